@@ -1,0 +1,1 @@
+"""The engines: what keeps the mail. Each implements `store.Store`; only `wiring` chooses one."""

@@ -1,0 +1,101 @@
+"""Ids, handles and cursors as this engine makes them. To everybody else they are opaque text.
+
+An id is the message's number in base 32 and four characters that only this store can compute: short enough for a
+model to copy, and a typing error or an id of another store is told from a message that is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mcp_mailbox.errors import Code, Refusal
+
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+_CHECK = 4
+_LONGEST = 13  # digits of 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What an id names: a message, and the generation of a lease when it carries one."""
+
+    seq: int
+    generation: int | None
+
+
+class Codec:
+    """Ids of one store: `secret` is made when the store is."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def id(self, seq: int) -> str:
+        """Return the id of a message."""
+        number = _encode(seq)
+        return number + self._check(number)
+
+    def handle(self, seq: int, generation: int) -> str:
+        """Return what settles exactly this lease."""
+        return f"{self.id(seq)}.{generation}"
+
+    def read(self, text: str) -> Handle:
+        """Raise Refusal(UNKNOWN_MESSAGE) for what this store never made."""
+        number, dot, generation = text.partition(".")
+        body, check = number[:-_CHECK], number[-_CHECK:]
+        valid = 0 < len(body) <= _LONGEST and all(digit in _VALUES for digit in body) and self._check(body) == check
+        if not valid or (dot and not (generation.isascii() and generation.isdigit() and len(generation) < _LONGEST)):
+            raise unknown_message(text)
+        return Handle(_decode(body), int(generation) if dot else None)
+
+    def cursor(self, rank: int, seq: int) -> str:
+        """Return the cursor of what stands behind that row."""
+        number = _encode(seq * 4 + rank)
+        return f"c{number}{self._check('c' + number)}"
+
+    def read_cursor(self, text: str) -> tuple[int, int]:
+        """Return (rank, seq). Raises Refusal(BAD_ARGUMENT) for what this store never made."""
+        number, check = text[1:-_CHECK], text[-_CHECK:]
+        if not (
+            text[:1] == "c"
+            and 0 < len(number) <= _LONGEST
+            and all(digit in _VALUES for digit in number)
+            and self._check("c" + number) == check
+        ):
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"{text[:40]!a} is not a cursor.",
+                "Copy `next` from the page before, or leave it out.",
+            )
+        value = _decode(number)
+        return value % 4, value // 4
+
+    def _check(self, number: str) -> str:
+        digest = hashlib.blake2b(number.encode(), key=self._secret, digest_size=_CHECK).digest()
+        return "".join(_DIGITS[byte % 32] for byte in digest)
+
+
+def unknown_message(text: str) -> Refusal:
+    """Return the refusal for an id that names nothing the caller may see."""
+    return Refusal(
+        Code.UNKNOWN_MESSAGE,
+        f"No message {text[:40]!a} in this mailbox.",
+        "Copy an id from list_inbox or wait_for_message.",
+    )
+
+
+def _encode(number: int) -> str:
+    digits = ""
+    while True:
+        digits = _DIGITS[number % 32] + digits
+        number //= 32
+        if not number:
+            return digits
+
+
+def _decode(digits: str) -> int:
+    number = 0
+    for digit in digits:
+        number = number * 32 + _VALUES[digit]
+    return number

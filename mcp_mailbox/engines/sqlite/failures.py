@@ -1,0 +1,34 @@
+"""What SQLite says when it cannot, in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mcp_mailbox.errors import Code, Refusal
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def translate(error: Exception) -> Exception:
+    """Return the Refusal that `error` amounts to; a bug stays what it is."""
+    if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
+        return error
+    # Extended codes carry the primary one in the low byte (https://sqlite.org/rescode.html).
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if primary == sqlite3.SQLITE_FULL:
+        return Refusal(
+            Code.STORE_FULL,
+            "The disk is full; nothing was stored.",
+            "Free some space, then do the same again.",
+        )
+    if primary in _DAMAGED:
+        return Refusal(
+            Code.STORE_DAMAGED,
+            f"The store's file is damaged ({error}).",
+            "Stop with `mcp-mailbox stop`, then restore a backup or move the file aside.",
+        )
+    return Refusal(
+        Code.STORE_FAILED,
+        f"The store did not answer ({error}); whether it happened is unknown.",
+        "Do the same again with the same key.",
+    )

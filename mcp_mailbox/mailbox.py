@@ -1,0 +1,49 @@
+"""A mailbox: a durable named destination that an agent, a person or a worker pool reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.errors import Code, Refusal
+
+ABOUT_LIMIT = 500
+"""Characters in `about`."""
+SKILL_LIMIT = 20
+"""Skills of one mailbox; each has at most 50 characters."""
+_SKILL_LENGTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a mailbox's owner says of itself. None leaves what is there."""
+
+    about: str | None = None
+    skills: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed."""
+        if self.about is not None and len(self.about) > ABOUT_LIMIT:
+            raise Refusal(Code.BAD_ARGUMENT, f"`about` has {len(self.about)} characters.", f"At most {ABOUT_LIMIT}.")
+        skills = self.skills or ()
+        if len(skills) > SKILL_LIMIT or any(not 0 < len(skill) <= _SKILL_LENGTH for skill in skills):
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                "`skills` is too long.",
+                f"At most {SKILL_LIMIT} skills of 1 to {_SKILL_LENGTH} characters.",
+            )
+        for text in (self.about or "", *skills):
+            if not text.isprintable() and not text.replace("\n", "").isprintable():
+                raise Refusal(Code.BAD_ARGUMENT, "`about` or `skills` has control characters.", "Send plain text.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox as the store knows it. `owner` is a principal; `unread` counts what a wait could hand out now."""
+
+    address: Address
+    owner: str
+    about: str
+    skills: tuple[str, ...]
+    created_at: int
+    unread: int

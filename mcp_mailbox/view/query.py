@@ -1,0 +1,131 @@
+"""The queries: SQL that reads the view, and the rows that it gives.
+
+Each statement's cost is bounded by what it returns, whatever the history (`tests/view/` reads the plans and counts
+the steps). A statement is a constant, so that what is measured is what runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mcp_mailbox.delivery import State
+
+REJECTED_RANK = 3
+"""Rejected deliveries are listed behind the three priorities."""
+
+_COLUMNS = "id, space, name, owner, about, skills, created"
+
+MAILBOX = f"SELECT {_COLUMNS} FROM mailbox WHERE space = ? AND folded = ?"  # noqa: S608 - constants only
+MAILBOX_BY_ID = f"SELECT {_COLUMNS} FROM mailbox WHERE id = ?"  # noqa: S608
+BOUND = f"SELECT {_COLUMNS} FROM mailbox WHERE id = (SELECT mailbox FROM reader WHERE id = ?)"  # noqa: S608
+
+LOOKALIKE = """
+SELECT name FROM mailbox
+WHERE space = ?1 AND (looks = ?2 OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
+"""
+
+BY_PREFIX = """
+SELECT name, space FROM mailbox
+WHERE space = ? AND folded >= ? AND folded < ? AND owner = ? ORDER BY folded LIMIT ?
+"""
+
+NAMES = "SELECT name FROM mailbox WHERE space = ? ORDER BY folded LIMIT ?"
+SPACES = "SELECT name, space FROM mailbox WHERE folded = ? LIMIT 2"
+
+UNREAD = """
+SELECT unsettled - (
+    SELECT count(*) FROM inbox INDEXED BY inbox_leased
+    WHERE mailbox = ?1 AND reader IS NOT NULL AND lease_until > ?2
+) FROM counter WHERE mailbox = ?1
+"""
+
+LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
+LAST_ACCEPTED = "SELECT max(accepted) FROM message"
+FIRST_SINCE = "SELECT seq FROM message WHERE accepted >= ? ORDER BY accepted, seq LIMIT 1"
+
+KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
+
+PARENT = "SELECT thread, sender, priority FROM message WHERE seq = ?"
+WAITING = """
+SELECT priority, generation, lease_until, reader, attempts FROM inbox
+WHERE mailbox = ?1 AND seq = ?2 AND priority = (SELECT priority FROM message WHERE seq = ?2)
+"""
+DONE = "SELECT state, generation, attempts FROM done WHERE mailbox = ? AND seq = ?"
+
+_READY = """
+  AND i.lease_until <= :now
+  AND (i.reader IS NULL OR i.reader = :reader
+       OR (NOT :all_present AND i.reader NOT IN (SELECT value FROM json_each(:present))))
+ORDER BY i.priority, i.seq LIMIT :count
+"""
+_READY_COLUMNS = "SELECT i.mailbox, i.priority, i.seq, m.size"
+READY = f"{_READY_COLUMNS} FROM inbox i CROSS JOIN message m ON m.seq = i.seq WHERE i.mailbox = :mailbox{_READY}"
+READY_FROM = (
+    f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_sender CROSS JOIN message m ON m.seq = i.seq"
+    f" WHERE i.mailbox = :mailbox AND i.sender = :sender{_READY}"
+)
+READY_IN_THREAD = (
+    f"{_READY_COLUMNS} FROM message m INDEXED BY message_thread"
+    " CROSS JOIN inbox i ON i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = m.seq"
+    f" WHERE m.thread = :thread{_READY}"
+)
+
+LEASED_BY_REQUEST = """
+SELECT mailbox, priority, seq, surfaced FROM inbox INDEXED BY inbox_reader
+WHERE reader = ? AND request = ? ORDER BY priority, seq
+"""
+LEASED_BY_READER = "SELECT mailbox, priority, seq, surfaced FROM inbox INDEXED BY inbox_reader WHERE reader = ?"
+
+_MESSAGE = """
+       m.seq, m.thread, m.recipients, m.reply_to, m.priority, m.accepted, m.size, m.subject,
+       s.name AS sender_name, s.space AS sender_space
+"""
+DELIVERED = f"""
+SELECT i.generation, i.lease_until, i.attempts, m.body AS text, {_MESSAGE}
+FROM inbox i JOIN message m ON m.seq = i.seq JOIN mailbox s ON s.id = m.sender
+WHERE i.mailbox = ? AND i.priority = ? AND i.seq = ?
+"""  # noqa: S608 - constants only
+WHOLE = f"""
+SELECT m.body AS text, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
+"""  # noqa: S608
+
+_SECTION = """
+SELECT * FROM (
+    SELECT {rank} AS rank, i.generation, i.lease_until, i.attempts, m.preview AS text, {message}
+    FROM inbox i CROSS JOIN message m ON m.seq = i.seq CROSS JOIN mailbox s ON s.id = i.sender
+    WHERE i.mailbox = :mailbox AND i.priority = {rank} AND i.seq > :after{rank} ORDER BY i.seq LIMIT :count
+)
+"""
+_REJECTED = f"""
+SELECT * FROM (
+    SELECT {REJECTED_RANK} AS rank, d.generation, 0 AS lease_until, d.attempts, m.preview AS text, {_MESSAGE}
+    FROM done d INDEXED BY done_rejected CROSS JOIN message m ON m.seq = d.seq CROSS JOIN mailbox s ON s.id = m.sender
+    WHERE d.mailbox = :mailbox AND d.state = {int(State.REJECTED)} AND d.seq > :after{REJECTED_RANK}
+    ORDER BY d.seq LIMIT :count
+)
+"""  # noqa: S608 - constants only
+PAGE = (
+    " UNION ALL ".join([_SECTION.format(rank=rank, message=_MESSAGE) for rank in range(REJECTED_RANK)] + [_REJECTED])
+    + " ORDER BY rank, seq LIMIT :count"
+)
+
+LAPSED = """
+SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_lapse
+WHERE reader IS NOT NULL AND lease_until > ? AND lease_until <= ?
+"""
+NEXT_LAPSE = """
+SELECT min(lease_until) FROM inbox INDEXED BY inbox_lapse WHERE reader IS NOT NULL AND lease_until > ?
+"""
+LAPSED_OF_READER = """
+SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_reader WHERE reader = ? AND lease_until <= ?
+"""
+
+
+class Waiting(NamedTuple):
+    """A row of WAITING."""
+
+    priority: int
+    generation: int
+    lease_until: int
+    reader: str | None
+    attempts: int

@@ -1,0 +1,94 @@
+-- The view. Times are ms since 1970 UTC. A mailbox, a reader and a message are known by their row's number inside,
+-- and only by opaque ids outside. Not STRICT: SQLite before 3.37 is still shipped with Python 3.11.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE mailbox (
+    id        INTEGER PRIMARY KEY,
+    space     TEXT    NOT NULL,
+    name      TEXT    NOT NULL,   -- as it was chosen
+    folded    TEXT    NOT NULL,   -- as it is compared
+    looks     TEXT    NOT NULL,   -- skeleton of the folded name
+    capitals  TEXT    NOT NULL,   -- skeleton in capitals
+    ascii     INTEGER NOT NULL,
+    owner     TEXT    NOT NULL,
+    about     TEXT    NOT NULL,
+    skills    TEXT    NOT NULL,   -- a JSON array
+    created   INTEGER NOT NULL,
+    UNIQUE (space, folded)
+);
+CREATE INDEX mailbox_looks ON mailbox (space, looks);
+CREATE INDEX mailbox_capitals ON mailbox (space, capitals, ascii);
+
+-- Apart from mailbox, so that a delivery touches a dense page and no index.
+CREATE TABLE counter (
+    mailbox   INTEGER PRIMARY KEY,
+    unsettled INTEGER NOT NULL
+);
+
+CREATE TABLE message (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used again, or a stale handle could name another message
+    thread     INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    recipients TEXT    NOT NULL,                    -- a JSON array of mailbox ids
+    reply_to   INTEGER,
+    priority   INTEGER NOT NULL,
+    accepted   INTEGER NOT NULL,
+    size       INTEGER NOT NULL,                    -- bytes of the body
+    subject    TEXT    NOT NULL,
+    preview    TEXT    NOT NULL,                    -- its beginning, so that a listing reads no overflow page
+    body       TEXT    NOT NULL                     -- last: what stands before it is read without it
+);
+CREATE INDEX message_thread ON message (thread, seq);
+CREATE INDEX message_accepted ON message (accepted);
+
+-- Hot: only what is not settled. A row is ready when lease_until <= now, so nothing has to be swept.
+CREATE TABLE inbox (
+    mailbox     INTEGER NOT NULL,
+    priority    INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    sender      INTEGER NOT NULL,
+    generation  INTEGER NOT NULL DEFAULT 0,
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    lease_until INTEGER NOT NULL DEFAULT 0,
+    reader      TEXT,                               -- who holds the lease, NULL when nobody does
+    request     TEXT,                               -- by which of its requests
+    surfaced    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (mailbox, priority, seq)
+) WITHOUT ROWID;
+CREATE INDEX inbox_sender ON inbox (mailbox, sender, priority, seq);
+CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE reader IS NOT NULL;
+CREATE INDEX inbox_reader ON inbox (reader, request) WHERE reader IS NOT NULL;
+CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE reader IS NOT NULL;
+
+-- Cold: what is settled.
+CREATE TABLE done (
+    mailbox    INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    state      INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    attempts   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, seq)
+) WITHOUT ROWID;
+CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;
+
+-- What a repeated request is answered from. Names the sender's mailbox, or 0 where a request made a mailbox.
+CREATE TABLE idempotency (
+    sender INTEGER NOT NULL,
+    key    TEXT    NOT NULL,
+    hash   BLOB    NOT NULL,
+    answer TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    PRIMARY KEY (sender, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_age ON idempotency (at);
+
+CREATE TABLE reader (
+    id      TEXT PRIMARY KEY,
+    mailbox INTEGER NOT NULL,
+    at      INTEGER NOT NULL
+) WITHOUT ROWID;
