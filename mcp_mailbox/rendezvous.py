@@ -1,0 +1,620 @@
+"""How the one post office of a store is found, started, and replaced by a newer one.
+
+Rules the home directory and the files in it that say where the post office is: its lock, its endpoint, its token,
+its program. Refuses to know what is said once connected (`frames.py`), what a post office does (`office.py`) and
+what a relay does with a connection (`relay.py`).
+
+One store, one post office: whoever holds `office.lock` is it, and only the holder may remove or replace the socket.
+The kernel drops the lock when its holder dies, however it dies, so nothing here ever guesses from a process id.
+
+The relay imports this module before the host sees its first answer, so only what costs less than a millisecond is
+imported: `_socket` and not `socket`, which pulls in `selectors` and `enum` (17 ms, more than the interpreter's start).
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import sys
+import time
+
+from . import __version__, frames
+
+TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost 4 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+ENV_PREFIX = "MCP_MAILBOX_"
+HOME_VARIABLE = "MCP_MAILBOX_HOME"
+TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
+IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
+# Settings of the office itself: all hosts share one office, so they must agree on these.
+OFFICE_SETTINGS = ("MCP_MAILBOX_LEASE", IDLE_VARIABLE, TRANSPORT_VARIABLE)
+
+# What an office inherits of the environment of the host that happened to start it. It outlives that host and serves
+# others, so nothing of one host's (tokens, sockets, proxies) may come along.
+# PYTHONPATH, because a source checkout is found through it.
+INHERITED = (
+    "HOME", "PATH", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
+    HOME_VARIABLE, *OFFICE_SETTINGS,
+)  # fmt: skip
+
+UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers
+START_SECONDS = 30.0  # a started office does not come up
+SPAWNS = 3  # starts of an office within one search
+CLAIM_SECONDS = 0.5  # a relay that probes the lock holds it for microseconds
+POLL_SECONDS = 0.015
+BACKLOG = 1024
+
+_SOCKET_PATH_LIMIT = 100  # sun_path is 108 bytes on Linux, 104 on macOS, a final zero included
+_NO_UNIX_SOCKETS = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPERM, errno.EINVAL, errno.ENOSYS)
+
+
+class Refused(Exception):  # noqa: N818 - the word of the protocol: an office refuses, it does not err
+    """No post office for this caller: `code` is for programs, `hint` says what to do next."""
+
+    def __init__(self, code: str, hint: str) -> None:
+        super().__init__(f"{code}: {hint}")
+        self.code = code
+        self.hint = hint
+
+
+# ---------------------------------------------------------------- the home directory
+
+
+def home(environ: Mapping[str, str] = os.environ) -> str:
+    """Name the store's directory. Never from XDG variables: the SDK's stdio client hands on HOME, not those."""
+    chosen = environ.get(HOME_VARIABLE)
+    if chosen:
+        return os.path.abspath(os.path.expanduser(chosen))
+    base = environ.get("HOME")
+    if not base:
+        import pwd  # noqa: PLC0415 - only when HOME is unset
+
+        base = pwd.getpwuid(os.getuid()).pw_dir
+    return os.path.join(os.path.abspath(base), ".mcp-mailbox")
+
+
+def prepare_home(path: str) -> None:
+    """Create the home directory for its owner alone, or make sure that it is that already."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        _make_private(path)
+        found = os.stat(path)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    if found.st_uid != os.getuid():
+        raise Refused(
+            "home_unusable",
+            f"{path} belongs to another user (uid {found.st_uid}). Set {HOME_VARIABLE} to a directory of your own.",
+        )
+    if found.st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
+def _make_private(path: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another relay was faster
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: str, error: OSError) -> Refused:
+    return Refused(
+        "home_unusable",
+        f"{path}: {error.strerror}. Set {HOME_VARIABLE} to a directory that you can write.",
+    )
+
+
+def _private_file(path: str, flags: int) -> int:
+    """Open for the owner alone, whatever the umask and whoever made the file looser."""
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.fstat(descriptor).st_mode & 0o177:
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def _read(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 65536).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: str, text: str) -> None:
+    """Replace a file whole: a reader sees the old text or the new one."""
+    fresh = f"{path}.{os.getpid()}"
+    descriptor = _private_file(fresh, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(descriptor)
+    os.replace(fresh, path)
+
+
+def _lock(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def log_path(home_path: str) -> str:
+    """Name the office's log; what an office prints before it has a log goes there too."""
+    return os.path.join(home_path, "office.log")
+
+
+def office_lives(home_path: str) -> bool:
+    """Tell whether somebody holds the lock. A shared lock is taken and dropped; `claim` is patient with that."""
+    try:
+        descriptor = os.open(os.path.join(home_path, "office.lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------- programs and their versions
+
+
+def version_key(version: str) -> tuple[tuple[int, ...], bool, str]:
+    """Order versions: numbers first, a pre-release (0.2.0rc1) before its release. No `re`, no `packaging`."""
+    numbers: list[int] = []
+    parts = version.split("+")[0].split(".")
+    rest = ""
+    for index, part in enumerate(parts):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if digits:
+            numbers.append(int(digits))
+        if digits != part:
+            rest = ".".join([part[len(digits) :], *parts[index + 1 :]])
+            break
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers), not rest or rest.startswith("post"), rest
+
+
+def own_program() -> list[str]:
+    """Name the command that runs this package as an office.
+
+    -P keeps the working directory, which is some host's project, off the module path.
+    """
+    return [sys.executable, "-P", "-m", "mcp_mailbox", "office"]
+
+
+def record_program(home_path: str, version: str, program: Sequence[str]) -> None:
+    """Note the newest program that ran as this store's office. Only the lock's holder writes it."""
+    path = os.path.join(home_path, "program")
+    recorded = _read(path).splitlines()
+    if recorded and version_key(recorded[0]) > version_key(version):
+        return
+    if program and not any("\n" in word for word in program):
+        _write(path, "\n".join([version, *program]) + "\n")
+
+
+def newest_program(home_path: str, version: str, program: Sequence[str]) -> list[str]:
+    """Choose what to start: the recorded program when it is newer than `version` and still there."""
+    recorded = _read(os.path.join(home_path, "program")).splitlines()
+    if (
+        len(recorded) > 1
+        and version_key(recorded[0]) > version_key(version)
+        and os.access(recorded[1], os.X_OK)
+    ):
+        return recorded[1:]
+    return list(program)
+
+
+# ---------------------------------------------------------------- connecting
+
+
+def connect(home_path: str) -> _socket.socket | None:
+    """Connect to the store's office; None while there is none. The socket does not block."""
+    kind, _, place = _read(os.path.join(home_path, "office.endpoint")).strip().partition(" ")
+    if kind == "unix":
+        return _connect_unix(place)
+    # A stale port may be anybody's by now, and the token would go to them: ask the lock first.
+    if kind == "tcp" and office_lives(home_path):
+        return _connect_tcp(int(place))
+    return None
+
+
+def _connect_unix(path: str) -> _socket.socket | None:
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    channel.setblocking(False)  # a stopped office with a full backlog would hold us for ever
+    try:
+        channel.connect(path)
+    except OSError:
+        channel.close()
+        return None
+    if peer_uid(channel) not in (None, os.getuid()):
+        channel.close()
+        return None
+    return channel
+
+
+def _connect_tcp(port: int) -> _socket.socket | None:
+    channel = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    channel.settimeout(1)
+    try:
+        channel.connect(("127.0.0.1", port))
+        channel.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    except OSError:
+        channel.close()
+        return None
+    channel.setblocking(False)
+    return channel
+
+
+def peer_uid(channel: _socket.socket) -> int | None:
+    """Ask the kernel who is at the other end; None where it cannot say (TCP, not Linux)."""
+    if sys.platform != "linux" or channel.family != _socket.AF_UNIX:
+        return None
+    credentials = channel.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # pid, uid, gid
+    return int.from_bytes(credentials[4:8], sys.byteorder)
+
+
+def token(home_path: str) -> str:
+    """Read what proves to an office on TCP that we may read its home; empty where sockets have owners."""
+    if not _read(os.path.join(home_path, "office.endpoint")).startswith("tcp "):
+        return ""
+    return _read(os.path.join(home_path, "office.token")).strip()
+
+
+class Search:
+    """One search for the office, in steps that never block: connect, else start it, else wait for who starts it.
+
+    `attempt` every POLL_SECONDS until it returns a connection; it raises Refused when there will be none.
+    """
+
+    def __init__(
+        self, home_path: str, program: Sequence[str] | None = None, version: str = __version__
+    ) -> None:
+        self.home = home_path
+        self.program = list(program or own_program())
+        self.version = version
+        self._began = time.monotonic()
+        self._held_since = 0.0  # when the lock was first seen held by somebody who does not answer
+        self._start_lock = -1
+        self._child = 0
+        self._spawns = 0
+        prepare_home(home_path)
+
+    def attempt(self) -> _socket.socket | None:
+        """Take one step."""
+        channel = connect(self.home)
+        if channel is not None:
+            self.close()
+            return channel
+        if self._child:
+            self._reap()
+        if office_lives(self.home):
+            self._wait_for_holder()
+        else:
+            self._held_since = 0.0
+            self._start()
+        return None
+
+    def close(self) -> None:
+        """Let others start the office."""
+        if self._start_lock >= 0:
+            os.close(self._start_lock)
+            self._start_lock = -1
+        for _ in range(20):  # it leaves as soon as it listens; leave no zombie, but never wait long for that
+            if not self._child or _reaped(self._child) is not None:
+                break
+            time.sleep(0.002)
+        self._child = 0
+
+    def _wait_for_holder(self) -> None:
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since > UNREACHABLE_SECONDS:
+            self.close()
+            raise unreachable(self.home)
+
+    def _start(self) -> None:
+        if time.monotonic() - self._began > START_SECONDS:
+            self.close()
+            raise self._no_start("It did not come up.")
+        if self._child or not self._may_start():
+            return
+        if self._spawns >= SPAWNS:
+            self.close()
+            raise self._no_start("It ended before it could be reached.")
+        self._spawns += 1
+        # The recorded program may be broken; the second try is our own, which runs at least this far.
+        newest = newest_program(self.home, self.version, self.program)
+        self._child = spawn(self.home, newest if self._spawns == 1 else self.program)
+
+    def _may_start(self) -> bool:
+        """Of many relays that find no office, the one with this lock starts it."""
+        if self._start_lock < 0:
+            descriptor = _private_file(os.path.join(self.home, "start.lock"), os.O_RDWR)
+            if not _lock(descriptor, fcntl.LOCK_EX):
+                os.close(descriptor)
+                return False
+            self._start_lock = descriptor
+            # It may have come up between our look at the lock and this moment.
+            return not office_lives(self.home)
+        return True
+
+    def _reap(self) -> None:
+        """The office's first process leaves once its second one listens: 0 then, else it failed."""
+        status = _reaped(self._child)
+        if status is None:
+            return
+        self._child = 0
+        if status and self._spawns > 1:
+            self.close()
+            raise self._no_start(f"It ended with status {status}.")
+
+    def _no_start(self, what: str) -> Refused:
+        last = _read_tail(log_path(self.home))
+        return Refused(
+            "no_start",
+            f"The post office of {self.home} does not start. {what} {last} See {log_path(self.home)}, then run"
+            f" `{' '.join(self.program)}` by hand.",
+        )
+
+
+def reach(home_path: str, program: Sequence[str] | None = None) -> _socket.socket:
+    """Connect, start the office if need be, and wait for it (for the command line)."""
+    search = Search(home_path, program)
+    while True:
+        channel = search.attempt()
+        if channel is not None:
+            return channel
+        time.sleep(POLL_SECONDS)
+
+
+def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0) -> bytes | None:
+    """Put one question of the command line to a running office; None when there is none, never starts one.
+
+    `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"".
+    """
+    channel = connect(home_path)
+    if channel is None:
+        if office_lives(home_path):
+            raise unreachable(home_path)
+        return None
+    fields = [word for word in (words.replace(" ", "-"), token(home_path)) if word]
+    channel.settimeout(seconds)
+    received = bytearray()
+    try:
+        channel.sendall(frames.frame(kind, line=" ".join(fields).encode()))
+        while not received.endswith(b"\n"):
+            block = channel.recv(65536)
+            if not block:
+                break
+            received += block
+    except OSError as error:
+        raise unreachable(home_path) from error
+    finally:
+        channel.close()
+    if received[:1] == frames.REFUSE:
+        code, _, hint = received[2:].decode("utf-8", "replace").strip().partition(" ")
+        raise Refused(code, hint)
+    return bytes(received[2:-1])
+
+
+def unreachable(home_path: str) -> Refused:
+    """Say that somebody has the store whom we cannot talk to. Never open the store a second time instead."""
+    holder = _read(os.path.join(home_path, "office.lock")).strip() or "unknown"
+    return Refused(
+        "unreachable",
+        f"The post office of {home_path} is running (process {holder}) but does not answer. If that process is stuck,"
+        f" run `mcp-mailbox stop`. If it runs in a container or on another machine, let that one serve as a hub"
+        f" (`mcp-mailbox serve`) and set {HOME_VARIABLE} to a directory of this machine's own.",
+    )
+
+
+def _read_tail(path: str) -> str:
+    """Return the log's last line that says something: a traceback ends with its reason."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        size = os.fstat(descriptor).st_size
+        block = os.pread(descriptor, 2000, max(0, size - 2000))
+    finally:
+        os.close(descriptor)
+    lines = [line.strip() for line in block.decode("utf-8", "replace").splitlines() if line.strip()]
+    return f"Last line of its log: {lines[-1][:300]}." if lines else ""
+
+
+# ---------------------------------------------------------------- starting
+
+
+def spawn(home_path: str, program: Sequence[str]) -> int:
+    """Start an office that owes its starter nothing: own session, no terminal, a clean environment."""
+    log = log_path(home_path)
+    os.close(_private_file(log, os.O_WRONLY | os.O_APPEND))
+    environment = {
+        name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")
+    }
+    environment[HOME_VARIABLE] = home_path
+    try:
+        return os.posix_spawn(
+            program[0],
+            list(program),
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND, 0),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            setsigmask=[],  # a host may have blocked signals, and the office must hear its SIGTERM
+            setsigdef=[1, 2, 15],  # SIGHUP, SIGINT, SIGTERM: `nohup`ped hosts hand them on ignored
+        )
+    except OSError as error:
+        raise Refused("no_start", f"{program[0]}: {error.strerror}. Install mcp-mailbox again.") from error
+
+
+def _reaped(child: int) -> int | None:
+    try:
+        pid, status = os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:
+        return 0  # whoever embeds us ignores SIGCHLD
+    return os.waitstatus_to_exitcode(status) if pid else None
+
+
+# ---------------------------------------------------------------- being the office
+
+
+class Claimed:
+    """The place of the store's office: its lock and a socket that listens, both held until `release`."""
+
+    def __init__(self, home_path: str, program: Sequence[str], lock: int) -> None:
+        self.home = home_path
+        self.program = list(program)
+        self.lock = lock
+        self.token = ""
+        self.detached = False
+        self.endpoint = ""
+        self.listener = self._listen()
+        _write(os.path.join(home_path, "office.endpoint"), self.endpoint + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def detach(self) -> None:
+        """Leave the starter's process tree. The parent ends here with 0, which tells the starter that we listen.
+
+        To be called before the first thread, hence before the heavy imports.
+        """
+        if os.fork():
+            os._exit(0)
+        self.detached = True
+
+    def sign(self) -> None:
+        """Write the process id into the lock file: for people, no program reads it."""
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
+
+    def stop_listening(self) -> None:
+        """Vanish from the file system first: who comes now waits for the successor."""
+        if not self.endpoint:
+            return
+        if self._home_is_ours():
+            self._unlink("office.endpoint")
+            kind, _, path = self.endpoint.partition(" ")
+            self._unlink(path if kind == "unix" else "office.token")
+        self.endpoint = ""
+
+    def release(self) -> None:
+        """Let a successor in."""
+        self.stop_listening()
+        self.listener.close()
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+    def _home_is_ours(self) -> bool:
+        """Somebody may have removed the home under us, and the one there now is another office's."""
+        try:
+            return os.path.samestat(os.stat(os.path.join(self.home, "office.lock")), os.fstat(self.lock))
+        except OSError:
+            return False
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(os.path.join(self.home, name))
+        except FileNotFoundError:
+            pass
+
+    def _listen(self) -> _socket.socket:
+        self._unlink("office.endpoint")  # what a killed office left behind
+        if os.environ.get(TRANSPORT_VARIABLE) != "tcp" and hasattr(_socket, "AF_UNIX"):
+            try:
+                return self._listen_unix(socket_path(self.home))
+            except OSError as error:
+                if error.errno not in _NO_UNIX_SOCKETS:
+                    raise
+        return self._listen_tcp()
+
+    def _listen_unix(self, path: str) -> _socket.socket:
+        self._unlink(path)
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        os.umask(0o177)
+        try:
+            listener.bind(path)  # born 0600: there is no moment at which another user could connect
+        finally:
+            os.umask(0o077)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        self.endpoint = f"unix {path}"
+        return listener
+
+    def _listen_tcp(self) -> _socket.socket:
+        self.token = os.urandom(32).hex()
+        _write(os.path.join(self.home, "office.token"), self.token + "\n")
+        listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        self.endpoint = f"tcp {listener.getsockname()[1]}"
+        return listener
+
+
+def claim(home_path: str, program: Sequence[str] | None = None) -> Claimed | None:
+    """Become the store's office; None when there is one. Listens at once, so that relays can queue up."""
+    os.umask(0o077)
+    prepare_home(home_path)
+    lock = _private_file(os.path.join(home_path, "office.lock"), os.O_RDWR)
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while not _lock(lock, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            os.close(lock)
+            return None
+        time.sleep(0.005)
+    try:
+        return Claimed(home_path, program or own_program(), lock)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def leave_the_host() -> None:
+    """Keep nothing of the host that started us: no descriptor, no directory, no terminal."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.chdir("/")
+    if os.getsid(0) != os.getpid():
+        os.setsid()  # started by hand, as a process group's member
+
+
+def socket_path(home_path: str) -> str:
+    """Name the socket; a home with a long path gets a short, private place in /tmp."""
+    path = os.path.join(home_path, "office.sock")
+    if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+        return path
+    import _blake2  # noqa: PLC0415 - only for long paths; hashlib would cost 2 ms
+
+    directory = f"/tmp/mcp-mailbox-{os.getuid()}"  # noqa: S108 - made private, its owner checked below
+    _make_private(directory)
+    found = os.lstat(directory)
+    if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
+        raise Refused(
+            "home_unusable", f"{directory} is not private to you. Remove it, or choose a shorter home."
+        )
+    return f"{directory}/{_blake2.blake2b(os.fsencode(home_path), digest_size=12).hexdigest()}.sock"
