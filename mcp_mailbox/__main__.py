@@ -1,0 +1,40 @@
+"""The command `mcp-mailbox`: which part of the program a call wants. Imports only that part.
+
+Without arguments and without a terminal it is a relay, as a host starts it; a person gets help.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    arguments = sys.argv[1:]
+    if arguments == ["stdio"] or not (arguments or sys.stdin.isatty()):
+        from mcp_mailbox import relay  # noqa: PLC0415 - a relay's start pays for nothing else
+
+        return relay.run()
+    if arguments == ["office"]:
+        return _office()
+    from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
+
+    return commands.run(arguments)
+
+
+def _office() -> int:
+    """Become the post office: the socket listens before the imports that take a second."""
+    from mcp_mailbox import rendezvous  # noqa: PLC0415
+
+    rendezvous.leave_the_host()
+    place = rendezvous.claim(rendezvous.home())
+    if place is None:
+        return 0  # there is one already
+    place.detach()
+    from mcp_mailbox import wiring  # noqa: PLC0415
+
+    return wiring.run_office(place)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

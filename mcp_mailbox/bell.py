@@ -1,0 +1,75 @@
+"""The bell of one process: "look again", without any data.
+
+Rings coalesce: however often it rings before one looks, one looks once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from mcp_mailbox.addresses import Address
+
+_Key = tuple[str, str]
+Hear = Callable[[], None]
+
+
+class Ear:
+    """What one waiter hears."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def hear(self) -> None:
+        """Note a ring."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """Forget what was heard; call it before looking, so that a ring in between is kept."""
+        if self._event.is_set():
+            self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Return once it has rung since `clear`."""
+        await self._event.wait()
+
+
+class Bell:
+    """Who listens for which mailbox."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[_Key, dict[object, Hear]] = {}
+
+    def ring(self, address: Address) -> None:
+        """Tell everyone who listens for that mailbox. Listeners must not raise nor wait."""
+        for hear in tuple(self._listeners.get(_key(address), {}).values()):
+            hear()
+
+    def subscribe(self, address: Address, hear: Hear) -> Callable[[], None]:
+        """Call `hear` for each ring; return what ends that (idempotent)."""
+        key, token = _key(address), object()
+        self._listeners.setdefault(key, {})[token] = hear
+
+        def unsubscribe() -> None:
+            listeners = self._listeners.get(key, {})
+            listeners.pop(token, None)
+            if not listeners:
+                self._listeners.pop(key, None)
+
+        return unsubscribe
+
+    @contextmanager
+    def listening(self, address: Address) -> Iterator[Ear]:
+        """Listen for as long as the block lasts."""
+        ear = Ear()
+        unsubscribe = self.subscribe(address, ear.hear)
+        try:
+            yield ear
+        finally:
+            unsubscribe()
+
+
+def _key(address: Address) -> _Key:
+    return address.folded, address.space

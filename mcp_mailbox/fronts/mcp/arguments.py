@@ -1,0 +1,137 @@
+"""What a tool may be given. The low-level `Server` validates nothing, so every call passes through here.
+
+Models err in small ways: a number as text is read as what was meant; what cannot be is refused with what would do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.message import Priority
+
+M = TypeVar("M", bound="Arguments")
+
+LIST_LIMIT = 100
+DEFAULT_LIST_LIMIT = 20
+DEFAULT_TIMEOUT = 50.0
+"""Seconds that a wait lasts: below the 60 s after which an unknown host gives up."""
+
+
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _time(value: object) -> object:
+    """Read an RFC 3339 time as ms since 1970; without an offset it is UTC, as all our times are."""
+    if not isinstance(value, str):
+        raise ValueError("it must be a time such as 2026-11-22T18:30:00Z")  # noqa: TRY004 - pydantic reads ValueError
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("it must be a time such as 2026-11-22T18:30:00Z") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Time = Annotated[int, BeforeValidator(_time)]
+
+
+class Arguments(BaseModel):
+    """What all tools share: unknown parameters are refused, and null means "left out"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_null(cls, data: object) -> object:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class CreateMailbox(Arguments):
+    """`create_mailbox`."""
+
+    name: str | None = None
+    about: str | None = None
+    skills: Several | None = None
+
+
+class Send(Arguments):
+    """`send`."""
+
+    to: Several
+    body: str
+    subject: str = ""
+    priority: Literal["urgent", "normal", "low"] = "normal"
+    reply_to: str | None = None
+    key: str | None = None
+    mailbox: str | None = None
+
+    @property
+    def rank(self) -> Priority:
+        """The priority as the domain knows it."""
+        return Priority[self.priority.upper()]
+
+
+class WaitForMessage(Arguments):
+    """`wait_for_message`."""
+
+    mailbox: str | None = None
+    timeout: Seconds = DEFAULT_TIMEOUT
+    ack: Several = ()
+    sender: Annotated[str | None, Field(alias="from")] = None
+    thread: str | None = None
+
+
+class ListInbox(Arguments):
+    """`list_inbox`."""
+
+    mailbox: str | None = None
+    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT)] = DEFAULT_LIST_LIMIT
+    cursor: str | None = None
+    urgent_only: bool = False
+    since: Time | None = None
+
+
+class Read(Arguments):
+    """`read`."""
+
+    id: str
+    offset: Annotated[int, Field(ge=0)] = 0
+    mailbox: str | None = None
+
+
+class Settle(Arguments):
+    """`settle`."""
+
+    ids: Several
+    outcome: Literal["ack", "release", "reject"]
+    mailbox: str | None = None
+
+
+def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
+    """Return the arguments, or raise Refusal(BAD_ARGUMENT) that names each problem and says what would do."""
+    try:
+        return model.model_validate(dict(arguments or {}), by_alias=True)
+    except ValidationError as error:
+        names = [field.alias or name for name, field in model.model_fields.items()]
+        problems = [_problem(tool, item["type"], item["loc"], item["msg"]) for item in error.errors()]
+        unknown = next((str(item["loc"][0]) for item in error.errors() if item["type"] == "extra_forbidden"), None)
+        meant = difflib.get_close_matches(unknown, names, n=1) if unknown else []
+        hint = f"Did you mean `{meant[0]}`?" if meant else f"{tool} takes {', '.join(names)}."
+        raise Refusal(Code.BAD_ARGUMENT, " ".join(dict.fromkeys(problems)), hint) from None
+
+
+def _problem(tool: str, kind: str, location: tuple[int | str, ...], said: str) -> str:
+    name = ascii(str(location[0]))[1:-1][:40] if location else "arguments"
+    if kind == "extra_forbidden":
+        return f"{tool} has no parameter `{name}`."
+    if kind == "missing":
+        return f"`{name}` is required."
+    return f"`{name}`: {said.removeprefix('Value error, ')}."

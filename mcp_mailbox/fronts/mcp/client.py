@@ -1,0 +1,148 @@
+"""One host's connection, as the front sees it: who calls, what it may wait, what it subscribed to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.server.session import ServerSession
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.postoffice import Call, Caller, PostOffice
+
+logger = logging.getLogger(__name__)
+
+SUBSCRIPTION_LIMIT = 256
+"""Resources that one connection may subscribe to."""
+
+_WAIT_CAPS = (("claude", 1500.0), ("codex", 270.0))
+_WAIT_CAP = 55.0
+"""Seconds after which a wait answers whatever was asked for: hosts end calls by themselves (docs/hosts.md)."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request on the wire. `key` is the same when the same request comes again after a crash."""
+
+    key: str
+    resumed: bool = False
+    leases: bool = False
+    """Its answer may carry leases, so it matters whether that reached the host."""
+
+
+Context = ServerRequestContext["Client", Request]
+
+
+class Client:
+    """State of one connection."""
+
+    def __init__(
+        self,
+        office: PostOffice,
+        caller: Caller,
+        configured: str | None = None,
+        *,
+        resumed: bool = False,
+        program_changed: bool = False,
+    ) -> None:
+        self.office = office
+        self.caller = caller
+        self.resumed = resumed
+        """This host was served before, by a post office that has ended since."""
+        self.program_changed = program_changed
+        """That was another version of the program: the host's list of tools may be stale."""
+        self.listens = 0
+        """Open streams of `subscriptions/listen`."""
+        self.ending = anyio.Event()
+        """Set when the host closes or the post office stops: waits end early."""
+        self._configured = configured
+        self._refusal: Refusal | None = None
+        self._subscriptions: dict[str, Callable[[], None]] = {}
+        self._updated: dict[str, ServerSession] = {}
+        self._wake = anyio.Event()
+
+    async def prepare(self) -> None:
+        """Open the mailbox that the configuration names, so that mail can reach it before the first call."""
+        if self._configured is not None and self._refusal is None:
+            try:
+                await self.office.open_mailbox(Call(self.caller, "configured"), self._configured, Profile())
+            except Refusal as refusal:
+                self.refuse(Refusal(refusal.code, f"MCP_MAILBOX_ADDRESS: {refusal.problem}", refusal.hint))
+
+    def refuse(self, refusal: Refusal | None) -> None:
+        """Answer every call with what is wrong with the host's configuration; None: nothing is."""
+        self._refusal = refusal
+
+    def call(self, context: Context, mailbox: str | None = None) -> Call:
+        """Return the call that this request is."""
+        if self._refusal is not None and mailbox is None:
+            raise self._refusal
+        key = context.request.key if context.request else str(context.request_id)
+        return Call(self.caller, key, mailbox)
+
+    async def name(self, chosen: str | None) -> str | None:
+        """Return the name to open: a mailbox once made stays one's own, also when its name was forgotten."""
+        if chosen is not None or self._configured is not None:
+            return chosen if chosen is not None else self._configured
+        try:
+            return str(await self.office.own(self.caller))
+        except Refusal as refusal:
+            if refusal.code is not Code.NO_MAILBOX:
+                raise
+            return None
+
+    def cap(self, session: ServerSession, timeout: float) -> float:
+        """Return how many seconds a wait may last on this host."""
+        name = session.client_params.client_info.name.lower() if session.client_params else ""
+        cap = next((seconds for prefix, seconds in _WAIT_CAPS if name.startswith(prefix)), _WAIT_CAP)
+        return min(timeout, cap)
+
+    # -- what becomes of the leases of an answer (`wire.Mail`)
+
+    async def reached(self, key: str) -> None:
+        """Note that the answer is in the host's hands."""
+        await self.office.reached(self.caller, key)
+
+    async def missed(self, key: str) -> None:
+        """Put back what the answer carried: it is not wanted any more."""
+        await self.office.missed(self.caller, key)
+
+    # -- the subscriptions of 2025-11-25
+
+    def subscribe(self, uri: str, address: Address | None, session: ServerSession, *, resumed: bool) -> None:
+        """Send an update for each ring; several before the host reads are one. `address` None never rings."""
+        if len(self._subscriptions) >= SUBSCRIPTION_LIMIT and uri not in self._subscriptions:
+            raise Refusal(Code.BAD_ARGUMENT, f"{SUBSCRIPTION_LIMIT} resources are subscribed.", "Unsubscribe some.")
+        self.unsubscribe(uri)
+
+        def hear() -> None:
+            self._updated[uri] = session
+            self._wake.set()
+
+        self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
+        if resumed:
+            hear()  # what rang while the post office was away was not heard
+
+    def unsubscribe(self, uri: str) -> None:
+        """End it; not an error when there is none."""
+        self._subscriptions.pop(uri, lambda: None)()
+        self._updated.pop(uri, None)
+
+    async def push_updates(self) -> None:
+        """Send what rang, one URI at a time, at the pace of a host that may be slow."""
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            while self._updated:
+                uri = next(iter(self._updated))
+                await self._updated.pop(uri).send_resource_updated(uri)
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        for uri in list(self._subscriptions):
+            self.unsubscribe(uri)

@@ -1,0 +1,121 @@
+"""Resources: `mailbox:NAME@SPACE` is an inbox, `mailbox:NAME@SPACE/ID` a message. Names are percent-encoded (RFC 3986).
+
+Only one's own mailboxes can be read, subscribed to and completed; anybody else's are as if they did not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+import mcp_types as types
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts.mcp import render
+from mcp_mailbox.fronts.mcp.arguments import DEFAULT_LIST_LIMIT
+from mcp_mailbox.fronts.mcp.client import Client, Context
+from mcp_mailbox.postoffice import Call
+from mcp_mailbox.store import Listing
+
+SCHEME = "mailbox:"
+COMPLETION_LIMIT = 100
+"""Values that one completion may carry (MCP, server/utilities/completion)."""
+_JSON = "application/json"
+_LISTED = 100
+
+TEMPLATES = [
+    types.ResourceTemplate(
+        name="inbox",
+        uri_template=f"{SCHEME}{{address}}",
+        description="Previews of what waits in a mailbox of yours. Subscribe to hear of new mail.",
+        mime_type=_JSON,
+    ),
+    types.ResourceTemplate(
+        name="message",
+        uri_template=f"{SCHEME}{{address}}/{{id}}",
+        description="One message whole.",
+        mime_type=_JSON,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a URI names: an inbox, or a message in it."""
+
+    address: str
+    id: str | None
+
+
+def uri(address: Address) -> str:
+    """Return the URI of an inbox."""
+    return f"{SCHEME}{quote(str(address), safe='@')}"
+
+
+def parse(text: str) -> Place | None:
+    """Return what it names, None when it is not ours."""
+    if not text.startswith(SCHEME):
+        return None
+    address, slash, id_ = text.removeprefix(SCHEME).partition("/")
+    return Place(unquote(address), unquote(id_) if slash else None)
+
+
+async def own(client: Client, text: str) -> tuple[Place, Address]:
+    """Return what the URI names and whose it is.
+
+    Raises Missing for what is not ours or not the caller's.
+    """
+    place = parse(text)
+    if place is None:
+        raise Missing(text, f"Resources here begin with {SCHEME}")
+    try:
+        return place, await client.office.own(client.caller, place.address)
+    except Refusal as refusal:
+        raise Missing(text, str(refusal)) from None
+
+
+async def listed(client: Client) -> list[types.Resource]:
+    """Return the inboxes of the caller's principal in its space."""
+    found = await client.office.complete(client.caller, "", _LISTED)
+    return [
+        types.Resource(uri=uri(address), name=str(address), mime_type=_JSON, description="inbox") for address in found
+    ]
+
+
+async def read(client: Client, context: Context, text: str) -> types.ReadResourceResult:
+    """Return an inbox's first page, or a message whole."""
+    place, address = await own(client, text)
+    call = Call(client.caller, context.request.key if context.request else "", str(address))
+    try:
+        if place.id is None:
+            content = render.page(await client.office.list_inbox(call, Listing(DEFAULT_LIST_LIMIT)))
+        else:
+            content = render.entire(await client.office.read(call, place.id))
+    except Refusal as refusal:
+        raise Missing(text, str(refusal)) from None
+    return types.ReadResourceResult(
+        contents=[types.TextResourceContents(uri=text, mime_type=_JSON, text=render.dump(content))]
+    )
+
+
+async def complete(client: Client, reference: str, argument: str, value: str) -> types.CompleteResult:
+    """Complete an address for a template or a prompt; anything else has no suggestions."""
+    if argument not in {"address", "to", "from"} or (reference.startswith(SCHEME) and argument != "address"):
+        return types.CompleteResult(completion=types.Completion(values=[]))
+    try:
+        found = await client.office.complete(client.caller, value, COMPLETION_LIMIT + 1)
+    except Refusal:
+        found = ()
+    values = [str(address) for address in found[:COMPLETION_LIMIT]]
+    return types.CompleteResult(
+        completion=types.Completion(values=values, total=None, has_more=len(found) > COMPLETION_LIMIT)
+    )
+
+
+class Missing(Exception):  # noqa: N818 - an answer, not an error of ours
+    """The resource is not there, or not the caller's: the same answer for both."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(why)
+        self.uri = uri

@@ -1,0 +1,264 @@
+"""The MCP server: one for all connections; each connection's `Client` is its lifespan state.
+
+Refusals become tool results that a model can act on; bugs are logged under an id and answered with that id alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any, get_args
+
+import mcp_types as types
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.runner import serve_dual_era_loop
+from mcp.server.subscriptions import ListenHandler, ResourceUpdated, ServerEvent, ToolsListChanged
+from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from mcp_mailbox import __version__
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.bell import Bell
+from mcp_mailbox.errors import Blame, Refusal
+from mcp_mailbox.fronts.mcp import render, resources, tools
+from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Context
+from mcp_mailbox.fronts.mcp.prompts import prompts
+from mcp_mailbox.fronts.mcp.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+_LISTENS = 32
+"""Streams of `subscriptions/listen` that one connection may hold open."""
+_RESOURCE_NOT_FOUND = -32002
+"""The code of 2025-11-25; since 2026-07-28 it is INVALID_PARAMS."""
+_LEVELS = get_args(types.LoggingLevel)
+"""In order of severity, as the schema declares them (RFC 5424)."""
+_CODES = {Blame.CALLER: types.INVALID_PARAMS, Blame.STATE: types.INVALID_PARAMS, Blame.STORE: types.INTERNAL_ERROR}
+"""From our errors to the protocol's, where there is no tool result to put them in."""
+
+
+async def serve(server: Server[Client], client: Client, wire: Wire) -> None:
+    """Serve one connection until its host or its relay has gone."""
+    await serve_dual_era_loop(
+        server,
+        wire,
+        wire,
+        lifespan_state=client,
+        init_options=server.create_initialization_options(NotificationOptions(tools_changed=True)),
+    )
+
+
+def build_server() -> Server[Client]:
+    """Return the server with all its handlers."""
+    server: Server[Client] = Server(
+        "mcp-mailbox",
+        version=__version__,
+        title="Mailbox",
+        description="A durable mailbox for every agent.",
+        instructions=tools.INSTRUCTIONS,
+        get_tool_input_schema=_input_schema,
+        on_list_tools=_list_tools,
+        on_call_tool=_call_tool,
+        on_list_resources=_list_resources,
+        on_list_resource_templates=_list_templates,
+        on_read_resource=_read_resource,
+        on_subscribe_resource=_subscribe,
+        on_unsubscribe_resource=_unsubscribe,
+        on_subscriptions_listen=_listen,
+        on_list_prompts=_list_prompts,
+        on_get_prompt=_get_prompt,
+        on_completion=_complete,
+    )
+    server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, _set_level)
+    server.add_notification_handler("notifications/initialized", types.NotificationParams, _initialized)
+    return server
+
+
+_DESCRIBED = [tool.describe(name) for name, tool in tools.TOOLS.items()]
+_SCHEMAS = {tool.name: tool.input_schema for tool in _DESCRIBED}
+
+
+def _input_schema(name: str) -> dict[str, Any] | None:
+    return _SCHEMAS.get(name)
+
+
+async def _list_tools(context: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+    del context, params
+    return types.ListToolsResult(tools=_DESCRIBED)
+
+
+async def _call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    tool = tools.TOOLS.get(params.name)
+    if tool is None:
+        raise MCPError(code=types.INVALID_PARAMS, message=tools.unknown(params.name))
+    try:
+        return render.result(await tool.run(context.lifespan_context, context, params.arguments))
+    except Refusal as refusal:
+        return render.refused(refusal)
+    except MCPError:
+        raise
+    except Exception:
+        number = secrets.token_hex(4)
+        logger.exception("internal error %s in %s", number, params.name)
+        return render.result(_internal(number), error=True)
+
+
+def _internal(number: str) -> dict[str, Any]:
+    """Return what may be said of a bug: the number under which the log has it."""
+    return {
+        "error": "internal",
+        "message": f"Internal error {number}.",
+        "hint": "Try once more; else tell your user the number: the post office's log explains it.",
+    }
+
+
+async def _list_resources(context: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
+    del params
+    return types.ListResourcesResult(resources=await resources.listed(context.lifespan_context))
+
+
+async def _list_templates(
+    context: Context, params: types.PaginatedRequestParams | None
+) -> types.ListResourceTemplatesResult:
+    del context, params
+    return types.ListResourceTemplatesResult(resource_templates=resources.TEMPLATES)
+
+
+async def _read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    try:
+        return await resources.read(context.lifespan_context, context, str(params.uri))
+    except resources.Missing as missing:
+        raise _not_found(context, missing) from None
+
+
+async def _subscribe(context: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+    client = context.lifespan_context
+    uri = str(params.uri)
+    try:
+        place, address = await resources.own(client, uri)
+        resumed = context.request is not None and context.request.resumed
+        # A message never changes: it may be subscribed to, and never rings.
+        client.subscribe(uri, address if place.id is None else None, context.session, resumed=resumed)
+    except resources.Missing as missing:
+        raise _not_found(context, missing) from None
+    except Refusal as refusal:
+        raise _refused(refusal) from None
+    return types.EmptyResult()
+
+
+async def _unsubscribe(context: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+    context.lifespan_context.unsubscribe(str(params.uri))
+    return types.EmptyResult()
+
+
+async def _listen(context: Context, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
+    """Serve one stream of `subscriptions/listen` (2026-07-28, SEP-2575); what is not the caller's is left out."""
+    client = context.lifespan_context
+    if client.listens >= _LISTENS:
+        raise MCPError(code=types.INTERNAL_ERROR, message=f"{_LISTENS} streams are open on this connection.")
+    asked = params.notifications.resource_subscriptions or []
+    places: dict[str, Address | None] = {}
+    for uri in asked[:SUBSCRIPTION_LIMIT]:
+        try:
+            place, address = await resources.own(client, str(uri))
+        except resources.Missing:
+            continue
+        places[str(uri)] = address if place.id is None else None
+    honoured = params.notifications.model_copy(update={"resource_subscriptions": list(places) or None})
+    resumed = context.request is not None and context.request.resumed
+    bus = _Bus(client.office.bell, places, resumed=resumed, program_changed=client.program_changed)
+    client.listens += 1
+    try:
+        return await ListenHandler(bus)(context, params.model_copy(update={"notifications": honoured}))
+    finally:
+        client.listens -= 1
+
+
+class _Bus:
+    """The SDK's `SubscriptionBus` over our bell, for one stream."""
+
+    def __init__(self, bell: Bell, places: dict[str, Address | None], *, resumed: bool, program_changed: bool) -> None:
+        self._bell = bell
+        self._places = places
+        self._resumed = resumed
+        self._program_changed = program_changed
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Unused: the bell rings by itself."""
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Call the listener for each ring; after a crash once for each resource, since rings may have been missed."""
+        ends = [
+            self._bell.subscribe(address, lambda uri=uri: listener(ResourceUpdated(uri)))  # type: ignore[misc]
+            for uri, address in self._places.items()
+            if address is not None
+        ]
+        if self._resumed:
+            for uri in self._places:
+                listener(ResourceUpdated(uri))
+        if self._program_changed:
+            listener(ToolsListChanged())
+
+        def unsubscribe() -> None:
+            for end in ends:
+                end()
+
+        return unsubscribe
+
+
+async def _list_prompts(context: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+    del context, params
+    return types.ListPromptsResult(prompts=[prompt.describe() for prompt in prompts().values()])
+
+
+async def _get_prompt(context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+    del context
+    prompt = prompts().get(params.name)
+    if prompt is None:
+        there = ", ".join(prompts())
+        raise MCPError(code=types.INVALID_PARAMS, message=f"No prompt {params.name[:40]!a}. There are {there}.")
+    try:
+        text = prompt.fill(params.arguments or {})
+    except Refusal as refusal:
+        raise _refused(refusal) from None
+    return types.GetPromptResult(
+        description=prompt.description,
+        messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))],
+    )
+
+
+async def _complete(context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+    reference = params.ref
+    name = reference.uri if isinstance(reference, types.ResourceTemplateReference) else reference.name
+    argument = params.argument
+    return await resources.complete(context.lifespan_context, name, argument.name, argument.value)
+
+
+async def _set_level(context: Context, params: types.SetLevelRequestParams) -> types.EmptyResult:
+    """Tell a host that asked to hear it that the post office was away (2025-11-25 only)."""
+    if context.lifespan_context.resumed and _LEVELS.index(params.level) <= _LEVELS.index("notice"):
+        away = "The post office was restarted; nothing was lost, open calls were asked again."
+        await context.session.send_notification(
+            types.LoggingMessageNotification(
+                params=types.LoggingMessageNotificationParams(level="notice", logger="mcp-mailbox", data=away)
+            )
+        )
+    return types.EmptyResult()
+
+
+async def _initialized(context: Context, params: types.NotificationParams) -> None:
+    """After a hand-over to another version the host's list of tools may be stale (2025-11-25)."""
+    del params
+    if context.lifespan_context.program_changed:
+        await context.session.send_tool_list_changed()
+
+
+def _not_found(context: Context, missing: resources.Missing) -> MCPError:
+    modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
+    code = types.INVALID_PARAMS if modern else _RESOURCE_NOT_FOUND
+    return MCPError(code=code, message=f"Resource not found. {missing}", data={"uri": missing.uri})
+
+
+def _refused(refusal: Refusal) -> MCPError:
+    return MCPError(code=_CODES[refusal.blame], message=str(refusal), data=render.problem(refusal))

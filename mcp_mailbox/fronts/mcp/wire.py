@@ -1,0 +1,336 @@
+"""Between a relay's frames and the SDK's messages.
+
+The SDK drops a line that it cannot parse, reads NaN as a number, and answers what a shutdown interrupts with an
+error. A host gets an answer to every request it can be held to, mail survives a shutdown, and the relay is told which
+lines to keep for its next connection (docs/relay.md).
+"""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import anyio
+import mcp_types as types
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
+from mcp_types.jsonrpc import jsonrpc_message_adapter
+from pydantic import ValidationError
+
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.mcp import render
+from mcp_mailbox.fronts.mcp.client import Request
+
+_KEPT = {"initialize", "resources/subscribe", "logging/setLevel"}
+"""Requests that make a connection what it is; a subscription is kept until it is ended."""
+_ANSWERED = 256
+"""Answered waits that are remembered, for a cancellation that crosses the answer."""
+_GOODBYE = 2.0
+"""Seconds that requests have to end once the host has closed."""
+
+
+class Line(Protocol):
+    """A frame from a relay (`office.Frame`)."""
+
+    @property
+    def kind(self) -> bytes: ...  # noqa: D102
+    @property
+    def serial(self) -> int: ...  # noqa: D102
+    @property
+    def line(self) -> bytes: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
+
+
+class Connection(Protocol):
+    """What a relay's connection offers (`office.RelayConnection`)."""
+
+    async def receive(self) -> Line: ...  # noqa: D102
+    async def answer(self, serial: int, line: bytes) -> None: ...  # noqa: D102
+    async def notify(self, line: bytes) -> bool: ...  # noqa: D102
+    async def keep(self, serial: int) -> None: ...  # noqa: D102
+    async def forget(self, serial: int) -> None: ...  # noqa: D102
+
+
+class Mail(Protocol):
+    """What the wire tells of leases: their answer reached the host, or was not wanted any more."""
+
+    async def reached(self, key: str) -> None: ...  # noqa: D102
+    async def missed(self, key: str) -> None: ...  # noqa: D102
+
+
+class Wire:
+    """One relay's connection as the stream pair that the SDK's loop wants; it is both ends."""
+
+    def __init__(self, connection: Connection, mail: Mail, epoch: int, ending: anyio.Event) -> None:
+        self._connection = connection
+        self._mail = mail
+        self._epoch = epoch
+        self._ending = ending
+        self._open: dict[types.RequestId, tuple[int, Request]] = {}
+        self._waits: dict[int, Request] = {}
+        self._wait_ids: dict[types.RequestId, int] = {}
+        self._kept: dict[str, int] = {}
+        self._next: SessionMessage | None = None
+        self._idle = anyio.Event()
+
+    # -- reading
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Return the host's next message; raises EndOfStream when the host or the relay has gone."""
+        if self._next is not None:
+            following, self._next = self._next, None
+            return following
+        while True:
+            frame = await self._connection.receive()
+            match frame.kind:
+                case b"m" | b"r":
+                    message = await self._message(frame)
+                    if message is not None:
+                        return message
+                case b"o":
+                    problem = f"The line has {frame.length:,} bytes, more than can be read."
+                    await self._refuse(frame.serial, _dig_id(frame.line), types.INVALID_REQUEST, problem)
+                case b"w":
+                    await self._written(frame.serial)
+                case b"e":
+                    await self._say_goodbye()
+                case _:
+                    pass  # a newer relay may say more than we know
+
+    async def _message(self, frame: Line) -> SessionMessage | None:
+        try:
+            message = parse(frame.line)
+        except Unreadable as unreadable:
+            await self._refuse_unreadable(frame.serial, unreadable)
+            return None
+        if isinstance(message, types.JSONRPCRequest):
+            return await self._request(frame, message)
+        if isinstance(message, types.JSONRPCNotification):
+            await self._notification(frame.serial, message)
+            return SessionMessage(message)
+        await self._connection.forget(frame.serial)
+        return self._answer_of_host(message)
+
+    async def _request(self, frame: Line, message: types.JSONRPCRequest) -> SessionMessage:
+        request = Request(str(frame.serial), resumed=frame.kind == b"r")
+        self._open[_id(message.id)] = (frame.serial, request)
+        await self._keep(frame.serial, message.method, message.params)
+        if request.resumed and message.method == "initialize":
+            # The host said so to the post office before us, and will not say it again.
+            self._next = SessionMessage(types.JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized"))
+
+        async def unanswered() -> None:
+            self._open.pop(_id(message.id), None)
+            if request.leases:
+                await self._mail.missed(request.key)
+            await self._connection.forget(frame.serial)
+            self._note_idle()
+
+        return SessionMessage(message, ServerMessageMetadata(request_context=request, on_request_unanswered=unanswered))
+
+    async def _notification(self, serial: int, message: types.JSONRPCNotification) -> None:
+        await self._connection.forget(serial)
+        if message.method == "notifications/cancelled":
+            cancelled = (message.params or {}).get("requestId")
+            late = self._wait_ids.pop(_id(cancelled), None) if isinstance(cancelled, str | int) else None
+            if late is not None:
+                # The answer has crossed the cancellation: the host will not show it to anybody.
+                self._waits.pop(late, None)
+                await self._mail.missed(str(late))
+
+    async def _keep(self, serial: int, method: str, params: dict[str, Any] | None) -> None:
+        name = f"{method} {(params or {}).get('uri', '')}" if method.startswith("resources/") else method
+        if method in _KEPT:
+            await self._drop_kept(name)
+            self._kept[name] = serial
+            await self._connection.keep(serial)
+        elif method == "resources/unsubscribe":
+            await self._drop_kept(name.replace("unsubscribe", "subscribe", 1))
+
+    async def _drop_kept(self, name: str) -> None:
+        if (serial := self._kept.pop(name, None)) is not None:
+            await self._connection.forget(serial)
+
+    def _answer_of_host(self, message: types.JSONRPCResponse | types.JSONRPCError) -> SessionMessage | None:
+        """Give the answer its number back; one to a question of an earlier epoch is dropped."""
+        prefix = f"{self._epoch}."
+        if isinstance(message.id, str) and message.id.startswith(prefix) and message.id[len(prefix) :].isdigit():
+            return SessionMessage(message.model_copy(update={"id": int(message.id[len(prefix) :])}))
+        return None
+
+    async def _written(self, serial: int) -> None:
+        request = self._waits.get(serial)
+        if request is not None:
+            await self._mail.reached(request.key)
+
+    async def _say_goodbye(self) -> None:
+        """Let what is under way end, then end: the host has closed stdin."""
+        self._ending.set()
+        with anyio.move_on_after(_GOODBYE):
+            while self._open:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+        raise anyio.EndOfStream
+
+    def _note_idle(self) -> None:
+        if not self._open:
+            self._idle.set()
+
+    # -- refusing
+
+    async def _refuse_unreadable(self, serial: int, unreadable: Unreadable) -> None:
+        if unreadable.tool_call and unreadable.id is not None:
+            # A model can mend what it reads as a tool's answer.
+            refusal = Refusal(Code.BAD_ARGUMENT, unreadable.problem, "Send valid JSON and valid Unicode.")
+            result = render.refused(refusal).model_dump(by_alias=True, mode="json", exclude_none=True)
+            await self._write_answer(serial, {"jsonrpc": "2.0", "id": unreadable.id, "result": result})
+        elif unreadable.silent:
+            await self._connection.forget(serial)
+        else:
+            await self._refuse(serial, unreadable.id, unreadable.code, unreadable.problem)
+
+    async def _refuse(self, serial: int, request_id: types.RequestId | None, code: int, problem: str) -> None:
+        error = {"code": code, "message": problem}
+        await self._write_answer(serial, {"jsonrpc": "2.0", "id": request_id, "error": error})
+
+    async def _write_answer(self, serial: int, message: dict[str, Any]) -> None:
+        await self._connection.answer(serial, json.dumps(message, separators=(",", ":")).encode())
+
+    # -- writing
+
+    async def send(self, item: SessionMessage) -> None:
+        """Write one message of ours."""
+        message = item.message
+        if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+            await self._answer(message)
+        elif isinstance(message, types.JSONRPCRequest):
+            # Numbers begin anew in every epoch: an old "yes" must not land on a new question.
+            await self._connection.notify(_dump(message.model_copy(update={"id": f"{self._epoch}.{message.id}"})))
+        elif not self._repeats_acknowledgement(message):
+            await self._connection.notify(_dump(message))
+
+    async def _answer(self, message: types.JSONRPCResponse | types.JSONRPCError) -> None:
+        if isinstance(message, types.JSONRPCError) and message.error.code == types.CONNECTION_CLOSED:
+            # What the SDK says for a request that our end interrupted. The relay asks the next office instead.
+            return
+        known = self._open.pop(_id(message.id), None) if message.id is not None else None
+        if known is None:
+            return
+        serial, request = known
+        if request.leases and message.id is not None:
+            self._remember_wait(serial, _id(message.id), request)
+        await self._connection.answer(serial, _dump(message))
+        self._note_idle()
+
+    def _remember_wait(self, serial: int, request_id: types.RequestId, request: Request) -> None:
+        self._waits[serial] = request
+        self._wait_ids[request_id] = serial
+        while len(self._waits) > _ANSWERED:
+            self._waits.pop(next(iter(self._waits)))
+        while len(self._wait_ids) > _ANSWERED:
+            self._wait_ids.pop(next(iter(self._wait_ids)))
+
+    def _repeats_acknowledgement(self, message: types.JSONRPCNotification) -> bool:
+        """Tell whether this acknowledges a listen request that the host saw acknowledged before a crash."""
+        if message.method != "notifications/subscriptions/acknowledged":
+            return False
+        meta = (message.params or {}).get("_meta") or {}
+        stream = meta.get("io.modelcontextprotocol/subscriptionId")
+        known = self._open.get(_id(stream)) if isinstance(stream, str | int) else None
+        return known is not None and known[1].resumed
+
+    # -- being a stream
+
+    async def aclose(self) -> None:
+        """Nothing to close: the connection is the office's."""
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the connection open."""
+
+    def __aiter__(self) -> Self:
+        """Iterate over the host's messages."""
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        """Return the next message."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+
+class Unreadable(Exception):  # noqa: N818 - the host's mistake, answered
+    """A line that is no JSON-RPC message. `silent` when it asks for no answer."""
+
+    def __init__(self, code: int, problem: str, raw: object = None) -> None:
+        super().__init__(problem)
+        self.code = code
+        self.problem = problem
+        message = raw if isinstance(raw, dict) else {}
+        found = message.get("id")
+        self.id: types.RequestId | None = (
+            found if isinstance(found, str | int) and not isinstance(found, bool) else None
+        )
+        self.tool_call = message.get("method") == "tools/call"
+        self.silent = "method" in message and "id" not in message
+
+
+def parse(line: bytes) -> types.JSONRPCMessage:
+    """Read one line strictly (RFC 8259). Raises Unreadable."""
+    if b"NaN" in line or b"Infinity" in line:
+        _loads(line)  # in a text they are letters; as numbers no JSON
+    try:
+        return jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValidationError:
+        raw = _loads(line)
+        if isinstance(raw, list):
+            raise Unreadable(types.INVALID_REQUEST, "Batches are not part of MCP since 2025-06-18.") from None
+        surrogate = any("\ud800" <= character <= "\udfff" for character in json.dumps(raw, ensure_ascii=False))
+        problem = "A text holds a lone surrogate." if surrogate else "Not a JSON-RPC 2.0 message."
+        raise Unreadable(types.INVALID_REQUEST, problem, raw) from None
+
+
+def _loads(line: bytes) -> Any:
+    def refuse(name: str) -> object:
+        raise _NotANumber(name)
+
+    try:
+        return json.loads(line, parse_constant=refuse)
+    except _NotANumber as constant:
+        raise Unreadable(types.PARSE_ERROR, f"{constant} is not JSON.", json.loads(line)) from None
+    except RecursionError:
+        raise Unreadable(types.PARSE_ERROR, "The JSON is nested too deeply.") from None
+    except ValueError as error:
+        raise Unreadable(types.PARSE_ERROR, f"Not JSON: {error}.") from None
+
+
+class _NotANumber(Exception):  # noqa: N818
+    """NaN, Infinity or -Infinity."""
+
+
+def _dig_id(head: bytes) -> types.RequestId | None:
+    """Return the id that stands in the beginning of a line, if it is there."""
+    start = head.find(b'"id":')
+    if start < 0:
+        return None
+    try:
+        found, _ = json.JSONDecoder().raw_decode(head[start + 5 :].decode(errors="replace").lstrip())
+    except ValueError:
+        return None
+    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def _id(request_id: types.RequestId) -> types.RequestId:
+    """Return the id as the SDK compares it: "7" and 7 are one."""
+    return int(request_id) if isinstance(request_id, str) and request_id.isdigit() else request_id
+
+
+def _dump(message: types.JSONRPCMessage) -> bytes:
+    return message.model_dump_json(by_alias=True, exclude_unset=True).encode()

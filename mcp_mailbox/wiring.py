@@ -1,0 +1,84 @@
+"""The only module that knows all parts: it makes the post office's process of a store, the rules and the fronts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_mailbox import __version__, config, office, rendezvous
+from mcp_mailbox.clocks import SystemClock
+from mcp_mailbox.engines.sqlite import open_store
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts.mcp.client import Client
+from mcp_mailbox.fronts.mcp.server import build_server, serve
+from mcp_mailbox.fronts.mcp.wire import Wire
+from mcp_mailbox.postoffice import Caller, PostOffice
+
+LOCAL = "local"
+"""The principal that the local socket speaks for: the user of the machine that owns it."""
+STORE_FILE = "mail.db"
+
+
+def run_office(place: rendezvous.Claimed) -> int:
+    """Be the post office of that place until it is time to leave; the exit code."""
+    return office.run(place, lambda stop: _open(Path(place.home), stop))
+
+
+@asynccontextmanager
+async def _open(home: Path, stop: office.Stop) -> AsyncIterator[office.Service]:
+    del stop
+    term = config.lease_term(os.environ)
+    async with open_store(home / STORE_FILE, SystemClock()) as store:
+        post_office = PostOffice(store, lease_term=term)
+        async with post_office.business():
+            yield _Relays(post_office)
+
+
+class _Relays:
+    """Serves each relay's host over MCP."""
+
+    def __init__(self, post_office: PostOffice) -> None:
+        self._post_office = post_office
+        self._server = build_server()
+
+    async def serve(self, connection: office.RelayConnection) -> None:
+        """See `office.Service`."""
+        hello = connection.hello
+        try:
+            settings = config.host_settings(hello.env)
+        except Refusal as refusal:
+            settings = config.HostSettings(config.DEFAULT_SPACE, None)
+            bad_space: Refusal | None = Refusal(refusal.code, f"{config.SPACE}: {refusal.problem}", refusal.hint)
+        else:
+            bad_space = None
+        caller = Caller(hello.relay, LOCAL, settings.space)
+        changed = hello.previous is not None and hello.previous != __version__
+        client = Client(self._post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
+        client.refuse(bad_space)
+        wire = Wire(connection, client, hello.epoch, client.ending)
+        self._post_office.arrive(caller)
+        try:
+            await client.prepare()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.push_updates)
+                tasks.start_soon(_end_with, connection, client)
+                await serve(self._server, client, wire)
+                tasks.cancel_scope.cancel()
+        finally:
+            client.close()
+            with anyio.CancelScope(shield=True):
+                await self._post_office.depart(caller)
+
+    def status(self) -> dict[str, Any]:
+        """See `office.Service`."""
+        return {"readers": self._post_office.present}
+
+
+async def _end_with(connection: office.RelayConnection, client: Client) -> None:
+    await connection.leaving.wait()
+    client.ending.set()
