@@ -454,7 +454,7 @@ class _Office:
         self.relays[hello.relay] = connection
         self.occupied.set()
         self.vacant = anyio.Event()
-        log.info("relay %.8s: version %s, epoch %d, %d to replay", hello.relay, hello.version, hello.epoch, hello.replay)
+        log.info("relay %.8s: version %s, epoch %d", hello.relay, hello.version, hello.epoch)
         try:
             await self._converse(connection)
         finally:
@@ -602,7 +602,7 @@ def _open_log(place: rendezvous.Claimed) -> None:
 
 
 def _allow_many_descriptors() -> None:
-    """A descriptor per relay: the usual soft limit of 1,024 is a machine's worth of agents too small."""
+    """Make room for a descriptor per relay: the usual soft limit of 1,024 is a machine's worth of agents too small."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:

@@ -11,6 +11,7 @@ a repetition from a new request by (relay id, serial). The host sees one answer 
 is ever made non-blocking: that flag belongs to the open file, which a terminal or `2>&1` shares with others.
 """
 
+# ruff: noqa: SIM105 - contextlib costs 3 ms
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which imports `enum`
@@ -103,9 +104,7 @@ class Relay:
         self.leave_by = _NEVER
         self.output = bytearray()
         self.printed = 0  # bytes ever put into `output`
-        self.answers: list[
-            tuple[int, int]
-        ] = []  # in `output`: (where the answer ends, counted like `printed`; serial)
+        self.answers: list[tuple[int, int]] = []  # in `output`: (where the answer ends, counted like `printed`; serial)
         self.refusal: rendezvous.Refused | None = None
         self.told = False  # a request has been answered with the refusal
         # lines
@@ -164,9 +163,7 @@ class Relay:
     def _register(self, channel: int) -> None:
         # Registered with no events, a descriptor still reports that its other end has gone.
         self.poller.register(self.stdout, select.POLLOUT if self.output else 0)
-        self._watch(
-            self.stdin, select.POLLIN if self.host_open and self.awaited_bytes <= AWAITED_LIMIT else 0
-        )
+        self._watch(self.stdin, select.POLLIN if self.host_open and self.awaited_bytes <= AWAITED_LIMIT else 0)
         if channel >= 0:
             reading = select.POLLIN if len(self.output) <= OUTPUT_LIMIT else 0
             self._watch(channel, reading | (select.POLLOUT if self.outgoing and not self.deaf else 0))
@@ -239,7 +236,7 @@ class Relay:
             self._send(frames.frame(frames.END))
 
     def _accept(self, line: bytes, length: int) -> None:
-        """Number a line and send it."""
+        """Give a line its number and send it."""
         self.serial += 1
         kind = frames.MESSAGE
         if length:
