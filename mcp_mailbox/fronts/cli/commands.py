@@ -1,0 +1,105 @@
+"""The sub-commands. A relay never comes here: its start would pay for these imports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mcp_mailbox import __version__, frames, rendezvous
+from mcp_mailbox.fronts.cli import registration
+
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return the exit code: 0 done, 1 failed, 2 misunderstood."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(chosen.run(chosen))
+    except rendezvous.Refused as refused:
+        print(f"mcp-mailbox: {refused.hint}", file=sys.stderr)  # noqa: T201 - a command line prints
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mcp-mailbox",
+        description="A durable mailbox for every LLM agent, over MCP.",
+        epilog="Without a command and without a terminal it speaks MCP on stdio, as a host starts it. "
+        "State is kept in MCP_MAILBOX_HOME, by default ~/.mcp-mailbox.",
+    )
+    parser.add_argument("--version", action="version", version=f"mcp-mailbox {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("stdio", help="speak MCP on stdin and stdout; hosts start this")
+    demo = commands.add_parser("demo", help="watch two agents exchange mail, in a throw-away home")
+    demo.set_defaults(run=_demo)
+    status = commands.add_parser("status", help="show the post office, and how to register it")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    status.set_defaults(run=_status)
+    stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
+    stop.set_defaults(run=_stop)
+    return parser
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from mcp_mailbox.fronts.cli import demo  # noqa: PLC0415 - the SDK's client takes a second to import
+
+    return demo.run()
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    home = rendezvous.home()
+    answer = rendezvous.ask(home, frames.STATUS)
+    status: dict[str, Any] = {"running": answer is not None, "home": home}
+    if answer is not None:
+        status |= json.loads(answer)
+    if chosen.json:
+        print(json.dumps(status, indent=2))  # noqa: T201
+    else:
+        _show(status)
+    return 0
+
+
+def _show(status: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    if status["running"]:
+        table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
+        table.add_row("since", f"{status['uptime_seconds']:.0f} s")
+        table.add_row("agents", f"{len(status['relays'])} connected")
+        table.add_row("socket", str(status["endpoint"]))
+    else:
+        table.add_row("post office", "not running; a host's first call starts it")
+    table.add_row("home", str(status["home"]))
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print("\nRegister it:")
+    for line in registration.lines():
+        console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _stop(_: argparse.Namespace) -> int:
+    home = rendezvous.home()
+    if rendezvous.ask(home, frames.QUIT, "command line") is None:
+        print("The post office is not running.")  # noqa: T201
+        return 0
+    deadline = time.monotonic() + _STOP_SECONDS
+    while rendezvous.office_lives(home):
+        if time.monotonic() > deadline:
+            raise rendezvous.unreachable(home)
+        time.sleep(_POLL_SECONDS)
+    print("Stopped. The next call of a host starts it again.")  # noqa: T201
+    return 0
