@@ -6,6 +6,8 @@ import time
 
 import anyio
 
+from mcp_mailbox.store import Clock
+
 
 class SystemClock:
     """The machine's time, read once; from there on it only moves forward, whatever is done to the machine's clock."""
@@ -20,3 +22,22 @@ class SystemClock:
     async def sleep(self, ms: float) -> None:
         """Wait that long."""
         await anyio.sleep(ms / 1000)
+
+
+class Onward:
+    """A clock that goes on from `floor` when the one it follows was set back: what has happened stays in the past.
+
+    It keeps the distance instead of standing still, or no lease would run out until the other has caught up.
+    """
+
+    def __init__(self, clock: Clock, floor: int) -> None:
+        self._clock = clock
+        self._ahead = max(0, floor - clock.now())
+
+    def now(self) -> int:
+        """Return ms since 1970 UTC."""
+        return self._clock.now() + self._ahead
+
+    async def sleep(self, ms: float) -> None:
+        """Wait that long."""
+        await self._clock.sleep(ms)

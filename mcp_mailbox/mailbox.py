@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from mcp_mailbox.addresses import Address
@@ -33,7 +34,7 @@ class Profile:
                 f"At most {SKILL_LIMIT} skills of 1 to {_SKILL_LENGTH} characters.",
             )
         for text in (self.about or "", *skills):
-            if not text.isprintable() and not text.replace("\n", "").isprintable():
+            if any(unicodedata.category(character) in {"Cc", "Cs"} and character not in "\n\t" for character in text):
                 raise Refusal(Code.BAD_ARGUMENT, "`about` or `skills` has control characters.", "Send plain text.")
 
 

@@ -74,7 +74,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An accepted message. `accepted_at` is the store's time in ms since 1970 UTC; `thread` is its first message's id."""
+    """An accepted message.
+
+    `accepted_at` is the store's time in ms since 1970 UTC; `thread` is the id of its first message.
+    """
 
     id: str
     thread: str
@@ -102,5 +105,5 @@ def _check_line(what: str, text: str, limit: int) -> None:
     _check_text(what, text)
     if len(text) > limit:
         raise Refusal(Code.BAD_ARGUMENT, f"`{what}` has {len(text):,} characters.", f"At most {limit} are allowed.")
-    if any(character in text for character in "\r\n\0"):
+    if "\0" in text or text.splitlines() not in ([], [text]):
         raise Refusal(Code.BAD_ARGUMENT, f"`{what}` has a line break or a NUL.", "It is a single line.")

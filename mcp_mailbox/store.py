@@ -185,7 +185,8 @@ class Store(Protocol):
 
         The key is the draft's, else the origin's: the same key from the same sender with the same content gives the
         same id again, with other content Refusal(KEY_CONFLICT). Keys outlive the longest outbox age (30 days).
-        `reply_to` puts it in that message's thread and acks that delivery in the sender's mailbox, fenced by its handle.
+        `reply_to` puts it in that message's thread and acks that delivery in the sender's mailbox, fenced by its
+        handle.
 
         Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (UNKNOWN_MAILBOX) when no recipient exists.
         """
@@ -203,7 +204,10 @@ class Store(Protocol):
         ...
 
     async def surface(self, origin: Origin) -> None:
-        """Note that the answer of that request reached its reader: each of its deliveries had an attempt."""
+        """Note that the answer of that request reached its reader: each of its deliveries had an attempt.
+
+        Soon on disk, not at once: a crash may forget it, and an attempt is then not counted.
+        """
         ...
 
     async def give_back(self, reader: str, request: str | None, *, surfaced: bool) -> int:

@@ -32,10 +32,9 @@ class NewMailbox:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A row of `message`."""
+    """A row of `message`; no thread: it begins one."""
 
-    seq: int
-    thread: int
+    thread: int | None
     sender: int
     recipients: Sequence[int]
     reply_to: int | None
@@ -81,13 +80,12 @@ def bind_reader(db: sqlite3.Connection, reader: str, mailbox: int, at: int) -> N
     db.execute("INSERT OR REPLACE INTO reader (id, mailbox, at) VALUES (?, ?, ?)", (reader, mailbox, at))
 
 
-def store_message(db: sqlite3.Connection, new: NewMessage) -> None:
-    """Insert a message and a stored delivery for each recipient."""
-    db.execute(
-        "INSERT INTO message (seq, thread, sender, recipients, reply_to, priority, accepted, size, subject, preview, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
+    """Insert a message and a stored delivery for each recipient; return its number."""
+    cursor = db.execute(
+        "INSERT INTO message (thread, sender, recipients, reply_to, priority, accepted, size, subject, preview, body)"
+        " VALUES (ifnull(?, (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'message')), ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            new.seq,
             new.thread,
             new.sender,
             json.dumps(new.recipients),
@@ -100,19 +98,20 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> None:
             new.body,
         ),
     )
+    seq = cursor.lastrowid
+    assert seq is not None  # noqa: S101 - an INSERT has a row
     db.executemany(
-        "INSERT INTO inbox (mailbox, priority, seq, sender) VALUES (?, ?, ?, ?)",
-        [(mailbox, new.priority, new.seq, new.sender) for mailbox in new.recipients],
+        "INSERT INTO inbox (mailbox, priority, seq, sender, thread) VALUES (?, ?, ?, ?, ?)",
+        [(mailbox, new.priority, seq, new.sender, new.thread or seq) for mailbox in new.recipients],
     )
     db.executemany(
         "UPDATE counter SET unsettled = unsettled + 1 WHERE mailbox = ?",
         [(mailbox,) for mailbox in new.recipients],
     )
+    return seq
 
 
-def lease(
-    db: sqlite3.Connection, rows: Iterable[tuple[int, int, int]], until: int, reader: str, request: str
-) -> None:
+def lease(db: sqlite3.Connection, rows: Iterable[tuple[int, int, int]], until: int, reader: str, request: str) -> None:
     """Event.CLAIM for each (mailbox, priority, seq)."""
     db.executemany(
         "UPDATE inbox SET generation = generation + 1, lease_until = ?, reader = ?, request = ?, surfaced = 0"
@@ -158,8 +157,13 @@ def remember(db: sqlite3.Connection, sender: int, key: str, digest: bytes, answe
     )
 
 
+def note_time(db: sqlite3.Connection, now: int) -> None:
+    """Keep what time it is, so that it goes on from here."""
+    db.execute("UPDATE meta SET value = ? WHERE name = 'time'", (now,))
+
+
 def forget(db: sqlite3.Connection, before: int, most: int) -> int:
-    """Drop the oldest keys and readers, at most so many of each, so that no transaction grows long."""
+    """Drop the oldest keys, at most so many, so that no transaction grows long."""
     keys = db.execute(
         "DELETE FROM idempotency WHERE (sender, key) IN"
         " (SELECT sender, key FROM idempotency WHERE at < ? ORDER BY at LIMIT ?)",

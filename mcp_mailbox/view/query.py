@@ -39,8 +39,7 @@ SELECT unsettled - (
 ) FROM counter WHERE mailbox = ?1
 """
 
-LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
-LAST_ACCEPTED = "SELECT max(accepted) FROM message"
+META = "SELECT value FROM meta WHERE name = ?"
 FIRST_SINCE = "SELECT seq FROM message WHERE accepted >= ? ORDER BY accepted, seq LIMIT 1"
 
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
@@ -65,9 +64,9 @@ READY_FROM = (
     f" WHERE i.mailbox = :mailbox AND i.sender = :sender{_READY}"
 )
 READY_IN_THREAD = (
-    f"{_READY_COLUMNS} FROM message m INDEXED BY message_thread"
-    " CROSS JOIN inbox i ON i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = m.seq"
-    f" WHERE m.thread = :thread{_READY}"
+    f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_thread CROSS JOIN message m ON m.seq = i.seq"
+    " WHERE i.mailbox = :mailbox AND i.thread = :thread AND (:sender IS NULL OR i.sender = :sender)"
+    f"{_READY}"
 )
 
 LEASED_BY_REQUEST = """

@@ -42,6 +42,7 @@ CREATE TABLE message (
     preview    TEXT    NOT NULL,                    -- its beginning, so that a listing reads no overflow page
     body       TEXT    NOT NULL                     -- last: what stands before it is read without it
 );
+INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
 CREATE INDEX message_thread ON message (thread, seq);
 CREATE INDEX message_accepted ON message (accepted);
 
@@ -51,6 +52,7 @@ CREATE TABLE inbox (
     priority    INTEGER NOT NULL,
     seq         INTEGER NOT NULL,
     sender      INTEGER NOT NULL,
+    thread      INTEGER NOT NULL,
     generation  INTEGER NOT NULL DEFAULT 0,
     attempts    INTEGER NOT NULL DEFAULT 0,
     lease_until INTEGER NOT NULL DEFAULT 0,
@@ -60,6 +62,7 @@ CREATE TABLE inbox (
     PRIMARY KEY (mailbox, priority, seq)
 ) WITHOUT ROWID;
 CREATE INDEX inbox_sender ON inbox (mailbox, sender, priority, seq);
+CREATE INDEX inbox_thread ON inbox (mailbox, thread, priority, seq);
 CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE reader IS NOT NULL;
 CREATE INDEX inbox_reader ON inbox (reader, request) WHERE reader IS NOT NULL;
 CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE reader IS NOT NULL;

@@ -15,6 +15,8 @@ _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _CHECK = 4
 _LONGEST = 13  # digits of 2**63
+_CURSOR = "cursor "
+"""Begins what a cursor's check covers and no id's, so that neither is ever taken for the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Codec:
     def cursor(self, rank: int, seq: int) -> str:
         """Return the cursor of what stands behind that row."""
         number = _encode(seq * 4 + rank)
-        return f"c{number}{self._check('c' + number)}"
+        return f"c{number}{self._check(_CURSOR + number)}"
 
     def read_cursor(self, text: str) -> tuple[int, int]:
         """Return (rank, seq). Raises Refusal(BAD_ARGUMENT) for what this store never made."""
@@ -61,7 +63,7 @@ class Codec:
             text[:1] == "c"
             and 0 < len(number) <= _LONGEST
             and all(digit in _VALUES for digit in number)
-            and self._check("c" + number) == check
+            and self._check(_CURSOR + number) == check
         ):
             raise Refusal(
                 Code.BAD_ARGUMENT,

@@ -12,18 +12,20 @@ import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import anyio
 import anyio.to_thread
 
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.clocks import Onward
 from mcp_mailbox.delivery import TRANSITIONS, Delivery, Outcome, State
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.engines.sqlite.codec import Codec, Handle, unknown_message
+from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
@@ -50,6 +52,9 @@ KEY_AGE = 30 * 24 * 3600 * 1000
 _FORGET_EVERY = 256
 _FORGET_AT_MOST = 100
 _NAMES_READ = 2000
+_BOXES = 10_000
+_NOBODY = 0
+"""Stands for the sender of what no mailbox has asked for."""
 _NOTHING = (1 << 62) - 1
 """Behind every message: a section that starts there is empty."""
 
@@ -62,30 +67,37 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     """
     db = await anyio.to_thread.run_sync(prepare, path)
     try:
-        async with aiosqlite.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None) as reader:
-            reader.row_factory = sqlite3.Row
-            store = SqliteStore(db, reader, clock)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(store.writer.run)
-                try:
-                    yield store
-                finally:
-                    store.writer.close()
+        try:
+            secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
+            reader = Reader(path)
+        except (sqlite3.Error, TypeError) as error:
+            raise failures.translate(error) from error
+        store = SqliteStore(db, reader, Onward(clock, last), secret)
+        try:
+            yield store
+        finally:
+            with anyio.CancelScope(shield=True):
+                await store.writer.close()
+                await reader.close()
     finally:
         db.close()
 
 
 class SqliteStore:
-    """The verbs. Private functions named `_do_…` run in the writer's thread, inside its transaction."""
+    """The verbs.
 
-    def __init__(self, db: sqlite3.Connection, reader: aiosqlite.Connection, clock: Clock) -> None:
+    Private functions named `_do_…` run in the writer's thread inside its transaction, those named `_look_…` in the
+    reader's.
+    """
+
+    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, secret: bytes) -> None:
         self.clock = clock
-        self.writer = Writer(db)
+        self.writer = Writer(db, self._seal, self._undone)
         self._reader = reader
-        self._codec = Codec(bytes(db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]))
+        self._codec = Codec(secret)
         self._rings: list[Ring] = []
-        self._latest = db.execute(query.LAST_ACCEPTED).fetchone()[0] or 0
         self._accepts = 0
+        self._boxes: dict[tuple[str, str], tuple[int, Address]] = {}
 
     # -- the bell
 
@@ -103,110 +115,122 @@ class SqliteStore:
             for ring in self._rings:
                 ring(address)
 
-    def _now(self) -> int:
-        """Return the store's time: never before what has been accepted, whatever the clock says after a restart."""
-        self._latest = max(self._latest, self.clock.now())
-        return self._latest
+    # -- what every transaction has
+
+    def _seal(self, db: sqlite3.Connection) -> None:
+        apply.note_time(db, self.clock.now())
+
+    def _undone(self) -> None:
+        self._boxes.clear()
+
+    def _find(self, db: sqlite3.Connection, address: Address) -> tuple[int, Address] | None:
+        """Return a mailbox's row and its address as it is written; neither ever changes. In the writer only."""
+        key = (address.name, address.space)
+        found = self._boxes.get(key)
+        if found is None:
+            found = _look_up(db, address)
+            if found is not None:
+                if len(self._boxes) >= _BOXES:
+                    self._boxes.clear()
+                self._boxes[key] = found
+        return found
+
+    def _box(self, db: sqlite3.Connection, address: Address) -> tuple[int, Address]:
+        found = self._find(db, address)
+        if found is None:
+            raise _unknown(str(address))
+        return found
 
     # -- mailboxes
 
     async def open(self, address: Address | None, owner: str, profile: Profile, origin: Origin) -> Opened:
         """See `Store.open`."""
-        if address is not None and address.name:
-            name = address.name
-            looks, _ = await anyio.to_thread.run_sync(addresses.skeletons, name)
-            capitals = await anyio.to_thread.run_sync(addresses.upper_skeleton, name)
-            chosen = apply.NewMailbox(
-                address.space,
-                name,
-                address.folded,
-                looks,
-                capitals,
-                owner,
-                profile.about or "",
-                profile.skills or (),
-                0,
-            )
-            return await self.writer.do(lambda db: self._do_open(db, chosen, profile, origin))
         space = address.space if address else "default"
-        return await self.writer.do(lambda db: self._do_open_unnamed(db, space, owner, profile, origin))
+        named = address is not None and bool(address.name)
+        for name in [address.name] if address and named else naming.suggestions():
+            looks, capitals = await anyio.to_thread.run_sync(_looks, name)
+            about, skills = profile.about or "", profile.skills or ()
+            wanted = apply.NewMailbox(space, name, addresses.fold(name), looks, capitals, owner, about, skills, 0)
+            if named:
+                return await self.writer.do(partial(self._do_open, wanted=wanted, profile=profile, origin=origin))
+            opened = await self.writer.do(partial(self._do_open_unnamed, wanted=wanted, origin=origin))
+            if opened is not None:
+                return opened
+        raise AssertionError  # pragma: no cover - a name that was asked for is opened or refused, suggestions never end
 
-    def _do_open(self, db: sqlite3.Connection, chosen: apply.NewMailbox, profile: Profile, origin: Origin) -> Opened:
-        now = self._now()
-        row = db.execute(query.MAILBOX, (chosen.space, chosen.folded)).fetchone()
+    def _do_open(self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin) -> Opened:
+        row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
         if row is None:
-            alike = db.execute(
-                query.LOOKALIKE, (chosen.space, chosen.looks, chosen.capitals, chosen.name.isascii())
-            ).fetchone()
+            alike = _lookalike(db, wanted)
             if alike is not None:
                 raise Refusal(
                     Code.NAME_CONFUSABLE,
-                    f"{chosen.name!a} looks like the existing mailbox {alike[0]!r}.",
+                    f"{wanted.name!a} looks like the existing mailbox {alike!r}.",
                     "Choose a name that nobody can mistake for it.",
                 )
-            mailbox = apply.create_mailbox(db, replace(chosen, created=now))
-        elif row["owner"] != chosen.owner:
-            raise Refusal(Code.NAME_TAKEN, f"The name {chosen.name!r} is taken.", "Choose another.")
-        else:
-            mailbox = row["id"]
-            apply.describe_mailbox(db, mailbox, profile.about, profile.skills)
-        apply.bind_reader(db, origin.reader, mailbox, now)
-        return Opened(self._mailbox(db, mailbox, now), created=row is None)
+            return self._create(db, wanted, origin)
+        if row["owner"] != wanted.owner:
+            raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
+        apply.describe_mailbox(db, row["id"], profile.about, profile.skills)
+        apply.bind_reader(db, origin.reader, row["id"], self.clock.now())
+        known = db.execute(query.KNOWN, (_NOBODY, _key(origin))).fetchone()
+        return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"])
 
-    def _do_open_unnamed(
-        self, db: sqlite3.Connection, space: str, owner: str, profile: Profile, origin: Origin
-    ) -> Opened:
-        now = self._now()
-        key = f"r:{origin.reader}:{origin.request}"
-        known = db.execute(query.KNOWN, (0, key)).fetchone()
+    def _do_open_unnamed(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin) -> Opened | None:
+        """Return None when that name is not free."""
+        known = db.execute(query.KNOWN, (_NOBODY, _key(origin))).fetchone()
         if known is not None:
-            return Opened(self._mailbox(db, int(known["answer"]), now), created=True)
-        for name in naming.suggestions():
-            folded = addresses.fold(name)
-            if db.execute(query.MAILBOX, (space, folded)).fetchone() is None:
-                break
-        new = apply.NewMailbox(
-            space, name, folded, name, name.upper(), owner, profile.about or "", profile.skills or (), now
-        )
-        mailbox = apply.create_mailbox(db, new)
-        apply.bind_reader(db, origin.reader, mailbox, now)
-        apply.remember(db, 0, key, b"", str(mailbox), now)
-        return Opened(self._mailbox(db, mailbox, now), created=True)
+            return self._opened(db, int(known["answer"]), created=True)
+        if db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone() or _lookalike(db, wanted):
+            return None
+        return self._create(db, wanted, origin)
 
-    def _mailbox(self, db: sqlite3.Connection, mailbox: int, now: int) -> Mailbox:
-        row = db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()
-        unread = db.execute(query.UNREAD, (mailbox, now)).fetchone()[0]
-        return _to_mailbox(row, unread)
+    def _create(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin) -> Opened:
+        now = self.clock.now()
+        mailbox = apply.create_mailbox(db, replace(wanted, created=now))
+        apply.bind_reader(db, origin.reader, mailbox, now)
+        apply.remember(db, _NOBODY, _key(origin), b"", str(mailbox), now)
+        return self._opened(db, mailbox, created=True)
+
+    def _opened(self, db: sqlite3.Connection, mailbox: int, *, created: bool) -> Opened:
+        found = self._look_mailbox(db, query.MAILBOX_BY_ID, (mailbox,))
+        assert found is not None  # noqa: S101 - it has just been read or made
+        return Opened(found, created)
 
     async def bound(self, reader: str) -> Mailbox | None:
         """See `Store.bound`."""
-        return await self._find(query.BOUND, (reader,))
+        return await self._reader.do(lambda db: self._look_mailbox(db, query.BOUND, (reader,)))
 
     async def mailbox(self, address: Address) -> Mailbox | None:
         """See `Store.mailbox`."""
-        return await self._find(query.MAILBOX, (address.space, address.folded))
+        return await self._reader.do(lambda db: self._look_mailbox(db, query.MAILBOX, (address.space, address.folded)))
 
-    async def _find(self, sql: str, parameters: Sequence[Any]) -> Mailbox | None:
-        rows = await self._rows(sql, parameters)
-        if not rows:
-            return None
-        unread = await self._rows(query.UNREAD, (rows[0]["id"], self._now()))
-        return _to_mailbox(rows[0], unread[0][0])
+    def _look_mailbox(self, db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Mailbox | None:
+        row = db.execute(sql, parameters).fetchone()
+        return _to_mailbox(row, self._unread(db, row["id"])) if row else None
+
+    def _unread(self, db: sqlite3.Connection, box: int) -> int:
+        return int(db.execute(query.UNREAD, (box, self.clock.now())).fetchone()[0])
 
     async def mailboxes(self, owner: str, space: str, prefix: str, limit: int) -> Sequence[Address]:
         """See `Store.mailboxes`."""
         low = addresses.fold(prefix)
-        rows = await self._rows(query.BY_PREFIX, (space, low, low + "\U0010ffff", owner, limit))
+        rows = await self._reader.do(
+            lambda db: db.execute(query.BY_PREFIX, (space, low, low + "\U0010ffff", owner, limit)).fetchall()
+        )
         return [Address(row["name"], row["space"]) for row in rows]
 
     async def similar(self, address: Address) -> Address | None:
         """See `Store.similar`."""
+        return await self._reader.do(lambda db: self._look_similar(db, address))
+
+    def _look_similar(self, db: sqlite3.Connection, address: Address) -> Address | None:
         import difflib  # noqa: PLC0415 - only a mistake pays for it
 
-        elsewhere = await self._rows(query.SPACES, (address.folded,))
+        elsewhere = db.execute(query.SPACES, (address.folded,)).fetchall()
         if len(elsewhere) == 1:
             return Address(elsewhere[0]["name"], elsewhere[0]["space"])
-        rows = await self._rows(query.NAMES, (address.space, _NAMES_READ))
+        rows = db.execute(query.NAMES, (address.space, _NAMES_READ)).fetchall()
         names = {addresses.fold(row["name"]): row["name"] for row in rows}
         close = difflib.get_close_matches(address.folded, names, n=1)
         return Address(names[close[0]], address.space) if close else None
@@ -215,8 +239,9 @@ class SqliteStore:
 
     async def accept(self, sender: Address, recipients: Sequence[Address], draft: Draft, origin: Origin) -> Accepted:
         """See `Store.accept`."""
-        accepted, rings = await self.writer.do(lambda db: self._do_accept(db, sender, recipients, draft, origin))
-        self._ring(rings)
+        accepted, _ = await self.writer.do(
+            lambda db: self._do_accept(db, sender, recipients, draft, origin), lambda done: self._ring(done[1])
+        )
         return accepted
 
     def _do_accept(
@@ -226,12 +251,12 @@ class SqliteStore:
         recipients: Sequence[Address],
         draft: Draft,
         origin: Origin,
-    ) -> tuple[Accepted, list[Address]]:
-        sender_row = _row(db, sender)
-        sender_id = sender_row["id"]
-        key = f"k:{draft.key}" if draft.key is not None else f"r:{origin.reader}:{origin.request}"
+    ) -> tuple[Accepted, Collection[Address]]:
+        """Return the answer and for whom to ring."""
+        box, _ = self._box(db, sender)
+        key = f"k:{draft.key}" if draft.key is not None else _key(origin)
         digest = _digest(recipients, draft)
-        known = db.execute(query.KNOWN, (sender_id, key)).fetchone()
+        known = db.execute(query.KNOWN, (box, key)).fetchone()
         if known is not None:
             if known["hash"] != digest:
                 raise Refusal(
@@ -241,38 +266,36 @@ class SqliteStore:
                 )
             return self._accepted(json.loads(known["answer"]), repeated=True), []
 
-        now = self._now()
-        parent = self._parent(db, sender_id, draft.reply_to, origin) if draft.reply_to is not None else None
-        rows = [(address, _find_row(db, address)) for address in recipients]
-        found = {row["id"]: Address(row["name"], row["space"]) for _, row in rows if row is not None}
-        if not found:
+        now = self.clock.now()
+        parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
+        found = [(address, self._find(db, address)) for address in recipients]
+        to = dict(row for _, row in found if row is not None)
+        if not to:
             raise _unknown(str(recipients[0]))
-        last = db.execute(query.LAST_SEQ).fetchone()
-        seq = (last[0] if last else 0) + 1
-        thread = parent.thread if parent else seq
         new = apply.NewMessage(
-            seq=seq,
-            thread=thread,
-            sender=sender_id,
-            recipients=tuple(found),
+            thread=parent.thread if parent else None,
+            sender=box,
+            recipients=tuple(to),
             reply_to=parent.seq if parent else None,
             priority=int(draft.priority),
             accepted=now,
             subject=draft.subject,
             body=draft.body,
         )
-        apply.store_message(db, new)
+        seq = apply.store_message(db, new)
         if parent is not None and parent.acks is not None:
-            apply.settle(db, sender_id, parent.acks, parent.seq, State.ACKED, now)
-        to = [[str(found[row["id"]] if row else address), row is not None] for address, row in rows]
-        answer = {"seq": seq, "thread": thread, "to": to}
-        apply.remember(db, sender_id, key, digest, json.dumps(answer), now)
+            apply.settle(db, box, parent.acks, parent.seq, State.ACKED, now)
+        results = [[str(row[1] if row else address), row is not None] for address, row in found]
+        answer = {"seq": seq, "thread": new.thread or seq, "to": results}
+        apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, now)
-        return self._accepted(answer, repeated=False), list(found.values())
+        return self._accepted(answer, repeated=False), to.values()
 
     def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
         results = tuple(Recipient(name, None if stored else _unknown(name)) for name, stored in answer["to"])
-        return Accepted(self._codec.id(answer["seq"]), self._codec.id(answer["thread"]), results, repeated)
+        id_ = self._codec.id(answer["seq"])
+        thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
+        return Accepted(id_, thread, results, repeated)
 
     def _parent(self, db: sqlite3.Connection, mailbox: int, text: str, origin: Origin) -> _Parent:
         """Return what a reply answers, and whether answering acks it."""
@@ -282,10 +305,13 @@ class SqliteStore:
             raise unknown_message(text)
         waiting = _waiting(db, mailbox, handle.seq)
         if waiting is None:
-            if row["sender"] != mailbox and db.execute(query.DONE, (mailbox, handle.seq)).fetchone() is None:
+            done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
+            if done is None and row["sender"] != mailbox:
                 raise unknown_message(text)
+            if done is not None and handle.generation not in (None, done["generation"]):
+                raise _stale(text)
             return _Parent(handle.seq, row["thread"], None)
-        refusal = _fence(text, handle, waiting, origin.reader, self._now())
+        refusal = _fence(text, handle, waiting, origin.reader, self.clock.now())
         if refusal is not None and handle.generation is not None:
             raise refusal
         return _Parent(handle.seq, row["thread"], None if refusal else waiting.priority)
@@ -312,49 +338,31 @@ class SqliteStore:
         origin: Origin,
         present: Collection[str] | None,
     ) -> Sequence[Delivery]:
-        now = self._now()
-        box = _row(db, mailbox)["id"]
+        now = self.clock.now()
+        box, _ = self._box(db, mailbox)
         before = db.execute(query.LEASED_BY_REQUEST, (origin.reader, origin.request)).fetchall()
         keys = [(row["mailbox"], row["priority"], row["seq"]) for row in before if row["mailbox"] == box]
         if not keys:
-            ready = self._ready(db, box, wanted, lease.count, now, origin.reader, present)
+            sql, values = self._ready(db, wanted)
+            values |= {"mailbox": box, "now": now, "reader": origin.reader, "count": lease.count}
+            values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}
+            ready = db.execute(sql, values).fetchall() if sql else []
             keys = [(row["mailbox"], row["priority"], row["seq"]) for row in _within(ready, lease.size)]
             apply.lease(db, keys, now + lease.term, origin.reader, origin.request)
         return [self._delivery(db, db.execute(query.DELIVERED, key).fetchone(), now) for key in keys]
 
-    def _ready(
-        self,
-        db: sqlite3.Connection,
-        box: int,
-        wanted: Wanted,
-        count: int,
-        now: int,
-        reader: str,
-        present: Collection[str] | None,
-    ) -> Sequence[sqlite3.Row]:
-        values: dict[str, Any] = {
-            "mailbox": box,
-            "now": now,
-            "reader": reader,
-            "all_present": present is None,
-            "present": json.dumps(list(present or ())),
-            "count": count,
-        }
-        sender = _find_row(db, wanted.sender) if wanted.sender else None
+    def _ready(self, db: sqlite3.Connection, wanted: Wanted) -> tuple[str, dict[str, Any]]:
+        """Return the query for what is wanted, empty when there can be none, and its own parameters."""
+        sender = self._find(db, wanted.sender) if wanted.sender else None
         if wanted.sender and sender is None:
-            return []
+            return "", {}
+        values = {"sender": sender[0] if sender else None}
         if wanted.thread is not None:
             row = db.execute(query.PARENT, (self._codec.read(wanted.thread).seq,)).fetchone()
             if row is None:
                 raise unknown_message(wanted.thread)
-            rows = db.execute(query.READY_IN_THREAD, values | {"thread": row["thread"]}).fetchall()
-            if sender is None:
-                return rows
-            of_sender = {row["seq"] for row in self._ready(db, box, Wanted(wanted.sender), count, now, reader, present)}
-            return [row for row in rows if row["seq"] in of_sender]
-        if sender is not None:
-            return db.execute(query.READY_FROM, values | {"sender": sender["id"]}).fetchall()
-        return db.execute(query.READY, values).fetchall()
+            return query.READY_IN_THREAD, {**values, "thread": row["thread"]}
+        return query.READY_FROM if sender else query.READY, values
 
     async def surface(self, origin: Origin) -> None:
         """See `Store.surface`. Not worth an fsync of its own: it goes with the next commit."""
@@ -362,8 +370,9 @@ class SqliteStore:
 
     async def give_back(self, reader: str, request: str | None, *, surfaced: bool) -> int:
         """See `Store.give_back`."""
-        freed = await self.writer.do(lambda db: self._do_give_back(db, reader, request, surfaced))
-        self._ring(set(freed))
+        freed = await self.writer.do(
+            lambda db: self._do_give_back(db, reader, request, surfaced), lambda freed: self._ring(set(freed))
+        )
         return len(freed)
 
     def _do_give_back(self, db: sqlite3.Connection, reader: str, request: str | None, surfaced: bool) -> list[Address]:
@@ -381,14 +390,15 @@ class SqliteStore:
     ) -> Sequence[Settled]:
         """See `Store.settle`."""
 
-        def work(db: sqlite3.Connection) -> Sequence[Settled]:
-            box = _row(db, mailbox)["id"]
-            return [Settled(text, self._do_settle(db, box, text, outcome, origin.reader)) for text in handles]
+        def work(db: sqlite3.Connection) -> tuple[Address, Sequence[Settled]]:
+            box, address = self._box(db, mailbox)
+            return address, [Settled(text, self._do_settle(db, box, text, outcome, origin.reader)) for text in handles]
 
-        results = await self.writer.do(work)
-        if outcome is Outcome.RELEASE:
-            self._ring([mailbox])
-        return results
+        def ring(done: tuple[Address, Sequence[Settled]]) -> None:
+            if outcome is Outcome.RELEASE:
+                self._ring([done[0]])
+
+        return (await self.writer.do(work, ring))[1]
 
     def _do_settle(self, db: sqlite3.Connection, box: int, text: str, outcome: Outcome, reader: str) -> Refusal | None:
         try:
@@ -397,8 +407,8 @@ class SqliteStore:
             return unreadable
         waiting = _waiting(db, box, handle.seq)
         if waiting is None:
-            return _already(db, box, handle.seq, text, outcome)
-        now = self._now()
+            return _already(db, box, handle, text, outcome)
+        now = self.clock.now()
         refusal = _fence(text, handle, waiting, reader, now)
         if refusal is not None:
             return refusal
@@ -414,21 +424,23 @@ class SqliteStore:
 
     async def inbox(self, mailbox: Address, listing: Listing) -> Page:
         """See `Store.inbox`."""
-        now = self._now()
-        box = await self._id(mailbox)
+        return await self._reader.do(lambda db: self._look_inbox(db, mailbox, listing))
+
+    def _look_inbox(self, db: sqlite3.Connection, mailbox: Address, listing: Listing) -> Page:
+        box = _known(db, mailbox)
         first = 0
         if listing.since is not None:
-            rows = await self._rows(query.FIRST_SINCE, (listing.since,))
-            first = rows[0][0] - 1 if rows else _NOTHING
+            row = db.execute(query.FIRST_SINCE, (max(0, min(listing.since, _NOTHING)),)).fetchone()
+            first = row[0] - 1 if row else _NOTHING
         rank, seq = self._codec.read_cursor(listing.cursor) if listing.cursor else (0, 0)
         after = {
             f"after{r}": _NOTHING if r < rank or (listing.urgent_only and r) else max(first, seq if r == rank else 0)
             for r in range(query.REJECTED_RANK + 1)
         }
-        rows = await self._rows(query.PAGE, {"mailbox": box, "count": listing.limit + 1, **after})
-        shown = rows[: listing.limit]
-        unread = (await self._rows(query.UNREAD, (box, now)))[0][0]
-        return Page(tuple(self._preview(row, now) for row in shown), unread, len(rows) > listing.limit)
+        rows = db.execute(query.PAGE, {"mailbox": box, "count": listing.limit + 1, **after}).fetchall()
+        now = self.clock.now()
+        shown = tuple(self._preview(row, now) for row in rows[: listing.limit])
+        return Page(shown, self._unread(db, box), len(rows) > listing.limit)
 
     def _preview(self, row: sqlite3.Row, now: int) -> Preview:
         leased = row["lease_until"] > now
@@ -440,72 +452,50 @@ class SqliteStore:
 
     async def read(self, mailbox: Address, id: str) -> Delivery:  # noqa: A002 - the domain's word
         """See `Store.read`."""
-        seq = self._codec.read(id).seq
-        box = await self._id(mailbox)
-        rows = await self._rows(query.WHOLE, (seq,))
-        if not rows:
-            raise unknown_message(id)
-        to = await self._recipients(rows[0]["recipients"])
-        message = self._message(rows[0], to)
-        now = self._now()
-        waiting = await self._rows(query.WAITING, (box, seq))
-        if waiting:
-            leased = waiting[0]["lease_until"] > now
+        return await self._reader.do(lambda db: self._look_read(db, mailbox, id))
+
+    def _look_read(self, db: sqlite3.Connection, mailbox: Address, text: str) -> Delivery:
+        seq = self._codec.read(text).seq
+        box = _known(db, mailbox)
+        row = db.execute(query.WHOLE, (seq,)).fetchone()
+        if row is None:
+            raise unknown_message(text)
+        message = self._message(row, _recipients(db, row["recipients"]))
+        waiting = _waiting(db, box, seq)
+        if waiting is not None:
+            leased = waiting.lease_until > self.clock.now()
             state = State.LEASED if leased else State.STORED
-            return Delivery(
-                message,
-                message.id,
-                state,
-                waiting[0]["lease_until"] if leased else None,
-                waiting[0]["attempts"],
-            )
-        done = await self._rows(query.DONE, (box, seq))
-        if done:
-            return Delivery(message, message.id, State(done[0]["state"]), None, done[0]["attempts"])
-        if rows[0]["sender"] != box:
-            raise unknown_message(id)
+            return Delivery(message, message.id, state, waiting.lease_until if leased else None, waiting.attempts)
+        done = db.execute(query.DONE, (box, seq)).fetchone()
+        if done is not None:
+            return Delivery(message, message.id, State(done["state"]), None, done["attempts"])
+        if row["sender"] != box:
+            raise unknown_message(text)
         return Delivery(message, message.id, State.STORED)
 
     async def due(self, after: int) -> tuple[Sequence[Address], int | None]:
         """See `Store.due`."""
-        now = self._now()
-        rows = await self._rows(query.LAPSED, (after, now))
-        upcoming = await self._rows(query.NEXT_LAPSE, (now,))
-        return await self._addresses([row[0] for row in rows]), upcoming[0][0]
+        return await self._reader.do(lambda db: self._look_due(db, after))
+
+    def _look_due(self, db: sqlite3.Connection, after: int) -> tuple[Sequence[Address], int | None]:
+        now = self.clock.now()
+        lapsed = [_address(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
+        return lapsed, db.execute(query.NEXT_LAPSE, (now,)).fetchone()[0]
 
     async def leased_by(self, reader: str) -> Sequence[Address]:
         """See `Store.leased_by`."""
-        rows = await self._rows(query.LAPSED_OF_READER, (reader, self._now()))
-        return await self._addresses([row[0] for row in rows])
+        sql, now = query.LAPSED_OF_READER, self.clock.now()
+        return await self._reader.do(lambda db: [_address(db, row[0]) for row in db.execute(sql, (reader, now))])
 
     async def check(self) -> str:
         """See `Store.check`."""
-        rows = await self._rows("PRAGMA integrity_check(5)", ())
+        rows = await self._reader.do(lambda db: db.execute("PRAGMA integrity_check(5)").fetchall())
         return "; ".join(row[0] for row in rows)
 
     # -- rows
 
-    async def _rows(self, sql: str, parameters: Any) -> list[sqlite3.Row]:
-        try:
-            return list(await self._reader.execute_fetchall(sql, parameters))
-        except sqlite3.Error as error:
-            raise failures.translate(error) from error
-
-    async def _id(self, address: Address) -> int:
-        rows = await self._rows(query.MAILBOX, (address.space, address.folded))
-        if not rows:
-            raise _unknown(str(address))
-        return int(rows[0]["id"])
-
-    async def _addresses(self, ids: Iterable[int]) -> list[Address]:
-        found = [await self._rows(query.MAILBOX_BY_ID, (mailbox,)) for mailbox in ids]
-        return [Address(rows[0]["name"], rows[0]["space"]) for rows in found]
-
-    async def _recipients(self, text: str) -> tuple[str, ...]:
-        return tuple(str(address) for address in await self._addresses(json.loads(text)))
-
     def _delivery(self, db: sqlite3.Connection, row: sqlite3.Row, now: int) -> Delivery:
-        message = self._message(row, tuple(str(_address(db, mailbox)) for mailbox in json.loads(row["recipients"])))
+        message = self._message(row, _recipients(db, row["recipients"]))
         return Delivery(
             message,
             self._codec.handle(row["seq"], row["generation"]),
@@ -548,21 +538,39 @@ def _to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
     )
 
 
-def _find_row(db: sqlite3.Connection, address: Address) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
-    return row
+def _key(origin: Origin) -> str:
+    """Return the key of what was given none."""
+    return f"r:{origin.reader}:{origin.request}"
 
 
-def _row(db: sqlite3.Connection, address: Address) -> sqlite3.Row:
-    row = _find_row(db, address)
-    if row is None:
+def _looks(name: str) -> tuple[str, str]:
+    return addresses.skeletons(name)[0], addresses.upper_skeleton(name)
+
+
+def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> str | None:
+    row = db.execute(query.LOOKALIKE, (wanted.space, wanted.looks, wanted.capitals, wanted.name.isascii())).fetchone()
+    return row[0] if row else None
+
+
+def _look_up(db: sqlite3.Connection, address: Address) -> tuple[int, Address] | None:
+    row = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
+    return (row["id"], Address(row["name"], row["space"])) if row else None
+
+
+def _known(db: sqlite3.Connection, address: Address) -> int:
+    found = _look_up(db, address)
+    if found is None:
         raise _unknown(str(address))
-    return row
+    return found[0]
 
 
 def _address(db: sqlite3.Connection, mailbox: int) -> Address:
     row = db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()
     return Address(row["name"], row["space"])
+
+
+def _recipients(db: sqlite3.Connection, text: str) -> tuple[str, ...]:
+    return tuple(str(_address(db, mailbox)) for mailbox in json.loads(text))
 
 
 def _waiting(db: sqlite3.Connection, mailbox: int, seq: int) -> query.Waiting | None:
@@ -572,11 +580,10 @@ def _waiting(db: sqlite3.Connection, mailbox: int, seq: int) -> query.Waiting | 
 
 def _within(rows: Iterable[sqlite3.Row], size: int) -> Iterator[sqlite3.Row]:
     """Yield rows while their bodies fit, the first one always."""
-    total = 0
-    for row in rows:
-        if total and total + row["size"] > size:
+    for place, row in enumerate(rows):
+        size -= row["size"]
+        if place and size < 0:
             return
-        total += row["size"]
         yield row
 
 
@@ -585,11 +592,7 @@ def _fence(text: str, handle: Handle, waiting: query.Waiting, reader: str, now: 
     if handle.generation is not None:
         if handle.generation == waiting.generation:
             return None
-        return Refusal(
-            Code.STALE_LEASE,
-            f"The lease of {text} ran out and the message was handed out again.",
-            "Leave it: its new reader settles it.",
-        )
+        return _stale(text)
     if waiting.reader is None or waiting.reader == reader or waiting.lease_until <= now:
         return None
     return Refusal(
@@ -599,15 +602,25 @@ def _fence(text: str, handle: Handle, waiting: query.Waiting, reader: str, now: 
     )
 
 
-def _already(db: sqlite3.Connection, mailbox: int, seq: int, text: str, outcome: Outcome) -> Refusal | None:
-    """Return None when it was settled that way before, else why it cannot be."""
-    done = db.execute(query.DONE, (mailbox, seq)).fetchone()
+def _already(db: sqlite3.Connection, mailbox: int, handle: Handle, text: str, outcome: Outcome) -> Refusal | None:
+    """Return None when it was settled that way before, by this lease if by any, else why it cannot be."""
+    done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
     if done is None:
         return unknown_message(text)
+    if handle.generation not in (None, done["generation"]):
+        return _stale(text)
     state = State(done["state"])
     if TRANSITIONS[State.LEASED][outcome.event] is state:
         return None
     return Refusal(Code.ALREADY_SETTLED, f"{text} is {state.word} already.", "Nothing is left to do.")
+
+
+def _stale(text: str) -> Refusal:
+    return Refusal(
+        Code.STALE_LEASE,
+        f"The lease of {text} ran out and the message was handed out again.",
+        "Leave it: its new reader settles it.",
+    )
 
 
 def _unknown(address: str) -> Refusal:
@@ -616,6 +629,6 @@ def _unknown(address: str) -> Refusal:
 
 def _digest(recipients: Sequence[Address], draft: Draft) -> bytes:
     """Return what tells one message from another under the same key."""
-    to = [f"{address.folded}@{address.space}" for address in recipients]
+    to = sorted({f"{address.folded}@{address.space}" for address in recipients})
     content = json.dumps([to, draft.body, draft.subject, int(draft.priority), draft.reply_to])
     return hashlib.blake2b(content.encode(), digest_size=16).digest()

@@ -6,6 +6,7 @@ program, and a file that is not ours is never touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from importlib.resources import files
@@ -16,7 +17,6 @@ from mcp_mailbox.errors import Code, Refusal
 
 VERSION = 1
 APPLICATION = 0x4D424F58  # "MBOX"
-_HEADER = b"SQLite format 3\x00"
 
 
 def prepare(path: Path) -> sqlite3.Connection:
@@ -37,41 +37,32 @@ def prepare(path: Path) -> sqlite3.Connection:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    _check_header(path)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    if not path.exists():
+        _create(path)
+    elif path.stat().st_size == 0:
+        raise _damaged(path, "it is empty")
+    db = _connect(path)
     try:
-        db.row_factory = sqlite3.Row
         _check_kind(db, path)
-        db.execute("PRAGMA journal_mode = WAL")
-        # FULL: a commit has been synced when it returns (https://sqlite.org/pragma.html#pragma_synchronous).
-        db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -16000")
         db.execute("PRAGMA temp_store = MEMORY")
-        if _number(db, "user_version") == 0:
-            _create(db)
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _check_header(path: Path) -> None:
-    """Refuse a file that SQLite would not know, before SQLite makes a journal beside it."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(len(_HEADER))
-    except FileNotFoundError:
-        return
-    if header and header != _HEADER:
-        raise _damaged(path, "it is not a database")
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    # FULL: a commit has been synced when it returns (https://sqlite.org/pragma.html#pragma_synchronous).
+    db.execute("PRAGMA synchronous = FULL")
+    return db
 
 
 def _check_kind(db: sqlite3.Connection, path: Path) -> None:
     version, application = _number(db, "user_version"), _number(db, "application_id")
-    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if empty and not version and not application:
-        return
     if application != APPLICATION:
         raise _damaged(path, "it is another program's database")
     if version > VERSION:
@@ -82,15 +73,34 @@ def _check_kind(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _create(db: sqlite3.Connection) -> None:
-    schema = files("mcp_mailbox.view").joinpath("schema.sql").read_text(encoding="utf-8")
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    # One transaction: a kill in the middle leaves an empty file, not half a schema.
-    db.executescript(
-        f"BEGIN IMMEDIATE; {schema}\n"
-        "INSERT INTO meta (name, value) VALUES ('secret', randomblob(16));\n"
-        f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-    )
+def _create(path: Path) -> None:
+    """Make it beside its place and move it there whole: a kill leaves no half store, and an empty file is damage."""
+    wal = _beside(path, "-wal")
+    if wal.exists() and wal.stat().st_size:
+        # SQLite would play the journal of a file that is gone into the new one.
+        raise _damaged(path, f"it is gone, but its journal {wal.name} is there")
+    unfinished = _beside(path, ".new")
+    for leftover in (unfinished, _beside(unfinished, "-wal"), _beside(unfinished, "-shm")):
+        leftover.unlink(missing_ok=True)
+    with contextlib.closing(_connect(unfinished)) as db:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the file has a page
+        db.execute("PRAGMA journal_mode = WAL")
+        schema = files("mcp_mailbox.view").joinpath("schema.sql").read_text(encoding="utf-8")
+        db.executescript(
+            f"BEGIN; {schema}\n"
+            "INSERT INTO meta (name, value) VALUES ('secret', randomblob(16)), ('time', 0);\n"
+            f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+    unfinished.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _number(db: sqlite3.Connection, pragma: str) -> int:
@@ -101,5 +111,5 @@ def _damaged(path: Path, why: str) -> Refusal:
     return Refusal(
         Code.STORE_DAMAGED,
         f"The store's file {path} is damaged: {why}.",
-        "Restore a backup, or move it aside to start with an empty store.",
+        "Restore a backup, or move it and what stands beside it (-wal, -shm) away to start with an empty store.",
     )
