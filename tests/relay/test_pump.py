@@ -133,7 +133,10 @@ def test_a_relay_on_socket_pairs_works_as_node_starts_them(world: World) -> None
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", world.code()], stdin=theirs, stdout=theirs, env=world.environment()
+            [sys.executable, "-P", "-c", world.code()],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            env=world.environment(),
         )
         world.processes.append(process)
         theirs.close()
@@ -163,3 +166,36 @@ def test_signals_end_a_relay_at_once(world: World) -> None:
         host.process.send_signal(number)
         assert host.wait(2) == -number
         assert host.errors() == ""
+
+
+def test_notifications_to_a_host_that_does_not_read_are_dropped_not_hoarded(world: World) -> None:
+    host = world.host()
+    host.send("flood", 10_000)
+    world.wait_for("answered")
+    taken = 0
+    while "result" not in (line := host.line()):
+        taken += 1
+    assert taken == line["result"] < 10_000
+
+
+def test_a_bug_in_one_relays_service_ends_neither_office_nor_other_relays(world: World) -> None:
+    other = world.host()
+    other.ask("echo")
+    pid = world.office_pid()
+    host = world.host(patches={"relay.PAUSE_SECONDS": 0.05})
+    assert host.ask("fail")["data"] == {"code": "office_crashes"}
+    assert other.ask("echo", 1) == 1
+    assert host.ask("echo", 1) == 1
+    assert world.office_pid() == pid
+    assert "planted: a bug" in world.log()
+
+
+def test_too_many_unanswered_bytes_stop_the_reading_until_answers_come(world: World) -> None:
+    host = world.host(patches={"relay.AWAITED_LIMIT": 100_000})
+    host.send("answer-later", "x" * 200_000)
+    world.wait_for("frame", kind="m", serial=1)
+    host.send("echo", "after")
+    world.kill_office()
+    assert host.line()["result"] == "later"
+    assert host.line()["result"] == "after"
+    assert world.wait_for("frame", kind="m", serial=2)[0]["epoch"] > 1

@@ -24,12 +24,6 @@ TINY = Path(__file__).with_name("tiny.py")
 DEADLINE = 15.0
 
 
-def until(what: str, seconds: float = DEADLINE) -> float:
-    """Return a deadline; `what` makes the traceback readable."""
-    assert what
-    return time.monotonic() + seconds
-
-
 class Host:
     """Plays the program that starts a relay and talks with it over pipes."""
 
@@ -74,6 +68,13 @@ class Host:
         answer = self.line()
         assert answer["id"] == wanted
         return answer.get("result", answer.get("error"))
+
+    def is_connected(self) -> None:
+        """Return once the relay has a socket: the office it talks to may be too busy to notice."""
+        deadline = time.monotonic() + DEADLINE
+        while not any("socket:" in str(link.readlink()) for link in Path(f"/proc/{self.pid}/fd").iterdir()):
+            assert time.monotonic() < deadline, "the relay does not connect"
+            time.sleep(0.005)
 
     def says_nothing_more(self) -> bool:
         """Whether the output ends without another byte; only after the relay has gone."""
@@ -130,7 +131,9 @@ class World:
     def program(self, package: Path = ROOT) -> list[str]:
         return [sys.executable, "-P", str(TINY), str(package), "office"]
 
-    def code(self, package: Path = ROOT, patches: dict[str, object] | None = None, program: list[str] | None = None) -> str:
+    def code(
+        self, package: Path = ROOT, patches: dict[str, object] | None = None, program: list[str] | None = None
+    ) -> str:
         lines = [f"import sys; sys.path.insert(0, {str(package)!r})", "from mcp_mailbox import relay, rendezvous"]
         lines += [f"{name} = {value!r}" for name, value in (patches or {}).items()]
         lines += [f"sys.exit(relay.run({program or self.program(package)!r}))"]

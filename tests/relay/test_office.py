@@ -1,0 +1,211 @@
+"""The office's process: hand-over, settings, status, stop, idle exit, log."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_mailbox import __version__, frames, rendezvous
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+def test_a_newer_relay_takes_over_and_an_older_one_follows_without_its_host_noticing(world: World) -> None:
+    old = world.host()
+    old.ask("initialize")
+    old.send("answer-later")
+    world.wait_for("frame", kind="m", serial=2)
+    newer = world.newer("99.0.0")
+    new = world.host(package=newer)
+    assert new.ask("echo", "new") == "new"
+    assert old.line()["result"] == "later"
+    assert [start["version"] for start in world.journal("start")] == [__version__, "99.0.0"]
+    assert world.wait_for("closed")[0]["reason"] == "drain"
+    followed = world.wait_for("hello", 2, version=__version__)[1]
+    assert (followed["previous"], followed["replay"]) == (__version__, 2)
+    assert old.ask("echo", 1) == 1
+
+
+def test_an_old_relay_starts_the_newest_program_that_ran(world: World) -> None:
+    newer = world.newer("99.0.0")
+    world.host(package=newer).ask("echo")
+    assert (world.home / "program").read_text().splitlines() == ["99.0.0", *world.program(newer)]
+    world.kill_office()
+    old = world.host()
+    assert old.ask("echo", 1) == 1
+    assert {start["version"] for start in world.journal("start")} == {"99.0.0"}
+
+
+def test_an_old_relay_whose_newest_program_is_gone_or_broken_starts_its_own(world: World) -> None:
+    world.want()
+    for program in (["/nowhere/python"], ["/bin/false"]):
+        (world.home / "program").write_text("\n".join(["99.0.0", *program, ""]))
+        host = world.host()
+        assert host.ask("echo", 1) == 1
+        world.kill_office()
+        host.end()
+    assert {start["version"] for start in world.journal("start")} == {__version__}
+
+
+def test_an_older_office_does_not_forget_the_newest_program(world: World) -> None:
+    world.want()
+    (world.home / "program").write_text("99.0.0\n/nowhere/python\n")
+    world.host().ask("echo")
+    assert (world.home / "program").read_text().startswith("99.0.0\n")
+
+
+def test_twelve_relays_of_two_versions_end_with_one_new_office(world: World) -> None:
+    newer = world.newer("99.0.0")
+    hosts = [world.host(package=newer) if number % 2 else world.host() for number in range(12)]
+    for host in hosts:
+        assert host.ask("echo", "x") == "x"
+    for host in hosts:
+        assert host.ask("echo", "y") == "y"
+    assert world.journal("start")[-1]["version"] == "99.0.0"
+    assert len(world.journal("start")) <= 2
+
+
+def test_a_host_with_other_settings_is_refused_with_both_values(world: World) -> None:
+    first = world.host(env={"MCP_MAILBOX_LEASE": "60"})
+    first.ask("echo")
+    other = world.host(env={"MCP_MAILBOX_LEASE": "90"})
+    error = other.ask("echo")
+    assert error["data"] == {"code": "config_mismatch"}
+    assert "MCP_MAILBOX_LEASE is 60 there and 90 here" in error["message"]
+    assert other.wait() == 1
+    assert "mcp-mailbox stop" in other.errors()
+    assert world.host().ask("echo", "sets nothing") == "sets nothing"
+    assert first.ask("echo", 1) == 1
+
+
+def test_status_says_what_the_office_and_its_service_know(world: World) -> None:
+    assert rendezvous.ask(str(world.home), frames.STATUS) is None
+    host = world.host()
+    host.ask("echo")
+    answer = rendezvous.ask(str(world.home), frames.STATUS)
+    assert answer is not None
+    status = json.loads(answer)
+    assert status["pid"] == world.office_pid() == int((world.home / "office.lock").read_text())
+    assert (status["version"], status["mail"], len(status["relays"])) == (__version__, 7, 1)
+    assert host.ask("echo", 1) == 1
+
+
+def test_stop_lets_waits_end_and_the_next_line_starts_a_new_office(world: World) -> None:
+    host = world.host()
+    host.ask("echo")
+    pid = world.office_pid()
+    assert rendezvous.ask(str(world.home), frames.QUIT, "tired of it") == b""
+    world.office_ended(pid)
+    assert world.journal("leaving")[0]["reason"] == "stop"
+    assert world.journal("closed")[0]["reason"] == "stop"
+    assert "tired-of-it" in world.log()
+    assert [path.name for path in world.home.glob("office.[se]*")] == []
+    assert len(world.journal("start")) == 1
+    assert host.ask("echo", 1) == 1
+    assert world.journal("hello")[1]["epoch"] > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_what_is_unanswered_goes_to_the_next_one(world: World, number: int) -> None:
+    host = world.host()
+    host.send("answer-later")
+    world.wait_for("frame", kind="m")
+    world.kill_office(number)
+    assert host.line()["result"] == "later"
+    assert world.journal("closed")[0]["reason"] == "stop"
+
+
+def test_a_service_that_does_not_let_go_is_cut_off(world: World) -> None:
+    world.want(stubborn=True, office={"LEAVE_SECONDS": 0.2})
+    host = world.host()
+    host.ask("echo")
+    world.kill_office(signal.SIGTERM)
+    assert world.journal("closed")
+
+
+def test_it_leaves_when_idle_and_not_before(world: World) -> None:
+    host = world.host(env={"MCP_MAILBOX_IDLE": "0.2"})
+    host.ask("echo")
+    pid = world.office_pid()
+    time.sleep(0.5)  # nothing happens, which no event can tell: the point of this test
+    assert host.ask("echo", 1) == 1
+    assert world.office_pid() == pid
+    host.close()
+    world.office_ended(pid)
+    assert world.journal("closed")[0]["reason"] == "idle"
+
+
+def test_the_log_rotates_privately_and_holds_no_mail(world: World) -> None:
+    world.want(office={"LOG_BYTES": 20_000})
+    host = world.host(umask=0)
+    host.ask("echo", "a secret body")
+    host.ask("log", 200)
+    logs = sorted(world.home.glob("office.log*"))
+    assert len(logs) == 4
+    assert {stat.S_IMODE(log.stat().st_mode) for log in logs} == {0o600}
+    assert all("secret body" not in log.read_text() for log in logs)
+    # What is printed past the log follows it.
+    assert Path(f"/proc/{world.office_pid()}/fd/2").readlink() == world.home / "office.log"
+
+
+def test_a_relay_that_comes_back_ends_its_earlier_connection(world: World) -> None:
+    world.host().ask("echo")
+
+    def hello(epoch: int) -> bytes:
+        fields = {"protocol": "1", "relay": "abc", "version": __version__, "epoch": str(epoch), "replay": "0"}
+        return frames.hello(fields)
+
+    path = (world.home / "office.endpoint").read_text().split()[1]
+    with socket.socket(socket.AF_UNIX) as first:
+        first.settimeout(10)
+        first.connect(path)
+        first.sendall(hello(2))
+        assert first.recv(100) == b"h %b\n" % __version__.encode()
+        assert world.talk(hello(1)) == b""  # overtaken on the way
+        with socket.socket(socket.AF_UNIX) as second:
+            second.settimeout(10)
+            second.connect(path)
+            second.sendall(hello(3))
+            assert first.recv(100) == b""
+            assert second.recv(100) == b"h %b\n" % __version__.encode()
+
+
+@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"h relay=zz\n", b"h \xff\n", b"\n", b"h epoch=31\n"])
+def test_a_caller_that_speaks_no_frames_is_let_go(world: World, noise: bytes) -> None:
+    host = world.host()
+    host.ask("echo")
+    assert world.talk(noise) == b""
+    assert host.ask("echo", 1) == 1
+
+
+def test_a_connection_that_takes_nothing_for_long_is_dropped_and_no_other(world: World) -> None:
+    world.want(office={"STUCK_SECONDS": 0.3})
+    stuck, other = world.host(), world.host()
+    other.ask("echo")
+    stuck.send("big", 2_000_000)  # fills the relay, which holds one frame beyond its limit
+    world.wait_for("answered", serial=1)
+    stuck.send("big", 20_000_000)
+    world.wait_for("end", epoch=1)
+    assert other.ask("echo", 1) == 1
+    assert len(stuck.line()["result"]) == 2_000_000
+    assert len(stuck.line()["result"]) == 20_000_000  # asked for again in the next epoch
+
+
+def test_a_connection_that_takes_nothing_but_has_little_queued_is_kept(world: World) -> None:
+    world.want(office={"STUCK_SECONDS": 0.1})
+    slow = world.host()
+    slow.send("big", 2_000_000)
+    slow.send("big", 3_000_000)
+    world.wait_for("frame", kind="m", serial=2)
+    time.sleep(0.5)  # nothing happens, which no event can tell
+    assert len(slow.line()["result"]) == 2_000_000
+    assert len(slow.line()["result"]) == 3_000_000
+    assert len(world.journal("hello")) == 1
