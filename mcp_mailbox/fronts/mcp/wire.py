@@ -72,6 +72,7 @@ class Wire:
         self._wait_ids: dict[types.RequestId, int] = {}
         self._kept: dict[str, int] = {}
         self._next: SessionMessage | None = None
+        self._began = False
         self._idle = anyio.Event()
 
     # -- reading
@@ -115,6 +116,7 @@ class Wire:
     async def _request(self, frame: Line, message: types.JSONRPCRequest) -> SessionMessage:
         request = Request(str(frame.serial), resumed=frame.kind == b"r")
         self._open[_id(message.id)] = (frame.serial, request)
+        self._began = True
         await self._keep(frame.serial, message.method, message.params)
         if request.resumed and message.method == "initialize":
             # The host said so to the post office before us, and will not say it again.
@@ -160,9 +162,9 @@ class Wire:
         return None
 
     async def _written(self, serial: int) -> None:
-        request = self._waits.get(serial)
-        if request is not None:
-            await self._mail.reached(request.key)
+        # Before the first line come those that the office before us did not hear of.
+        if serial in self._waits or not self._began:
+            await self._mail.reached(str(serial))
 
     async def _say_goodbye(self) -> None:
         """Let what is under way end, then end: the host has closed stdin."""
