@@ -408,11 +408,13 @@ class _Office:
             return
         if not self.stop.reason:
             await self.opened.wait()
+        newest = await self._end_earlier_epoch(hello)
+        # No await from here to the relay's registration, or a relay could slip in behind those that are seen off.
         if self.stop.reason:
             await channel.send(frames.frame(frames.BYE, line=self.stop.reason.encode()))
         elif self.refusal:
             await self._refuse(channel, self.refusal)
-        elif await self._end_earlier_epoch(hello):
+        elif newest:
             await self._serve_relay(RelayConnection(channel, hello))
 
     async def _refuse(self, channel: _Channel, refused: rendezvous.Refused) -> None:
@@ -473,10 +475,9 @@ class _Office:
             with connection._serving:  # noqa: SLF001
                 try:
                     await self.service.serve(connection)
-                except anyio.EndOfStream:
-                    pass
-                except Exception:  # one relay's trouble is not the others'
-                    log.exception("relay %.8s: failed", connection.hello.relay)
+                except Exception as error:  # one relay's trouble is not the others'
+                    if not _only_the_end(error):
+                        log.exception("relay %.8s: failed", connection.hello.relay)
             if self.stop.reason:
                 connection._put(frames.frame(frames.BYE, line=self.stop.reason.encode()))  # noqa: SLF001
             with anyio.move_on_after(FLUSH_SECONDS, shield=True):
@@ -538,6 +539,13 @@ class _Office:
             ],
             **(self.service.status() if self.service else {}),
         }
+
+
+def _only_the_end(error: Exception) -> bool:
+    """Tell whether a service merely let the end of a connection through, bare or out of a task group."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(anyio.EndOfStream)[1] is None
+    return isinstance(error, anyio.EndOfStream)
 
 
 _FORBIDDEN = rendezvous.Refused("forbidden", "The token is not the one in this office's home directory.")

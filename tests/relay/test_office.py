@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,3 +211,28 @@ def test_a_connection_that_takes_nothing_but_has_little_queued_is_kept(world: Wo
     assert len(slow.line()["result"]) == 2_000_000
     assert len(slow.line()["result"]) == 3_000_000
     assert len(world.journal("hello")) == 1
+
+
+def test_stopping_waits_until_the_office_has_gone(world: World) -> None:
+    assert not rendezvous.stop(str(world.home))
+    world.host().ask("echo")
+    assert rendezvous.stop(str(world.home))
+    assert world.journal("closed")
+    assert not rendezvous.stop(str(world.home))
+
+
+def test_stopping_kills_an_office_that_does_not_answer_and_no_other_process(world: World) -> None:
+    world.host().ask("echo")
+    office = world.office_pid()
+    world.hosts.pop().end()
+    os.kill(office, signal.SIGSTOP)
+    lock = world.home / "office.lock"
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        lock.write_text(f"{bystander.pid}\n")  # the number of a process in some other container
+        with pytest.raises(rendezvous.Refused, match="unreachable"):
+            rendezvous.stop(str(world.home), seconds=0.6)
+        assert bystander.poll() is None
+        bystander.kill()
+    lock.write_text(f"{office}\n")
+    assert rendezvous.stop(str(world.home), seconds=0.6)
+    assert world.host().ask("echo", 1) == 1

@@ -119,7 +119,6 @@ class World:
             "HOME": str(self.directory),
             "PATH": "/usr/bin:/bin",
             "MCP_MAILBOX_HOME": str(self.home),
-            "PYTHONDONTWRITEBYTECODE": "",
             **more,
         }
 
