@@ -1,0 +1,82 @@
+"""The command line: what is tested, with which hosts, and what is kept. `--help` tells the rest."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.hosts import environment, install, processes, scenarios
+from tests.hosts.hosts import ClaudeCode, Codex, Server
+from tests.hosts.report import Report, say
+
+_LEAVING_SECONDS = 10.0
+_STOP_SECONDS = 30.0
+
+
+def main() -> int:
+    options = _options()
+    try:
+        programs = install.installed(options.prefix.resolve(), update=options.update)
+    except install.InstallError as reason:
+        say(f"No hosts to test with: {reason}")
+        return 1
+    for name, program in programs.items():
+        say(f"{name}: {program.version} ({program.path})")
+    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-run-"))
+    server = Server(shlex.split(options.server), root / "mail")
+    report = Report()
+    stage = scenarios.Stage(
+        root=root,
+        server=server,
+        claude=ClaudeCode(programs["claude"].path, root / "claude", server),
+        codex=Codex(programs["codex"].path, root / "codex", server),
+        report=report,
+        wait=options.wait,
+    )
+    try:
+        scenarios.play_all(stage)
+        report.section("7. Nothing is left behind")
+        _stop(server, root)
+        left = processes.gone(str(root), _LEAVING_SECONDS)
+        report.check("no process is left", not left, left or "none")
+    finally:
+        processes.end_all(str(root))
+        if options.keep:
+            say(f"\nlogs, requests and homes: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+    return report.close()
+
+
+def _stop(server: Server, root: Path) -> None:
+    """Ask what the server has started on demand to leave, where it has such a command."""
+    if server.command[-1] == "stdio":
+        subprocess.run(
+            [*server.command[:-1], "stop"],
+            env=environment.bare(root / "bystander") | server.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_STOP_SECONDS,
+            check=False,  # what counts is what is left afterwards
+        )
+
+
+def _options() -> argparse.Namespace:
+    beside = Path(sys.executable).parent / "mcp-mailbox"
+    parser = argparse.ArgumentParser(prog="python -m tests.hosts", description="Prove the product with the real hosts.")
+    installed = f"{shlex.quote(str(beside))} stdio"
+    parser.add_argument("--server", default=installed, help="command of the server under test")
+    parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
+    parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
+    parser.add_argument("--wait", type=float, default=5.0, help="seconds that a reader waits before it is written to")
+    parser.add_argument("--keep", action="store_true", help="keep the logs, the recorded requests and the homes")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""How each real host is configured with our server and started for one turn, without asking a human anything.
+
+Knows the hosts' own configuration files and flags. Refuses to know scenarios, and what a request looks like.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tests.hosts import environment, messages_api, responses_api
+from tests.hosts.processes import Process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.hosts.endpoint import Dialect
+
+_PROMPT = "Do what your script says."
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server under test and where it keeps its mail."""
+
+    command: list[str]
+    mail: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"MCP_MAILBOX_HOME": str(self.mail)}
+
+
+class Host(Protocol):
+    """A real agent host; its home outlives its runs, as a user's would."""
+
+    name: str
+    dialect: Dialect
+
+    def start(self, endpoint: str, log: Path) -> Process: ...
+
+
+class ClaudeCode:
+    name = "claude"
+    dialect: Dialect = messages_api
+
+    def __init__(self, program: Path, home: Path, server: Server) -> None:
+        self._program = program
+        self._home = home
+        self._server = server
+
+    def start(self, endpoint: str, log: Path) -> Process:
+        # --allowedTools instead of skipping all permissions, which the host refuses to root.
+        command = [str(self._program), "-p", _PROMPT, "--output-format", "stream-json", "--verbose"]
+        command += ["--mcp-config", str(self._registration()), "--strict-mcp-config"]
+        command += ["--allowedTools", "mcp__mailbox"]
+        return Process(command, _project(self._home), environment.for_claude_code(self._home, endpoint), log)
+
+    def _registration(self) -> Path:
+        program, *arguments = self._server.command
+        entry = {"type": "stdio", "command": program, "args": arguments, "env": self._server.environment}
+        path = _project(self._home) / ".mcp.json"
+        path.write_text(json.dumps({"mcpServers": {"mailbox": entry}}, indent=2), encoding="utf-8")
+        return path
+
+
+class Codex:
+    name = "codex"
+    dialect: Dialect = responses_api
+
+    def __init__(self, program: Path, home: Path, server: Server) -> None:
+        self._program = program
+        self._home = home
+        self._server = server
+
+    def start(self, endpoint: str, log: Path) -> Process:
+        self._configure(endpoint)
+        command = [str(self._program), "exec", "--skip-git-repo-check"]
+        # No sandbox of its own: there is nothing in this home to protect, and its model runs no commands.
+        command += ["--dangerously-bypass-approvals-and-sandbox", _PROMPT]
+        return Process(command, _project(self._home), environment.for_codex(self._home, endpoint), log)
+
+    def _configure(self, endpoint: str) -> None:
+        program, *arguments = self._server.command
+        variables = ", ".join(f"{key} = {_toml(value)}" for key, value in self._server.environment.items())
+        lines = [
+            'model = "scripted"',
+            'model_provider = "scripted"',
+            "check_for_update_on_startup = false",
+            "[features]",
+            "apps = false",
+            "plugins = false",
+            "[analytics]",
+            "enabled = false",
+            "[model_providers.scripted]",
+            'name = "scripted"',
+            f'base_url = "{endpoint}/v1"',
+            'wire_api = "responses"',
+            'env_key = "SCRIPTED_MODEL_KEY"',
+            "supports_websockets = false",
+            # A second try would hide what the first one met.
+            "request_max_retries = 0",
+            "stream_max_retries = 0",
+            "[mcp_servers.mailbox]",
+            f"command = {_toml(program)}",
+            f"args = {json.dumps(arguments)}",
+            f"env = {{ {variables} }}",
+            "required = true  # else the first turn may start before our tools are there",
+        ]
+        path = self._home / ".codex" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _project(home: Path) -> Path:
+    """The directory that the agent works in."""
+    path = home / "project"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _toml(text: str) -> str:
+    """TOML's basic strings are written as JSON's are."""
+    return json.dumps(text)
