@@ -1,0 +1,175 @@
+"""The command line in real processes: what a person types, what a host starts, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-m", "mcp_mailbox"]
+DEADLINE = 60
+
+
+class Shell:
+    """A person's shell with a home of its own, and nothing of the surrounding one."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+
+    def run(self, *arguments: str, stdin: str | None = "", **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            input=stdin,
+            env=self.environment | more,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    one = Shell(tmp_path)
+    yield one
+    one.run("stop")
+
+
+INITIALIZE = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+)
+
+
+def test_the_demo_shows_the_exchange_and_leaves_nothing_behind(shell: Shell, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    shown = shell.run("demo", TMPDIR=str(temporary))
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    told = [line[:8].strip() for line in shown.stdout.splitlines() if line[:8].strip()]
+    assert told[:8] == ["bob", "bob", "alice", "alice", "kill -9", "bob", "bob", "alice"]
+    assert "Please review branch fix-42." in shown.stdout
+    assert "Looks good. Merged." in shown.stdout
+    assert "claude mcp add -s user mailbox -- /" in shown.stdout
+    assert "codex mcp add mailbox -- /" in shown.stdout
+    assert list(temporary.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
+
+
+def test_without_arguments_and_without_a_terminal_it_speaks_mcp(shell: Shell) -> None:
+    answered = shell.run(stdin=INITIALIZE + "\n")
+    assert answered.returncode == 0
+    assert json.loads(answered.stdout)["result"]["serverInfo"]["name"] == "mcp-mailbox"
+
+
+def test_on_a_terminal_it_prints_help(shell: Shell) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        shown = subprocess.run(
+            PROGRAM, stdin=theirs, env=shell.environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert shown.returncode == 0
+    assert "demo" in shown.stdout
+    assert not (shell.home / ".mcp-mailbox").exists()
+
+
+def test_status_of_a_post_office_that_does_not_run_starts_none(shell: Shell) -> None:
+    shown = shell.run("status", "--json")
+    assert json.loads(shown.stdout) == {"running": False, "home": str(shell.home / ".mcp-mailbox")}
+    assert not (shell.home / ".mcp-mailbox").exists()
+
+
+def test_status_shows_the_running_post_office_and_how_to_register_it(shell: Shell) -> None:
+    shell.run(stdin=INITIALIZE + "\n")
+    status = json.loads(shell.run("status", "--json").stdout)
+    assert status["running"]
+    os.kill(status["pid"], 0)
+    shown = shell.run("status").stdout
+    assert f"process {status['pid']}" in shown
+    assert "claude mcp add" in shown
+
+
+def test_stop_ends_the_post_office_and_the_next_call_starts_another(shell: Shell) -> None:
+    shell.run(stdin=INITIALIZE + "\n")
+    before = json.loads(shell.run("status", "--json").stdout)["pid"]
+    assert shell.run("stop").stdout == "Stopped. The next call of a host starts it again.\n"
+    assert not json.loads(shell.run("status", "--json").stdout)["running"]
+    assert json.loads(shell.run(stdin=INITIALIZE + "\n").stdout)["id"] == 1
+    assert json.loads(shell.run("status", "--json").stdout)["pid"] != before
+
+
+def test_stop_without_a_post_office_says_so(shell: Shell) -> None:
+    stopped = shell.run("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "The post office is not running.\n")
+
+
+def test_an_unknown_command_is_refused_with_what_there_is(shell: Shell) -> None:
+    refused = shell.run("serv")
+    assert refused.returncode == 2
+    assert "demo" in refused.stderr
+
+
+def test_the_example_agent_answers_mail(shell: Shell) -> None:
+    home = str(shell.home / "mail")
+    example = subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "answering_agent.py"), "echo", home],
+        env=shell.environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert example.stdout
+        assert example.stdout.readline() == "echo@default has 0 unread\n"
+        calls: list[tuple[str, dict[str, object]]] = [
+            ("create_mailbox", {"name": "asker"}),
+            ("send", {"to": "echo", "body": "louder"}),
+            ("wait_for_message", {"timeout": 30}),
+        ]
+        assert _converse(shell, home, calls)["messages"][0]["body"] == "LOUDER"
+        assert example.stdout.readline() == "answered asker@default\n"
+    finally:
+        example.kill()
+        example.communicate()
+        shell.run("stop", MCP_MAILBOX_HOME=home)
+
+
+def _converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:
+    """Make the calls one after another on one relay; return the last result."""
+    with subprocess.Popen(
+        [*PROGRAM, "stdio"],
+        env=shell.environment | {"MCP_MAILBOX_HOME": home},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as relay:
+        assert relay.stdin
+        assert relay.stdout
+        answer: dict[str, dict[str, dict[str, list[dict[str, str]]]]] = {}
+        for number, (tool, arguments) in enumerate([("", {}), *calls], start=1):
+            params = {"name": tool, "arguments": arguments}
+            request = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+            relay.stdin.write((json.dumps(request) if tool else INITIALIZE) + "\n")
+            relay.stdin.flush()
+            answer = json.loads(relay.stdout.readline())
+        relay.stdin.close()
+        return answer["result"]["structuredContent"]
