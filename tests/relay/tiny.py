@@ -27,6 +27,7 @@ def main() -> int:
         raise SystemExit("planted: no start")
     place = rendezvous.claim(str(home), [sys.executable, "-P", *sys.argv])
     if place is None:
+        tinyservice.journal(home, event="spare")
         return 0
     place.detach()
     tinyservice.journal(home, event="start", version=__version__, pid=os.getpid(), ppid=os.getppid())
