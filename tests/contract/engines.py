@@ -1,0 +1,58 @@
+"""The engines that the contract is held against. A new engine is a class here and a line in `ENGINES`.
+
+An engine in a test is a place where a store can be opened, closed, opened again, and left as a crash leaves it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+from mcp_mailbox.engines import sqlite
+from mcp_mailbox.store import Clock, Store
+
+
+class Engine(Protocol):
+    """`store` is valid from `open` on, and another one after `reopen` and `crash`."""
+
+    store: Store
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def crash(self) -> None:
+        """Go on with what stands on the disk now; nobody tells the store that was open."""
+        ...
+
+
+class SqliteEngine:
+    """A file; a crash is a copy of what had been written when nobody closed it."""
+
+    store: Store
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._directory = directory
+        self._directory.mkdir()
+
+    async def open(self) -> None:
+        self.store = await self._stack.enter_async_context(sqlite.open_store(self._directory / "store.db", self._clock))
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def crash(self) -> None:
+        after = self._directory.with_name(self._directory.name + "-crashed")
+        after.mkdir()
+        for name in ("store.db", "store.db-wal"):
+            shutil.copy(self._directory / name, after / name)
+        self._directory = after
+        await self.open()
+
+
+ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {"sqlite": SqliteEngine}

@@ -1,0 +1,135 @@
+"""The verbs in few words, so that a test says only what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import count
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.message import Draft, Priority
+from mcp_mailbox.store import Accepted, Lease, Listing, Opened, Origin, Page, Settled, Store, Wanted
+from tests.clocks import SteppedClock
+from tests.contract.engines import Engine
+
+SPACE = "default"
+TERM = 600_000
+ROOMY = 1 << 30
+
+
+def at(name: str) -> Address:
+    return Address(name, SPACE)
+
+
+class Post:
+    """A store and its readers. A reader is named after its mailbox unless the test says otherwise."""
+
+    def __init__(self, engine: Engine, clock: SteppedClock) -> None:
+        self.engine = engine
+        self.clock = clock
+        self._requests = count(1)
+
+    @property
+    def store(self) -> Store:
+        return self.engine.store
+
+    async def reopen(self) -> None:
+        await self.engine.close()
+        await self.engine.open()
+
+    def origin(self, reader: str, request: str | None = None) -> Origin:
+        return Origin(reader, request or f"request {next(self._requests)}")
+
+    async def mailboxes(self, *names: str) -> None:
+        for name in names:
+            await self.open(name)
+
+    async def open(
+        self,
+        name: str,
+        owner: str = "someone",
+        reader: str | None = None,
+        request: str | None = None,
+        profile: Profile | None = None,
+    ) -> Opened:
+        return await self.store.open(at(name), owner, profile or Profile(), self.origin(reader or name, request))
+
+    async def send(
+        self,
+        sender: str,
+        *to: str,
+        body: str = "hello",
+        subject: str = "",
+        priority: Priority = Priority.NORMAL,
+        reply_to: str | None = None,
+        key: str | None = None,
+        reader: str | None = None,
+        request: str | None = None,
+    ) -> Accepted:
+        draft = Draft(to, body, subject, priority, reply_to, key)
+        return await self.store.accept(
+            at(sender), [at(name) for name in to], draft, self.origin(reader or sender, request)
+        )
+
+    async def send_many(self, sender: str, to: str, *bodies: str, priority: Priority = Priority.NORMAL) -> list[str]:
+        return [(await self.send(sender, to, body=body, priority=priority)).id for body in bodies]
+
+    async def claim(
+        self,
+        mailbox: str,
+        reader: str | None = None,
+        request: str | None = None,
+        *,
+        most: int = 100,
+        size: int = ROOMY,
+        term: int = TERM,
+        present: Collection[str] | None = (),
+        sender: str | None = None,
+        thread: str | None = None,
+    ) -> Sequence[Delivery]:
+        wanted = Wanted(at(sender) if sender else None, thread)
+        lease = Lease(most, size, term)
+        return await self.store.claim(at(mailbox), wanted, lease, self.origin(reader or mailbox, request), present)
+
+    async def claim_one(self, mailbox: str, reader: str | None = None, request: str | None = None) -> Delivery:
+        [delivery] = await self.claim(mailbox, reader, request, most=1)
+        return delivery
+
+    async def settle(
+        self, mailbox: str, *handles: str, outcome: Outcome = Outcome.ACK, reader: str | None = None
+    ) -> Sequence[Settled]:
+        return await self.store.settle(at(mailbox), handles, outcome, self.origin(reader or mailbox))
+
+    async def inbox(
+        self,
+        mailbox: str,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        urgent_only: bool = False,
+        since: int | None = None,
+    ) -> Page:
+        return await self.store.inbox(at(mailbox), Listing(limit, cursor, urgent_only, since))
+
+    async def listed(self, mailbox: str) -> list[str]:
+        return bodies(await self.inbox(mailbox))
+
+    async def unread(self, mailbox: str) -> int:
+        """The count, which every verb that tells it must agree on."""
+        page = await self.inbox(mailbox)
+        found = await self.store.mailbox(at(mailbox))
+        assert found is not None
+        assert found.unread == page.unread
+        return page.unread
+
+
+def bodies(found: Page | Sequence[Delivery]) -> list[str]:
+    """What is said in them."""
+    deliveries = [preview.delivery for preview in found.previews] if isinstance(found, Page) else found
+    return [delivery.message.body for delivery in deliveries]
+
+
+def refused(results: Sequence[Settled]) -> list[str | None]:
+    """The code of each refusal, None where there is none."""
+    return [result.refusal.code.value if result.refusal else None for result in results]

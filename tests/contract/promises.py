@@ -1,0 +1,102 @@
+"""Every promise of `mcp_mailbox/store.py`: what an engine must keep, where the promise comes from.
+
+`test_promises.py` sees to it that each one has a test in this folder and each test here names one. To add a promise:
+a line here, a sentence in store.py, a test marked with `@promise("its-id")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+DESIGN = "design.md, Semantics"
+RING = "design.md, Commit, then ring"
+RELAY = "design.md, Crash of the post office"
+TORTURE = "torture.md"
+ISSUE = "issue 2, What must hold"
+SQS = "Amazon SQS, visibility timeout"
+SQS_FIFO = "Amazon SQS FIFO, exactly-once processing"
+AMQP = "AMQP 1.0, 3.4 delivery state"
+STRIPE = "Stripe, idempotent requests"
+FENCE = "M. Kleppmann, How to do distributed locking: fencing tokens"
+RFC5322 = "RFC 5322, 3.6.4 In-Reply-To and References"
+RFC8265 = "RFC 8265, UsernameCasePreserved"
+UTS39 = "Unicode TS 39, 4 confusable detection"
+KEYSET = "Relay, cursor connections specification"
+IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One sentence that a user may rely on."""
+
+    sentence: str
+    source: str
+
+
+PROMISES: dict[str, Promise] = {
+    # accept
+    "durable": Promise("What a verb has answered is there after a close and after a crash.", DESIGN),
+    "whole": Promise("A message arrives as it was sent, to the last character.", f"{TORTURE}, invariant 2"),
+    "key-repeats": Promise("The same key and content from one sender is one message: the same id again.", STRIPE),
+    "key-conflict": Promise("The same key with other content is refused, and nothing is stored.", STRIPE),
+    "key-per-sender": Promise("Keys of different senders are unrelated.", DESIGN),
+    "key-covers-recipients": Promise("A key covers the whole set of recipients, in any order.", DESIGN),
+    "key-implicit": Promise("Without a key the request is the key.", DESIGN),
+    "key-lasts": Promise("Keys survive a restart and outlive 30 days.", DESIGN),
+    "key-free-after-refusal": Promise("A refused send leaves its key unused.", STRIPE),
+    "recipients-apart": Promise("Each recipient has its own result; who exists gets the message, once.", DESIGN),
+    "recipients-unknown": Promise("When no recipient exists the send is refused and stores nothing.", DESIGN),
+    "sender-exists": Promise("Only a mailbox that exists can send, be read or be settled in.", DESIGN),
+    "rings": Promise("Whatever becomes ready through a verb rings its mailbox, after the commit.", RING),
+    # claim
+    "order": Promise("First delivery keeps the order per sender, mailbox and priority.", f"{TORTURE}, invariant 4"),
+    "urgent-first": Promise("Urgent mail is handed out and listed first, low last.", DESIGN),
+    "one-lease": Promise("A delivery has at most one live lease.", f"{TORTURE}, invariant 5; {SQS}"),
+    "claim-repeats": Promise("A repeated request gets what it leased before, generation unchanged.", RELAY),
+    "lease-lapses": Promise("What is not settled when its lease ends is handed out again.", SQS),
+    "present-keeps": Promise("A lapsed lease goes to its own reader, to others only when that one is gone.", DESIGN),
+    "claim-budget": Promise("A claim keeps to its count and its bytes; the first delivery always fits.", ISSUE),
+    "wanted": Promise("A reader may ask for the mail of one sender, one thread, or both.", ISSUE),
+    "give-back": Promise("What a cancelled wait had leased is ready for others at once.", ISSUE),
+    "attempts": Promise("An attempt counts once a lease, and only when it reached its reader.", DESIGN),
+    # settle
+    "fence": Promise("A handle settles its own lease, until somebody else has leased it.", f"{DESIGN}; {FENCE}"),
+    "settled-stays": Promise("After an ack or a reject it is never handed out again.", f"{TORTURE}, invariant 6"),
+    "settle-repeats": Promise("Repeating an outcome is no error; another outcome afterwards is.", AMQP),
+    "settle-apart": Promise("Each handle has its own result.", DESIGN),
+    "settle-plain": Promise("A plain id settles what no other reader holds.", DESIGN),
+    "release": Promise("A released delivery is ready at once, and as old as it was.", AMQP),
+    "reply-acks": Promise("A reply acks what it answers.", DESIGN),
+    "reply-fenced": Promise("A reply by a stale handle is refused and stores nothing.", FENCE),
+    "reply-threads": Promise("A reply stands in the thread of what it answers.", RFC5322),
+    # look
+    "look-only": Promise("Listing and reading lease nothing and change nothing.", IMAP),
+    "cursor": Promise("Pages skip nothing that was there when the page before was made.", KEYSET),
+    "listing-filters": Promise("A listing may show urgent mail only, or what came since a time.", ISSUE),
+    "rejected-listed": Promise("Rejected mail is kept, and listed behind everything else.", "Amazon SQS, dead-letter"),
+    "unread": Promise("`unread` is what a wait could hand out now, exactly.", ISSUE),
+    "read": Promise("A message can be read by who received or sent it and by nobody else.", DESIGN),
+    "ids-opaque": Promise("An id, handle or cursor that this store did not make is refused.", DESIGN),
+    # mailboxes
+    "open-own": Promise(
+        "Opening a mailbox of one's own again finds it, by any case, and updates what is given.", ISSUE
+    ),
+    "open-repeats": Promise("A repeated request to open gets the same answer, the unnamed one included.", ISSUE),
+    "open-taken": Promise("A name that is someone else's is refused.", DESIGN),
+    "open-letter": Promise("A chosen name is kept to the letter.", RFC8265),
+    "open-confusable": Promise("A name that looks like an existing one is refused.", UTS39),
+    "open-unnamed": Promise("Without a name one gets a readable, unused one.", ISSUE),
+    "bound": Promise("A reader is bound to the mailbox that it opened last.", RELAY),
+    "directory": Promise("An owner's addresses are found by prefix; a mistyped one by what it resembles.", ISSUE),
+    # time
+    "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
+    "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),
+    "check": Promise("A sound store says so.", f"{TORTURE}, invariant 12"),
+}
+
+
+def promise(*ids: str) -> pytest.MarkDecorator:
+    """Mark which promises a test is the test of."""
+    return pytest.mark.promise(*ids)
