@@ -111,7 +111,6 @@ class World:
         self.home = directory / "h"
         self.hosts: list[Host] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.journals: list[Path] = []
 
     def environment(self, **more: str) -> dict[str, str]:
         """Nothing of the surrounding shell: it may hold a real host's tokens."""
@@ -242,11 +241,13 @@ class World:
         for process in self.processes:
             process.kill()
             process.wait()
-        for home in self.directory.rglob("journal"):
-            for line in home.read_text().splitlines():
-                entry = json.loads(line)
-                if entry["event"] == "start":
-                    _kill_tiny(entry["pid"])
+        # An office may just be starting, in a process that no journal knows yet, or about to fork.
+        while sum(_kill_tiny(pid, self.directory) for pid in _pids()):
+            pass
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names, not paths
 
 
 def ended(descriptor: int) -> None:
@@ -257,12 +258,21 @@ def ended(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _kill_tiny(pid: int) -> None:
-    """End an office of ours, and nothing that may have its number by now."""
-    with contextlib.suppress(OSError):
+def _kill_tiny(pid: int, directory: Path) -> bool:
+    """End an office of this world, and nothing else: it says so in its command and its environment."""
+    try:
         descriptor = os.pidfd_open(pid)
-        try:
-            if TINY.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
+    except OSError:
+        return False
+    try:
+        proc = Path(f"/proc/{pid}")
+        ours = TINY.name.encode() in (proc / "cmdline").read_bytes()
+        ours = ours and os.fsencode(f"{directory}/") in (proc / "environ").read_bytes()
+        if ours:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], DEADLINE)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return ours
