@@ -108,6 +108,16 @@ def test_an_office_that_never_gets_up_is_reported_with_the_reason(world: World) 
     assert "planted: no start" in host.errors()
 
 
+def test_an_office_whose_service_cannot_even_be_imported_is_reported_too(world: World) -> None:
+    world.want(die="imports")
+    host = world.host(patches={"relay.PAUSE_SECONDS": 0.05})
+    error = host.ask("echo")
+    # Reached before it died or not: that is chance, and either way the host learns where the reason stands.
+    assert error["data"]["code"] in ("office_crashes", "no_start")
+    assert str(world.home / "office.log") in error["message"]
+    assert "planted: a broken installation" in world.log()
+
+
 def test_a_store_that_cannot_be_opened_is_told_to_every_relay(world: World) -> None:
     world.want(die="open", pause=0.3)
     hosts = [world.host() for _ in range(3)]

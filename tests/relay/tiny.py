@@ -30,6 +30,8 @@ def main() -> int:
         tinyservice.journal(home, event="spare")
         return 0
     place.detach()
+    if wants.get("die") == "imports":
+        raise SystemExit("planted: a broken installation")
     tinyservice.journal(home, event="start", version=__version__, pid=os.getpid(), ppid=os.getppid())
     time.sleep(wants.get("pause", 0))  # stands for heavy imports
     code: int = tinyservice.run(place, wants)
