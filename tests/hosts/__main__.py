@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ _STOP_SECONDS = 30.0
 
 def main() -> int:
     options = _options()
+    # Without this a terminated proof would leave its hosts running.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         programs = install.installed(options.prefix.resolve(), update=options.update)
     except install.InstallError as reason:

@@ -6,6 +6,7 @@ responses_api), what to answer is the script's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -147,8 +148,9 @@ class Endpoint:
                 self.send_response(HTTPStatus.OK)
                 self.send_header("content-type", "text/event-stream")
                 self.end_headers()
-                for event in events:
-                    self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+                lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+                with contextlib.suppress(ConnectionError):  # a host may be ended at any time
+                    self.wfile.write("".join(lines).encode())
 
             def _refuse(self) -> None:
                 endpoint.refuse(f"{self.command} {self.path}")

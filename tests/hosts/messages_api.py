@@ -49,7 +49,10 @@ def possible(request: Json, move: Move) -> Move:
     """
     if isinstance(move, Say) or move.tool in offered(request) or _PREFIX + move.tool in _found(request):
         return move
-    return Call(_TOOL_SEARCH, {"query": f"select:{_PREFIX}{move.tool}", "max_results": 1})
+    query = {"query": f"select:{_PREFIX}{move.tool}", "max_results": 1}
+    if any(block["type"] == "tool_use" and block["input"] == query for block in _blocks(request)):
+        return Say(f"The host has no tool {move.tool}.")  # it was searched for already: is our server running?
+    return Call(_TOOL_SEARCH, query)
 
 
 def answer(request: Json, move: Move) -> list[Json]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _QUESTION = "Question 4711: which port does the staging database listen on? I need it for the migration."
 _ANSWER = "Answer 4712: it listens on 5433, and the read replica on 5434."
 _LEAN = 1024
+_START_SECONDS = 30.0
 _TURN_SECONDS = 90.0
 # From outside nothing tells that a wait has reached the server, so a waiting host gets this long to get there.
 _SETTLING_SECONDS = 3.0
@@ -143,7 +144,7 @@ def killed_reader(stage: Stage, host: Host) -> None:
     stage.report.section(f"4. {host.name} is killed while it waits; its mail goes to the next reader")
     script = follow(call("create_mailbox", name=host.name), call("wait_for_message", timeout=_TURN_SECONDS), _ack)
     with stage.run(host, script) as (endpoint, process):
-        waits = endpoint.has_called("wait_for_message", _TURN_SECONDS)
+        waits = endpoint.has_called("wait_for_message", _START_SECONDS)
         waits = waits and process.ended(_SETTLING_SECONDS) is None
         stage.report.check(f"{host.name} waits", waits, f"{len(endpoint.requests)} requests")
         code = process.kill()
@@ -162,7 +163,7 @@ def woken_reader(stage: Stage) -> None:
     reader = follow(call("create_mailbox", name="claude"), call("wait_for_message", timeout=patience), _ack)
     writer = follow(call("create_mailbox", name="codex"), call("send", to="claude", body=body))
     with stage.run(stage.claude, reader) as (claude, process):
-        claude.has_called("wait_for_message", _TURN_SECONDS)
+        claude.has_called("wait_for_message", _START_SECONDS)
         waits = process.ended(stage.wait) is None
         stage.report.check("claude still waits", waits, f"after {stage.wait:.0f} s")
         codex = stage.play(stage.codex, writer)
