@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+ROOT = Path(__file__).parent.parent
+"""The checkout: where a process that a test starts finds `tests` and the package."""
 DEADLINE = 60
 """Seconds after which a test that waits for what never comes has failed."""
 

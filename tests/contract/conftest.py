@@ -15,7 +15,7 @@ from tests.contract.post import Post
 
 
 @pytest.fixture(params=ENGINES)
-async def post(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Post]:
+async def post(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Post]:
     clock = SteppedClock()
     engine = ENGINES[request.param](tmp_path / "store", clock)
     with anyio.fail_after(DEADLINE):

@@ -489,7 +489,12 @@ class SqliteStore:
 
     async def check(self) -> str:
         """See `Store.check`."""
-        rows = await self._reader.do(lambda db: db.execute("PRAGMA integrity_check(5)").fetchall())
+        try:
+            rows = await self._reader.do(lambda db: db.execute("PRAGMA integrity_check(5)").fetchall())
+        except Refusal as refusal:
+            if refusal.code is Code.STORE_DAMAGED:  # so much that SQLite cannot even list it
+                return refusal.problem
+            raise
         return "; ".join(row[0] for row in rows)
 
     # -- rows

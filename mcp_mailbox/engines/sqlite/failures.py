@@ -9,7 +9,7 @@ from mcp_mailbox.errors import Code, Refusal
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def translate(error: Exception) -> Exception:
+def translate(error: BaseException) -> BaseException:
     """Return the Refusal that `error` amounts to; a bug stays what it is."""
     if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
         return error
@@ -25,7 +25,7 @@ def translate(error: Exception) -> Exception:
         return Refusal(
             Code.STORE_DAMAGED,
             f"The store's file is damaged ({error}).",
-            "Stop with `mcp-mailbox stop`, then restore a backup or move the file aside.",
+            "Stop with `mcp-mailbox stop`, then restore a backup, or move it and its -wal and -shm away.",
         )
     return Refusal(
         Code.STORE_FAILED,

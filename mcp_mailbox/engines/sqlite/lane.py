@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from mcp_mailbox.errors import Code, Refusal
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 _LINGER = 0.05
 """Seconds that work which nobody waits for may wait for company."""
@@ -39,12 +42,19 @@ class Job(Generic[R, T]):
         self.error: BaseException | None = None
 
     def finish(self) -> None:
-        """Tell the world, in the event loop: first `then`, then who waits."""
-        if self.then is not None and self.error is None:
-            self.then(self.result)  # type: ignore[arg-type]  # no error, so the work has returned
+        """Tell the world, in the event loop: first `then`, and whatever that does, who waits."""
+        try:
+            if self.then is not None and self.error is None:
+                self.then(self.result)  # type: ignore[arg-type]  # no error, so the work has returned
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
         if self.answer is None or self.answer.done():
             return
-        if self.error is not None:
+        if isinstance(self.error, StopIteration):  # no future takes one
+            self.answer.set_exception(RuntimeError("the work ran out of something"))
+        elif self.error is not None:
             self.answer.set_exception(self.error)
         else:
             self.answer.set_result(self.result)  # type: ignore[arg-type]  # as above
@@ -118,7 +128,10 @@ class Lane(Generic[R]):
 
     def _answer(self, batch: Sequence[Job[R, Any]]) -> None:
         for job in batch:
-            job.finish()
+            try:
+                job.finish()
+            except Exception:
+                logger.exception("what follows a verb failed")
 
     def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told

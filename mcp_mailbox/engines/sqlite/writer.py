@@ -46,7 +46,7 @@ class Writer(Lane[sqlite3.Connection]):
                 _run(job, self._db)
             self._seal(self._db)
             self._db.execute("COMMIT")
-        except Exception as error:
+        except BaseException as error:
             self._roll_back()
             if len(batch) > 1:
                 # One of them is to blame: alone, each gets what it deserves.
