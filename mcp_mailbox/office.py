@@ -453,9 +453,10 @@ class _Office:
 
     async def _serve_relay(self, connection: RelayConnection) -> None:
         hello = connection.hello
+        if not self.relays:
+            self.vacant = anyio.Event()  # only now: an event that is waited for must not be replaced
+            self.occupied.set()
         self.relays[hello.relay] = connection
-        self.occupied.set()
-        self.vacant = anyio.Event()
         log.info("relay %.8s: version %s, epoch %d", hello.relay, hello.version, hello.epoch)
         try:
             await self._converse(connection)

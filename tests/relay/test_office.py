@@ -145,6 +145,19 @@ def test_it_leaves_when_idle_and_not_before(world: World) -> None:
     assert world.journal("closed")[0]["reason"] == "idle"
 
 
+def test_it_leaves_when_idle_after_relays_that_overlapped(world: World) -> None:
+    idle = {"MCP_MAILBOX_IDLE": "0.2"}
+    first, second = world.host(env=idle), world.host(env=idle)
+    first.ask("echo")
+    second.ask("echo")
+    pid = world.office_pid()
+    for host in (first, second):
+        host.close()
+        assert host.wait() == 0
+    world.office_ended(pid)
+    assert world.journal("closed")[0]["reason"] == "idle"
+
+
 def test_the_log_rotates_privately_and_holds_no_mail(world: World) -> None:
     world.want(office={"LOG_BYTES": 20_000})
     host = world.host(umask=0)
