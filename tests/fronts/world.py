@@ -1,0 +1,477 @@
+"""Agents for one test: real SDK clients on real relays, and the post office that their home shares.
+
+Every process gets an environment built from nothing. Waiting is for an event under a deadline; where the operating
+system has none (a process that is about to start), a condition is polled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import mcp_types as types
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client import Client
+from mcp.client._transport import TransportStreams
+from mcp.client.session import IncomingMessage
+from mcp.client.subscriptions import ResourceUpdated
+from mcp.shared.message import SessionMessage
+
+import mcp_mailbox
+from mcp_mailbox import frames, rendezvous
+from tests.relay.world import DEADLINE, Host, ended
+
+PACKAGES = Path(mcp_mailbox.__file__).parents[1]
+RELAY = [sys.executable, "-P", "-m", "mcp_mailbox", "stdio"]
+PATIENCE = 40.0
+"""Seconds after which an agent's test has failed."""
+SOON = 1.0
+"""Seconds within which somebody who waits is woken, on a machine that is busy with other tests."""
+
+Era = Literal["2025-11-25", "2026-07-28"]
+LEGACY: Era = "2025-11-25"
+MODERN: Era = "2026-07-28"
+ERAS: tuple[Era, ...] = (LEGACY, MODERN)
+_MODES = {LEGACY: "legacy", MODERN: "auto"}
+
+Json = dict[str, Any]
+
+
+class Home:
+    """A directory with a store, and the post office that its first relay starts."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.path = directory / "h"
+        self.directory = directory
+        self.settings = settings
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "HOME": str(self.directory),
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(PACKAGES),
+            "MCP_MAILBOX_HOME": str(self.path),
+            **self.settings,
+            **more,
+        }
+
+    def status(self) -> Json:
+        answer = rendezvous.ask(str(self.path), frames.STATUS)
+        assert answer is not None, f"no office; its log: {self.log()}"
+        found: Json = json.loads(answer)
+        return found
+
+    def signal_office(self, number: int) -> None:
+        os.kill(self.status()["pid"], number)
+
+    def kill_office(self, pid: int | None = None) -> None:
+        """Kill it, and return once it has ended."""
+        pid = pid or self.status()["pid"]
+        descriptor = os.pidfd_open(pid)
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        ended(descriptor)
+
+    async def readers(self, count: int) -> None:
+        """Return once the office serves exactly so many hosts."""
+        await until(lambda: self.status()["readers"] == count, f"{count} readers")
+
+    def log(self) -> str:
+        with suppress(FileNotFoundError):
+            return (self.path / "office.log").read_text()
+        return ""
+
+    def host(self, **env: str) -> Host:
+        """Start a relay whose host writes lines by hand."""
+        read, write = os.pipe()
+        process = subprocess.Popen(
+            RELAY, stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, env=self.environment(**env)
+        )
+        os.close(write)
+        return Host(process, read)
+
+    def end(self) -> None:
+        if rendezvous.office_lives(str(self.path)):
+            rendezvous.stop(str(self.path))
+
+
+class Relay:
+    """An SDK transport: the relay's process, started as a host starts it, but with an environment of its own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self._process: anyio.abc.Process | None = None
+        self._running = self._run()
+
+    @property
+    def process(self) -> anyio.abc.Process:
+        assert self._process is not None
+        return self._process
+
+    async def __aenter__(self) -> TransportStreams:
+        return await self._running.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._running.__aexit__(kind, error, traceback)
+
+    @asynccontextmanager
+    async def _run(self) -> AsyncIterator[TransportStreams]:
+        self._process = await anyio.open_process(RELAY, env=self._environment, stderr=None)
+        incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, incoming)
+            tasks.start_soon(self._write, outgoing)
+            try:
+                yield read, write
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for stream in (read, write, incoming, outgoing):
+                        stream.close()
+                    await self._leave()
+                tasks.cancel_scope.cancel()
+
+    async def _leave(self) -> None:
+        await self.close_stdin()
+        with anyio.move_on_after(DEADLINE) as late:
+            await self.process.wait()
+        if late.cancelled_caught:
+            self.process.kill()
+        await self.process.aclose()
+        assert not late.cancelled_caught, "the relay does not leave"
+
+    async def close_stdin(self) -> None:
+        assert self.process.stdin
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+            await self.process.stdin.aclose()
+
+    async def _read(self, incoming: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+        assert self.process.stdout
+        rest = b""
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for block in self.process.stdout:
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+                    await incoming.send(SessionMessage(message))
+        incoming.close()
+
+    async def _write(self, outgoing: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        assert self.process.stdin
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+            async for item in outgoing:
+                line = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await self.process.stdin.send(line.encode() + b"\n")
+
+
+class Agent:
+    """An MCP client with a mailbox, as a host plays it."""
+
+    def __init__(self, client: Client, relay: Relay, heard: Heard) -> None:
+        self.client = client
+        self.relay = relay
+        self.heard = heard
+        self.address = ""
+
+    @property
+    def uri(self) -> str:
+        return f"mailbox:{self.address}"
+
+    async def result(self, tool: str, /, **arguments: object) -> types.CallToolResult:
+        """Call it; `from_` is the parameter `from`."""
+        given = {name.rstrip("_"): value for name, value in arguments.items()}
+        result = await self.client.call_tool(tool, given)
+        assert isinstance(result, types.CallToolResult)
+        [text] = result.content
+        assert isinstance(text, types.TextContent)
+        assert json.loads(text.text) == result.structured_content
+        return result
+
+    async def call(self, tool: str, /, **arguments: object) -> Json:
+        """Return what the model sees."""
+        result = await self.result(tool, **arguments)
+        assert not result.is_error, result.structured_content
+        return result.structured_content or {}
+
+    async def refused(self, tool: str, /, **arguments: object) -> Json:
+        """Return the refusal that the model sees."""
+        result = await self.result(tool, **arguments)
+        assert result.is_error, result.structured_content
+        problem = result.structured_content or {}
+        assert problem["error"]
+        assert problem["message"]
+        assert problem["hint"], "a refusal says what to do"
+        return problem
+
+    async def send(self, to: str | list[str], body: str = "hello", **more: object) -> Json:
+        return await self.call("send", to=to, body=body, **more)
+
+    async def wait(self, timeout: float = 20, **more: object) -> list[Json]:  # noqa: ASYNC109 - the tool's parameter
+        """Return the messages that came."""
+        messages: list[Json] = (await self.call("wait_for_message", timeout=timeout, **more))["messages"]
+        return messages
+
+    async def wait_one(self, timeout: float = 20, **more: object) -> Json:  # noqa: ASYNC109 - as above
+        [message] = await self.wait(timeout, **more)
+        return message
+
+    async def bodies(self) -> list[str]:
+        """Return what is listed, without taking it."""
+        return [each["preview"] for each in (await self.call("list_inbox", limit=100))["messages"]]
+
+    @asynccontextmanager
+    async def watching(self, uri: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Subscribe as the era has it; yields what returns at the next update of that URI."""
+        if self.client.protocol_version == LEGACY:
+            await self.client.subscribe_resource(uri)
+            yield lambda: self.heard.update(uri)
+        else:
+            async with self.client.listen(resource_subscriptions=[uri]) as stream:
+
+                async def update() -> None:
+                    async for event in stream:
+                        assert event == ResourceUpdated(uri)
+                        return
+                    raise AssertionError("the stream ended")
+
+                yield update
+
+    async def is_waiting(self) -> None:
+        """Return once the office has come so far with what was asked before: both go through the store's one writer."""
+        await self.call("create_mailbox")
+
+    def kill(self) -> None:
+        """Kill the host and its relay at once: nobody says goodbye."""
+        self.relay.process.kill()
+
+
+class Raw:
+    """A host that writes its own lines (2025-11-25), for what the SDK's client would never do. It blocks."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.asked = 0
+
+    def greet(self) -> None:
+        """Do the handshake."""
+        params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+        self.write(self.line("initialize", params))
+        assert self.answer()["serverInfo"]["name"] == "mcp-mailbox"
+        self.write(json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode())
+
+    def line(self, method: str, params: object = None) -> bytes:
+        """Spell a request under the next id."""
+        self.asked += 1
+        return json.dumps({"jsonrpc": "2.0", "id": self.asked, "method": method, "params": params or {}}).encode()
+
+    def tool(self, tool: str, /, **arguments: object) -> bytes:
+        """Spell a tool call under the next id."""
+        return self.line("tools/call", {"name": tool, "arguments": arguments})
+
+    def cancellation(self) -> bytes:
+        """Spell the cancellation of the last request."""
+        params = {"requestId": self.asked}
+        return json.dumps({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}).encode()
+
+    def write(self, *lines: bytes) -> None:
+        """Write lines at once."""
+        self.host.send_raw(b"".join(line + b"\n" for line in lines))
+
+    def message(self, wanted: object) -> Json:
+        """Return the answer under that id, past what else comes."""
+        while True:
+            message = self.host.line()
+            if "method" not in message and message.get("id") == wanted:
+                return message
+
+    def answer(self) -> Json:
+        """Return the result of the last request."""
+        message = self.message(self.asked)
+        assert "result" in message, message
+        result: Json = message["result"]
+        return result
+
+    def call(self, tool: str, /, **arguments: object) -> Json:
+        """Call a tool and return what the model sees."""
+        self.write(self.tool(tool, **arguments))
+        result = self.answer()
+        assert not result.get("isError"), result
+        content: Json = result["structuredContent"]
+        return content
+
+
+class Heard:
+    """The notifications that a client got outside any request."""
+
+    def __init__(self) -> None:
+        self.all: list[types.ServerNotification] = []
+        self._changed = anyio.Event()
+
+    async def handle(self, message: IncomingMessage) -> None:
+        if isinstance(message, types.ServerNotification):
+            self.all.append(message)
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    async def take(self, wanted: Callable[[types.ServerNotification], bool]) -> types.ServerNotification:
+        """Return the first that is wanted, and forget it."""
+        while True:
+            for message in self.all:
+                if wanted(message):
+                    self.all.remove(message)
+                    return message
+            await self._changed.wait()
+
+    async def update(self, uri: str) -> None:
+        await self.take(
+            lambda message: isinstance(message, types.ResourceUpdatedNotification) and str(message.params.uri) == uri
+        )
+
+
+class Town:
+    """A space of its own in a home that may be shared: names in one test are free for the next."""
+
+    def __init__(self, home: Home, space: str) -> None:
+        self.home = home
+        self.space = space
+        self._hosts: list[Host] = []
+
+    def end(self) -> None:
+        for host in self._hosts:
+            host.end()
+
+    @asynccontextmanager
+    async def agent(
+        self,
+        mailbox: str | None = None,
+        era: Era = LEGACY,
+        *,
+        env: dict[str, str] | None = None,
+        client: str = "test",
+        **callbacks: Any,
+    ) -> AsyncIterator[Agent]:
+        """Start a host; with `mailbox` it opens that mailbox first."""
+        relay = Relay(self.environment(**(env or {})))
+        heard = Heard()
+        connection = Client(
+            relay,
+            mode=_MODES[era],
+            message_handler=heard.handle,
+            client_info=types.Implementation(name=client, version="1"),
+            cache=None,
+            **callbacks,
+        )
+        try:
+            with anyio.fail_after(PATIENCE):
+                async with connection:
+                    assert connection.protocol_version == era
+                    agent = Agent(connection, relay, heard)
+                    if mailbox is not None:
+                        agent.address = (await agent.call("create_mailbox", name=mailbox))["address"]
+                    yield agent
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
+
+    def environment(self, **env: str) -> dict[str, str]:
+        return self.home.environment(MCP_MAILBOX_SPACE=self.space, **env)
+
+    def host(self, **env: str) -> Host:
+        self._hosts.append(self.home.host(MCP_MAILBOX_SPACE=self.space, **env))
+        return self._hosts[-1]
+
+    @asynccontextmanager
+    async def pair(
+        self, era: Era = LEGACY, first: str = "alice", second: str = "bob"
+    ) -> AsyncIterator[tuple[Agent, Agent]]:
+        """Start two hosts with a mailbox each, at the same time."""
+        async with self.agents((first, era), (second, era)) as (one, other):
+            yield one, other
+
+    @asynccontextmanager
+    async def agents(self, *wanted: tuple[str | None, Era]) -> AsyncIterator[list[Agent]]:
+        """Start hosts at the same time; they leave one after another."""
+        holders = [self.agent(mailbox, era) for mailbox, era in wanted]
+        async with _all(holders) as found:
+            yield found
+
+
+@asynccontextmanager
+async def _all(holders: list[AbstractAsyncContextManager[Agent]]) -> AsyncIterator[list[Agent]]:
+    # A client's task group must be left by the task that entered it, so they are entered in order.
+    if not holders:
+        yield []
+        return
+    async with holders[0] as first, _all(holders[1:]) as others:
+        yield [first, *others]
+
+
+def _sole(error: BaseException) -> BaseException:
+    """Take a lone failure out of the task groups that it went through, so that a test shows what failed."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    """Return once it holds; for what gives no event."""
+    with anyio.move_on_after(DEADLINE):
+        while not await anyio.to_thread.run_sync(holds):
+            await anyio.sleep(0.005)
+        return
+    raise AssertionError(f"in vain: {what}")
+
+
+@asynccontextmanager
+async def asking(ask: Callable[[], Awaitable[Any]]) -> AsyncIterator[Asked]:
+    """Ask in the background for as long as the block lasts; it is cancelled at the end."""
+    asked = Asked(ask)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(asked.run)
+        await anyio.wait_all_tasks_blocked()  # it has been written
+        yield asked
+        tasks.cancel_scope.cancel()
+
+
+class Asked:
+    """A request under way."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Any]]) -> None:
+        self._ask = ask
+        self._scope = anyio.CancelScope()
+        self._done = anyio.Event()
+        self._answer: Any = None
+        self._error: Exception | None = None
+
+    async def run(self) -> None:
+        with self._scope:
+            try:
+                self._answer = await self._ask()
+            except Exception as error:  # noqa: BLE001 - whoever asks for the answer gets it
+                self._error = error
+            self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    async def answer(self) -> Any:
+        await self._done.wait()
+        if self._error:
+            raise self._error
+        return self._answer
+
+    def cancel(self) -> None:
+        """Let the SDK cancel the request as a host does."""
+        self._scope.cancel()
