@@ -236,14 +236,18 @@ class World:
         return directory
 
     def end(self) -> None:
+        if self.home.is_dir():
+            self.want(die="start")  # an office that begins from here on ends by itself
         for host in self.hosts:
             host.end()
         for process in self.processes:
             process.kill()
             process.wait()
-        # An office may just be starting, in a process that no journal knows yet, or about to fork.
-        while sum(_kill_tiny(pid, self.directory) for pid in _pids()):
-            pass
+        # One that began before may be about to fork, or have no command line yet: look until two looks find none.
+        looks = 0
+        while looks < 2:
+            looks = 0 if sum(_kill_tiny(pid, self.directory) for pid in _pids()) else looks + 1
+            time.sleep(0.02)
 
 
 def _pids() -> list[int]:
