@@ -88,25 +88,17 @@ WHOLE = f"""
 SELECT m.body AS text, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
 """  # noqa: S608
 
-_SECTION = """
-SELECT * FROM (
-    SELECT {rank} AS rank, i.generation, i.lease_until, i.attempts, m.preview AS text, {message}
-    FROM inbox i CROSS JOIN message m ON m.seq = i.seq CROSS JOIN mailbox s ON s.id = i.sender
-    WHERE i.mailbox = :mailbox AND i.priority = {rank} AND i.seq > :after{rank} ORDER BY i.seq LIMIT :count
-)
-"""
-_REJECTED = f"""
-SELECT * FROM (
-    SELECT {REJECTED_RANK} AS rank, d.generation, 0 AS lease_until, d.attempts, m.preview AS text, {_MESSAGE}
-    FROM done d INDEXED BY done_rejected CROSS JOIN message m ON m.seq = d.seq CROSS JOIN mailbox s ON s.id = m.sender
-    WHERE d.mailbox = :mailbox AND d.state = {int(State.REJECTED)} AND d.seq > :after{REJECTED_RANK}
-    ORDER BY d.seq LIMIT :count
-)
+# A listing is these, one behind the other: each is in the order of its index, and begins where the cursor stands.
+WAITING_PAGE = f"""
+SELECT i.priority AS rank, i.generation, i.lease_until, i.attempts, m.preview AS text, {_MESSAGE}
+FROM inbox i CROSS JOIN message m ON m.seq = i.seq CROSS JOIN mailbox s ON s.id = i.sender
+WHERE i.mailbox = ? AND i.priority = ? AND i.seq > ? ORDER BY i.seq LIMIT ?
 """  # noqa: S608 - constants only
-PAGE = (
-    " UNION ALL ".join([_SECTION.format(rank=rank, message=_MESSAGE) for rank in range(REJECTED_RANK)] + [_REJECTED])
-    + " ORDER BY rank, seq LIMIT :count"
-)
+REJECTED_PAGE = f"""
+SELECT {REJECTED_RANK} AS rank, d.generation, 0 AS lease_until, d.attempts, m.preview AS text, {_MESSAGE}
+FROM done d INDEXED BY done_rejected CROSS JOIN message m ON m.seq = d.seq CROSS JOIN mailbox s ON s.id = m.sender
+WHERE d.mailbox = ? AND d.state = {int(State.REJECTED)} AND d.seq > ? ORDER BY d.seq LIMIT ?
+"""  # noqa: S608 - constants only
 
 LAPSED = """
 SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_lapse

@@ -20,6 +20,7 @@ CREATE TABLE mailbox (
     created   INTEGER NOT NULL,
     UNIQUE (space, folded)
 );
+CREATE INDEX mailbox_folded ON mailbox (folded);   -- the same name in another space
 CREATE INDEX mailbox_looks ON mailbox (space, looks);
 CREATE INDEX mailbox_capitals ON mailbox (space, capitals, ascii);
 

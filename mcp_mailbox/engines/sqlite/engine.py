@@ -433,11 +433,15 @@ class SqliteStore:
             row = db.execute(query.FIRST_SINCE, (max(0, min(listing.since, _NOTHING)),)).fetchone()
             first = row[0] - 1 if row else _NOTHING
         rank, seq = self._codec.read_cursor(listing.cursor) if listing.cursor else (0, 0)
-        after = {
-            f"after{r}": _NOTHING if r < rank or (listing.urgent_only and r) else max(first, seq if r == rank else 0)
-            for r in range(query.REJECTED_RANK + 1)
-        }
-        rows = db.execute(query.PAGE, {"mailbox": box, "count": listing.limit + 1, **after}).fetchall()
+        rows: list[sqlite3.Row] = []
+        for section in range(rank, 1 if listing.urgent_only else query.REJECTED_RANK + 1):
+            rest = (max(first, seq if section == rank else 0), listing.limit + 1 - len(rows))
+            if section == query.REJECTED_RANK:
+                rows += db.execute(query.REJECTED_PAGE, (box, *rest)).fetchall()
+            else:
+                rows += db.execute(query.WAITING_PAGE, (box, section, *rest)).fetchall()
+            if len(rows) > listing.limit:
+                break
         now = self.clock.now()
         shown = tuple(self._preview(row, now) for row in rows[: listing.limit])
         return Page(shown, self._unread(db, box), len(rows) > listing.limit)

@@ -1,0 +1,55 @@
+"""Large stores, built in seconds: rows by the million through one statement a table instead of through the verbs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from mcp_mailbox.engines.sqlite.schema import prepare
+
+BOXES = 50
+"""Mailboxes; the first gets every second message, the others share the rest."""
+UNSETTLED = 10
+"""One in so many messages is not settled."""
+
+_MAILBOXES = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :boxes)
+INSERT INTO mailbox (id, space, name, folded, looks, capitals, ascii, owner, about, skills, created)
+SELECT i, 'default', 'box-' || i, 'box-' || i, 'box-' || i, 'BOX-' || i, 1, 'someone', '', '[]', 1 FROM n
+"""
+_MESSAGES = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages)
+INSERT INTO message (seq, thread, sender, recipients, priority, accepted, size, subject, preview, body)
+SELECT i, (i + 4) / 5 * 5 - 4, i % :boxes + 1, '[1]', i % 3, :start + i, 5, 's', 'hello', 'hello' FROM n
+"""
+_DELIVERIES = """
+SELECT CASE i % 2 WHEN 0 THEN 1 ELSE i / 2 % (:boxes - 1) + 2 END AS mailbox, priority, i AS seq, sender, thread
+FROM (SELECT seq AS i, * FROM message)
+"""
+_INBOX = f"""
+INSERT INTO inbox (mailbox, priority, seq, sender, thread)
+SELECT mailbox, priority, seq, sender, thread FROM ({_DELIVERIES}) WHERE seq / 2 % {UNSETTLED} = 0
+ORDER BY mailbox, priority, seq
+"""
+_DONE = f"""
+INSERT INTO done (mailbox, seq, state, generation, attempts, at)
+SELECT mailbox, seq, CASE seq / 2 % {UNSETTLED} WHEN 1 THEN 3 ELSE 2 END, 1, 1, :start FROM ({_DELIVERIES})
+WHERE seq / 2 % {UNSETTLED} <> 0 ORDER BY mailbox, seq
+"""
+_KEYS = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 10)
+INSERT INTO idempotency (sender, key, hash, answer, at) SELECT 1, 'k:' || (1000000000 + i), x'00', '{}', :start FROM n
+"""
+_COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) FROM inbox GROUP BY mailbox"
+
+
+def build(path: Path, messages: int, start: int) -> None:
+    """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked."""
+    values = {"boxes": BOXES, "messages": messages, "start": start}
+    with closing(prepare(path)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("BEGIN")
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _COUNTERS):
+            db.execute(statement, values)
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

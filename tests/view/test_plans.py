@@ -1,0 +1,129 @@
+"""How SQLite means to run each query: by an index, in its order, whatever the size of the tables."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.engines.sqlite import SqliteStore, engine, open_store
+from mcp_mailbox.engines.sqlite.schema import prepare
+from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.message import Draft
+from mcp_mailbox.store import Lease, Listing, Origin, Wanted
+from mcp_mailbox.view import query
+from tests.clocks import SteppedClock
+from tests.conftest import DEADLINE
+
+QUERIES = {
+    name: sql.strip()
+    for name, sql in vars(query).items()
+    if isinstance(sql, str) and not name.startswith("_") and sql.strip().startswith("SELECT") and "FROM" in sql
+}
+SORTS = {
+    "LEASED_BY_REQUEST": "what one request leased",
+    "LAPSED": "one mailbox once, of the leases that ran out just now",
+    "LAPSED_OF_READER": "one mailbox once, of one reader's leases",
+}
+"""Queries that may sort, and over how little."""
+
+# A scan of these is no scan of a table: a list that was handed in, the one row of the sequence.
+_HARMLESS = re.compile(r"SCAN (json_each|sqlite_sequence|CONSTANT ROW)", re.IGNORECASE)
+
+
+def plan(db: sqlite3.Connection, sql: str) -> list[str]:
+    named: defaultdict[str, None] = defaultdict(lambda: None)
+    candidates: Iterator[object] = iter([named, *([None] * count for count in range(12))])
+    for parameters in candidates:
+        try:
+            return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]  # type: ignore[arg-type]
+        except sqlite3.ProgrammingError:
+            continue  # another number of parameters
+    raise AssertionError(sql)
+
+
+def scans(steps: list[str]) -> list[str]:
+    return [step for step in steps if step.startswith("SCAN") and not _HARMLESS.match(step)]
+
+
+def sorts(steps: list[str]) -> list[str]:
+    return [step for step in steps if "TEMP B-TREE" in step]
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    with closing(prepare(tmp_path_factory.mktemp("plans") / "store.db")) as db:
+        yield db
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_query_scans_a_table(db: sqlite3.Connection, name: str) -> None:
+    assert scans(plan(db, QUERIES[name])) == []
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_query_sorts_what_an_index_has_in_order(db: sqlite3.Connection, name: str) -> None:
+    found = sorts(plan(db, QUERIES[name]))
+    assert bool(found) == (name in SORTS), found
+
+
+def test_the_queries_are_found() -> None:
+    assert {"WAITING_PAGE", "READY", "READY_FROM", "READY_IN_THREAD", "UNREAD", "LAPSED", "KNOWN"} <= set(QUERIES)
+    assert len(QUERIES) > 20
+
+
+@pytest.fixture
+async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What the verbs really ran, values filled in."""
+    monkeypatch.setattr(engine, "_FORGET_EVERY", 1)
+    found: set[str] = set()
+    async with open_store(tmp_path / "store.db", SteppedClock()) as store:
+        for connection in (store.writer._db, store._reader._db):
+            connection.set_trace_callback(found.add)
+        with anyio.fail_after(DEADLINE):
+            await _every_verb(store)
+        for connection in (store.writer._db, store._reader._db):
+            connection.set_trace_callback(None)
+    return found
+
+
+async def _every_verb(store: SqliteStore) -> None:
+    ann, bob = Address("ann", "default"), Address("bob", "default")
+    origins = (Origin("reader", f"{number}") for number in range(100))
+    lease = Lease(5, 10_000, 1000)
+    for address in (ann, bob, bob, Address("", "default")):
+        await store.open(address, "someone", Profile("about", ("skill",)), next(origins))
+    await store.bound("reader")
+    await store.mailbox(bob)
+    await store.mailboxes("someone", "default", "b", 10)
+    await store.similar(Address("bobb", "default"))
+    sent = [await store.accept(ann, [bob], Draft(("bob",), "hello"), next(origins)) for _ in range(5)]
+    for wanted in (Wanted(ann), Wanted(ann, sent[1].id), Wanted(thread=sent[2].id), Wanted()):
+        origin = next(origins)
+        held = await store.claim(bob, wanted, Lease(1, 1, 1000), origin, ["someone else"])
+        await store.surface(origin)
+        await store.due(0)
+    await store.accept(bob, [ann], Draft(("ann",), "answer", reply_to=held[0].handle), next(origins))
+    for outcome in (Outcome.RELEASE, Outcome.REJECT):
+        await store.settle(bob, [sent[0].id], outcome, next(origins))
+    await store.give_back("reader", None, surfaced=True)
+    await store.leased_by("reader")
+    await store.claim(bob, Wanted(), lease, next(origins), None)
+    page = await store.inbox(bob, Listing(2))
+    await store.inbox(bob, Listing(2, page.previews[-1].cursor, since=1))
+    await store.read(bob, sent[0].id)
+
+
+@pytest.mark.anyio
+async def test_nothing_that_a_verb_runs_scans_a_table(statements: set[str], db: sqlite3.Connection) -> None:
+    assert len(statements) > 40
+    explained = [sql for sql in statements if sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}]
+    assert {sql: scans(plan(db, sql)) for sql in explained if scans(plan(db, sql))} == {}
