@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False  # as in `rendezvous`: `typing` would cost the relay 4 ms
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from mcp_mailbox import office
+
 
 def main() -> int:
     """Run the command line; return the exit code."""
@@ -31,9 +37,15 @@ def _office() -> int:
     if place is None:
         return 0  # there is one already
     place.detach()
-    from mcp_mailbox import wiring  # noqa: PLC0415
+    from mcp_mailbox import office  # noqa: PLC0415
 
-    return wiring.run_office(place)
+    def open_service(stop: office.Stop) -> AbstractAsyncContextManager[office.Service]:
+        # Inside, so that an installation that is broken is told to the hosts as any other reason not to open.
+        from mcp_mailbox import wiring  # noqa: PLC0415
+
+        return wiring.open_service(place.home, stop)
+
+    return office.run(place, open_service)
 
 
 if __name__ == "__main__":

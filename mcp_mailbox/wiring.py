@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from mcp_mailbox import __version__, config, office, rendezvous
+from mcp_mailbox import __version__, config, office
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Refusal
@@ -24,16 +24,15 @@ LOCAL = "local"
 STORE_FILE = "mail.db"
 
 
-def run_office(place: rendezvous.Claimed) -> int:
-    """Be the post office of that place until it is time to leave; the exit code."""
-    return office.run(place, lambda stop: _open(Path(place.home), stop))
-
-
 @asynccontextmanager
-async def _open(home: Path, stop: office.Stop) -> AsyncIterator[office.Service]:
+async def open_service(home: str, stop: office.Stop) -> AsyncIterator[office.Service]:
+    """Open the store of that home and serve it.
+
+    Raises Refusal when the store or the settings cannot be used.
+    """
     del stop
     term = config.lease_term(os.environ)
-    async with open_store(home / STORE_FILE, SystemClock()) as store:
+    async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
         post_office = PostOffice(store, lease_term=term)
         async with post_office.business():
             yield _Relays(post_office)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.fronts.cli import registration
-
-_STOP_SECONDS = 10.0
-_POLL_SECONDS = 0.02
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -92,14 +88,8 @@ def _show(status: dict[str, Any]) -> None:
 
 
 def _stop(_: argparse.Namespace) -> int:
-    home = rendezvous.home()
-    if rendezvous.ask(home, frames.QUIT, "command line") is None:
+    if rendezvous.stop(rendezvous.home(), "command line"):
+        print("Stopped. The next call of a host starts it again.")  # noqa: T201
+    else:
         print("The post office is not running.")  # noqa: T201
-        return 0
-    deadline = time.monotonic() + _STOP_SECONDS
-    while rendezvous.office_lives(home):
-        if time.monotonic() > deadline:
-            raise rendezvous.unreachable(home)
-        time.sleep(_POLL_SECONDS)
-    print("Stopped. The next call of a host starts it again.")  # noqa: T201
     return 0

@@ -20,7 +20,7 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from rich.console import Console
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import rendezvous
 from mcp_mailbox.fronts.cli import registration
 
 _PATIENCE = 60
@@ -125,12 +125,9 @@ def _kill_post_office(home: str) -> None:
 
 def _stop(home: str) -> None:
     try:
-        rendezvous.ask(home, frames.QUIT, "demo")
-    except rendezvous.Refused:
-        return  # whatever it was, it has gone or will leave by itself
-    deadline = time.monotonic() + _PATIENCE
-    while rendezvous.office_lives(home) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        rendezvous.stop(home, "demo")
+    except rendezvous.Refused as refused:
+        _console.print(f"The demo's post office did not stop: {refused.hint}")
 
 
 def _tell(who: str, what: str, answer: dict[str, Any] | None) -> None:
