@@ -71,6 +71,13 @@ def check_name(name: str, what: str = "name") -> str:
             f"The {what} {_shown(name)} has punctuation at an end or two dots in a row.",
             f"A {what} has {_ALPHABET}.",
         )
+    if unicodedata.category(name[0])[0] == "M":
+        # RFC 5891 section 4.2.3.2, for the same reason: it would sit on whatever is written before the name.
+        raise Refusal(
+            Code.BAD_NAME,
+            f"The {what} {_shown(name)} begins with {_named(name[0])}.",
+            "Begin with a letter or a digit.",
+        )
     _check_precis(name, what)
     return name
 

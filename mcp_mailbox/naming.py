@@ -23,5 +23,5 @@ def suggestions() -> Iterator[str]:
     tries = 0
     while True:
         name = f"{secrets.choice(_COLOURS)}-{secrets.choice(_ANIMALS)}"
-        yield name if tries < 5 else f"{name}-{secrets.randbelow(10 ** (tries // 5 + 1))}"  # noqa: PLR2004
+        yield name if tries < 5 else f"{name}-{secrets.randbelow(10 ** min(tries // 5 + 1, 9))}"  # noqa: PLR2004
         tries += 1
