@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from mcp_mailbox import __version__, config, office
+from mcp_mailbox import __version__, config, frames, office
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Refusal
@@ -80,4 +80,5 @@ class _Relays:
 
 async def _end_with(connection: office.RelayConnection, client: Client) -> None:
     await connection.leaving.wait()
-    client.ending.set()
+    if connection.reason != frames.DRAIN:  # after a hand-over the successor is asked the same again
+        client.ending.set()

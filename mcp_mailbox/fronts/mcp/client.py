@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import anyio
 from mcp.server.context import ServerRequestContext
@@ -17,12 +18,37 @@ from mcp_mailbox.postoffice import Call, Caller, PostOffice
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SUBSCRIPTION_LIMIT = 256
 """Resources that one connection may subscribe to."""
 
-_WAIT_CAPS = (("claude", 1500.0), ("codex", 270.0))
+PROGRESS_EVERY = 15.0
+_WAIT_CAPS = (("claude-code", 1500.0), ("codex", 270.0))
 _WAIT_CAP = 55.0
 """Seconds after which a wait answers whatever was asked for: hosts end calls by themselves (docs/hosts.md)."""
+
+
+class Coalesced(Generic[T]):
+    """What is to be told to a host: the same twice is told once, so it never grows however slowly the host reads."""
+
+    def __init__(self) -> None:
+        self._items: dict[T, None] = {}
+        self._added = anyio.Event()
+
+    def add(self, item: T) -> None:
+        """Tell it, behind what waits already."""
+        self._items[item] = None
+        self._added.set()
+
+    async def take(self) -> T:
+        """Return what has waited longest, once there is something."""
+        while not self._items:
+            self._added = anyio.Event()
+            await self._added.wait()
+        item = next(iter(self._items))
+        del self._items[item]
+        return item
 
 
 @dataclass(slots=True)
@@ -49,6 +75,7 @@ class Client:
         *,
         resumed: bool = False,
         program_changed: bool = False,
+        progress_every: float = PROGRESS_EVERY,
     ) -> None:
         self.office = office
         self.caller = caller
@@ -56,6 +83,8 @@ class Client:
         """This host was served before, by a post office that has ended since."""
         self.program_changed = program_changed
         """That was another version of the program: the host's list of tools may be stale."""
+        self.progress_every = progress_every
+        """Seconds between the signs of life of a wait."""
         self.listens = 0
         """Open streams of `subscriptions/listen`."""
         self.ending = anyio.Event()
@@ -63,8 +92,7 @@ class Client:
         self._configured = configured
         self._refusal: Refusal | None = None
         self._subscriptions: dict[str, Callable[[], None]] = {}
-        self._updated: dict[str, ServerSession] = {}
-        self._wake = anyio.Event()
+        self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
 
     async def prepare(self) -> None:
         """Open the mailbox that the configuration names, so that mail can reach it before the first call."""
@@ -121,8 +149,7 @@ class Client:
         self.unsubscribe(uri)
 
         def hear() -> None:
-            self._updated[uri] = session
-            self._wake.set()
+            self._updated.add((uri, session))
 
         self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
         if resumed:
@@ -131,16 +158,13 @@ class Client:
     def unsubscribe(self, uri: str) -> None:
         """End it; not an error when there is none."""
         self._subscriptions.pop(uri, lambda: None)()
-        self._updated.pop(uri, None)
 
     async def push_updates(self) -> None:
         """Send what rang, one URI at a time, at the pace of a host that may be slow."""
         while True:
-            await self._wake.wait()
-            self._wake = anyio.Event()
-            while self._updated:
-                uri = next(iter(self._updated))
-                await self._updated.pop(uri).send_resource_updated(uri)
+            uri, session = await self._updated.take()
+            if uri in self._subscriptions:
+                await session.send_resource_updated(uri)
 
     def close(self) -> None:
         """End all subscriptions."""

@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import mcp_types as types
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.runner import serve_dual_era_loop
-from mcp.server.subscriptions import ListenHandler, ResourceUpdated, ServerEvent, ToolsListChanged
 from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import (
+    SUBSCRIPTION_ID_META_KEY,
+    ResourceUpdated,
+    ServerEvent,
+    ToolsListChanged,
+    event_to_notification,
+)
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_mailbox import __version__
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.bell import Bell
 from mcp_mailbox.errors import Blame, Refusal
 from mcp_mailbox.fronts.mcp import render, resources, tools
-from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Context
+from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Coalesced, Context
 from mcp_mailbox.fronts.mcp.prompts import prompts
 from mcp_mailbox.fronts.mcp.wire import Wire
+from mcp_mailbox.postoffice import first_of
 
 logger = logging.getLogger(__name__)
 
@@ -165,46 +171,54 @@ async def _listen(context: Context, params: types.SubscriptionsListenRequestPara
         except resources.Missing:
             continue
         places[str(uri)] = address if place.id is None else None
-    honoured = params.notifications.model_copy(update={"resource_subscriptions": list(places) or None})
-    resumed = context.request is not None and context.request.resumed
-    bus = _Bus(client.office.bell, places, resumed=resumed, program_changed=client.program_changed)
+    asked_of = params.notifications
+    honoured = types.SubscriptionFilter(
+        tools_list_changed=asked_of.tools_list_changed or None, resource_subscriptions=list(places) or None
+    )
     client.listens += 1
     try:
-        return await ListenHandler(bus)(context, params.model_copy(update={"notifications": honoured}))
+        return await _stream(context, honoured, places)
     finally:
         client.listens -= 1
 
 
-class _Bus:
-    """The SDK's `SubscriptionBus` over our bell, for one stream."""
+async def _stream(
+    context: Context, honoured: types.SubscriptionFilter, places: Mapping[str, Address | None]
+) -> types.SubscriptionsListenResult:
+    """Acknowledge, then send what happens until the host closes; several rings before it reads are one.
 
-    def __init__(self, bell: Bell, places: dict[str, Address | None], *, resumed: bool, program_changed: bool) -> None:
-        self._bell = bell
-        self._places = places
-        self._resumed = resumed
-        self._program_changed = program_changed
+    Not the SDK's `ListenHandler`: it keeps each ring, and gives up on a host that has not read 1,024 of them.
+    """
+    client = context.lifespan_context
+    meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
+    events: Coalesced[ServerEvent] = Coalesced()
+    ends = [
+        client.office.bell.subscribe(address, lambda uri=uri: events.add(ResourceUpdated(uri)))  # type: ignore[misc]
+        for uri, address in places.items()
+        if address is not None
+    ]
+    if context.request is not None and context.request.resumed:
+        for uri in places:  # what rang while the post office was away was not heard
+            events.add(ResourceUpdated(uri))
+    if client.program_changed and honoured.tools_list_changed:
+        events.add(ToolsListChanged())
 
-    async def publish(self, event: ServerEvent) -> None:
-        """Unused: the bell rings by itself."""
+    async def send(notification: types.ServerNotification) -> None:
+        await context.session.send_notification(notification, related_request_id=context.request_id)
 
-    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Call the listener for each ring; after a crash once for each resource, since rings may have been missed."""
-        ends = [
-            self._bell.subscribe(address, lambda uri=uri: listener(ResourceUpdated(uri)))  # type: ignore[misc]
-            for uri, address in self._places.items()
-            if address is not None
-        ]
-        if self._resumed:
-            for uri in self._places:
-                listener(ResourceUpdated(uri))
-        if self._program_changed:
-            listener(ToolsListChanged())
+    async def pump() -> None:
+        while True:
+            await send(event_to_notification(await events.take(), meta))
 
-        def unsubscribe() -> None:
-            for end in ends:
-                end()
-
-        return unsubscribe
+    try:
+        # Also after a crash: whether the host got the first one is not known, and without it it waits for ever.
+        about = types.SubscriptionsAcknowledgedNotificationParams(notifications=honoured, _meta=meta)
+        await send(types.SubscriptionsAcknowledgedNotification(params=about))
+        await first_of(pump, client.ending.wait)
+    finally:
+        for end in ends:
+            end()
+    return types.SubscriptionsListenResult(_meta=meta)
 
 
 async def _list_prompts(context: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:

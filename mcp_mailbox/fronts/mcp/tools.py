@@ -20,9 +20,6 @@ from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import BODY_LIMIT, Draft
 from mcp_mailbox.store import Listing, Wanted
 
-PROGRESS_EVERY = 15.0
-"""Seconds between the signs of life of a wait."""
-
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
 _TEXT = {"type": "string"}
@@ -51,7 +48,7 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     if context.request:
         context.request.leases = True
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_show_progress, context, timeout)
+        tasks.start_soon(_show_progress, context, client.progress_every, timeout)
         wanted = Wanted(sender, asked.thread)
         found = await client.office.wait(call, timeout * 1000, wanted, render.BODY_SHARE, client.ending)
         tasks.cancel_scope.cancel()
@@ -60,11 +57,11 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     return answer | ({"ack_failed": refused} if refused else {})
 
 
-async def _show_progress(context: Context, total: float) -> None:
+async def _show_progress(context: Context, every: float, total: float) -> None:
     waited = 0.0
     while True:
-        await anyio.sleep(PROGRESS_EVERY)
-        waited += PROGRESS_EVERY
+        await anyio.sleep(every)
+        waited += every
         await context.session.report_progress(waited, total, "waiting for mail")
 
 

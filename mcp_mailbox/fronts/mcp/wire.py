@@ -8,11 +8,15 @@ lines to keep for its next connection (docs/relay.md).
 from __future__ import annotations
 
 import json
+import math
+import re
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import anyio
 import mcp_types as types
+from mcp.shared.dispatcher import coerce_request_id as _id  # "7" and 7 are one id, as the SDK has it
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types.jsonrpc import jsonrpc_message_adapter
 from pydantic import ValidationError
@@ -22,7 +26,11 @@ from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.client import Request
 
 _KEPT = {"initialize", "resources/subscribe", "logging/setLevel"}
-"""Requests that make a connection what it is; a subscription is kept until it is ended."""
+"""Requests that make a connection what it is, once they were granted; a subscription is kept until it is ended."""
+_DISPENSABLE = {"notifications/progress"}
+"""What need not reach a host that does not read; everything else waits for it."""
+_PAUSE = 0.05
+"""Seconds between two attempts to tell something to a host that does not read."""
 _ANSWERED = 256
 """Answered waits that are remembered, for a cancellation that crosses the answer."""
 _GOODBYE = 2.0
@@ -59,6 +67,16 @@ class Mail(Protocol):
     async def missed(self, key: str) -> None: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A request under way."""
+
+    serial: int
+    request: Request
+    method: str
+    params: dict[str, Any]
+
+
 class Wire:
     """One relay's connection as the stream pair that the SDK's loop wants; it is both ends."""
 
@@ -67,13 +85,13 @@ class Wire:
         self._mail = mail
         self._epoch = epoch
         self._ending = ending
-        self._open: dict[types.RequestId, tuple[int, Request]] = {}
+        self._open: dict[types.RequestId, _Open] = {}
         self._waits: dict[int, Request] = {}
         self._wait_ids: dict[types.RequestId, int] = {}
         self._kept: dict[str, int] = {}
         self._next: SessionMessage | None = None
         self._began = False
-        self._idle = anyio.Event()
+        self._end = math.inf
 
     # -- reading
 
@@ -83,7 +101,8 @@ class Wire:
             following, self._next = self._next, None
             return following
         while True:
-            frame = await self._connection.receive()
+            frame = await self._frame()
+            self._began = self._began or frame.kind != b"w"
             match frame.kind:
                 case b"m" | b"r":
                     message = await self._message(frame)
@@ -91,13 +110,20 @@ class Wire:
                         return message
                 case b"o":
                     problem = f"The line has {frame.length:,} bytes, more than can be read."
-                    await self._refuse(frame.serial, _dig_id(frame.line), types.INVALID_REQUEST, problem)
+                    await self._refuse(frame.serial, dig_id(frame.line), types.INVALID_REQUEST, problem)
                 case b"w":
                     await self._written(frame.serial)
                 case b"e":
-                    await self._say_goodbye()
+                    # The host has closed stdin: what is under way ends soon, and its answers are still written.
+                    self._ending.set()
+                    self._end = anyio.current_time() + _GOODBYE
                 case _:
                     pass  # a newer relay may say more than we know
+
+    async def _frame(self) -> Line:
+        with anyio.CancelScope(deadline=self._end):
+            return await self._connection.receive()
+        raise anyio.EndOfStream
 
     async def _message(self, frame: Line) -> SessionMessage | None:
         try:
@@ -113,11 +139,14 @@ class Wire:
         await self._connection.forget(frame.serial)
         return self._answer_of_host(message)
 
-    async def _request(self, frame: Line, message: types.JSONRPCRequest) -> SessionMessage:
+    async def _request(self, frame: Line, message: types.JSONRPCRequest) -> SessionMessage | None:
+        if _id(message.id) in self._open:
+            # JSON-RPC has no way to tell their answers apart, and the SDK would answer one of them.
+            problem = f"The id {message.id!a} is that of a request under way."
+            await self._refuse(frame.serial, message.id, types.INVALID_REQUEST, problem)
+            return None
         request = Request(str(frame.serial), resumed=frame.kind == b"r")
-        self._open[_id(message.id)] = (frame.serial, request)
-        self._began = True
-        await self._keep(frame.serial, message.method, message.params)
+        self._open[_id(message.id)] = _Open(frame.serial, request, message.method, message.params or {})
         if request.resumed and message.method == "initialize":
             # The host said so to the post office before us, and will not say it again.
             self._next = SessionMessage(types.JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized"))
@@ -127,7 +156,6 @@ class Wire:
             if request.leases:
                 await self._mail.missed(request.key)
             await self._connection.forget(frame.serial)
-            self._note_idle()
 
         return SessionMessage(message, ServerMessageMetadata(request_context=request, on_request_unanswered=unanswered))
 
@@ -141,14 +169,15 @@ class Wire:
                 self._waits.pop(late, None)
                 await self._mail.missed(str(late))
 
-    async def _keep(self, serial: int, method: str, params: dict[str, Any] | None) -> None:
-        name = f"{method} {(params or {}).get('uri', '')}" if method.startswith("resources/") else method
-        if method in _KEPT:
+    async def _keep(self, granted: _Open) -> None:
+        uri = granted.params.get("uri", "")
+        if granted.method in _KEPT:
+            name = f"{granted.method} {uri}"
             await self._drop_kept(name)
-            self._kept[name] = serial
-            await self._connection.keep(serial)
-        elif method == "resources/unsubscribe":
-            await self._drop_kept(name.replace("unsubscribe", "subscribe", 1))
+            self._kept[name] = granted.serial
+            await self._connection.keep(granted.serial)
+        elif granted.method == "resources/unsubscribe":
+            await self._drop_kept(f"resources/subscribe {uri}")
 
     async def _drop_kept(self, name: str) -> None:
         if (serial := self._kept.pop(name, None)) is not None:
@@ -165,19 +194,6 @@ class Wire:
         # Before the first line come those that the office before us did not hear of.
         if serial in self._waits or not self._began:
             await self._mail.reached(str(serial))
-
-    async def _say_goodbye(self) -> None:
-        """Let what is under way end, then end: the host has closed stdin."""
-        self._ending.set()
-        with anyio.move_on_after(_GOODBYE):
-            while self._open:
-                self._idle = anyio.Event()
-                await self._idle.wait()
-        raise anyio.EndOfStream
-
-    def _note_idle(self) -> None:
-        if not self._open:
-            self._idle.set()
 
     # -- refusing
 
@@ -208,22 +224,29 @@ class Wire:
             await self._answer(message)
         elif isinstance(message, types.JSONRPCRequest):
             # Numbers begin anew in every epoch: an old "yes" must not land on a new question.
-            await self._connection.notify(_dump(message.model_copy(update={"id": f"{self._epoch}.{message.id}"})))
-        elif not self._repeats_acknowledgement(message):
+            await self._tell(_dump(message.model_copy(update={"id": f"{self._epoch}.{message.id}"})))
+        elif message.method in _DISPENSABLE:
             await self._connection.notify(_dump(message))
+        else:
+            await self._tell(_dump(message))
+
+    async def _tell(self, line: bytes) -> None:
+        """Say it as soon as the host reads again; whoever says it waits alone."""
+        while not await self._connection.notify(line):  # noqa: ASYNC110 - it has no event for that
+            await anyio.sleep(_PAUSE)
 
     async def _answer(self, message: types.JSONRPCResponse | types.JSONRPCError) -> None:
         if isinstance(message, types.JSONRPCError) and message.error.code == types.CONNECTION_CLOSED:
             # What the SDK says for a request that our end interrupted. The relay asks the next office instead.
             return
-        known = self._open.pop(_id(message.id), None) if message.id is not None else None
-        if known is None:
+        answered = self._open.pop(_id(message.id), None) if message.id is not None else None
+        if answered is None:
             return
-        serial, request = known
-        if request.leases and message.id is not None:
-            self._remember_wait(serial, _id(message.id), request)
-        await self._connection.answer(serial, _dump(message))
-        self._note_idle()
+        if answered.request.leases and message.id is not None:
+            self._remember_wait(answered.serial, _id(message.id), answered.request)
+        if isinstance(message, types.JSONRPCResponse):
+            await self._keep(answered)
+        await self._connection.answer(answered.serial, _dump(message))
 
     def _remember_wait(self, serial: int, request_id: types.RequestId, request: Request) -> None:
         self._waits[serial] = request
@@ -232,15 +255,6 @@ class Wire:
             self._waits.pop(next(iter(self._waits)))
         while len(self._wait_ids) > _ANSWERED:
             self._wait_ids.pop(next(iter(self._wait_ids)))
-
-    def _repeats_acknowledgement(self, message: types.JSONRPCNotification) -> bool:
-        """Tell whether this acknowledges a listen request that the host saw acknowledged before a crash."""
-        if message.method != "notifications/subscriptions/acknowledged":
-            return False
-        meta = (message.params or {}).get("_meta") or {}
-        stream = meta.get("io.modelcontextprotocol/subscriptionId")
-        known = self._open.get(_id(stream)) if isinstance(stream, str | int) else None
-        return known is not None and known[1].resumed
 
     # -- being a stream
 
@@ -290,48 +304,74 @@ def parse(line: bytes) -> types.JSONRPCMessage:
         _loads(line)  # in a text they are letters; as numbers no JSON
     try:
         return jsonrpc_message_adapter.validate_json(line, by_name=False)
-    except ValidationError:
+    except ValidationError as error:
+        if "recursion limit" in error.errors()[0]["msg"]:
+            raise Unreadable(types.PARSE_ERROR, _TOO_DEEP, {"id": dig_id(line)}) from None
         raw = _loads(line)
         if isinstance(raw, list):
             raise Unreadable(types.INVALID_REQUEST, "Batches are not part of MCP since 2025-06-18.") from None
         surrogate = any("\ud800" <= character <= "\udfff" for character in json.dumps(raw, ensure_ascii=False))
-        problem = "A text holds a lone surrogate." if surrogate else "Not a JSON-RPC 2.0 message."
+        problem = "A text holds a lone surrogate or is no UTF-8." if surrogate else "Not a JSON-RPC 2.0 message."
         raise Unreadable(types.INVALID_REQUEST, problem, raw) from None
+
+
+_TOO_DEEP = "The JSON is nested too deeply."
 
 
 def _loads(line: bytes) -> Any:
     def refuse(name: str) -> object:
         raise _NotANumber(name)
 
+    text = line.decode(errors="surrogateescape")  # what is no UTF-8 becomes lone surrogates, which are refused as such
     try:
-        return json.loads(line, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse)
     except _NotANumber as constant:
-        raise Unreadable(types.PARSE_ERROR, f"{constant} is not JSON.", json.loads(line)) from None
+        raise Unreadable(types.PARSE_ERROR, f"{constant} is not JSON.", json.loads(text)) from None
     except RecursionError:
-        raise Unreadable(types.PARSE_ERROR, "The JSON is nested too deeply.") from None
+        raise Unreadable(types.PARSE_ERROR, _TOO_DEEP, {"id": dig_id(line)}) from None
     except ValueError as error:
-        raise Unreadable(types.PARSE_ERROR, f"Not JSON: {error}.") from None
+        raise Unreadable(types.PARSE_ERROR, f"Not JSON: {error}.", {"id": dig_id(line)}) from None
 
 
 class _NotANumber(Exception):  # noqa: N818
     """NaN, Infinity or -Infinity."""
 
 
-def _dig_id(head: bytes) -> types.RequestId | None:
-    """Return the id that stands in the beginning of a line, if it is there."""
-    start = head.find(b'"id":')
-    if start < 0:
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\]:]')
+_ID = re.compile(rb'\s*(-?\d{1,18}|"[^"\\]{0,200}")\s*[,}]')
+_LAST_ID = re.compile(rb'"id"\s*:(\s*(?:-?\d{1,18}|"[^"\\]{0,200}")\s*})\s*$')
+_HEAD = 1024
+
+
+def dig_id(line: bytes) -> types.RequestId | None:
+    """Return the id of a request that cannot be read whole, if it stands at the line's beginning or end.
+
+    Only that of the outermost object: an "id" among the arguments may be the number of another request.
+    """
+    depth = 0
+    name = b""
+    head = line[:_HEAD]
+    for token in _TOKEN.finditer(head):
+        match token[0][:1]:
+            case b"{" | b"[":
+                depth += 1
+            case b"}" | b"]":
+                depth -= 1
+            case b":" if depth == 1 and name == b'"id"':
+                return _read_id(_ID.match(head, token.end()))
+        name = token[0]
+    return _read_id(_LAST_ID.search(line, max(0, len(line) - _HEAD)))
+
+
+def _read_id(found: re.Match[bytes] | None) -> types.RequestId | None:
+    if found is None:
         return None
+    text = found[1].rstrip(b" }")
     try:
-        found, _ = json.JSONDecoder().raw_decode(head[start + 5 :].decode(errors="replace").lstrip())
+        value = json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
-
-
-def _id(request_id: types.RequestId) -> types.RequestId:
-    """Return the id as the SDK compares it: "7" and 7 are one."""
-    return int(request_id) if isinstance(request_id, str) and request_id.isdigit() else request_id
+    return value if isinstance(value, str | int) else None
 
 
 def _dump(message: types.JSONRPCMessage) -> bytes:
