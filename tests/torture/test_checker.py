@@ -1,0 +1,340 @@
+"""The checker is worth what it catches: a clean history passes, and each planted fault is named by its number."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.torture import history
+from tests.torture.checker import check
+from tests.torture.history import Histories, Op, Session, Strike
+
+SECOND = 1_000_000_000
+BOX = "box-0@default"
+SENDER = "sender-0@default"
+Message = dict[str, Any]
+Plant = Callable[[Histories], None]
+
+
+def sent(number: int, at: float, result: history.Result = "ok", **changed: Any) -> Op:
+    token = f"sender-0#{number}"
+    args = {
+        "sender": SENDER,
+        "to": [BOX],
+        "token": token,
+        "key": f"key-{token}",
+        "digest": f"digest {number}",
+        "priority": "normal",
+        "subject": f"about {token}",
+        "reply_to": None,
+    }
+    answer = {"id": f"id{number}", "to": {BOX: "stored"}, "repeated": False}
+    op = Op("sender-0", "sender-0.0.1", "send", _ns(at), args | changed, result, _ns(at + 0.1))
+    op.answer = answer if result == "ok" else {"why": "time-out"}
+    return op
+
+
+def message(number: int, generation: int = 1, lease_until: float = 100, **changed: Any) -> Message:
+    found = {
+        "id": f"id{number}",
+        "generation": generation,
+        "token": f"sender-0#{number}",
+        "digest": f"digest {number}",
+        "from": SENDER,
+        "priority": "normal",
+        "subject": f"about sender-0#{number}",
+        "lease_until_ns": _ns(lease_until),
+    }
+    return found | changed
+
+
+def waited(reader: int, at: float, *messages: Message, ack: tuple[str, ...] = (), lasting: float = 0.1) -> Op:
+    args = {"mailbox": BOX, "ack": list(ack), "timeout": 1}
+    op = Op(f"reader-{reader}", f"reader-{reader}.0.1", "wait", _ns(at), args, "ok", _ns(at + lasting))
+    op.answer = {"messages": list(messages), "ack_failed": {}}
+    return op
+
+
+def settled(reader: int, at: float, *ids: str, outcome: str = "ack", result: history.Result = "ok") -> Op:
+    args = {"mailbox": BOX, "ids": list(ids), "outcome": outcome}
+    op = Op(f"reader-{reader}", f"reader-{reader}.0.1", "settle", _ns(at), args, result, _ns(at + 0.1))
+    op.answer = {"settled": list(ids), "failed": {}} if result == "ok" else {"why": "lost"}
+    return op
+
+
+def clean() -> Histories:
+    """Three letters, one of them retried; the second comes back after its reader was killed, the third is rejected."""
+    ops = [
+        sent(1, 0),
+        sent(2, 1, "unknown"),
+        sent(2, 2),
+        sent(3, 3),
+        waited(0, 4, message(1), message(2)),
+        settled(0, 5, "id1.1"),
+        waited(1, 20, message(2, 2), message(3)),
+        settled(1, 21, "id2.2"),
+        settled(1, 22, "id3.1", outcome="reject"),
+    ]
+    sessions = {f"reader-{n}.0.1": Session(f"reader-{n}.0.1", f"reader-{n}", 10 + n, 20 + n, 0) for n in range(3)}
+    sessions["reader-0.0.1"].lost = True
+    strikes = [Strike(_ns(6), "agent", (10, 20))]
+    return Histories(ops, sessions, strikes, {BOX: {"id3": "rejected"}})
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * SECOND)
+
+
+def _op(histories: Histories, kind: str, place: int) -> Op:
+    return [op for op in histories.ops if op.op == kind][place]
+
+
+def _messages(histories: Histories, place: int) -> list[Message]:
+    found: list[Message] = _op(histories, "wait", place).answer["messages"]
+    return found
+
+
+# -- the plants: what each does to the clean history
+
+
+def lose_a_letter(histories: Histories) -> None:
+    histories.ops.append(sent(4, 3.5))
+
+
+def lose_one_recipient(histories: Histories) -> None:
+    op = sent(4, 3.5, to=[BOX, "box-1@default"])
+    op.answer = {**op.answer, "to": {BOX: "stored", "box-1@default": "stored"}}
+    histories.ops += [op, waited(1, 23, message(4)), settled(1, 24, "id4.1")]
+
+
+def lose_what_was_handed_out(histories: Histories) -> None:
+    histories.ops = [op for op in histories.ops if "id2.2" not in op.args.get("ids", ())]
+
+
+def lose_what_was_released(histories: Histories) -> None:
+    _op(histories, "settle", 1).args = {"mailbox": BOX, "ids": ["id2.2"], "outcome": "release"}
+
+
+def make_a_message_up(histories: Histories) -> None:
+    _messages(histories, 1).append(message(9))
+
+
+def receive_what_was_refused(histories: Histories) -> None:
+    histories.ops.append(sent(9, 3.5, "fail"))
+    _messages(histories, 1).append(message(9))
+
+
+def change_the_body(histories: Histories) -> None:
+    _messages(histories, 1)[0]["digest"] = "another"
+
+
+def change_the_end_of_a_long_body(histories: Histories) -> None:
+    _messages(histories, 0)[0]["digest"] = None
+    read = Op("reader-0", "reader-0.0.1", "read", _ns(4.2), {"mailbox": BOX, "id": "id1.1"}, "ok", _ns(4.3))
+    read.answer = {"id": "id1", "token": "sender-0#1", "digest": "another"}
+    histories.ops.append(read)
+
+
+def forge_the_sender(histories: Histories) -> None:
+    _messages(histories, 1)[0]["from"] = "somebody@default"
+
+
+def deliver_to_another_mailbox(histories: Histories) -> None:
+    op = waited(2, 30, message(1))
+    op.args = {"mailbox": "box-1@default", "ack": [], "timeout": 1}
+    histories.ops.append(op)
+
+
+def store_a_retry_twice(histories: Histories) -> None:
+    _messages(histories, 1).append(message(2, id="id2b"))
+
+
+def answer_a_retry_with_another_id(histories: Histories) -> None:
+    again = sent(2, 2.5)
+    again.answer = {**again.answer, "id": "id2b"}
+    histories.ops.append(again)
+
+
+def refuse_a_retry(histories: Histories) -> None:
+    op = sent(2, 2.5, "fail")
+    op.answer = {"why": "key_conflict"}
+    histories.ops.append(op)
+
+
+def swap_within_an_answer(histories: Histories) -> None:
+    _messages(histories, 0).reverse()
+
+
+def swap_two_answers(histories: Histories) -> None:
+    histories.ops += [
+        sent(4, 3.2),
+        sent(5, 3.4),
+        waited(1, 30, message(5)),
+        waited(1, 31, message(4)),
+        settled(1, 32, "id4.1", "id5.1"),
+    ]
+
+
+def hand_out_twice(histories: Histories) -> None:
+    histories.ops.append(waited(2, 4.5, message(2, 2)))
+
+
+def hand_out_the_same_lease_to_two(histories: Histories) -> None:
+    histories.ops.append(waited(2, 20, message(2, 2)))
+
+
+def steal_a_lease(histories: Histories) -> None:
+    histories.strikes.clear()
+    histories.sessions["reader-0.0.1"].lost = False
+
+
+def deliver_after_the_ack(histories: Histories) -> None:
+    histories.ops.append(waited(2, 30, message(1, 2)))
+
+
+def deliver_after_a_rejection(histories: Histories) -> None:
+    histories.ops.append(waited(2, 30, message(3, 2)))
+
+
+def deliver_after_an_ack_with_the_wait(histories: Histories) -> None:
+    histories.ops += [waited(1, 20.5, ack=("id2.2",)), waited(2, 30, message(2, 3))]
+
+
+def deliver_after_a_reply(histories: Histories) -> None:
+    answer = sent(1, 5, sender=BOX, to=[SENDER], token="reader-0#1", reply_to="id1.1")
+    answer.answer = {"id": "id8", "to": {SENDER: "nothing"}, "repeated": False}
+    histories.ops = [op for op in histories.ops if op.args.get("ids") != ["id1.1"]]
+    histories.ops += [answer, waited(2, 30, message(1, 2))]
+
+
+def let_an_old_lease_ack(histories: Histories) -> None:
+    _op(histories, "settle", 1).args = {"mailbox": BOX, "ids": ["id2.1"], "outcome": "ack"}
+
+
+PLANTS: list[tuple[Plant, int]] = [
+    (lose_a_letter, 1),
+    (lose_one_recipient, 1),
+    (lose_what_was_handed_out, 1),
+    (lose_what_was_released, 1),
+    (make_a_message_up, 2),
+    (receive_what_was_refused, 2),
+    (change_the_body, 2),
+    (change_the_end_of_a_long_body, 2),
+    (forge_the_sender, 2),
+    (deliver_to_another_mailbox, 2),
+    (store_a_retry_twice, 3),
+    (answer_a_retry_with_another_id, 3),
+    (refuse_a_retry, 3),
+    (swap_within_an_answer, 4),
+    (swap_two_answers, 4),
+    (hand_out_twice, 5),
+    (hand_out_the_same_lease_to_two, 5),
+    (steal_a_lease, 5),
+    (deliver_after_the_ack, 6),
+    (deliver_after_a_rejection, 6),
+    (deliver_after_an_ack_with_the_wait, 6),
+    (deliver_after_a_reply, 6),
+    (let_an_old_lease_ack, 6),
+]
+
+
+@pytest.mark.parametrize(("plant", "invariant"), PLANTS, ids=[plant.__name__ for plant, _ in PLANTS])
+def test_a_planted_fault_is_caught_by_its_invariant(plant: Plant, invariant: int) -> None:
+    histories = copy.deepcopy(clean())
+    plant(histories)
+    assert invariant in {violation.invariant for violation in check(histories)}
+
+
+def test_a_clean_history_has_no_violations() -> None:
+    assert check(clean()) == []
+
+
+# -- what must not be taken for a violation
+
+
+def _lawful(plant: Plant) -> Counter[int]:
+    histories = clean()
+    plant(histories)
+    return Counter(violation.invariant for violation in check(histories))
+
+
+def test_an_unknown_send_may_arrive_or_not() -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [sent(4, 3.2, "unknown"), sent(5, 3.4, "unknown"), waited(1, 30, message(5))]
+
+    assert not _lawful(plant)
+
+
+def test_what_is_left_in_an_inbox_is_not_lost() -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops.append(sent(4, 3.5))
+        histories.left[BOX]["id4"] = "stored"
+
+    assert not _lawful(plant)
+
+
+def test_letters_that_were_under_way_together_may_arrive_in_any_order() -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [sent(4, 3.20), sent(5, 3.25), waited(1, 30, message(5), message(4))]
+        histories.ops.append(settled(1, 31, "id4.1", "id5.1"))
+
+    assert not _lawful(plant)
+
+
+def test_priorities_may_overtake() -> None:
+    def plant(histories: Histories) -> None:
+        urgent = message(5, priority="urgent")
+        histories.ops += [sent(4, 3.2), sent(5, 3.4, priority="urgent"), waited(1, 30, urgent, message(4))]
+        histories.ops.append(settled(1, 31, "id4.1", "id5.1"))
+
+    assert not _lawful(plant)
+
+
+def test_an_answer_that_may_have_been_claimed_earlier_is_no_inversion() -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [sent(4, 3.2), sent(5, 3.4), waited(1, 30, message(5)), waited(2, 29, message(4), lasting=5)]
+        histories.ops.append(settled(1, 40, "id4.1", "id5.1"))
+
+    assert not _lawful(plant)
+
+
+def test_a_lease_that_was_released_may_be_handed_out_at_once() -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [sent(4, 3.5), waited(1, 23, message(4)), settled(1, 24, "id4.1", outcome="release")]
+        histories.ops += [waited(2, 24.1, message(4, 2)), settled(2, 25, "id4.2")]
+
+    assert not _lawful(plant)
+
+
+def test_an_ack_whose_answer_was_lost_may_not_have_happened() -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [sent(4, 3.5), waited(1, 23, message(4)), settled(1, 24, "id4.1", result="unknown")]
+        histories.ops += [waited(2, 110, message(4, 2)), settled(2, 111, "id4.2")]
+
+    assert not _lawful(plant)
+
+
+# -- reading
+
+
+def test_a_history_is_read_as_it_was_written_and_what_a_kill_tore_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "reader-0.0.jsonl"
+    recorder = history.Recorder(path, history.Timeline.start())
+    recorder.session("reader-0.0.1", "reader-0", 42)
+    first = recorder.invoke("reader-0.0.1", "wait", {"mailbox": BOX, "ack": []})
+    recorder.complete(first, "ok", {"messages": [], "ack_failed": {}})
+    recorder.invoke("reader-0.0.1", "wait", {"mailbox": BOX, "ack": []})
+    with path.open("a") as file:
+        file.write('{"ns": 1, "t": "compl')
+    found = history.load([path])
+    assert [(op.op, op.result, op.complete_ns is None) for op in found.ops] == [
+        ("wait", "ok", False),
+        ("wait", "unknown", True),
+    ]
+    assert found.ops[0].invoke_ns <= (found.ops[0].complete_ns or 0) <= found.ops[1].invoke_ns
+    assert found.sessions["reader-0.0.1"].relay == 42
