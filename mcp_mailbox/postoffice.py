@@ -9,6 +9,7 @@ is its own; naming another one of its principal's selects that for one call.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Lease, Listing, Opened, Origin, Page, Recipient, Settled, Store, Wanted
 
+logger = logging.getLogger(__name__)
+
 LEASE_TERM = 10 * 60 * 1000
 """ms that a reader has for a message before it may come back."""
 CLAIM_COUNT = 10
@@ -33,7 +36,9 @@ CLAIM_COUNT = 10
 SETTLE_LIMIT = 100
 """Ids in one settle."""
 _RETURN_GRACE = 10_000
-"""ms after a start in which every reader counts as present: relays need a moment to reconnect."""
+"""ms after a start in which every reader counts as present: relays need a moment to reconnect. Never over a lease."""
+_RETRY = 1_000
+"""ms after which a store that could not is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,14 @@ class Call:
         return Origin(self.caller.reader, self.request)
 
 
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """Leases to give back: those of a request, or all that never reached the reader (None)."""
+
+    reader: str
+    request: str | None
+
+
 class PostOffice:
     """The verbs over one store. `business` must be entered for as long as they are called."""
 
@@ -70,8 +83,11 @@ class PostOffice:
         self._present: Counter[str] = Counter()
         self._everybody = True
         self._own: dict[str, Address] = {}
+        self._looked = 0
         self._next_lapse: int | None = None
         self._lapse_moved = anyio.Event()
+        self._owed: list[_Owed] = []
+        self._owing = anyio.Event()
 
     @asynccontextmanager
     async def business(self) -> AsyncIterator[None]:
@@ -80,6 +96,7 @@ class PostOffice:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._ring_lapses)
                 tasks.start_soon(self._end_grace)
+                tasks.start_soon(self._pay_back)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -96,9 +113,7 @@ class PostOffice:
             return  # it has reconnected already
         del self._present[caller.reader]
         self._own.pop(caller.reader, None)
-        await self._store.give_back(caller.reader, None, surfaced=False)
-        for address in await self._store.leased_by(caller.reader):
-            self.bell.ring(address)
+        await self._put_back(_Owed(caller.reader, None))
 
     @property
     def present(self) -> int:
@@ -204,7 +219,7 @@ class PostOffice:
 
     async def missed(self, caller: Caller, request: str) -> None:
         """Put back at once what that request leased: its answer was not wanted any more."""
-        await self._store.give_back(caller.reader, request, surfaced=True)
+        await self._put_back(_Owed(caller.reader, request))
 
     # -- inside
 
@@ -227,17 +242,45 @@ class PostOffice:
         if self._next_lapse is None or at < self._next_lapse:
             self._lapse_moved.set()
 
+    async def _put_back(self, owed: _Owed) -> None:
+        """Give leases back now, or as soon as the store can: whoever held them is not there to try again."""
+        try:
+            await self._store.give_back(owed.reader, owed.request, surfaced=owed.request is not None)
+            if owed.request is None:
+                for address in await self._store.leased_by(owed.reader):
+                    self.bell.ring(address)
+        except Refusal as refusal:
+            if refusal.code is not Code.STOPPING:
+                logger.warning("leases are not given back yet: %s", refusal)
+                self._owed.append(owed)
+                self._owing.set()
+
+    async def _pay_back(self) -> None:
+        while True:
+            await self._owing.wait()
+            await self._store.clock.sleep(_RETRY)
+            self._owing = anyio.Event()
+            owed, self._owed = self._owed, []
+            for each in owed:
+                # Who has come back holds again what it held: its answers may be on their way.
+                if each.request is not None or each.reader not in self._present:
+                    await self._put_back(each)
+
     async def _ring_lapses(self) -> None:
         """Ring where a lease runs out: one timer for all."""
         clock = self._store.clock
-        after = 0
         while True:
             self._lapse_moved = anyio.Event()
-            now = clock.now()
-            lapsed, self._next_lapse = await self._store.due(after)
+            after, self._looked = self._looked, clock.now()
+            try:
+                lapsed, self._next_lapse = await self._store.due(after)
+            except Refusal as refusal:
+                logger.warning("lapsed leases are not seen yet: %s", refusal)
+                self._looked = min(self._looked, after)
+                await clock.sleep(_RETRY)
+                continue
             for address in lapsed:
                 self.bell.ring(address)
-            after = now
             if self._next_lapse is None:
                 await self._lapse_moved.wait()
             else:
@@ -245,11 +288,10 @@ class PostOffice:
                 await first_of(self._lapse_moved.wait, lambda left=left: clock.sleep(left))  # type: ignore[misc]
 
     async def _end_grace(self) -> None:
-        await self._store.clock.sleep(_RETURN_GRACE)
+        await self._store.clock.sleep(min(_RETURN_GRACE, self._lease_term))
         self._everybody = False
-        lapsed, _ = await self._store.due(0)
-        for address in lapsed:
-            self.bell.ring(address)
+        self._looked = 0  # ring again for all that has lapsed meanwhile
+        self._lapse_moved.set()
 
     async def _hinted(self, call: Call, recipient: Recipient) -> Recipient:
         if recipient.refusal is None:
