@@ -106,7 +106,7 @@ def test_a_space_has_the_rules_of_a_name(text: str) -> None:
 @given(st.text(max_size=NAME_LIMIT + 2) | st.text("abз1.-_ 日\u0301\u200d", max_size=10))
 @example("ẞ")
 @example("ΰ")
-@example("ſ")
+@example("\u017f")
 def test_any_text_is_a_name_to_the_letter_or_refused(text: str) -> None:
     try:
         name = check_name(text)
