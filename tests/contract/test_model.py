@@ -117,6 +117,12 @@ class Machine(RuleBasedStateMachine):
     def run(self, verb: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(verb)
 
+    def attempt(self, verb: Coroutine[Any, Any, T]) -> T | Code:
+        try:
+            return self.run(verb)
+        except Refusal as refusal:
+            return refusal.code
+
     @property
     def now(self) -> int:
         return self.post.store.clock.now()
@@ -137,10 +143,9 @@ class Machine(RuleBasedStateMachine):
     def accept(self, sender: str, to: list[str], priority: Priority, body: str, key: str | None) -> Any:
         content = (frozenset(to), priority, body)
         known = self.model.keys.get((sender, key)) if key else None
-        try:
-            answer = self.run(self.post.send(sender, *to, body=body, priority=priority, key=key))
-        except Refusal as refusal:
-            assert refusal.code is Code.KEY_CONFLICT
+        answer = self.attempt(self.post.send(sender, *to, body=body, priority=priority, key=key))
+        if isinstance(answer, Code):
+            assert answer is Code.KEY_CONFLICT
             assert known
             assert known.content != content
             return multiple()
@@ -230,10 +235,9 @@ class Machine(RuleBasedStateMachine):
         box, text, id_, generation = handle
         copy = self.model.find(box, id_)
         assert copy is not None
-        try:
-            answer = self.run(self.post.send(box, to, body="reply", reply_to=text))
-        except Refusal as refusal:
-            assert refusal.code is Code.STALE_LEASE
+        answer = self.attempt(self.post.send(box, to, body="reply", reply_to=text))
+        if isinstance(answer, Code):
+            assert answer is Code.STALE_LEASE
             assert copy.generation != generation
             return multiple()
         assert copy.generation == generation
@@ -315,10 +319,9 @@ class Machine(RuleBasedStateMachine):
     def read(self, id_: str, box: str) -> None:
         copy = self.model.find(box, id_)
         wrote = any(c.id == id_ and c.sender == box for c in self.model.copies)
-        try:
-            found = self.run(self.post.store.read(at(box), id_))
-        except Refusal as refusal:
-            assert refusal.code is Code.UNKNOWN_MESSAGE
+        found = self.attempt(self.post.store.read(at(box), id_))
+        if isinstance(found, Code):
+            assert found is Code.UNKNOWN_MESSAGE
             assert copy is None
             assert not wrote
             return
