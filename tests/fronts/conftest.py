@@ -1,4 +1,4 @@
-"""One post office for the whole directory; a space of its own for each test; a home of its own for those that break it."""
+"""One post office for the whole directory, a space of it for each test; a home of their own for those that break it."""
 
 from __future__ import annotations
 

@@ -163,13 +163,12 @@ async def test_a_stream_ends_with_its_request_and_another_goes_on(town: Town) ->
 
 
 async def test_a_host_with_an_open_stream_leaves_at_once(town: Town) -> None:
-    async with town.agent("bob", MODERN) as bob:
-        async with bob.client.listen(resource_subscriptions=[bob.uri]) as stream:
-            began = time.monotonic()
-            await bob.relay.close_stdin()
-            assert [event async for event in stream] == []  # a graceful end, not a lost stream
-            assert await bob.relay.process.wait() == 0
-            assert time.monotonic() - began < SOON
+    async with town.agent("bob", MODERN) as bob, bob.client.listen(resource_subscriptions=[bob.uri]) as stream:
+        began = time.monotonic()
+        await bob.relay.close_stdin()
+        assert [event async for event in stream] == []  # a graceful end, not a lost stream
+        assert await bob.relay.process.wait() == 0
+        assert time.monotonic() - began < SOON
 
 
 async def test_a_host_that_does_not_read_starves_nobody_and_hears_of_everything_later(town: Town) -> None:

@@ -11,9 +11,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from site import getsitepackages
 from types import TracebackType
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ from mcp_mailbox import frames, rendezvous
 from tests.relay.world import DEADLINE, Host, ended
 
 PACKAGES = Path(mcp_mailbox.__file__).parents[1]
-RELAY = [sys.executable, "-P", "-m", "mcp_mailbox", "stdio"]
+RELAY = ["-P", "-m", "mcp_mailbox", "stdio"]
 PATIENCE = 40.0
 """Seconds after which an agent's test has failed."""
 SOON = 1.0
@@ -99,7 +100,11 @@ class Home:
         """Start a relay whose host writes lines by hand."""
         read, write = os.pipe()
         process = subprocess.Popen(
-            RELAY, stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, env=self.environment(**env)
+            [sys.executable, *RELAY],
+            stdin=subprocess.PIPE,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            env=self.environment(**env),
         )
         os.close(write)
         return Host(process, read)
@@ -112,8 +117,9 @@ class Home:
 class Relay:
     """An SDK transport: the relay's process, started as a host starts it, but with an environment of its own."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], python: str = sys.executable) -> None:
         self._environment = environment
+        self._command = [python, *RELAY]
         self._process: anyio.abc.Process | None = None
         self._running = self._run()
 
@@ -132,7 +138,7 @@ class Relay:
 
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[TransportStreams]:
-        self._process = await anyio.open_process(RELAY, env=self._environment, stderr=None)
+        self._process = await anyio.open_process(self._command, env=self._environment, stderr=None)
         incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
         async with anyio.create_task_group() as tasks:
@@ -234,6 +240,11 @@ class Agent:
     async def bodies(self) -> list[str]:
         """Return what is listed, without taking it."""
         return [each["preview"] for each in (await self.call("list_inbox", limit=100))["messages"]]
+
+    async def lists(self, state: str) -> None:
+        """Return once the first message listed is in that state."""
+        while (await self.call("list_inbox"))["messages"][0].get("state") != state:  # noqa: ASYNC110 - nothing tells
+            await anyio.sleep(0.005)
 
     @asynccontextmanager
     async def watching(self, uri: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -364,10 +375,11 @@ class Town:
         *,
         env: dict[str, str] | None = None,
         client: str = "test",
+        python: str = sys.executable,
         **callbacks: Any,
     ) -> AsyncIterator[Agent]:
         """Start a host; with `mailbox` it opens that mailbox first."""
-        relay = Relay(self.environment(**(env or {})))
+        relay = Relay(self.environment(**(env or {})), python)
         heard = Heard()
         connection = Client(
             relay,
@@ -412,7 +424,7 @@ class Town:
 
 
 @asynccontextmanager
-async def _all(holders: list[AbstractAsyncContextManager[Agent]]) -> AsyncIterator[list[Agent]]:
+async def _all(holders: Sequence[AbstractAsyncContextManager[Agent]]) -> AsyncIterator[list[Agent]]:
     # A client's task group must be left by the task that entered it, so they are entered in order.
     if not holders:
         yield []
@@ -428,10 +440,23 @@ def _sole(error: BaseException) -> BaseException:
     return error
 
 
+def installation(directory: Path, package: Path) -> str:
+    """Install the package that stands there into a virtual environment of its own; return its interpreter."""
+    site = directory / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "all.pth").write_text(f"{package}\n" + "\n".join(getsitepackages()) + "\n")
+    real = Path(sys.executable).resolve()
+    (directory / "pyvenv.cfg").write_text(f"home = {real.parent}\n")
+    python = directory / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(real)
+    return str(python)
+
+
 async def until(holds: Callable[[], bool], what: str) -> None:
     """Return once it holds; for what gives no event."""
     with anyio.move_on_after(DEADLINE):
-        while not await anyio.to_thread.run_sync(holds):
+        while not await anyio.to_thread.run_sync(holds):  # noqa: ASYNC110 - see above
             await anyio.sleep(0.005)
         return
     raise AssertionError(f"in vain: {what}")
