@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from urllib.parse import quote
 
@@ -10,19 +9,11 @@ import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.fronts.world import LEGACY, MODERN, SOON, Agent, Era, Raw, Town, both_eras
+from tests.fronts.world import LEGACY, MODERN, SOON, Era, Raw, Town, both_eras
 
 pytestmark = both_eras
 
 PROMPTS = ["hand-work-over", "join-a-team", "take-work"]
-
-
-async def read(agent: Agent, uri: str) -> dict[str, object]:
-    [content] = (await agent.client.read_resource(uri)).contents
-    assert isinstance(content, types.TextResourceContents)
-    assert (str(content.uri), content.mime_type) == (uri, "application/json")
-    found: dict[str, object] = json.loads(content.text)
-    return found
 
 
 async def test_ones_inboxes_are_resources(town: Town, era: Era) -> None:
@@ -34,14 +25,14 @@ async def test_ones_inboxes_are_resources(town: Town, era: Era) -> None:
             (f"mailbox:b%C3%BCro@{town.space}", f"büro@{town.space}"),
         ]
         for each in found:
-            assert await read(alice, str(each.uri)) == {"messages": [], "unread": 0}
+            assert await alice.resource(str(each.uri)) == {"messages": [], "unread": 0}
 
 
 async def test_an_inbox_and_a_message_are_read_as_the_tools_show_them(town: Town, era: Era) -> None:
     async with town.pair(era) as (alice, bob):
         sent = await alice.send("bob", "Text", subject="Subject")
-        assert await read(bob, bob.uri) == await bob.call("list_inbox")
-        assert await read(bob, f"{bob.uri}/{sent['id']}") == await bob.call("read", id=sent["id"])
+        assert await bob.resource(bob.uri) == await bob.call("list_inbox")
+        assert await bob.resource(f"{bob.uri}/{sent['id']}") == await bob.call("read", id=sent["id"])
 
 
 async def test_templates_say_how_a_uri_is_made(town: Town, era: Era) -> None:
@@ -204,4 +195,4 @@ async def test_a_name_of_any_script_is_addressed_by_its_percent_encoded_uri(town
         async with bob.watching(uri) as update:
             await alice.send("ПОЧТА", "привет")
             await update()
-        assert (await read(bob, uri))["unread"] == 1
+        assert (await bob.resource(uri))["unread"] == 1

@@ -241,6 +241,14 @@ class Agent:
         """Return what is listed, without taking it."""
         return [each["preview"] for each in (await self.call("list_inbox", limit=100))["messages"]]
 
+    async def resource(self, uri: str) -> Json:
+        """Read a resource of ours."""
+        [content] = (await self.client.read_resource(uri)).contents
+        assert isinstance(content, types.TextResourceContents)
+        assert (str(content.uri), content.mime_type) == (uri, "application/json")
+        found: Json = json.loads(content.text)
+        return found
+
     async def lists(self, state: str) -> None:
         """Return once the first message listed is in that state."""
         while (await self.call("list_inbox"))["messages"][0].get("state") != state:  # noqa: ASYNC110 - nothing tells

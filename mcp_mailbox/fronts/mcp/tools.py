@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import anyio
 import mcp_types as types
 
 from mcp_mailbox import addresses
-from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import arguments, render
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from mcp_mailbox.mailbox import Profile
@@ -47,11 +48,18 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     timeout = client.cap(context.session, asked.timeout)
     if context.request:
         context.request.leases = True
+    wanted = Wanted(sender, asked.thread)
+    refusal: Refusal | None = None  # a task group would wrap it
+    found: Sequence[Delivery] = ()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_show_progress, context, client.progress_every, timeout)
-        wanted = Wanted(sender, asked.thread)
-        found = await client.office.wait(call, timeout * 1000, wanted, render.BODY_SHARE, client.ending)
+        try:
+            found = await client.office.wait(call, timeout * 1000, wanted, render.BODY_SHARE, client.ending)
+        except Refusal as error:
+            refusal = error
         tasks.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
     answer = render.received(found) if found else render.nothing()
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in unsettled if each.refusal]
     return answer | ({"ack_failed": refused} if refused else {})
@@ -73,7 +81,15 @@ async def _list_inbox(client: Client, context: Context, given: Arguments) -> Jso
 
 async def _read(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Read, "read", given)
-    return render.whole(await client.office.read(client.call(context, asked.mailbox), asked.id), asked.offset)
+    found = await client.office.read(client.call(context, asked.mailbox), asked.id)
+    length = len(found.message.body)
+    if asked.offset > length:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"The body has {length:,} characters; it does not reach offset {asked.offset:,}.",
+            "Use `more` of the page before.",
+        )
+    return render.whole(found, asked.offset)
 
 
 async def _settle(client: Client, context: Context, given: Arguments) -> Json:

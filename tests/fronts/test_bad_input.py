@@ -1,0 +1,277 @@
+"""What cannot be: a clear refusal that the model can act on, nothing stored, and the next call works."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from tests.fronts.world import Era, Raw, Town, both_eras
+
+pytestmark = both_eras
+
+NAMES = {
+    "empty": ("", "bad_name"),
+    "of 10 KB": ("x" * 10_240, "bad_name"),
+    "a path": ("../../etc", "bad_name"),
+    "an absolute path": ("/etc/passwd", "bad_name"),
+    "two dots": ("..", "bad_name"),
+    "a NUL": ("a\0b", "bad_name"),
+    "a line break": ("a\nb", "bad_name"),
+    "a right-to-left override": ("a\u202eb", "bad_name"),
+    "a zero-width joiner": ("a\u200db", "bad_name"),
+    "an emoji": ("🙂", "bad_name"),
+    "a space": ("a b", "bad_name"),
+    "two at signs": ("a@b@c", "bad_name"),
+    "an empty space": ("a@", "bad_name"),
+    "not in normal form": ("e\u0301", "bad_name"),
+    "full width": ("\uff41lice", "bad_name"),
+    "a homoglyph": ("\u0430lice", "name_confusable"),  # the first letter is Cyrillic
+    "a number": (7, "bad_argument"),
+    "a list": (["a"], "bad_argument"),
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+async def test_a_name_that_cannot_be_is_refused(town: Town, what: str) -> None:
+    name, code = NAMES[what]
+    async with town.agent("alice") as alice:
+        problem = await alice.refused("create_mailbox", name=name)
+        assert problem["error"] == code
+        assert len(json.dumps(problem)) < 1000
+        assert [each.name for each in (await alice.client.list_resources()).resources] == [alice.address]
+        if code == "bad_name":
+            for arguments in ({"to": name, "body": "x"}, {"to": ["alice", name], "body": "x"}):
+                assert (await alice.refused("send", **arguments))["error"] == code
+            assert (await alice.refused("list_inbox", mailbox=name))["error"] == code
+        assert await alice.bodies() == []
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an unknown recipient": ("send", {"to": "someone-else", "body": "x"}, "unknown_mailbox"),
+    "no recipient": ("send", {"to": [], "body": "x"}, "bad_argument"),
+    "an empty recipient": ("send", {"to": "", "body": "x"}, "bad_name"),
+    "101 recipients": ("send", {"to": [f"a{n}" for n in range(101)], "body": "x"}, "bad_argument"),
+    "a number as recipient": ("send", {"to": 7, "body": "x"}, "bad_argument"),
+    "nested recipients": ("send", {"to": [["alice"]], "body": "x"}, "bad_argument"),
+    "an object as recipient": ("send", {"to": {"name": "alice"}, "body": "x"}, "bad_argument"),
+    "no body": ("send", {"to": "alice"}, "bad_argument"),
+    "a body that is an object": ("send", {"to": "alice", "body": {"text": "x"}}, "bad_argument"),
+    "one byte too many": ("send", {"to": "alice", "body": "x" * 262_145}, "body_too_large"),
+    "one byte too many in two-byte letters": ("send", {"to": "alice", "body": "é" * 131_072 + "x"}, "body_too_large"),
+    "an unknown priority": ("send", {"to": "alice", "body": "x", "priority": "asap"}, "bad_argument"),
+    "a subject of two lines": ("send", {"to": "alice", "body": "x", "subject": "a\nb"}, "bad_argument"),
+    "a subject of 201 characters": ("send", {"to": "alice", "body": "x", "subject": "a" * 201}, "bad_argument"),
+    "an empty key": ("send", {"to": "alice", "body": "x", "key": ""}, "bad_argument"),
+    "a reply to nothing": ("send", {"to": "alice", "body": "x", "reply_to": "zzzz"}, "unknown_message"),
+    "a reply to an empty id": ("send", {"to": "alice", "body": "x", "reply_to": ""}, "unknown_message"),
+    "from another's mailbox": ("send", {"to": "alice", "body": "x", "mailbox": "zzzz"}, "unknown_mailbox"),
+    "a negative time-out": ("wait_for_message", {"timeout": -1}, "bad_argument"),
+    "a time-out in words": ("wait_for_message", {"timeout": "a minute"}, "bad_argument"),
+    "NaN as text": ("wait_for_message", {"timeout": "NaN"}, "bad_argument"),
+    "Infinity as text": ("wait_for_message", {"timeout": "Infinity"}, "bad_argument"),
+    "a list as time-out": ("wait_for_message", {"timeout": [1]}, "bad_argument"),
+    "a wait in an unknown thread": ("wait_for_message", {"thread": "zzzz", "timeout": 0}, "unknown_message"),
+    "a wait for a sender that cannot be": ("wait_for_message", {"from": "..", "timeout": 0}, "bad_name"),
+    "limit 0": ("list_inbox", {"limit": 0}, "bad_argument"),
+    "limit 10^9": ("list_inbox", {"limit": 10**9}, "bad_argument"),
+    "limit 1.5": ("list_inbox", {"limit": 1.5}, "bad_argument"),
+    "a made-up cursor": ("list_inbox", {"cursor": "next"}, "bad_argument"),
+    "an id as cursor": ("list_inbox", {"cursor": "{id}"}, "bad_argument"),
+    "since yesterday": ("list_inbox", {"since": "yesterday"}, "bad_argument"),
+    "since a number": ("list_inbox", {"since": 1700000000}, "bad_argument"),
+    "a made-up id": ("read", {"id": "1"}, "unknown_message"),
+    "an empty id": ("read", {"id": ""}, "unknown_message"),
+    "an id of 10 KB": ("read", {"id": "x" * 10_240}, "unknown_message"),
+    "an id as number": ("read", {"id": 7}, "bad_argument"),
+    "an id with a letter changed": ("read", {"id": "{id}0"}, "unknown_message"),
+    "an id with a path": ("read", {"id": "../{id}"}, "unknown_message"),
+    "an id with a NUL": ("read", {"id": "{id}\0"}, "unknown_message"),
+    "an id in digits of another script": ("read", {"id": "{id}.\u0661"}, "unknown_message"),
+    "an offset beyond the end": ("read", {"id": "{id}", "offset": 8}, "bad_argument"),
+    "a negative offset": ("read", {"id": "{id}", "offset": -1}, "bad_argument"),
+    "no id": ("read", {}, "bad_argument"),
+    "no ids": ("settle", {"ids": [], "outcome": "ack"}, "bad_argument"),
+    "101 ids": ("settle", {"ids": ["{id}"] * 101, "outcome": "ack"}, "bad_argument"),
+    "an unknown outcome": ("settle", {"ids": ["{id}"], "outcome": "done"}, "bad_argument"),
+    "an about of 501 characters": ("create_mailbox", {"about": "x" * 501}, "bad_argument"),
+    "an empty skill": ("create_mailbox", {"skills": [""]}, "bad_argument"),
+    "an about with an escape": ("create_mailbox", {"about": "\x1b[2J"}, "bad_argument"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_an_argument_that_cannot_be_is_refused(town: Town, what: str) -> None:
+    tool, arguments, code = REFUSED[what]
+    async with town.agent("alice") as alice:
+        sent = await alice.send("alice", "present")
+
+        def fill(value: Any) -> Any:
+            if isinstance(value, list):
+                return [fill(each) for each in value]
+            return value.replace("{id}", sent["id"]) if isinstance(value, str) else value
+
+        problem = await alice.refused(tool, **{name: fill(value) for name, value in arguments.items()})
+        assert problem["error"] == code
+        assert len(json.dumps(problem)) < 1000
+        assert await alice.bodies() == ["present"]
+        assert (await alice.wait_one())["body"] == "present"
+
+
+async def test_an_unknown_recipient_is_told_who_may_be_meant(town: Town) -> None:
+    async with town.pair(first="alice", second="bartholomew") as (alice, _):
+        problem = await alice.refused("send", to="bartolomew", body="x")
+        assert problem == {
+            "error": "unknown_mailbox",
+            "message": "No mailbox 'bartolomew'.",
+            "hint": "Did you mean 'bartholomew'?",
+        }
+
+
+async def test_before_there_is_a_mailbox_the_refusal_says_how_to_get_one(town: Town, era: Era) -> None:
+    async with town.agent(era=era) as agent:
+        for tool, arguments in (
+            ("send", {"to": "bob", "body": "x"}),
+            ("wait_for_message", {}),
+            ("list_inbox", {}),
+            ("read", {"id": "x"}),
+            ("settle", {"ids": ["x"], "outcome": "ack"}),
+        ):
+            problem = await agent.refused(tool, **arguments)
+            assert (problem["error"], problem["hint"]) == ("no_mailbox", "Call create_mailbox first.")
+
+
+@pytest.mark.parametrize("setting", [{"MCP_MAILBOX_SPACE": "a b"}, {"MCP_MAILBOX_ADDRESS": "../x"}])
+async def test_a_wrong_configuration_is_told_to_the_model(town: Town, setting: dict[str, str]) -> None:
+    [name] = setting
+    async with town.agent(env=setting) if name != "MCP_MAILBOX_SPACE" else Town(town.home, "a b").agent() as agent:
+        problem = await agent.refused("create_mailbox")
+        assert problem["error"] == "bad_name"
+        assert problem["message"].startswith(f"{name}: ")
+
+
+async def test_huge_time_outs_are_capped_and_small_ones_kept(town: Town) -> None:
+    async with town.agent("alice") as alice:
+        await alice.send("alice", "x")
+        assert len(await alice.wait(1e308)) == 1
+        assert await alice.wait(1e-300) == []
+
+
+async def test_the_largest_body_arrives(town: Town, era: Era) -> None:
+    async with town.agent("alice", era) as alice:
+        for body in ("x" * 262_144, "é" * 131_072):
+            sent = await alice.send("alice", body)
+            assert (await alice.resource(f"{alice.uri}/{sent['id']}"))["body"] == body
+
+
+async def test_an_id_of_another_store_is_unknown(town: Town, new_town: Callable[..., Town]) -> None:
+    async with town.agent("alice") as alice, new_town().agent("alice") as elsewhere:
+        here, there = await alice.send("alice"), await elsewhere.send("alice")
+        for agent, id_ in ((alice, there["id"]), (elsewhere, here["id"])):
+            assert (await agent.refused("read", id=id_))["error"] == "unknown_message"
+
+
+async def test_anothers_message_is_as_unknown_as_one_that_is_not(town: Town) -> None:
+    async with town.agents(("alice", "2025-11-25"), ("bob", "2025-11-25"), ("eve", "2025-11-25")) as (alice, _, eve):
+        sent = await alice.send("bob", "secret")
+        problem = await eve.refused("read", id=sent["id"])
+        unknown = await eve.refused("read", id="00000")
+        assert problem["error"] == unknown["error"] == "unknown_message"
+        assert problem["message"].replace(sent["id"], "00000") == unknown["message"]
+
+
+async def test_an_unknown_tool_is_told_which_there_are(town: Town, era: Era) -> None:
+    async with town.agent(era=era) as agent:
+        with pytest.raises(MCPError, match=r"No tool 'fetch_mail'\. There are create_mailbox, send, ") as caught:
+            await agent.client.call_tool("fetch_mail", {})
+        assert caught.value.error.code == -32602
+
+
+# -- lines that are no messages
+
+
+async def test_a_lone_surrogate_is_told_to_the_model_and_stores_nothing(town: Town) -> None:
+    async with town.agent("alice") as alice:
+        raw = Raw(town.host())
+        raw.greet()
+        raw.call("create_mailbox", name="alice")
+        line = raw.tool("send", to="alice", body="BAD")
+        for bad in (b"\\ud800", b"\\udc00\\ud800", b"\xed\xa0\x80", b"\xff", b"\xc3"):
+            raw.write(line.replace(b"BAD", bad))
+            result = raw.answer()
+            assert result["isError"]
+            assert result["structuredContent"]["error"] == "bad_argument"
+            assert "surrogate" in result["structuredContent"]["message"]
+            assert result["structuredContent"]["hint"]
+        assert await alice.bodies() == []
+        raw.call("send", to="alice", body="\ud83d\ude42")  # a pair is a character
+        assert await alice.bodies() == ["🙂"]
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+async def test_what_is_no_number_in_json_is_told_to_the_model(town: Town, number: bytes) -> None:
+    raw = Raw(town.host())
+    raw.greet()
+    raw.call("create_mailbox", name="alice")
+    raw.write(raw.tool("wait_for_message", timeout=77).replace(b"77", number))
+    result = raw.answer()
+    assert result["isError"]
+    assert result["structuredContent"]["message"] == f"{number.decode()} is not JSON."
+    raw.write(raw.tool("wait_for_message", timeout=77).replace(b"77", b"1e999"))
+    assert raw.answer()["structuredContent"]["error"] == "bad_argument"
+    assert raw.call("send", to="alice", body="NaN and Infinity are words")["id"]
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+LINES = {
+    "no JSON": (b"hello", -32700, None),
+    "half a message": (b'{"jsonrpc":"2.0","id":77,"method":"to', -32700, 77),
+    "a string": (b'"hello"', -32600, None),
+    "a batch": (b'[{"jsonrpc":"2.0","id":77,"method":"ping"}]', -32600, None),
+    "an empty object": (b"{}", -32600, None),
+    "another protocol": (b'{"id":77,"method":"ping"}', -32600, 77),
+    "deep, the id first": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":{"a":' + DEEP + b"}}", -32700, 77),
+    "deep, the id last": (b'{"method":"x","params":{"a":' + DEEP + b'},"jsonrpc":"2.0","id":"a"}', -32700, "a"),
+    "deep, the id of something else": (b'{"method":"x","params":{"id":5,"a":' + DEEP, -32700, None),
+    "300 deep": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":{"a":' + DEEP[99_700:100_300] + b"}}", -32700, 77),
+    "10 MB": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":{"a":"' + b"x" * 10_000_000 + b'"}}', -32600, 77),
+    "a number of 5000 digits": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":[' + b"9" * 5000 + b"]}", -32700, 77),
+    "an unknown method": (b'{"jsonrpc":"2.0","id":77,"method":"mail/send"}', -32601, 77),
+    "params that are a list": (b'{"jsonrpc":"2.0","id":77,"method":"tools/list","params":[1]}', -32600, 77),
+}
+
+
+@pytest.mark.parametrize("what", LINES)
+async def test_a_line_that_is_no_message_is_answered_and_the_next_one_works(town: Town, what: str) -> None:
+    line, code, id_ = LINES[what]
+    raw = Raw(town.host())
+    raw.greet()
+    raw.write(line)
+    answer = raw.message(id_)
+    assert answer["error"]["code"] == code
+    assert answer["error"]["message"]
+    assert len(json.dumps(answer)) < 500
+    raw.call("create_mailbox", name="alice")
+
+
+async def test_two_requests_under_one_id_are_not_confused(town: Town) -> None:
+    raw = Raw(town.host())
+    raw.greet()
+    raw.call("create_mailbox", name="alice")
+    wait = raw.tool("wait_for_message", timeout=50)
+    raw.write(wait, wait)
+    assert raw.message(raw.asked)["error"]["message"].endswith("is that of a request under way.")
+    first = raw.asked
+    raw.call("send", to="alice", body="x")
+    assert raw.message(first)["result"]["structuredContent"]["messages"][0]["body"] == "x"
+
+
+@pytest.mark.parametrize("id_", ['"²"', '"٣"', '"1_0"', '" 9"', '""', "-1", '"x\\ny"'])
+async def test_an_id_of_any_kind_comes_back_as_it_was(town: Town, id_: str) -> None:
+    raw = Raw(town.host())
+    raw.greet()
+    raw.write(f'{{"jsonrpc":"2.0","id":{id_},"method":"ping"}}'.encode())
+    assert raw.message(json.loads(id_))["result"] == {}
