@@ -166,6 +166,13 @@ class _Channel:
             except OSError as error:
                 raise _Gone from error
 
+    def try_send(self, data: bytes) -> bytes:
+        """Write what can be written without waiting; return the rest."""
+        try:
+            return data[self.socket.send(data) :]
+        except OSError:
+            return data  # `send` waits for room, or learns that the other end has gone
+
     def cut(self) -> None:
         """End the connection for whoever reads or writes it."""
         with contextlib.suppress(OSError):
@@ -246,10 +253,11 @@ class RelayConnection:
     # ---- the office's side
 
     def _put(self, frame: bytes) -> None:
-        if not self._closed:
-            self._queue.append(frame)
-            self._queued += len(frame)
-            self._signal()
+        if self._closed or (not self._queue and not (frame := self._channel.try_send(frame))):
+            return
+        self._queue.append(frame)
+        self._queued += len(frame)
+        self._signal()
 
     def _signal(self) -> None:
         self._moved.set()
