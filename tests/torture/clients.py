@@ -375,13 +375,13 @@ def drain(agent: Agent, boxes: Sequence[str], seconds: float) -> bool:
     """Take and ack everything there is, and note what is left; False when that took too long."""
     deadline = time.monotonic() + seconds
     full = list(boxes)
+    patience = 0.0
     while full and time.monotonic() < deadline:
         for box in full:
-            while came := agent.wait(0.0, box=box):
+            while came := agent.wait(patience, box=box):
                 agent.settle([message["id"] for message in came], "ack", box=box)
         full = [box for box in full if not _note_left(agent, box)]
-        if full:
-            agent.wait(0.5, box=full[0])
+        patience = 0.3  # what is left is leased to readers that are gone
     return not full
 
 

@@ -62,12 +62,23 @@ def handed_out(histories: Histories) -> str:
     return f"{len(generations)}, of which {sum(each > 1 for each in generations)} redeliveries"
 
 
+def under_way(histories: Histories) -> str:
+    """Return how many operations were between question and answer when something was killed."""
+    hit: Counter[str] = Counter()
+    for strike in histories.strikes:
+        for op in histories.ops:
+            killed = op.complete_ns is None and histories.sessions[op.session].host in strike.deadly
+            if strike.deadly and op.invoke_ns < strike.ns and (killed or strike.ns < (op.complete_ns or 0)):
+                hit[op.op] += 1
+    return ", ".join(f"{count} {kind}" for kind, count in hit.most_common()) or "none"
+
+
 def refusals(histories: Histories) -> str:
-    """Return why calls and settlements failed: a fence that never had to hold proves nothing."""
+    """Return why calls and settlements came to nothing: a fence that never had to hold proves nothing."""
     why: Counter[str] = Counter()
     for op in histories.ops:
-        if op.result == "fail":
-            why[f"{op.op}: {op.answer['why']}"] += 1
+        if op.result != "ok":
+            why[f"{op.op}: {op.answer.get('why', 'killed')}"] += 1
         for code in {**op.answer.get("failed", {}), **op.answer.get("ack_failed", {})}.values():
             why[f"settle: {code}"] += 1
     return ", ".join(f"{count} {code}" for code, count in why.most_common()) or "none"
@@ -86,8 +97,9 @@ def show(outcome: Outcome) -> None:
     say(f"operations   {counts(histories)}")
     say(f"accepted     {outcome.sends} letters")
     say(f"handed out   {handed_out(histories)}")
-    say(f"refused      {refusals(histories)}")
+    say(f"not ok       {refusals(histories)}")
     say(f"faults       {struck(outcome)}")
+    say(f"under way    {under_way(histories)} at the moment of a kill")
     for note in outcome.notes:
         say(note)
     say()

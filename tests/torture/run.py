@@ -59,8 +59,10 @@ def run(options: Options) -> Outcome:
     stage = Stage(directory, program, options.lease)
     try:
         outcome = _Run(options, stage).go()
-    except BaseException:
+    except BaseException as reason:
         stage.end()
+        if not isinstance(reason, Exception):
+            shutil.rmtree(directory, ignore_errors=True)  # somebody ended the run: there is nothing to look into
         raise
     if outcome.holds and not options.keep:
         shutil.rmtree(directory)
