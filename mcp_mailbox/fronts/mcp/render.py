@@ -25,6 +25,9 @@ BODY_SHARE = 12_000
 """Bytes of bodies to ask the store for in one wait: the rest is room for what stands around them."""
 _SUBJECT_SHOWN = 60
 _SHORTEST_BODY = 100
+"""Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
+_RECIPIENTS_SHOWN = 2_000
+"""Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
 Json = dict[str, Any]
 
@@ -64,12 +67,14 @@ def accepted(answer: Accepted) -> Json:
 
 
 def received(deliveries: Sequence[Delivery]) -> Json:
-    """Render `wait_for_message`: long bodies are cut, with `more` where to read on."""
+    """Render `wait_for_message`: long bodies are cut, with `more` where to read on; then subjects, if need be."""
     messages = [_received(each) for each in deliveries]
     answer: Json = {"messages": messages}
     while (excess := size(answer) - WAIT_LIMIT) > 0:
         longest = max(messages, key=lambda message: size(message["body"]))
         if not _cut(longest, excess):
+            for message in messages:
+                message["subject"] = message["subject"][:_SUBJECT_SHOWN]
             break
     return answer
 
@@ -100,6 +105,10 @@ def whole(delivery: Delivery, offset: int) -> Json:
     """Render `read`: the body from character `offset` on, with `more` where the next page begins."""
     answer = entire(delivery)
     answer["body"] = answer["body"][offset:]
+    if size(answer["to"]) > _RECIPIENTS_SHOWN:
+        answer["recipients"] = len(answer["to"])
+        while size(answer["to"]) > _RECIPIENTS_SHOWN:
+            answer["to"].pop()
     if (excess := size(answer) - WAIT_LIMIT) > 0:
         _cut(answer, excess, offset)
     return answer
@@ -174,8 +183,7 @@ def _cut(message: Json, excess: int, offset: int = 0) -> bool:
     """Shorten the body by about `excess` bytes and say where it goes on; False when nothing is left to cut."""
     body: str = message["body"]
     room = size(body) - excess - 24  # `,"more":123456`
-    kept = _prefix(body, max(room, 0))
-    kept = max(kept, min(_SHORTEST_BODY, len(body)))
+    kept = _prefix(body, max(room, _SHORTEST_BODY))
     if kept >= len(body):
         return False
     message["body"] = body[:kept]
