@@ -88,7 +88,7 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
         (
             new.thread,
             new.sender,
-            json.dumps(new.recipients),
+            f"[{','.join(map(str, new.recipients))}]",
             new.reply_to,
             new.priority,
             new.accepted,
@@ -165,9 +165,7 @@ def note_time(db: sqlite3.Connection, now: int) -> None:
 def forget(db: sqlite3.Connection, before: int, most: int) -> int:
     """Drop the oldest keys, at most so many, so that no transaction grows long."""
     keys = db.execute(
-        "DELETE FROM idempotency WHERE (sender, key) IN"
-        " (SELECT sender, key FROM idempotency WHERE at < ? ORDER BY at LIMIT ?)",
-        (before, most),
+        "DELETE FROM idempotency WHERE rowid < (SELECT min(rowid) FROM idempotency) + ? AND at < ?", (most, before)
     )
     return keys.rowcount
 

@@ -44,7 +44,6 @@ CREATE TABLE message (
     body       TEXT    NOT NULL                     -- last: what stands before it is read without it
 );
 INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
-CREATE INDEX message_thread ON message (thread, seq);
 CREATE INDEX message_accepted ON message (accepted);
 
 -- Hot: only what is not settled. A row is ready when lease_until <= now, so nothing has to be swept.
@@ -81,15 +80,15 @@ CREATE TABLE done (
 CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;
 
 -- What a repeated request is answered from. Names the sender's mailbox, or 0 where a request made a mailbox.
+-- By rowid, in the order of age, beside a slim index: fat rows in the order of keys dirtied a page a send.
 CREATE TABLE idempotency (
     sender INTEGER NOT NULL,
     key    TEXT    NOT NULL,
     hash   BLOB    NOT NULL,
     answer TEXT    NOT NULL,
     at     INTEGER NOT NULL,
-    PRIMARY KEY (sender, key)
-) WITHOUT ROWID;
-CREATE INDEX idempotency_age ON idempotency (at);
+    UNIQUE (sender, key)
+);
 
 CREATE TABLE reader (
     id      TEXT PRIMARY KEY,

@@ -134,12 +134,6 @@ def test_names_that_are_the_same_look_the_same(name: str) -> None:
             assert upper_skeleton(other) == upper_skeleton(name)
 
 
-@given(NAMES)
-def test_a_skeleton_of_a_skeleton_is_itself(name: str) -> None:
-    looks, _ = skeletons(name)
-    assert skeletons(looks)[0] == looks
-
-
 @pytest.mark.parametrize(
     ("one", "other"),
     [("admin", "\u0430dmin"), ("paypal", "paypa1"), ("modern", "modem"), ("l1", "ll"), ("ab", "Ab")],

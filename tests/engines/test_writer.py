@@ -11,8 +11,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
+from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
 pytestmark = pytest.mark.anyio
@@ -211,3 +213,11 @@ async def test_a_bell_that_breaks_fails_nobody(desk: Desk, caplog: pytest.LogCap
     with caplog.at_level(logging.CRITICAL):
         assert await desk.writer.do(write("word"), bell) == "word"
         assert await desk.writer.do(write("next")) == "next"
+
+
+async def test_the_store_syncs_what_it_commits(tmp_path: Path) -> None:
+    names = ("synchronous", "journal_mode", "auto_vacuum")
+    # A kill cannot show it, only the loss of power can; so this reads what the engine asks SQLite for.
+    async with open_store(tmp_path / "store.db", SteppedClock()) as store:
+        asked = await store.writer.do(lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
+    assert asked == [2, "wal", 2]

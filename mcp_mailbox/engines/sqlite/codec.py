@@ -13,6 +13,7 @@ from mcp_mailbox.errors import Code, Refusal
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+_LETTERS = bytes(ord(_DIGITS[byte % 32]) for byte in range(256))
 _CHECK = 4
 _LONGEST = 13  # digits of 2**63
 _CURSOR = "cursor "
@@ -75,7 +76,7 @@ class Codec:
 
     def _check(self, number: str) -> str:
         digest = hashlib.blake2b(number.encode(), key=self._secret, digest_size=_CHECK).digest()
-        return "".join(_DIGITS[byte % 32] for byte in digest)
+        return digest.translate(_LETTERS).decode()
 
 
 def unknown_message(text: str) -> Refusal:

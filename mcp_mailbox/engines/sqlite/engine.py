@@ -641,5 +641,8 @@ def _unknown(address: str) -> Refusal:
 def _digest(recipients: Sequence[Address], draft: Draft) -> bytes:
     """Return what tells one message from another under the same key."""
     to = sorted({f"{address.folded}@{address.space}" for address in recipients})
-    content = json.dumps([to, draft.body, draft.subject, int(draft.priority), draft.reply_to])
-    return hashlib.blake2b(content.encode(), digest_size=16).digest()
+    content = (str(len(to)), *to, draft.body, draft.subject, draft.priority.word, draft.reply_to or "")
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (text.encode() for text in content):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
