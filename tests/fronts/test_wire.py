@@ -1,0 +1,155 @@
+"""Between a relay's frames and the SDK: numbers of our own requests, signs of life, what a relay is to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import mcp_types as types
+import pytest
+from mcp.server.lowlevel import Server
+
+from mcp_mailbox.fronts.mcp.client import Client, Context
+from tests.fronts.inside import inside
+from tests.fronts.world import both_eras
+
+pytestmark = both_eras
+
+
+async def test_an_answer_to_a_question_of_an_earlier_epoch_does_not_land_on_a_new_one(tmp_path: Path) -> None:
+    async def ask_back(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        del params
+        await context.session.send_ping()
+        return types.CallToolResult(content=[])
+
+    server: Server[Client] = Server("asks back", on_call_tool=ask_back)
+    async with inside(tmp_path) as office, office.line(epoch=3, server=server) as line:
+        await line.greet()
+        asked = line.call("any")
+        question = await line.heard()
+        assert (question["method"], question["id"]) == ("ping", "3.1")
+        for stale in ("2.1", "1", 1, "3.2", "3.x", "31"):
+            line.write({"id": stale, "result": {}})
+        line.write({"id": "2.1", "error": {"code": 1, "message": "no"}})
+        assert await line.result(line.ask("ping")) == {}  # they have all been read, and the tool still waits
+        line.write({"id": "3.1", "result": {}})
+        assert (await line.result(asked))["content"] == []
+
+
+@pytest.mark.parametrize(
+    ("host", "cap"), [("claude-code", 1500), ("codex-mcp-client", 270), ("claude-ai", 55), ("cursor", 55), ("", 55)]
+)
+async def test_a_wait_shows_signs_of_life_and_is_capped_by_host(tmp_path: Path, host: str, cap: float) -> None:
+    async with inside(tmp_path) as office, office.line(progress_every=0.01) as line:
+        await line.greet(host)
+        await line.content(line.call("create_mailbox", name="alice"))
+        line.ask(
+            "tools/call",
+            {"name": "wait_for_message", "arguments": {"timeout": 1e9}, "_meta": {"progressToken": "token"}},
+        )
+        first, second = [(await line.heard())["params"] for _ in range(2)]
+        assert first["progressToken"] == "token"
+        assert 0 < first["progress"] < second["progress"]
+        assert first["total"] == cap
+
+
+async def test_progress_is_not_shown_to_who_did_not_ask_nor_queued_for_who_does_not_read(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line(progress_every=0.001) as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        silent = line.call("wait_for_message", timeout=0.05)
+        assert (await line.heard())["id"] == silent
+        line.reads = False
+        shown = line.ask(
+            "tools/call",
+            {"name": "wait_for_message", "arguments": {"timeout": 0.05}, "_meta": {"progressToken": 1}},
+        )
+        assert (await line.heard())["id"] == shown
+
+
+async def test_an_update_waits_for_a_host_that_does_not_read_and_many_are_one(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        await line.result(line.ask("resources/subscribe", {"uri": "mailbox:alice"}))
+        line.reads = False
+        for _ in range(5):
+            await line.content(line.call("send", to="alice", body="x"))
+        line.reads = True
+        # The one that was on its way, and one for all that rang behind it.
+        for _ in range(2):
+            assert (await line.heard())["method"] == "notifications/resources/updated"
+        last = line.ask("ping")
+        assert (await line.heard())["id"] == last
+
+
+async def test_the_relay_keeps_what_makes_the_connection_and_nothing_else(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        level = line.ask("logging/setLevel", {"level": "info"})
+        await line.result(level)
+        subscribed = line.ask("resources/subscribe", {"uri": "mailbox:alice"})
+        await line.result(subscribed)
+        again = line.ask("resources/subscribe", {"uri": "mailbox:alice"})
+        await line.result(again)
+        refused = line.ask("resources/subscribe", {"uri": "mailbox:nobody"})
+        while (await line.heard()).get("id") != refused:
+            pass
+        assert line.kept == [1, level, subscribed, again]
+        assert subscribed in line.forgotten
+        await line.result(line.ask("resources/unsubscribe", {"uri": "mailbox:alice"}))
+        assert again in line.forgotten
+
+
+async def test_a_repeated_handshake_needs_no_initialized(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line(epoch=2) as line:
+        info = {"name": "test", "version": "1"}
+        line.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}, b"r")
+        assert (await line.content(line.call("create_mailbox", name="alice")))["created"]
+
+
+async def test_a_cancelled_request_is_forgotten_and_never_answered(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        waiting = line.call("wait_for_message")
+        line.write({"method": "notifications/cancelled", "params": {"requestId": waiting}})
+        with anyio.fail_after(5):
+            while waiting not in line.forgotten:
+                await anyio.lowlevel.checkpoint()
+        assert (await line.content(line.call("list_inbox")))["unread"] == 0
+
+
+async def test_a_bug_is_answered_with_a_number_and_not_with_its_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        own = office.office._own
+        del office.office._own  # as good a bug as any
+        result = await line.result(line.call("list_inbox"))
+        office.office._own = own
+        assert result["isError"]
+        problem = result["structuredContent"]
+        assert problem["error"] == "internal"
+        assert "_own" not in str(result)
+        assert problem["message"].split()[-1].removesuffix(".") in caplog.text
+
+
+async def test_a_full_store_refuses_what_would_grow_it_and_recovers_by_itself(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        await line.content(line.call("send", to="alice", body="before"))
+        writer = office.store.writer  # type: ignore[attr-defined]  # SQLite's own way to play a full disk
+        await writer.do(lambda db: db.execute("PRAGMA max_page_count = 1").fetchall())
+        problem = await line.content(line.call("send", to="alice", body="x" * 100_000))
+        assert problem["error"] == "store_full"
+        assert problem["hint"].startswith("Free some space")
+        page = await line.content(line.call("list_inbox"))
+        assert [each["preview"] for each in page["messages"]] == ["before"]
+        assert (await line.content(line.call("read", id=page["messages"][0]["id"])))["body"] == "before"
+        await writer.do(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
+        assert "id" in await line.content(line.call("send", to="alice", body="x" * 100_000))
