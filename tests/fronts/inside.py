@@ -90,9 +90,7 @@ class Line:
 
     async def greet(self, name: str = "test") -> None:
         client = {"name": name, "version": "1"}
-        await self.result(
-            self.ask("initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client})
-        )
+        await self.result(self.ask("initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client}))
         self.write({"method": "notifications/initialized"})
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import mcp_types as types
 import pytest
 from mcp.server.lowlevel import Server
 
+from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from tests.fronts.inside import inside
 from tests.fronts.world import both_eras
@@ -153,3 +154,23 @@ async def test_a_full_store_refuses_what_would_grow_it_and_recovers_by_itself(tm
         assert (await line.content(line.call("read", id=page["messages"][0]["id"])))["body"] == "before"
         await writer.do(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
         assert "id" in await line.content(line.call("send", to="alice", body="x" * 100_000))
+
+
+async def test_paging_through_500_messages_shows_each_once(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        for number in range(500):
+            line.call("send", to="alice", body=f"message {number}", priority=("urgent", "normal", "low")[number % 3])
+        await line.content(line.call("create_mailbox"))
+        seen: list[str] = []
+        cursor: str | None = None
+        pages = 0
+        while pages == 0 or cursor:
+            page = await line.content(line.call("list_inbox", limit=100, cursor=cursor))
+            assert len(render.dump(page).encode()) <= 4000
+            assert page["unread"] == 500
+            seen += [each["preview"] for each in page["messages"]]
+            cursor = page.get("next")
+            pages += 1
+        assert seen == [f"message {n}" for rest in range(3) for n in range(500) if n % 3 == rest]
