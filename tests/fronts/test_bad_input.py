@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.fronts.world import Era, Raw, Town, both_eras
+from tests.fronts.world import Era, Home, Json, Raw, Town, both_eras
 
 pytestmark = both_eras
 
@@ -35,19 +35,48 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("what", NAMES)
-async def test_a_name_that_cannot_be_is_refused(town: Town, what: str) -> None:
-    name, code = NAMES[what]
-    async with town.agent("alice") as alice:
-        problem = await alice.refused("create_mailbox", name=name)
-        assert problem["error"] == code
+class Alice:
+    """A host by hand for all rows of a table, with one message in its mailbox: after each row it is still alone."""
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        raw.greet()
+        raw.call("create_mailbox", name="alice")
+        self.sent: str = raw.call("send", to="alice", body="present")["id"]
+
+    def refused(self, tool: str, arguments: Json) -> str:
+        """Return the code of the refusal."""
+        self.raw.write(self.raw.tool(tool, **arguments))
+        result = self.raw.answer()
+        assert result["isError"], result
+        problem: Json = result["structuredContent"]
+        assert json.loads(result["content"][0]["text"]) == problem
+        assert problem["message"]
+        assert problem["hint"], "a refusal says what to do"
         assert len(json.dumps(problem)) < 1000
-        assert [each.name for each in (await alice.client.list_resources()).resources] == [alice.address]
-        if code == "bad_name":
-            for arguments in ({"to": name, "body": "x"}, {"to": ["alice", name], "body": "x"}):
-                assert (await alice.refused("send", **arguments))["error"] == code
-            assert (await alice.refused("list_inbox", mailbox=name))["error"] == code
-        assert await alice.bodies() == []
+        [message] = self.raw.call("list_inbox")["messages"]
+        assert (message["id"], message.get("state")) == (self.sent, None)
+        self.raw.write(self.raw.line("resources/list"))
+        assert len(self.raw.answer()["resources"]) == 1
+        code: str = problem["error"]
+        return code
+
+
+@pytest.fixture(scope="module")
+def alice(shared_home: Home) -> Iterator[Alice]:
+    town = Town(shared_home, "refused")
+    yield Alice(Raw(town.host()))
+    town.end()
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_a_name_that_cannot_be_is_refused(alice: Alice, what: str) -> None:
+    name, code = NAMES[what]
+    assert alice.refused("create_mailbox", {"name": name}) == code
+    if code == "bad_name":
+        assert alice.refused("send", {"to": name, "body": "x"}) == code
+        assert alice.refused("send", {"to": ["alice", name], "body": "x"}) == code
+        assert alice.refused("list_inbox", {"mailbox": name}) == code
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -104,21 +133,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-async def test_an_argument_that_cannot_be_is_refused(town: Town, what: str) -> None:
+def test_an_argument_that_cannot_be_is_refused(alice: Alice, what: str) -> None:
     tool, arguments, code = REFUSED[what]
-    async with town.agent("alice") as alice:
-        sent = await alice.send("alice", "present")
 
-        def fill(value: Any) -> Any:
-            if isinstance(value, list):
-                return [fill(each) for each in value]
-            return value.replace("{id}", sent["id"]) if isinstance(value, str) else value
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return [fill(each) for each in value]
+        return value.replace("{id}", alice.sent) if isinstance(value, str) else value
 
-        problem = await alice.refused(tool, **{name: fill(value) for name, value in arguments.items()})
-        assert problem["error"] == code
-        assert len(json.dumps(problem)) < 1000
-        assert await alice.bodies() == ["present"]
-        assert (await alice.wait_one())["body"] == "present"
+    assert alice.refused(tool, {name: fill(value) for name, value in arguments.items()}) == code
 
 
 async def test_an_unknown_recipient_is_told_who_may_be_meant(town: Town) -> None:
@@ -225,36 +248,43 @@ async def test_what_is_no_number_in_json_is_told_to_the_model(town: Town, number
     assert raw.call("send", to="alice", body="NaN and Infinity are words")["id"]
 
 
+FIRST = b'{"jsonrpc":"2.0","id":77777,"method":"x","params":'
 DEEP = b"[" * 100_000 + b"]" * 100_000
 LINES = {
     "no JSON": (b"hello", -32700, None),
-    "half a message": (b'{"jsonrpc":"2.0","id":77,"method":"to', -32700, 77),
+    "half a message": (b'{"jsonrpc":"2.0","id":77777,"method":"to', -32700, 77777),
     "a string": (b'"hello"', -32600, None),
-    "a batch": (b'[{"jsonrpc":"2.0","id":77,"method":"ping"}]', -32600, None),
+    "a batch": (b'[{"jsonrpc":"2.0","id":77777,"method":"ping"}]', -32600, None),
     "an empty object": (b"{}", -32600, None),
-    "another protocol": (b'{"id":77,"method":"ping"}', -32600, 77),
-    "deep, the id first": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":{"a":' + DEEP + b"}}", -32700, 77),
+    "another protocol": (b'{"id":77777,"method":"ping"}', -32600, 77777),
+    "deep, the id first": (FIRST + b'{"a":' + DEEP + b"}}", -32700, 77777),
     "deep, the id last": (b'{"method":"x","params":{"a":' + DEEP + b'},"jsonrpc":"2.0","id":"a"}', -32700, "a"),
     "deep, the id of something else": (b'{"method":"x","params":{"id":5,"a":' + DEEP, -32700, None),
-    "300 deep": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":{"a":' + DEEP[99_700:100_300] + b"}}", -32700, 77),
-    "10 MB": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":{"a":"' + b"x" * 10_000_000 + b'"}}', -32600, 77),
-    "a number of 5000 digits": (b'{"jsonrpc":"2.0","id":77,"method":"x","params":[' + b"9" * 5000 + b"]}", -32700, 77),
-    "an unknown method": (b'{"jsonrpc":"2.0","id":77,"method":"mail/send"}', -32601, 77),
-    "params that are a list": (b'{"jsonrpc":"2.0","id":77,"method":"tools/list","params":[1]}', -32600, 77),
+    "300 deep": (
+        FIRST + b'{"a":' + DEEP[99_700:100_300] + b"}}",
+        -32700,
+        77777,
+    ),
+    "10 MB": (FIRST + b'{"a":"' + b"x" * 10_000_000 + b'"}}', -32600, 77777),
+    "a number of 5000 digits": (
+        FIRST + b"[" + b"9" * 5000 + b"]}",
+        -32700,
+        77777,
+    ),
+    "an unknown method": (b'{"jsonrpc":"2.0","id":77777,"method":"mail/send"}', -32601, 77777),
+    "params that are a list": (b'{"jsonrpc":"2.0","id":77777,"method":"tools/list","params":[1]}', -32600, 77777),
 }
 
 
 @pytest.mark.parametrize("what", LINES)
-async def test_a_line_that_is_no_message_is_answered_and_the_next_one_works(town: Town, what: str) -> None:
+def test_a_line_that_is_no_message_is_answered_and_the_next_one_works(alice: Alice, what: str) -> None:
     line, code, id_ = LINES[what]
-    raw = Raw(town.host())
-    raw.greet()
-    raw.write(line)
-    answer = raw.message(id_)
+    alice.raw.write(line)
+    answer = alice.raw.message(id_)
     assert answer["error"]["code"] == code
     assert answer["error"]["message"]
     assert len(json.dumps(answer)) < 500
-    raw.call("create_mailbox", name="alice")
+    assert alice.raw.call("list_inbox")["unread"] == 1
 
 
 async def test_two_requests_under_one_id_are_not_confused(town: Town) -> None:
@@ -269,9 +299,7 @@ async def test_two_requests_under_one_id_are_not_confused(town: Town) -> None:
     assert raw.message(first)["result"]["structuredContent"]["messages"][0]["body"] == "x"
 
 
-@pytest.mark.parametrize("id_", ['"²"', '"٣"', '"1_0"', '" 9"', '""', "-1", '"x\\ny"'])
-async def test_an_id_of_any_kind_comes_back_as_it_was(town: Town, id_: str) -> None:
-    raw = Raw(town.host())
-    raw.greet()
-    raw.write(f'{{"jsonrpc":"2.0","id":{id_},"method":"ping"}}'.encode())
-    assert raw.message(json.loads(id_))["result"] == {}
+@pytest.mark.parametrize("id_", ['"²"', '"\u0663"', '"1_0"', '" 9"', '""', "-1", '"x\\ny"'])
+def test_an_id_of_any_kind_comes_back_as_it_was(alice: Alice, id_: str) -> None:
+    alice.raw.write(f'{{"jsonrpc":"2.0","id":{id_},"method":"ping"}}'.encode())
+    assert alice.raw.message(json.loads(id_))["result"] == {}

@@ -75,9 +75,9 @@ async def test_several_kills_under_load_lose_nothing_double_nothing_and_keep_ord
             tasks.start_soon(send, alice)
             tasks.start_soon(send, carol)
             tasks.start_soon(read)
-            for _ in range(3):
+            for _ in range(2):
                 so_far = sum(map(len, accepted.values()))
-                while sum(map(len, accepted.values())) < so_far + 40:
+                while sum(map(len, accepted.values())) < so_far + 30:
                     await anyio.lowlevel.checkpoint()
                 town.home.kill_office()
             over.set()
@@ -117,18 +117,6 @@ async def test_an_answer_that_reached_the_host_while_the_office_died_stays_taken
 ) -> None:
     town = new_town()
     async with town.agent("bob") as bob:
-        with Pretender(town.home, "a" * 32, 1) as relay:
-            relay.tool(3, "create_mailbox", name="bob")
-            await bob.send("bob", "x")
-            relay.tool(4, "wait_for_message")
-            town.home.kill_office()
-        await bob.call("list_inbox")
-        with Pretender(town.home, "a" * 32, 2) as relay:
-            relay.again = False
-            relay.tool(5, "list_inbox")
-        await town.home.readers(1)
-        assert (await bob.wait_one())["body"] == "x"  # nobody said that it was written
-
         with Pretender(town.home, "b" * 32, 1) as relay:
             await bob.send("bob", "y")
             relay.tool(3, "wait_for_message", mailbox="bob")

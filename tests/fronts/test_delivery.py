@@ -139,14 +139,14 @@ async def test_what_a_host_got_before_it_closed_is_not_handed_out_again(town: To
 async def test_an_unacked_message_comes_back_after_its_lease_and_wakes_who_waits(
     new_town: Callable[..., Town],
 ) -> None:
-    town = new_town(MCP_MAILBOX_LEASE="1")
+    town = new_town(MCP_MAILBOX_LEASE="0.5")
     async with town.agents(("alice", LEGACY), ("bob", LEGACY)) as (alice, second):
         async with town.agent("bob") as first:
             await alice.send("bob", "x")
             taken = await first.wait_one()
             assert "attempts" not in taken
             # The lease of a reader that is here, and does not ask, is not handed to another …
-            assert await second.wait(1.5) == []
+            assert await second.wait(0.8) == []
             # … and comes back to itself when it asks again, waiting or not.
             again = await first.wait_one()
             assert (again["body"], again["attempts"]) == ("x", 1)
@@ -161,7 +161,7 @@ async def test_an_unacked_message_comes_back_after_its_lease_and_wakes_who_waits
         fourth = await second.wait_one()
         assert (fourth["body"], fourth["attempts"]) == ("x", 3)
         await second.call("settle", ids=[fourth["id"]], outcome="ack")
-        assert await second.wait(1.2) == []
+        assert await second.wait(0.7) == []
 
 
 async def test_released_mail_wakes_another_waiter(town: Town, era: Era) -> None:
