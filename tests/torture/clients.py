@@ -378,7 +378,7 @@ def drain(agent: Agent, boxes: Sequence[str], seconds: float) -> bool:
     patience = 0.0
     while full and time.monotonic() < deadline:
         for box in full:
-            while came := agent.wait(patience, box=box):
+            while time.monotonic() < deadline and (came := agent.wait(patience, box=box)):
                 agent.settle([message["id"] for message in came], "ack", box=box)
         full = [box for box in full if not _note_left(agent, box)]
         patience = 0.3  # what is left is leased to readers that are gone
