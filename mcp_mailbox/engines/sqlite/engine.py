@@ -79,10 +79,10 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
             with anyio.CancelScope(shield=True):
                 # An empty transaction keeps what time it is; the disk may be full, and closing goes on.
                 store.writer.later(lambda _: None)
-                await store.writer.close()
                 await reader.close()
+                await store.writer.close()  # last: who can write clears the journal away
     finally:
-        db.close()
+        db.close()  # closed already, unless the store could not be opened
 
 
 class SqliteStore:

@@ -11,10 +11,8 @@ from typing import Any
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.engines.sqlite.lane import Job, Lane
 
-Look = Job[sqlite3.Connection, Any]
 
-
-class Reader(Lane[sqlite3.Connection]):
+class Reader(Lane):
     """Owns a connection that cannot write. Every look is a read transaction of its own."""
 
     def __init__(self, path: Path) -> None:
@@ -22,14 +20,9 @@ class Reader(Lane[sqlite3.Connection]):
             f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
         self._db.row_factory = sqlite3.Row
-        super().__init__("mailbox-reader", self._look, 1)
+        super().__init__(self._db, self._look, 1)
 
-    async def close(self) -> None:
-        """See `Lane.close`."""
-        await super().close()
-        self._db.close()
-
-    def _look(self, batch: Sequence[Look]) -> None:
+    def _look(self, batch: Sequence[Job[Any]]) -> None:
         for job in batch:
             try:
                 self._db.execute("BEGIN")

@@ -19,10 +19,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 256
 
-Writing = Job[sqlite3.Connection, Any]
 
-
-class Writer(Lane[sqlite3.Connection]):
+class Writer(Lane):
     """Owns the writing connection. A verb's answer comes when its transaction is on disk.
 
     `seal` is the last thing that each transaction does; `undone` is told when one was rolled back, for what the
@@ -35,9 +33,9 @@ class Writer(Lane[sqlite3.Connection]):
         self._db = db
         self._seal = seal
         self._undone = undone
-        super().__init__("mailbox-writer", self._transact, _BATCH)
+        super().__init__(db, self._transact, _BATCH)
 
-    def _transact(self, batch: Sequence[Writing]) -> None:
+    def _transact(self, batch: Sequence[Job[Any]]) -> None:
         if not batch:
             return
         try:
@@ -65,7 +63,7 @@ class Writer(Lane[sqlite3.Connection]):
                 logger.exception("rolling back failed")
 
 
-def _run(job: Writing, db: sqlite3.Connection) -> None:
+def _run(job: Job[Any], db: sqlite3.Connection) -> None:
     before = db.total_changes
     job.result = job.error = None
     try:
