@@ -8,10 +8,13 @@ What all verbs share
     Durable        a verb that has answered survives the loss of power.
     Atomic         each verb is atomic per message and per delivery, and no further: copies for several recipients
                    derive from one commit record under deterministic ids.
-    Idempotent     a verb repeated with the same `Origin` has one effect and gives the same answer again; an engine
-                   that cannot know what became of a try raises Refusal(STORE_FAILED), which means "unknown".
+    Idempotent     a verb repeated with the same `Origin` has one effect and gives the same answer again.
+    Unknown        Refusal(STORE_FAILED) means that it may or may not have happened: only the same request with the
+                   same key tells. What certainly had no effect is refused under another code.
     Opaque         ids, handles and cursors are made and understood by the engine alone.
     Commit, ring   the bell rings after the commit, never for what may still roll back.
+    Fresh          a look sees every verb that was answered before it through the same store; counts are what the
+                   look saw, and no rule rests on them.
     Time           is the engine's: it never runs backwards, and callers' clocks are not asked.
 
 All times are ms since 1970 UTC, all durations ms.
