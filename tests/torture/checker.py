@@ -106,15 +106,13 @@ def leases_are_exclusive(facts: Facts) -> Iterator[str]:
 def acked_is_over(facts: Facts) -> Iterator[str]:
     """What was acked, or rejected, is handed out no more: neither later nor by a later lease."""
     for key, endings in facts.endings_of.items():
-        for ending in endings:
-            if not ending.sure or ending.outcome == "release":
-                continue
-            for lease in facts.leases.get(key, ()):
-                if _after(ending, lease):
-                    yield (
-                        f"{lease.token} at {lease.mailbox} came again as lease {lease.generation} ({lease.op.place})"
-                        f" after lease {ending.generation} had ended with {ending.outcome} ({ending.op.place})"
-                    )
+        final = [each for each in endings if each.sure and each.outcome != "release"]
+        found = [(ending, lease) for lease in facts.leases.get(key, ()) for ending in final if _after(ending, lease)]
+        for ending, lease in found[:1]:
+            yield (
+                f"{lease.token} at {lease.mailbox} came again as lease {lease.generation} ({lease.op.place})"
+                f" after lease {ending.generation} had ended with {ending.outcome} ({ending.op.place})"
+            )
 
 
 def _after(ending: Ended, lease: Received) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture import report
+from tests.torture.clients import NoOffice
 from tests.torture.report import Outcome, say
 from tests.torture.run import Options, run
 from tests.torture.stage import copy_program
@@ -77,7 +78,8 @@ MUTANTS: dict[str, Mutant] = {
                 _WRITER,
                 "            self._seal(self._db)\n",
                 "            self._seal(self._db)\n"
-                "            self._tell(self._answer, batch)\n"
+                "            for job in batch:\n"
+                "                job.answer and job.answer.get_loop().call_soon_threadsafe(job.finish)\n"
                 "            __import__('time').sleep(0.02)\n",
             ),
         ),
@@ -189,6 +191,9 @@ def _catch(name: str, seed: int) -> bool:
     try:
         program = mutant.plant(directory / "program")
         outcome = run(Options(seed=seed, program=program, heal_seconds=_HEAL_SECONDS, **mutant.options))
+    except (Moved, NoOffice) as reason:
+        say(f"BROKEN  {name}: {reason}")  # the program has moved on, and the mutant has to follow
+        return False
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     shutil.rmtree(outcome.directory, ignore_errors=True)
