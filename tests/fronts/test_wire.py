@@ -174,3 +174,28 @@ async def test_paging_through_500_messages_shows_each_once(tmp_path: Path) -> No
             cursor = page.get("next")
             pages += 1
         assert seen == [f"message {n}" for rest in range(3) for n in range(500) if n % 3 == rest]
+
+
+async def test_a_cancellation_behind_the_answer_gives_back_what_it_carried(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        await line.content(line.call("send", to="alice", body="x"))
+        waiting = line.call("wait_for_message")
+        assert len((await line.content(waiting))["messages"]) == 1
+        line.write({"method": "notifications/cancelled", "params": {"requestId": waiting}})
+        assert (await line.content(line.call("list_inbox")))["unread"] == 1
+
+
+async def test_whenever_a_wait_is_cancelled_its_message_is_there_for_the_next(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        await line.content(line.call("send", to="alice", body="x"))
+        for later in range(120):
+            waiting = line.call("wait_for_message")
+            for _ in range(later % 40):
+                await anyio.lowlevel.checkpoint()
+            line.write({"method": "notifications/cancelled", "params": {"requestId": waiting}})
+            while (await line.content(line.call("list_inbox")))["unread"] == 0:
+                pass

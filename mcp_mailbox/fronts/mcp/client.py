@@ -59,6 +59,8 @@ class Request:
     resumed: bool = False
     leases: bool = False
     """Its answer may carry leases, so it matters whether that reached the host."""
+    cancelled: bool = False
+    """The host does not want the answer any more."""
 
 
 Context = ServerRequestContext["Client", Request]

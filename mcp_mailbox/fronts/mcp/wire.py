@@ -153,9 +153,7 @@ class Wire:
 
         async def unanswered() -> None:
             self._open.pop(_id(message.id), None)
-            if request.leases:
-                await self._mail.missed(request.key)
-            await self._connection.forget(frame.serial)
+            await self._leave_unanswered(frame.serial, request)
 
         return SessionMessage(message, ServerMessageMetadata(request_context=request, on_request_unanswered=unanswered))
 
@@ -163,8 +161,12 @@ class Wire:
         await self._connection.forget(serial)
         if message.method == "notifications/cancelled":
             cancelled = (message.params or {}).get("requestId")
-            late = self._wait_ids.pop(_id(cancelled), None) if isinstance(cancelled, str | int) else None
-            if late is not None:
+            if not isinstance(cancelled, str | int):
+                return
+            if (under_way := self._open.get(_id(cancelled))) is not None:
+                # The SDK learns of it a moment later, and until then may still answer.
+                under_way.request.cancelled = True
+            elif (late := self._wait_ids.pop(_id(cancelled), None)) is not None:
                 # The answer has crossed the cancellation: the host will not show it to anybody.
                 self._waits.pop(late, None)
                 await self._mail.missed(str(late))
@@ -242,11 +244,20 @@ class Wire:
         answered = self._open.pop(_id(message.id), None) if message.id is not None else None
         if answered is None:
             return
+        if answered.request.cancelled:
+            with anyio.CancelScope(shield=True):
+                await self._leave_unanswered(answered.serial, answered.request)
+            return
         if answered.request.leases and message.id is not None:
             self._remember_wait(answered.serial, _id(message.id), answered.request)
         if isinstance(message, types.JSONRPCResponse):
             await self._keep(answered)
         await self._connection.answer(answered.serial, _dump(message))
+
+    async def _leave_unanswered(self, serial: int, request: Request) -> None:
+        if request.leases:
+            await self._mail.missed(request.key)
+        await self._connection.forget(serial)
 
     def _remember_wait(self, serial: int, request_id: types.RequestId, request: Request) -> None:
         self._waits[serial] = request
