@@ -118,7 +118,7 @@ MUTANTS: dict[str, Mutant] = {
         _CRASHES | {"kills": 14, "senders": 12, "seconds": 20.0},
     ),
     "same-key-any-content": Mutant(
-        "a key names the first message that it was used for, and keys of all senders are one",
+        "of a key only the beginning counts, and whether the content is the same is not asked",
         (
             Edit(_ENGINE, 'key = f"k:{draft.key}" if', 'key = f"k:{draft.key[:13]}" if'),
             Edit(_ENGINE, '            if known["hash"] != digest:', '            if not known["hash"]:'),
