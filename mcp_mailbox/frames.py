@@ -13,7 +13,8 @@ from __future__ import annotations
 
 PROTOCOL = 1
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of one line from the host; the relay drops longer ones and says so
-HEAD_LIMIT = 1024  # bytes of a dropped line that still travel, so that its request can be answered
+HEAD_LIMIT = 1024  # first bytes of a dropped line that still travel, so that its request can be answered
+TAIL_LIMIT = 1024  # and its last: some hosts write the id there
 
 # The first frame of a connection says who calls: a relay, or the command line.
 HELLO = b"h"
@@ -39,7 +40,7 @@ REFUSE = b"x"
 FROM_RELAY: dict[bytes, tuple[bool, bool]] = {
     MESSAGE: (True, True),
     REPLAY: (True, True),
-    OVERSIZED: (True, True),  # the line is `<length> <head>`
+    OVERSIZED: (True, True),  # the line is `<length> <head and tail>`
     WRITTEN: (True, False),
     END: (False, False),
 }

@@ -87,7 +87,7 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame from a relay. `length` is that of the whole line where `line` is only its head (OVERSIZED)."""
+    """A frame from a relay. `length` is that of the whole line where `line` is only head and tail (OVERSIZED)."""
 
     kind: bytes
     serial: int = 0

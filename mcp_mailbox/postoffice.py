@@ -35,7 +35,7 @@ CLAIM_COUNT = 10
 """Messages that one wait hands out at most."""
 SETTLE_LIMIT = 100
 """Ids in one settle."""
-_RETURN_GRACE = 10_000
+_RETURN_GRACE = 3_000
 """ms after a start in which every reader counts as present: relays need a moment to reconnect. Never over a lease."""
 _RETRY = 1_000
 """ms after which a store that could not is asked again."""
@@ -292,6 +292,18 @@ class PostOffice:
         self._everybody = False
         self._looked = 0  # ring again for all that has lapsed meanwhile
         self._lapse_moved.set()
+        # Readers that ended together with the post office before us: nobody has seen what they were handed.
+        for reader in await self._unreached():
+            if reader not in self._present:
+                await self._put_back(_Owed(reader, None))
+
+    async def _unreached(self) -> Sequence[str]:
+        while True:
+            try:
+                return await self._store.unreached()
+            except Refusal as refusal:
+                logger.warning("readers that have gone are not seen yet: %s", refusal)
+                await self._store.clock.sleep(_RETRY)
 
     async def _hinted(self, call: Call, recipient: Recipient) -> Recipient:
         if recipient.refusal is None:

@@ -50,7 +50,7 @@ class _Leave(Exception):  # noqa: N818 - no error: the way out of the loop
 
 
 class _Inbound:
-    """Lines from the host: one byte string per line, or (length, head) for one over the limit."""
+    """Lines from the host, whole up to the limit; of a longer one its head, its tail and its length."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -58,7 +58,7 @@ class _Inbound:
         self._dropped = 0  # length so far of a line over the limit
 
     def feed(self, block: bytes) -> list[tuple[bytes, int]]:
-        """Return (line, 0) for each line that ends in this block, (head, length) for one that was too long."""
+        """Return (line, 0) for each line that ends in this block, (head and tail, length) for one that was too long."""
         if not block and self._rest:
             block = b"\n"  # the last line may lack its end
         self._rest += block
@@ -70,10 +70,10 @@ class _Inbound:
         del self._rest[:start]
         self._searched = len(self._rest)
         if self._dropped + self._searched > frames.LINE_LIMIT:
-            # The head stays (as the start of the line), the rest goes as it comes.
-            self._dropped += self._searched - frames.HEAD_LIMIT
-            del self._rest[frames.HEAD_LIMIT :]
-            self._searched = frames.HEAD_LIMIT
+            # Head and tail stay (as the start of the line), what is between them goes as it comes.
+            del self._rest[frames.HEAD_LIMIT : -frames.TAIL_LIMIT]
+            self._dropped += self._searched - len(self._rest)
+            self._searched = len(self._rest)
         return found
 
     def _take(self, line: bytes, found: list[tuple[bytes, int]]) -> None:
@@ -81,7 +81,7 @@ class _Inbound:
         self._dropped = 0
         line = line.removesuffix(b"\r")
         if length > frames.LINE_LIMIT:
-            found.append((line[: frames.HEAD_LIMIT], length))
+            found.append((line[: frames.HEAD_LIMIT] + line[frames.HEAD_LIMIT :][-frames.TAIL_LIMIT :], length))
         elif line and not line.isspace():
             found.append((line, 0))
 
@@ -486,7 +486,7 @@ def _requests(kind: bytes, line: bytes) -> list[object]:
     import json  # noqa: PLC0415 - 11 ms that only a failure pays
 
     if kind == frames.OVERSIZED:
-        # The id often stands in the head; where it does not, nobody can be told.
+        # The id stands in the head or in the tail; where it does not, nobody can be told.
         head = line.partition(b" ")[2].decode("utf-8", "replace")
         _, found, rest = head.partition('"id":')
         try:

@@ -248,6 +248,10 @@ class Store(Protocol):
         """Return the mailboxes where a lease ran out after `after` and by now, and when the next one will."""
         ...
 
+    async def unreached(self) -> Sequence[str]:
+        """Return the readers that hold leases whose answer has not reached them, as far as is known."""
+        ...
+
     async def leased_by(self, reader: str) -> Sequence[Address]:
         """Return the mailboxes in which that reader holds leases that ran out: ring them when it leaves."""
         ...

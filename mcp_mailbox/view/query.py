@@ -107,6 +107,9 @@ WHERE reader IS NOT NULL AND lease_until > ? AND lease_until <= ?
 NEXT_LAPSE = """
 SELECT min(lease_until) FROM inbox INDEXED BY inbox_lapse WHERE reader IS NOT NULL AND lease_until > ?
 """
+UNREACHED = """
+SELECT DISTINCT reader FROM inbox INDEXED BY inbox_reader WHERE reader IS NOT NULL AND NOT surfaced
+"""
 LAPSED_OF_READER = """
 SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_reader WHERE reader = ? AND lease_until <= ?
 """

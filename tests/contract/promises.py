@@ -60,6 +60,7 @@ PROMISES: dict[str, Promise] = {
     "claim-budget": Promise("A claim keeps to its count and its bytes; the first delivery always fits.", ISSUE),
     "wanted": Promise("A reader may ask for the mail of one sender, one thread, or both.", ISSUE),
     "give-back": Promise("What a cancelled wait had leased is ready for others at once.", ISSUE),
+    "unreached": Promise("Who was handed mail that never reached it is known, also after a crash.", ISSUE),
     "attempts": Promise("An attempt counts once a lease, and only when it reached its reader.", DESIGN),
     # settle
     "fence": Promise("A handle settles its own lease, until somebody else has leased it.", f"{DESIGN}; {FENCE}"),

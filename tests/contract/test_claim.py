@@ -316,6 +316,21 @@ async def test_what_reached_the_reader_stays_with_it_unless_told(post: Post) -> 
     assert refused(await post.settle("bob", seen.handle, reader="one")) == [None]
 
 
+@promise("unreached", "give-back")
+async def test_after_a_crash_one_can_tell_who_never_saw_what_it_was_handed(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send_many("ann", "bob", "seen", "unseen", "settled")
+    await post.claim_one("bob", "one", "7")
+    await post.store.surface(post.origin("one", "7"))
+    await post.claim_one("bob", "two")
+    settled = await post.claim_one("bob", "three")
+    await post.settle("bob", settled.handle, reader="three")
+    await post.reopen()
+    assert await post.store.unreached() == ["two"]
+    assert await post.store.give_back("two", None, surfaced=False) == 1
+    assert await post.store.unreached() == []
+
+
 @promise("give-back")
 async def test_what_was_given_back_can_still_be_settled_until_it_is_leased_again(post: Post) -> None:
     await post.mailboxes("ann", "bob")

@@ -24,7 +24,7 @@ from tests.clocks import SteppedClock
 pytestmark = pytest.mark.anyio
 
 _requests = count(1)
-GRACE = 10_000
+GRACE = 3_000
 
 
 def call(reader: str, request: str | None = None) -> Call:
@@ -149,6 +149,41 @@ async def test_after_a_start_leases_of_readers_that_have_not_come_back_yet_are_l
                     assert not await after.wait("two")
                     await after.step(1)
                     assert len(await answer()) == 1
+
+
+async def test_what_a_reader_never_saw_that_ended_with_the_post_office_goes_to_the_next(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    with anyio.fail_after(20):
+        async with open_store(tmp_path / "mail.db", clock) as store:
+            before = World(PostOffice(store), store, clock)
+            await before.arrive("sender", "one")
+            await before.send()
+            await before.wait("one")
+        async with open_store(tmp_path / "mail.db", clock) as store:
+            after = World(PostOffice(store), store, clock)
+            async with after.office.business():
+                await after.arrive("sender", "two")
+                async with after.waiting("two") as answer:
+                    await after.step(GRACE)
+                    [found] = await answer()
+                    assert found.attempts == 0
+
+
+async def test_what_a_reader_that_came_back_was_handed_stays_with_it(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    with anyio.fail_after(20):
+        async with open_store(tmp_path / "mail.db", clock) as store:
+            before = World(PostOffice(store), store, clock)
+            await before.arrive("sender", "one")
+            await before.send()
+            taken = await before.wait("one", request="r")
+        async with open_store(tmp_path / "mail.db", clock) as store:
+            after = World(PostOffice(store), store, clock)
+            async with after.office.business():
+                await after.arrive("one", "two")
+                await after.step(GRACE)
+                assert not await after.wait("two")
+                assert await after.wait("one", request="r") == taken
 
 
 async def test_what_never_reached_a_reader_that_left_is_there_at_once(world: World) -> None:

@@ -70,7 +70,7 @@ class Tiny:
             serial=frame.serial,
             epoch=epoch,
             length=frame.length or len(frame.line),
-            line=frame.line[:100].decode("utf-8", "replace"),
+            line=frame.line[: frames.HEAD_LIMIT + frames.TAIL_LIMIT].decode("utf-8", "replace"),
         )
 
     async def _leave(self, connection: office.RelayConnection, serving: anyio.CancelScope) -> None:

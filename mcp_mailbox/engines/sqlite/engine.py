@@ -488,6 +488,10 @@ class SqliteStore:
         lapsed = [_address(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
         return lapsed, db.execute(query.NEXT_LAPSE, (now,)).fetchone()[0]
 
+    async def unreached(self) -> Sequence[str]:
+        """See `Store.unreached`."""
+        return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
+
     async def leased_by(self, reader: str) -> Sequence[Address]:
         """See `Store.leased_by`."""
         sql, now = query.LAPSED_OF_READER, self.clock.now()
