@@ -19,9 +19,9 @@ class SystemClock:
         """Return ms since 1970 UTC."""
         return int((self._origin + time.monotonic()) * 1000)
 
-    async def sleep(self, ms: float) -> None:
-        """Wait that long."""
-        await anyio.sleep(ms / 1000)
+    async def sleep_until(self, moment: float) -> None:
+        """Return at that time."""
+        await anyio.sleep(max(0.0, moment - self.now()) / 1000)
 
 
 class Onward:
@@ -38,6 +38,6 @@ class Onward:
         """Return ms since 1970 UTC."""
         return self._clock.now() + self._ahead
 
-    async def sleep(self, ms: float) -> None:
-        """Wait that long."""
-        await self._clock.sleep(ms)
+    async def sleep_until(self, moment: float) -> None:
+        """Return at that time."""
+        await self._clock.sleep_until(moment - self._ahead)

@@ -196,7 +196,7 @@ class PostOffice:
                 left = deadline - clock.now()
                 if found or left <= 0 or (ending is not None and ending.is_set()):
                     return found
-                waits: list[Callable[[], Awaitable[object]]] = [ear.wait, lambda left=left: clock.sleep(left)]  # type: ignore[misc]
+                waits: list[Callable[[], Awaitable[object]]] = [ear.wait, lambda: clock.sleep_until(deadline)]
                 await first_of(*waits, *([ending.wait] if ending is not None else []))
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
@@ -258,7 +258,7 @@ class PostOffice:
     async def _pay_back(self) -> None:
         while True:
             await self._owing.wait()
-            await self._store.clock.sleep(_RETRY)
+            await self._pause(_RETRY)
             self._owing = anyio.Event()
             owed, self._owed = self._owed, []
             for each in owed:
@@ -277,18 +277,24 @@ class PostOffice:
             except Refusal as refusal:
                 logger.warning("lapsed leases are not seen yet: %s", refusal)
                 self._looked = min(self._looked, after)
-                await clock.sleep(_RETRY)
+                await self._pause(_RETRY)
                 continue
             for address in lapsed:
                 self.bell.ring(address)
-            if self._next_lapse is None:
-                await self._lapse_moved.wait()
-            else:
-                left = max(0, self._next_lapse - clock.now())
-                await first_of(self._lapse_moved.wait, lambda left=left: clock.sleep(left))  # type: ignore[misc]
+            await self._until_lapse(self._next_lapse)
+
+    async def _until_lapse(self, moment: int | None) -> None:
+        """Wait for it, or for a claim whose lease ends earlier."""
+        if moment is None:
+            await self._lapse_moved.wait()
+        else:
+            await first_of(self._lapse_moved.wait, lambda: self._store.clock.sleep_until(moment))
+
+    async def _pause(self, ms: float) -> None:
+        await self._store.clock.sleep_until(self._store.clock.now() + ms)
 
     async def _end_grace(self) -> None:
-        await self._store.clock.sleep(min(_RETURN_GRACE, self._lease_term))
+        await self._pause(min(_RETURN_GRACE, self._lease_term))
         self._everybody = False
         self._looked = 0  # ring again for all that has lapsed meanwhile
         self._lapse_moved.set()
@@ -303,7 +309,7 @@ class PostOffice:
                 return await self._store.unreached()
             except Refusal as refusal:
                 logger.warning("readers that have gone are not seen yet: %s", refusal)
-                await self._store.clock.sleep(_RETRY)
+                await self._pause(_RETRY)
 
     async def _hinted(self, call: Call, recipient: Recipient) -> Recipient:
         if recipient.refusal is None:

@@ -135,8 +135,8 @@ class Clock(Protocol):
         """Return ms since 1970 UTC."""
         ...
 
-    async def sleep(self, ms: float) -> None:
-        """Wait that long."""
+    async def sleep_until(self, moment: float) -> None:
+        """Return at that time; at once when it has passed. A moment and not a span: time goes on before one sleeps."""
         ...
 
 

@@ -22,7 +22,6 @@ class SteppedClock:
         self._stepped.set()
         self._stepped = anyio.Event()
 
-    async def sleep(self, ms: float) -> None:
-        until = self._now + ms
-        while self._now < until:
+    async def sleep_until(self, moment: float) -> None:
+        while self._now < moment:
             await self._stepped.wait()
