@@ -72,9 +72,16 @@ class Host:
     def is_connected(self) -> None:
         """Return once the relay has a socket: the office it talks to may be too busy to notice."""
         deadline = time.monotonic() + DEADLINE
-        while not any("socket:" in str(link.readlink()) for link in Path(f"/proc/{self.pid}/fd").iterdir()):
+        while not any(target.startswith("socket:") for target in self._open_files()):
             assert time.monotonic() < deadline, "the relay does not connect"
             time.sleep(0.005)
+
+    def _open_files(self) -> list[str]:
+        found = []
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed while we look
+                found.append(str(link.readlink()))
+        return found
 
     def says_nothing_more(self) -> bool:
         """Whether the output ends without another byte; only after the relay has gone."""
