@@ -21,6 +21,7 @@ from tests.torture.run import Options, run
 from tests.torture.stage import copy_program
 
 _ENGINE = "mcp_mailbox/engines/sqlite/engine.py"
+_FENCE = "mcp_mailbox/engines/sqlite/fence.py"
 _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
 _APPLY = "mcp_mailbox/view/apply.py"
 _QUERY = "mcp_mailbox/view/query.py"
@@ -88,7 +89,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-fence": Mutant(
         "a lease of any generation settles",
-        (Edit(_ENGINE, "        if handle.generation == waiting.generation:\n", "        if waiting:\n"),),
+        (Edit(_FENCE, "        if handle.generation == waiting.generation:\n", "        if waiting:\n"),),
         frozenset({5, 6}),
         _STALE,
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +24,19 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.delivery import TRANSITIONS, Delivery, Outcome, State
 from mcp_mailbox.engines.sqlite import failures
-from mcp_mailbox.engines.sqlite.codec import Codec, Handle, unknown_message
+from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
+from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, stale_lease
 from mcp_mailbox.engines.sqlite.reader import Reader
+from mcp_mailbox.engines.sqlite.rows import (
+    address_of,
+    find_mailbox,
+    known_mailbox,
+    names_of,
+    to_mailbox,
+    unknown_mailbox,
+    waiting_delivery,
+    within,
+)
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
@@ -130,7 +141,7 @@ class SqliteStore:
         key = (address.name, address.space)
         found = self._boxes.get(key)
         if found is None:
-            found = _look_up(db, address)
+            found = find_mailbox(db, address)
             if found is not None:
                 if len(self._boxes) >= _BOXES:
                     self._boxes.clear()
@@ -140,7 +151,7 @@ class SqliteStore:
     def _box(self, db: sqlite3.Connection, address: Address) -> tuple[int, Address]:
         found = self._find(db, address)
         if found is None:
-            raise _unknown(str(address))
+            raise unknown_mailbox(str(address))
         return found
 
     # -- mailboxes
@@ -209,7 +220,7 @@ class SqliteStore:
 
     def _look_mailbox(self, db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Mailbox | None:
         row = db.execute(sql, parameters).fetchone()
-        return _to_mailbox(row, self._unread(db, row["id"])) if row else None
+        return to_mailbox(row, self._unread(db, row["id"])) if row else None
 
     def _unread(self, db: sqlite3.Connection, box: int) -> int:
         return int(db.execute(query.UNREAD, (box, self.clock.now())).fetchone()[0])
@@ -273,7 +284,7 @@ class SqliteStore:
         found = [(address, self._find(db, address)) for address in recipients]
         to = dict(row for _, row in found if row is not None)
         if not to:
-            raise _unknown(str(recipients[0]))
+            raise unknown_mailbox(str(recipients[0]))
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
@@ -294,7 +305,7 @@ class SqliteStore:
         return self._accepted(answer, repeated=False), to.values()
 
     def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
-        results = tuple(Recipient(name, None if stored else _unknown(name)) for name, stored in answer["to"])
+        results = tuple(Recipient(name, None if stored else unknown_mailbox(name)) for name, stored in answer["to"])
         id_ = self._codec.id(answer["seq"])
         thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
         return Accepted(id_, thread, results, repeated)
@@ -305,15 +316,15 @@ class SqliteStore:
         row = db.execute(query.PARENT, (handle.seq,)).fetchone()
         if row is None:
             raise unknown_message(text)
-        waiting = _waiting(db, mailbox, handle.seq)
+        waiting = waiting_delivery(db, mailbox, handle.seq)
         if waiting is None:
             done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
             if done is None and row["sender"] != mailbox:
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
-                raise _stale(text)
+                raise stale_lease(text)
             return _Parent(handle.seq, row["thread"], None)
-        refusal = _fence(text, handle, waiting, origin.reader, self.clock.now())
+        refusal = fenced(text, handle, waiting, origin.reader, self.clock.now())
         if refusal is not None and handle.generation is not None:
             raise refusal
         return _Parent(handle.seq, row["thread"], None if refusal else waiting.priority)
@@ -349,7 +360,7 @@ class SqliteStore:
             values |= {"mailbox": box, "now": now, "reader": origin.reader, "count": lease.count}
             values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}
             ready = db.execute(sql, values).fetchall() if sql else []
-            keys = [(row["mailbox"], row["priority"], row["seq"]) for row in _within(ready, lease.size)]
+            keys = [(row["mailbox"], row["priority"], row["seq"]) for row in within(ready, lease.size)]
             apply.lease(db, keys, now + lease.term, origin.reader, origin.request)
         return [self._delivery(db, db.execute(query.DELIVERED, key).fetchone(), now) for key in keys]
 
@@ -385,7 +396,7 @@ class SqliteStore:
         rows = [row for row in rows if surfaced or not row["surfaced"]]
         for row in rows:
             apply.free(db, row["mailbox"], row["priority"], row["seq"])
-        return [_address(db, row["mailbox"]) for row in rows]
+        return [address_of(db, row["mailbox"]) for row in rows]
 
     async def settle(
         self, mailbox: Address, handles: Sequence[str], outcome: Outcome, origin: Origin
@@ -407,11 +418,11 @@ class SqliteStore:
             handle = self._codec.read(text)
         except Refusal as unreadable:
             return unreadable
-        waiting = _waiting(db, box, handle.seq)
+        waiting = waiting_delivery(db, box, handle.seq)
         if waiting is None:
-            return _already(db, box, handle, text, outcome)
+            return already_settled(db, box, handle, text, outcome)
         now = self.clock.now()
-        refusal = _fence(text, handle, waiting, reader, now)
+        refusal = fenced(text, handle, waiting, reader, now)
         if refusal is not None:
             return refusal
         state = State.LEASED if waiting.reader else State.STORED
@@ -429,7 +440,7 @@ class SqliteStore:
         return await self._reader.do(lambda db: self._look_inbox(db, mailbox, listing))
 
     def _look_inbox(self, db: sqlite3.Connection, mailbox: Address, listing: Listing) -> Page:
-        box = _known(db, mailbox)
+        box = known_mailbox(db, mailbox)
         first = 0
         if listing.since is not None:
             row = db.execute(query.FIRST_SINCE, (max(0, min(listing.since, _NOTHING)),)).fetchone()
@@ -462,12 +473,12 @@ class SqliteStore:
 
     def _look_read(self, db: sqlite3.Connection, mailbox: Address, text: str) -> Delivery:
         seq = self._codec.read(text).seq
-        box = _known(db, mailbox)
+        box = known_mailbox(db, mailbox)
         row = db.execute(query.WHOLE, (seq,)).fetchone()
         if row is None:
             raise unknown_message(text)
-        message = self._message(row, _recipients(db, row["recipients"]))
-        waiting = _waiting(db, box, seq)
+        message = self._message(row, names_of(db, row["recipients"]))
+        waiting = waiting_delivery(db, box, seq)
         if waiting is not None:
             leased = waiting.lease_until > self.clock.now()
             state = State.LEASED if leased else State.STORED
@@ -485,7 +496,7 @@ class SqliteStore:
 
     def _look_due(self, db: sqlite3.Connection, after: int) -> tuple[Sequence[Address], int | None]:
         now = self.clock.now()
-        lapsed = [_address(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
+        lapsed = [address_of(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
         return lapsed, db.execute(query.NEXT_LAPSE, (now,)).fetchone()[0]
 
     async def unreached(self) -> Sequence[str]:
@@ -495,7 +506,7 @@ class SqliteStore:
     async def leased_by(self, reader: str) -> Sequence[Address]:
         """See `Store.leased_by`."""
         sql, now = query.LAPSED_OF_READER, self.clock.now()
-        return await self._reader.do(lambda db: [_address(db, row[0]) for row in db.execute(sql, (reader, now))])
+        return await self._reader.do(lambda db: [address_of(db, row[0]) for row in db.execute(sql, (reader, now))])
 
     async def check(self) -> str:
         """See `Store.check`."""
@@ -510,7 +521,7 @@ class SqliteStore:
     # -- rows
 
     def _delivery(self, db: sqlite3.Connection, row: sqlite3.Row, now: int) -> Delivery:
-        message = self._message(row, _recipients(db, row["recipients"]))
+        message = self._message(row, names_of(db, row["recipients"]))
         return Delivery(
             message,
             self._codec.handle(row["seq"], row["generation"]),
@@ -542,17 +553,6 @@ class _Parent:
     acks: int | None
 
 
-def _to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
-    return Mailbox(
-        Address(row["name"], row["space"]),
-        row["owner"],
-        row["about"],
-        tuple(json.loads(row["skills"])),
-        row["created"],
-        unread,
-    )
-
-
 def _key(origin: Origin) -> str:
     """Return the key of what was given none."""
     return f"r:{origin.reader}:{origin.request}"
@@ -565,81 +565,6 @@ def _looks(name: str) -> tuple[str, str]:
 def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> str | None:
     row = db.execute(query.LOOKALIKE, (wanted.space, wanted.looks, wanted.capitals, wanted.name.isascii())).fetchone()
     return row[0] if row else None
-
-
-def _look_up(db: sqlite3.Connection, address: Address) -> tuple[int, Address] | None:
-    row = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
-    return (row["id"], Address(row["name"], row["space"])) if row else None
-
-
-def _known(db: sqlite3.Connection, address: Address) -> int:
-    found = _look_up(db, address)
-    if found is None:
-        raise _unknown(str(address))
-    return found[0]
-
-
-def _address(db: sqlite3.Connection, mailbox: int) -> Address:
-    row = db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()
-    return Address(row["name"], row["space"])
-
-
-def _recipients(db: sqlite3.Connection, text: str) -> tuple[str, ...]:
-    return tuple(str(_address(db, mailbox)) for mailbox in json.loads(text))
-
-
-def _waiting(db: sqlite3.Connection, mailbox: int, seq: int) -> query.Waiting | None:
-    row = db.execute(query.WAITING, (mailbox, seq)).fetchone()
-    return query.Waiting(*row) if row else None
-
-
-def _within(rows: Iterable[sqlite3.Row], size: int) -> Iterator[sqlite3.Row]:
-    """Yield rows while their bodies fit, the first one always."""
-    for place, row in enumerate(rows):
-        size -= row["size"]
-        if place and size < 0:
-            return
-        yield row
-
-
-def _fence(text: str, handle: Handle, waiting: query.Waiting, reader: str, now: int) -> Refusal | None:
-    """Return why this reader may not settle it: somebody else has leased it since."""
-    if handle.generation is not None:
-        if handle.generation == waiting.generation:
-            return None
-        return _stale(text)
-    if waiting.reader is None or waiting.reader == reader or waiting.lease_until <= now:
-        return None
-    return Refusal(
-        Code.LEASED_ELSEWHERE,
-        f"Another reader holds {text}.",
-        "Leave it, or wait_for_message until it comes back.",
-    )
-
-
-def _already(db: sqlite3.Connection, mailbox: int, handle: Handle, text: str, outcome: Outcome) -> Refusal | None:
-    """Return None when it was settled that way before, by this lease if by any, else why it cannot be."""
-    done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
-    if done is None:
-        return unknown_message(text)
-    if handle.generation not in (None, done["generation"]):
-        return _stale(text)
-    state = State(done["state"])
-    if TRANSITIONS[State.LEASED][outcome.event] is state:
-        return None
-    return Refusal(Code.ALREADY_SETTLED, f"{text} is {state.word} already.", "Nothing is left to do.")
-
-
-def _stale(text: str) -> Refusal:
-    return Refusal(
-        Code.STALE_LEASE,
-        f"The lease of {text} ran out and the message was handed out again.",
-        "Leave it: its new reader settles it.",
-    )
-
-
-def _unknown(address: str) -> Refusal:
-    return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {address!r}.", "Ask its owner to create_mailbox first.")
 
 
 def _digest(recipients: Sequence[Address], draft: Draft) -> bytes:

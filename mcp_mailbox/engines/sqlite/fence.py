@@ -1,0 +1,53 @@
+"""The fence: who may settle a delivery, and who comes too late.
+
+A handle carries its lease's generation, and only a claim raises that. So the fence asks no clock: a late ack counts
+until somebody else has leased the delivery.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mcp_mailbox.delivery import TRANSITIONS, Outcome, State
+from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.view import query
+
+
+def fenced(text: str, handle: Handle, waiting: query.Waiting, reader: str, now: int) -> Refusal | None:
+    """Return why this reader may not settle it: somebody else has leased it since."""
+    if handle.generation is not None:
+        if handle.generation == waiting.generation:
+            return None
+        return stale_lease(text)
+    if waiting.reader is None or waiting.reader == reader or waiting.lease_until <= now:
+        return None
+    return Refusal(
+        Code.LEASED_ELSEWHERE,
+        f"Another reader holds {text}.",
+        "Leave it, or wait_for_message until it comes back.",
+    )
+
+
+def already_settled(
+    db: sqlite3.Connection, mailbox: int, handle: Handle, text: str, outcome: Outcome
+) -> Refusal | None:
+    """Return None when it was settled that way before, by this lease if by any, else why it cannot be."""
+    done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
+    if done is None:
+        return unknown_message(text)
+    if handle.generation not in (None, done["generation"]):
+        return stale_lease(text)
+    state = State(done["state"])
+    if TRANSITIONS[State.LEASED][outcome.event] is state:
+        return None
+    return Refusal(Code.ALREADY_SETTLED, f"{text} is {state.word} already.", "Nothing is left to do.")
+
+
+def stale_lease(text: str) -> Refusal:
+    """Return the refusal of a handle whose lease somebody else has now, or had last."""
+    return Refusal(
+        Code.STALE_LEASE,
+        f"The lease of {text} ran out and the message was handed out again.",
+        "Leave it: its new reader settles it.",
+    )

@@ -1,0 +1,69 @@
+"""Between the view's rows and the domain's words. Runs in whichever thread holds the connection."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Mailbox
+from mcp_mailbox.view import query
+
+
+def to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
+    """Return the mailbox that this row describes."""
+    return Mailbox(
+        Address(row["name"], row["space"]),
+        row["owner"],
+        row["about"],
+        tuple(json.loads(row["skills"])),
+        row["created"],
+        unread,
+    )
+
+
+def find_mailbox(db: sqlite3.Connection, address: Address) -> tuple[int, Address] | None:
+    """Return a mailbox's number and its address as it was chosen, if there is one."""
+    row = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
+    return (row["id"], Address(row["name"], row["space"])) if row else None
+
+
+def known_mailbox(db: sqlite3.Connection, address: Address) -> int:
+    """Return a mailbox's number. Raises Refusal(UNKNOWN_MAILBOX)."""
+    found = find_mailbox(db, address)
+    if found is None:
+        raise unknown_mailbox(str(address))
+    return found[0]
+
+
+def address_of(db: sqlite3.Connection, mailbox: int) -> Address:
+    """Return the address of the mailbox with that number."""
+    row = db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()
+    return Address(row["name"], row["space"])
+
+
+def names_of(db: sqlite3.Connection, text: str) -> tuple[str, ...]:
+    """Return the addresses of the mailboxes in this JSON array of numbers."""
+    return tuple(str(address_of(db, mailbox)) for mailbox in json.loads(text))
+
+
+def waiting_delivery(db: sqlite3.Connection, mailbox: int, seq: int) -> query.Waiting | None:
+    """Return what is known of a delivery that is not settled."""
+    row = db.execute(query.WAITING, (mailbox, seq)).fetchone()
+    return query.Waiting(*row) if row else None
+
+
+def within(rows: Iterable[sqlite3.Row], size: int) -> Iterator[sqlite3.Row]:
+    """Yield rows while their bodies fit, the first one always."""
+    for place, row in enumerate(rows):
+        size -= row["size"]
+        if place and size < 0:
+            return
+        yield row
+
+
+def unknown_mailbox(address: str) -> Refusal:
+    """Return the refusal of an address that nobody has."""
+    return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {address!r}.", "Ask its owner to create_mailbox first.")
