@@ -77,7 +77,7 @@ def _insert(db: sqlite3.Connection, many: int, commits: int) -> float:
         seqs = range(last + 1 + commit * many, last + 1 + (commit + 1) * many)
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
-            "INSERT INTO message VALUES (?, ?, 1, '[1]', NULL, 1, ?, 204, '', ?, ?)",
+            "INSERT INTO message VALUES (?, ?, 1, '[1]', NULL, 1, ?, 204, 0, '', ?, ?)",
             [(seq, seq, seq, _BODY[:119], _BODY) for seq in seqs],
         )
         db.executemany(

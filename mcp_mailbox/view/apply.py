@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -82,9 +83,12 @@ def bind_reader(db: sqlite3.Connection, reader: str, mailbox: int, at: int) -> N
 
 def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     """Insert a message and a stored delivery for each recipient; return its number."""
+    body = new.body.encode()
     cursor = db.execute(
-        "INSERT INTO message (thread, sender, recipients, reply_to, priority, accepted, size, subject, preview, body)"
-        " VALUES (ifnull(?, (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'message')), ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO message (thread, sender, recipients, reply_to, priority, accepted, size, checksum,"
+        " subject, preview, body)"
+        " VALUES (ifnull(?, (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'message')),"
+        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.thread,
             new.sender,
@@ -92,7 +96,8 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
             new.reply_to,
             new.priority,
             new.accepted,
-            len(new.body.encode()),
+            len(body),
+            checksum(new.subject, body),
             new.subject,
             preview(new.body),
             new.body,
@@ -168,6 +173,11 @@ def forget(db: sqlite3.Connection, before: int, most: int) -> int:
         "DELETE FROM idempotency WHERE rowid < (SELECT min(rowid) FROM idempotency) + ? AND at < ?", (most, before)
     )
     return keys.rowcount
+
+
+def checksum(subject: str, body: bytes) -> int:
+    """Return the CRC-32 of a message's text."""
+    return zlib.crc32(body, zlib.crc32(subject.encode()))
 
 
 def preview(body: str) -> str:

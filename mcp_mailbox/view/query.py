@@ -79,13 +79,15 @@ _MESSAGE = """
        m.seq, m.thread, m.recipients, m.reply_to, m.priority, m.accepted, m.size, m.subject,
        s.name AS sender_name, s.space AS sender_space
 """
+# A body is read as bytes: damaged text may be no UTF-8, and must not stop what reads it.
+_BODY = "CAST(m.body AS BLOB) AS text, m.checksum"
 DELIVERED = f"""
-SELECT i.generation, i.lease_until, i.attempts, m.body AS text, {_MESSAGE}
+SELECT i.generation, i.lease_until, i.attempts, {_BODY}, {_MESSAGE}
 FROM inbox i JOIN message m ON m.seq = i.seq JOIN mailbox s ON s.id = m.sender
 WHERE i.mailbox = ? AND i.priority = ? AND i.seq = ?
 """  # noqa: S608 - constants only
 WHOLE = f"""
-SELECT m.body AS text, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
+SELECT {_BODY}, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
 """  # noqa: S608
 
 # A listing is these, one behind the other: each is in the order of its index, and begins where the cursor stands.

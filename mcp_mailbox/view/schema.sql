@@ -39,6 +39,7 @@ CREATE TABLE message (
     priority   INTEGER NOT NULL,
     accepted   INTEGER NOT NULL,
     size       INTEGER NOT NULL,                    -- bytes of the body
+    checksum   INTEGER NOT NULL,                    -- of subject and body: SQLite sees damaged pages, not damaged text
     subject    TEXT    NOT NULL,
     preview    TEXT    NOT NULL,                    -- its beginning, so that a listing reads no overflow page
     body       TEXT    NOT NULL                     -- last: what stands before it is read without it

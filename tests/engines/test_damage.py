@@ -219,3 +219,30 @@ async def test_a_store_is_found_by_a_relative_path_and_odd_letters(
     async with opened(Path("a b#c?d%20é") / "store.db") as store:
         await send(store, "hello", "1")
         assert len((await store.inbox(BOB, Listing(9))).previews) == 1
+
+
+async def claim(store: SqliteStore, request: str) -> list[str]:
+    lease = Lease(count=1, size=1 << 20, term=1000)
+    return [each.message.body for each in await store.claim(BOB, Wanted(), lease, Origin("bob", request), set())]
+
+
+@pytest.mark.parametrize("damage", [b"h", b"\xff"])
+async def test_text_that_was_damaged_on_disk_is_never_handed_out(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        bad = (await send(store, "x" * 200 + "a needle in a body", "1")).id
+        await send(store, "whole", "2")
+    content = path.read_bytes()
+    assert content.count(b"a needle in a body") == 1
+    path.write_bytes(content.replace(b"a needle", damage + b" needle"))
+    async with opened(path) as store:
+        assert await store.check() == "ok"  # SQLite does not see it
+        for attempt in (claim(store, "1"), store.read(BOB, bad)):
+            with pytest.raises(Refusal) as refusal:
+                await attempt
+            assert refusal.value.code is Code.STORE_DAMAGED
+            assert bad in refusal.value.hint
+        assert (await store.inbox(BOB, Listing(10))).previews[0].delivery.handle == bad
+        [settled] = await store.settle(BOB, [bad], Outcome.REJECT, Origin("bob", "3"))
+        assert settled.refusal is None
+        assert await claim(store, "4") == ["whole"]

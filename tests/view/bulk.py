@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mcp_mailbox.engines.sqlite.schema import prepare
+from mcp_mailbox.view.apply import checksum
 
 BOXES = 50
 """Mailboxes; the first gets every second message, the others share the rest."""
@@ -19,8 +20,8 @@ SELECT i, 'default', 'box-' || i, 'box-' || i, 'box-' || i, 'BOX-' || i, 1, 'som
 """
 _MESSAGES = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages)
-INSERT INTO message (seq, thread, sender, recipients, priority, accepted, size, subject, preview, body)
-SELECT i, (i + 4) / 5 * 5 - 4, i % :boxes + 1, '[1]', i % 3, :start + i, 5, 's', 'hello', 'hello' FROM n
+INSERT INTO message (seq, thread, sender, recipients, priority, accepted, size, checksum, subject, preview, body)
+SELECT i, (i + 4) / 5 * 5 - 4, i % :boxes + 1, '[1]', i % 3, :start + i, 5, :checksum, 's', 'hello', 'hello' FROM n
 """
 _DELIVERIES = """
 SELECT CASE i % 2 WHEN 0 THEN 1 ELSE i / 2 % (:boxes - 1) + 2 END AS mailbox, priority, i AS seq, sender, thread
@@ -45,7 +46,7 @@ _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) F
 
 def build(path: Path, messages: int, start: int) -> None:
     """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked."""
-    values = {"boxes": BOXES, "messages": messages, "start": start}
+    values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")

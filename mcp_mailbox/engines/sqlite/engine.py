@@ -355,14 +355,19 @@ class SqliteStore:
         box, _ = self._box(db, mailbox)
         before = db.execute(query.LEASED_BY_REQUEST, (origin.reader, origin.request)).fetchall()
         keys = [(row["mailbox"], row["priority"], row["seq"]) for row in before if row["mailbox"] == box]
-        if not keys:
+        leased_before = bool(keys)
+        if not leased_before:
             sql, values = self._ready(db, wanted)
             values |= {"mailbox": box, "now": now, "reader": origin.reader, "count": lease.count}
             values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}
             ready = db.execute(sql, values).fetchall() if sql else []
             keys = [(row["mailbox"], row["priority"], row["seq"]) for row in within(ready, lease.size)]
-            apply.lease(db, keys, now + lease.term, origin.reader, origin.request)
-        return [self._delivery(db, db.execute(query.DELIVERED, key).fetchone(), now) for key in keys]
+        rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
+        messages = [self._whole(row, names_of(db, row["recipients"])) for row in rows]
+        if leased_before:
+            return [_leased(self._codec, *each, 0, each[1]["lease_until"]) for each in zip(messages, rows, strict=True)]
+        apply.lease(db, keys, now + lease.term, origin.reader, origin.request)
+        return [_leased(self._codec, *each, 1, now + lease.term) for each in zip(messages, rows, strict=True)]
 
     def _ready(self, db: sqlite3.Connection, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
@@ -463,7 +468,7 @@ class SqliteStore:
         leased = row["lease_until"] > now
         waiting = State.LEASED if leased else State.STORED
         state = State.REJECTED if row["rank"] == query.REJECTED_RANK else waiting
-        message = self._message(row, to=())
+        message = self._message(row, (), row["text"])
         delivery = Delivery(message, message.id, state, row["lease_until"] if leased else None, row["attempts"])
         return Preview(delivery, row["size"], self._codec.cursor(row["rank"], row["seq"]))
 
@@ -477,7 +482,7 @@ class SqliteStore:
         row = db.execute(query.WHOLE, (seq,)).fetchone()
         if row is None:
             raise unknown_message(text)
-        message = self._message(row, names_of(db, row["recipients"]))
+        message = self._whole(row, names_of(db, row["recipients"]))
         waiting = waiting_delivery(db, box, seq)
         if waiting is not None:
             leased = waiting.lease_until > self.clock.now()
@@ -520,24 +525,26 @@ class SqliteStore:
 
     # -- rows
 
-    def _delivery(self, db: sqlite3.Connection, row: sqlite3.Row, now: int) -> Delivery:
-        message = self._message(row, names_of(db, row["recipients"]))
-        return Delivery(
-            message,
-            self._codec.handle(row["seq"], row["generation"]),
-            State.LEASED,
-            max(row["lease_until"], now),
-            row["attempts"],
-        )
+    def _whole(self, row: sqlite3.Row, to: tuple[str, ...]) -> Message:
+        """Return the message with its body. Raises Refusal(STORE_DAMAGED) when it is not what was accepted."""
+        body: bytes = row["text"]
+        if apply.checksum(row["subject"], body) != row["checksum"]:
+            name = self._codec.id(row["seq"])
+            raise Refusal(
+                Code.STORE_DAMAGED,
+                f"Message {name} is damaged on disk.",
+                f"To go on without it, settle {name} with reject; a backup may still have it.",
+            )
+        return self._message(row, to, body.decode())
 
-    def _message(self, row: sqlite3.Row, to: tuple[str, ...]) -> Message:
+    def _message(self, row: sqlite3.Row, to: tuple[str, ...], body: str) -> Message:
         return Message(
             id=self._codec.id(row["seq"]),
             thread=self._codec.id(row["thread"]),
             sender=f"{row['sender_name']}@{row['sender_space']}",
             to=to,
             subject=row["subject"],
-            body=row["text"],
+            body=body,
             priority=Priority(row["priority"]),
             accepted_at=row["accepted"],
             reply_to=self._codec.id(row["reply_to"]) if row["reply_to"] is not None else None,
@@ -551,6 +558,12 @@ class _Parent:
     seq: int
     thread: int
     acks: int | None
+
+
+def _leased(codec: Codec, message: Message, row: sqlite3.Row, claimed: int, until: int) -> Delivery:
+    """Return the delivery as its reader gets it; `claimed` is 1 for a row that was read before this claim."""
+    handle = codec.handle(row["seq"], row["generation"] + claimed)
+    return Delivery(message, handle, State.LEASED, until, row["attempts"])
 
 
 def _key(origin: Origin) -> str:

@@ -21,7 +21,7 @@ def translate(error: BaseException) -> BaseException:
             "The disk is full; nothing was stored.",
             "Free some space, then do the same again.",
         )
-    if primary in _DAMAGED:
+    if primary in _DAMAGED or "decode to UTF-8" in str(error):  # Python's own words, without a code of SQLite's
         return Refusal(
             Code.STORE_DAMAGED,
             f"The store's file is damaged ({error}).",
