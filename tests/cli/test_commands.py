@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,29 @@ def test_an_unknown_command_is_refused_with_what_there_is(shell: Shell) -> None:
     refused = shell.run("serv")
     assert refused.returncode == 2
     assert "demo" in refused.stderr
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_launcher_works_from_a_path_with_spaces_and_through_a_link(
+    shell: Shell, tmp_path: Path, linked: bool
+) -> None:
+    folder = tmp_path / "a folder, ünïcode"
+    folder.mkdir()
+    launcher = folder / "mcp-mailbox"
+    shutil.copy(ROOT / "bin" / "mcp-mailbox", launcher)
+    (folder / "python3").symlink_to(sys.executable)
+    if linked:
+        launcher = tmp_path / "linked"
+        launcher.symlink_to(folder / "mcp-mailbox")
+    shown = subprocess.run(
+        [str(launcher), "--version"],
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert shown.stdout.startswith("mcp-mailbox "), shown.stderr
 
 
 def test_the_example_agent_answers_mail(shell: Shell) -> None:
