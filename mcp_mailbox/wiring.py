@@ -12,7 +12,7 @@ import anyio
 
 from mcp_mailbox import __version__, config, frames, office
 from mcp_mailbox.clocks import SystemClock
-from mcp_mailbox.engines.sqlite import open_store
+from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
@@ -22,6 +22,8 @@ from mcp_mailbox.postoffice import Caller, PostOffice
 LOCAL = "local"
 """The principal that the local socket speaks for: the user of the machine that owns it."""
 STORE_FILE = "mail.db"
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the store's file is still there."""
 
 
 @asynccontextmanager
@@ -30,12 +32,20 @@ async def open_service(home: str, stop: office.Stop) -> AsyncIterator[office.Ser
 
     Raises Refusal when the store or the settings cannot be used.
     """
-    del stop
     term = config.lease_term(os.environ)
     async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
         post_office = PostOffice(store, lease_term=term)
-        async with post_office.business():
+        async with post_office.business(), anyio.create_task_group() as tasks:
+            tasks.start_soon(_leave_a_lost_store, store, stop)
             yield _Relays(post_office)
+            tasks.cancel_scope.cancel()
+
+
+async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
+    """Make way for a post office that opens what is there, when somebody removed or replaced the store's file."""
+    while store.place.kept:  # noqa: ASYNC110 - a file system gives no event that is the same everywhere
+        await anyio.sleep(_LOOK_EVERY)
+    stop.request(details="the store's file was removed or replaced")
 
 
 class _Relays:

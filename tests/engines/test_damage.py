@@ -246,3 +246,19 @@ async def test_text_that_was_damaged_on_disk_is_never_handed_out(tmp_path: Path,
         [settled] = await store.settle(BOB, [bad], Outcome.REJECT, Origin("bob", "3"))
         assert settled.refusal is None
         assert await claim(store, "4") == ["whole"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_nothing_is_accepted_into_a_file_that_was_removed_or_replaced(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await send(store, "before", "1")
+        assert store.place.kept
+        path.unlink()
+        if replaced:
+            path.write_bytes(b"another")
+        assert not store.place.kept
+        with pytest.raises(Refusal) as refusal:
+            await send(store, "lost", "2")
+        assert refusal.value.code is Code.STORE_FAILED
+        assert "removed or replaced" in refusal.value.problem

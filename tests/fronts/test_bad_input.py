@@ -234,6 +234,19 @@ async def test_a_lone_surrogate_is_told_to_the_model_and_stores_nothing(town: To
         assert await alice.bodies() == ["🙂"]
 
 
+@pytest.mark.parametrize("number", [b"null", b"1.5", b"true", b"[]"])
+async def test_a_request_whose_id_is_none_is_refused_and_not_taken_for_a_notification(
+    town: Town, number: bytes
+) -> None:
+    raw = Raw(town.host())
+    raw.greet()
+    raw.write(b'{"jsonrpc":"2.0","id":' + number + b',"method":"ping"}')
+    refused = raw.message(None)
+    assert (refused["id"], refused["error"]["code"]) == (None, -32600)
+    raw.write(raw.line("resources/list"))
+    assert "resources" in raw.answer()
+
+
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
 async def test_what_is_no_number_in_json_is_told_to_the_model(town: Town, number: bytes) -> None:
     raw = Raw(town.host())

@@ -100,3 +100,17 @@ async def test_a_damaged_file_is_told_to_the_model_and_the_office_lives(new_town
         assert town.home.status()["pid"] == pid
     with anyio.fail_after(DEADLINE):
         await town.home.readers(0)
+
+
+async def test_a_store_that_was_removed_is_told_and_the_next_call_has_a_new_one(new_town: Callable[..., Town]) -> None:
+    town = new_town()
+    async with town.agent("alice") as alice:
+        await alice.send("alice", "before")
+        for file in town.home.path.glob("mail.db*"):
+            file.unlink()
+        with anyio.fail_after(DEADLINE):
+            made: dict[str, object] = {}
+            while made.get("created") is not True:
+                made = (await alice.result("create_mailbox", name="alice")).structured_content or {}
+        await alice.send("alice", "after")
+        assert await alice.bodies() == ["after"]

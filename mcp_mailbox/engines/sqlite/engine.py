@@ -37,7 +37,7 @@ from mcp_mailbox.engines.sqlite.rows import (
     waiting_delivery,
     within,
 )
-from mcp_mailbox.engines.sqlite.schema import prepare
+from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Mailbox, Profile
@@ -83,7 +83,7 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
             reader = Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
-        store = SqliteStore(db, reader, Onward(clock, last), secret)
+        store = SqliteStore(db, reader, Onward(clock, last), secret, Place(path))
         try:
             yield store
         finally:
@@ -103,7 +103,8 @@ class SqliteStore:
     reader's.
     """
 
-    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, secret: bytes) -> None:
+    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, secret: bytes, place: Place) -> None:
+        self.place = place
         self.clock = clock
         self.writer = Writer(db, self._seal, self._undone)
         self._reader = reader
@@ -131,6 +132,8 @@ class SqliteStore:
     # -- what every transaction has
 
     def _seal(self, db: sqlite3.Connection) -> None:
+        # A commit into a file that has no name any more would be durable for nobody.
+        self.place.check()
         apply.note_time(db, self.clock.now())
 
     def _undone(self) -> None:

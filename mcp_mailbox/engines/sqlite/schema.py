@@ -19,6 +19,35 @@ VERSION = 1
 APPLICATION = 0x4D424F58  # "MBOX"
 
 
+class Place:
+    """Where the open file was found. A person may remove or replace it meanwhile; what is open then has no name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found = self._file()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the name still leads to the file that is open."""
+        return self._file() == self._found
+
+    def check(self) -> None:
+        """Raise Refusal(STORE_FAILED) when it does not."""
+        if not self.kept:
+            raise Refusal(
+                Code.STORE_FAILED,
+                f"The store's file {self._path} was removed or replaced; nothing was stored.",
+                "Do the same again: the post office starts anew with what is there now.",
+            )
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def prepare(path: Path) -> sqlite3.Connection:
     """Open the file for writing, or make it (mode 0600).
 

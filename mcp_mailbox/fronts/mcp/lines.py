@@ -42,7 +42,7 @@ def parse(line: bytes) -> types.JSONRPCMessage:
     if b"NaN" in line or b"Infinity" in line:
         _loads(line)  # in a text they are letters; as numbers no JSON
     try:
-        return jsonrpc_message_adapter.validate_json(line, by_name=False)
+        message = jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValidationError as error:
         if "recursion limit" in error.errors()[0]["msg"]:
             raise Unreadable(types.PARSE_ERROR, _TOO_DEEP, {"id": dig_id(line)}) from None
@@ -52,6 +52,10 @@ def parse(line: bytes) -> types.JSONRPCMessage:
         surrogate = any("\ud800" <= character <= "\udfff" for character in json.dumps(raw, ensure_ascii=False))
         problem = "A text holds a lone surrogate or is no UTF-8." if surrogate else "Not a JSON-RPC 2.0 message."
         raise Unreadable(types.INVALID_REQUEST, problem, raw) from None
+    if isinstance(message, types.JSONRPCNotification) and b'"id"' in line and "id" in (raw := _loads(line)):
+        # The SDK takes it for a notification and would not answer (JSON-RPC 2.0 section 4; MCP forbids null).
+        raise Unreadable(types.INVALID_REQUEST, "An id is a string or an integer.", raw)
+    return message
 
 
 def _loads(line: bytes) -> Any:
