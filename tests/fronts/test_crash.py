@@ -55,17 +55,19 @@ async def test_several_kills_under_load_lose_nothing_double_nothing_and_keep_ord
         accepted: dict[str, list[str]] = {alice.address: [], carol.address: []}
         got: dict[str, list[str]] = {alice.address: [], carol.address: []}
         over = anyio.Event()
+        sending = {alice.address, carol.address}
 
         async def send(agent: Agent) -> None:
             for number in count():
                 if over.is_set():
+                    sending.discard(agent.address)
                     return
                 await agent.send("bob", str(number))
                 accepted[agent.address].append(str(number))
 
         async def read() -> None:
             done: list[str] = []
-            while not over.is_set() or got != accepted:
+            while sending or got != accepted:
                 messages = await bob.wait(1, ack=done)
                 done = [each["id"] for each in messages]
                 for each in messages:
