@@ -19,7 +19,8 @@ TAIL_LIMIT = 1024  # and its last: some hosts write the id there
 # The first frame of a connection says who calls: a relay, or the command line.
 HELLO = b"h"
 STATUS = b"s"
-QUIT = b"q"
+QUIT = b"q"  # its words: why, and `drain` when a successor waits already
+COMMAND = b"c"  # its word: a JSON object as hex, the answer is one as it is
 
 # relay → office
 MESSAGE = b"m"

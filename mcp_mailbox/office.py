@@ -84,6 +84,9 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
+    async def command(self, asked: dict[str, object]) -> dict[str, object]:
+        """Do what the command line asks; trouble is in the answer too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -389,7 +392,7 @@ class _Office:
         try:
             if kind == frames.HELLO:
                 await self._greet_relay(channel, frames.read_hello(rest))
-            elif kind in (frames.STATUS, frames.QUIT):
+            elif kind in (frames.STATUS, frames.QUIT, frames.COMMAND):
                 await self._greet_command_line(channel, kind, rest.decode().split(" "))
         except (ValueError, KeyError) as error:
             log.warning("a caller that speaks no frames of ours: %r", error)
@@ -399,9 +402,19 @@ class _Office:
             await self._refuse(channel, _FORBIDDEN)
         elif kind == frames.STATUS:
             await channel.send(frames.frame(kind, line=json.dumps(self._status(), default=str).encode()))
+        elif kind == frames.COMMAND:
+            await self._command(channel, bytes.fromhex(words[0]))
         else:
             await channel.send(frames.frame(kind))
             self.stop.request(frames.STOP, " ".join(words))
+
+    async def _command(self, channel: _Channel, asked: bytes) -> None:
+        await self.opened.wait()
+        if self.service is None or self.refusal:
+            await self._refuse(channel, self.refusal or _GONE)
+            return
+        answer = await self.service.command(json.loads(asked))
+        await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
 
     async def _greet_relay(self, channel: _Channel, fields: dict[str, str]) -> None:
         hello = _hello(fields)
@@ -558,6 +571,8 @@ def _only_the_end(error: Exception) -> bool:
 
 
 _FORBIDDEN = rendezvous.Refused("forbidden", "The token is not the one in this office's home directory.")
+
+_GONE = rendezvous.Refused("stopping", "The post office is stopping. Do the same again.")
 
 
 def _hello(fields: Mapping[str, str]) -> Hello:

@@ -23,7 +23,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Mailbox, Profile
+from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Lease, Listing, Opened, Origin, Page, Recipient, Settled, Store, Wanted
 
@@ -147,14 +147,6 @@ class PostOffice:
                 raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
-
-    async def describe(self, caller: Caller, name: str | None = None) -> Mailbox:
-        """Return one of the caller's mailboxes with its count of unread mail."""
-        address = await self.own(caller, name)
-        mailbox = await self._store.mailbox(address)
-        if mailbox is None:
-            raise await self._unknown(caller, address)
-        return mailbox
 
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""

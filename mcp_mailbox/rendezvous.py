@@ -379,12 +379,12 @@ def reach(home_path: str, program: Sequence[str] | None = None) -> _socket.socke
         time.sleep(POLL_SECONDS)
 
 
-def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0) -> bytes | None:
-    """Put one question of the command line to a running office; None when there is none, never starts one.
+def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0, *, start: bool = False) -> bytes | None:
+    """Put one question of the command line to the office; None when there is none and it is not to `start`.
 
     `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"".
     """
-    channel = connect(home_path)
+    channel = reach(home_path) if start else connect(home_path)
     if channel is None:
         if office_lives(home_path):
             raise unreachable(home_path)

@@ -87,6 +87,10 @@ class _Relays:
         """See `office.Service`."""
         return {"readers": self._post_office.present}
 
+    async def command(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """See `office.Service`."""
+        return {"error": "unknown", "message": f"No command {asked.get('do')!a}."}
+
 
 async def _end_with(connection: office.RelayConnection, client: Client) -> None:
     await connection.leaving.wait()

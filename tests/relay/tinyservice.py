@@ -44,6 +44,9 @@ class Tiny:
         self.home = home
         self.stubborn = stubborn
 
+    async def command(self, asked: dict[str, object]) -> dict[str, object]:
+        return {"asked": asked}
+
     def status(self) -> dict[str, object]:
         return {"mail": 7}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -15,8 +14,6 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
