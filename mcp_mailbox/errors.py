@@ -42,6 +42,7 @@ class Code(StrEnum):
     STORE_DAMAGED = "store_damaged"
     STORE_NEWER = "store_newer"
     STOPPING = "stopping"
+    FORBIDDEN = "forbidden"
 
 
 BLAME: dict[Code, Blame] = {
@@ -62,6 +63,7 @@ BLAME: dict[Code, Blame] = {
     Code.STORE_DAMAGED: Blame.STORE,
     Code.STORE_NEWER: Blame.STORE,
     Code.STOPPING: Blame.STORE,
+    Code.FORBIDDEN: Blame.CALLER,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Code, Refusal
@@ -15,12 +16,28 @@ SKILL_LIMIT = 20
 _SKILL_LENGTH = 50
 
 
+class Contact(StrEnum):
+    """Who besides its own principal may write to a mailbox."""
+
+    OPEN = "open"
+    """Anybody who has a mailbox."""
+    SPACE = "space"
+    """Mailboxes of the same space."""
+    CLOSED = "closed"
+    """Nobody."""
+
+    def admits(self, *, same_principal: bool, same_space: bool, answers: bool) -> bool:
+        """Tell whether a message is let in. An answer to what the mailbox itself has sent always is."""
+        return same_principal or answers or self is Contact.OPEN or (self is Contact.SPACE and same_space)
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What a mailbox's owner says of itself. None leaves what is there."""
 
     about: str | None = None
     skills: tuple[str, ...] | None = None
+    contact: Contact | None = None
 
     def __post_init__(self) -> None:
         """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed."""
@@ -48,3 +65,4 @@ class Mailbox:
     skills: tuple[str, ...]
     created_at: int
     unread: int
+    contact: Contact = Contact.OPEN

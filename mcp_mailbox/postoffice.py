@@ -21,6 +21,7 @@ import anyio.lowlevel
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
+from mcp_mailbox.credentials import ALL_SCOPES, Scope
 from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
@@ -48,6 +49,11 @@ class Caller:
     reader: str
     principal: str
     space: str
+    mailbox: str | None = None
+    """The mailbox of calls that name none, where the reader's connection or credential says so."""
+    binds: bool = True
+    """Whether what the reader opens is its own from then on. Not so where several may share a reader's id."""
+    scopes: frozenset[Scope] = ALL_SCOPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +112,24 @@ class PostOffice:
         """Count the reader as present: its leases are not handed to others."""
         self._present[caller.reader] += 1
 
-    async def depart(self, caller: Caller) -> None:
-        """Put back at once what was leased and never reached the reader; what lapsed goes to others."""
+    async def depart(self, caller: Caller, *, put_back: bool = True) -> None:
+        """Put back at once what was leased and never reached the reader; what lapsed goes to others.
+
+        `put_back` False leaves that to `missed` and `let_go`: others of the same id may be about to be answered.
+        """
         self._present[caller.reader] -= 1
         if self._present[caller.reader] > 0:
             return  # it has reconnected already
         del self._present[caller.reader]
         self._own.pop(caller.reader, None)
-        await self._put_back(_Owed(caller.reader, None))
+        if put_back:
+            await self._put_back(_Owed(caller.reader, None))
+
+    async def let_go(self, caller: Caller) -> None:
+        """Ring where the reader holds leases that ran out while it was present, once it is not any more."""
+        if caller.reader not in self._present:
+            for address in await self._store.leased_by(caller.reader):
+                self.bell.ring(address)
 
     @property
     def present(self) -> int:
@@ -125,9 +141,11 @@ class PostOffice:
     async def open_mailbox(self, call: Call, name: str | None, profile: Profile) -> Opened:
         """Open one's own mailbox of that name, or create it; it becomes the caller's."""
         caller = call.caller
+        self._allow(caller, Scope.CREATE)
         address = addresses.parse(name, caller.space) if name is not None else Address("", caller.space)
-        opened = await self._store.open(address, caller.principal, profile, call.origin)
-        self._own[caller.reader] = opened.mailbox.address
+        opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
+        if caller.binds:
+            self._own[caller.reader] = opened.mailbox.address
         return opened
 
     async def own(self, caller: Caller, name: str | None = None) -> Address:
@@ -135,12 +153,19 @@ class PostOffice:
 
         Raises Refusal(NO_MAILBOX) before one was opened, (UNKNOWN_MAILBOX) for one that is not the principal's.
         """
+        name = name if name is not None else caller.mailbox
         if name is not None:
             address = addresses.parse(name, caller.space)
             mailbox = await self._store.mailbox(address)
             if mailbox is None or mailbox.owner != caller.principal:
                 raise await self._unknown(caller, address)
             return mailbox.address
+        if not caller.binds:
+            raise Refusal(
+                Code.NO_MAILBOX,
+                "No mailbox was named, and nothing is remembered from one call to the next here.",
+                "Pass `mailbox` in each call; create_mailbox makes one.",
+            )
         if caller.reader not in self._own:
             bound = await self._store.bound(caller.reader)
             if bound is None:
@@ -150,6 +175,7 @@ class PostOffice:
 
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""
+        self._allow(caller, Scope.READ)
         name, _, space = prefix.partition("@")
         return await self._store.mailboxes(caller.principal, space or caller.space, name, limit)
 
@@ -157,6 +183,7 @@ class PostOffice:
 
     async def send(self, call: Call, draft: Draft) -> Accepted:
         """Store a message durably for every recipient, and ring; one result each."""
+        self._allow(call.caller, Scope.SEND)
         sender = await self.own(call.caller, call.mailbox)
         recipients: dict[tuple[str, str], Address] = {}
         for text in draft.to:
@@ -178,6 +205,7 @@ class PostOffice:
 
         A wait that is cancelled leaves every message where it was. `ending` ends it early.
         """
+        self._allow(call.caller, Scope.READ)
         address = await self.own(call.caller, call.mailbox)
         clock = self._store.clock
         deadline = clock.now() + patience
@@ -193,14 +221,17 @@ class PostOffice:
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
         """List what is not settled; nothing is leased by looking."""
+        self._allow(call.caller, Scope.READ)
         return await self._store.inbox(await self.own(call.caller, call.mailbox), listing)
 
     async def read(self, call: Call, id: str) -> Delivery:  # noqa: A002 - the domain's word
         """Return a message that the mailbox received or sent, whole."""
+        self._allow(call.caller, Scope.READ)
         return await self._store.read(await self.own(call.caller, call.mailbox), id)
 
     async def settle(self, call: Call, ids: Sequence[str], outcome: Outcome) -> Sequence[Settled]:
         """End leases, one result each."""
+        self._allow(call.caller, Scope.READ)
         if not ids or len(ids) > SETTLE_LIMIT:
             raise Refusal(Code.BAD_ARGUMENT, f"{len(ids)} ids were given.", f"Give 1 to {SETTLE_LIMIT}.")
         return await self._store.settle(await self.own(call.caller, call.mailbox), ids, outcome, call.origin)
@@ -214,6 +245,15 @@ class PostOffice:
         await self._put_back(_Owed(caller.reader, request))
 
     # -- inside
+
+    @staticmethod
+    def _allow(caller: Caller, scope: Scope) -> None:
+        if scope not in caller.scopes:
+            raise Refusal(
+                Code.FORBIDDEN,
+                f"This token may not {scope}.",
+                f"It may {', '.join(sorted(caller.scopes))}; who issued it can issue another.",
+            )
 
     async def _claim(self, call: Call, address: Address, wanted: Wanted, size: int) -> Sequence[Delivery]:
         lease = Lease(CLAIM_COUNT, size, self._lease_term)
@@ -310,7 +350,7 @@ class PostOffice:
         return replace(recipient, refusal=await self._unknown(call.caller, address))
 
     async def _unknown(self, caller: Caller, address: Address) -> Refusal:
-        similar = await self._store.similar(address)
+        similar = await self._store.similar(address, caller.principal)
         shown = address.name if address.space == caller.space else str(address)
         hint = "Its owner makes it with create_mailbox."
         if similar is not None:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Mailbox, Profile
@@ -157,13 +158,16 @@ class Store(Protocol):
         """
         ...
 
-    async def open(self, address: Address | None, owner: str, profile: Profile, origin: Origin) -> Opened:
-        """Open a mailbox of one's own, or create it, and bind the reader to it durably.
+    async def open(
+        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
+    ) -> Opened:
+        """Open a mailbox of one's own, or create it, and `bind` the reader to it durably.
 
         `address.space` counts when the name is empty: the engine gives a readable, unused name; a repeated request
         gets the same mailbox.
 
-        Raises Refusal(NAME_CONFUSABLE) when another name looks alike, (NAME_TAKEN) when it is someone else's.
+        Raises Refusal(NAME_CONFUSABLE) when another name looks alike, (NAME_TAKEN) when it is someone else's. Neither
+        tells anything of somebody else's mailbox but that there is one.
         """
         ...
 
@@ -179,8 +183,8 @@ class Store(Protocol):
         """Return the owner's addresses whose folded name begins with `prefix`, in order."""
         ...
 
-    async def similar(self, address: Address) -> Address | None:
-        """Return the existing address most like this one, if any is."""
+    async def similar(self, address: Address, owner: str) -> Address | None:
+        """Return the owner's address most like this one, if any is."""
         ...
 
     async def accept(self, sender: Address, recipients: Sequence[Address], draft: Draft, origin: Origin) -> Accepted:
@@ -190,6 +194,8 @@ class Store(Protocol):
         same id again, with other content Refusal(KEY_CONFLICT). Keys outlive the longest outbox age (30 days).
         `reply_to` puts it in that message's thread and acks that delivery in the sender's mailbox, fenced by its
         handle.
+
+        A mailbox whose `Contact` does not admit the sender is as if it did not exist.
 
         Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (UNKNOWN_MAILBOX) when no recipient exists.
         """
@@ -254,6 +260,26 @@ class Store(Protocol):
 
     async def leased_by(self, reader: str) -> Sequence[Address]:
         """Return the mailboxes in which that reader holds leases that ran out: ring them when it leaves."""
+        ...
+
+    async def grant(self, credential: Credential, digest: bytes) -> None:
+        """Keep a credential, to be found by the digest of its token."""
+        ...
+
+    async def credential(self, digest: bytes) -> Credential | None:
+        """Return the credential of the token with that digest, expired and revoked ones too."""
+        ...
+
+    async def credentials(self) -> Sequence[Credential]:
+        """Return all credentials, the oldest first."""
+        ...
+
+    async def revoke(self, id: str) -> Credential | None:  # noqa: A002 - the domain's word
+        """Note that the credential is not good any more, once; None when there is none of that id."""
+        ...
+
+    async def regrant(self, id: str, digest: bytes) -> Credential | None:  # noqa: A002
+        """Give a credential that is not revoked another digest in place of its own; None when there is none."""
         ...
 
     async def check(self) -> str:

@@ -29,6 +29,7 @@ class NewMailbox:
     about: str
     skills: Sequence[str]
     created: int
+    contact: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class NewMessage:
 def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     """Insert a mailbox; return its row's number."""
     cursor = db.execute(
-        "INSERT INTO mailbox (space, name, folded, looks, capitals, ascii, owner, about, skills, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO mailbox (space, name, folded, looks, capitals, ascii, owner, about, skills, created,"
+        " contact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.space,
             new.name,
@@ -61,6 +62,7 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
             new.about,
             json.dumps(new.skills),
             new.created,
+            new.contact,
         ),
     )
     db.execute("INSERT INTO counter (mailbox, unsettled) VALUES (?, 0)", (cursor.lastrowid,))
@@ -68,8 +70,12 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     return cursor.lastrowid
 
 
-def describe_mailbox(db: sqlite3.Connection, mailbox: int, about: str | None, skills: Sequence[str] | None) -> None:
+def describe_mailbox(
+    db: sqlite3.Connection, mailbox: int, about: str | None, skills: Sequence[str] | None, contact: str | None
+) -> None:
     """Set what is given, leave what is None."""
+    if contact is not None:
+        db.execute("UPDATE mailbox SET contact = ? WHERE id = ?", (contact, mailbox))
     if about is not None:
         db.execute("UPDATE mailbox SET about = ? WHERE id = ?", (about, mailbox))
     if skills is not None:
@@ -160,6 +166,25 @@ def remember(db: sqlite3.Connection, sender: int, key: str, digest: bytes, answe
         "INSERT INTO idempotency (sender, key, hash, answer, at) VALUES (?, ?, ?, ?, ?)",
         (sender, key, digest, answer, at),
     )
+
+
+def grant(db: sqlite3.Connection, row: Sequence[object]) -> None:
+    """Insert a row of `token`, its columns in order."""
+    db.execute(
+        "INSERT INTO token (id, digest, name, principal, scopes, mailbox, space, created, expires, revoked)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+
+
+def revoke(db: sqlite3.Connection, token: str, at: int) -> None:
+    """End a token, unless it has ended."""
+    db.execute("UPDATE token SET revoked = ? WHERE id = ? AND revoked IS NULL", (at, token))
+
+
+def regrant(db: sqlite3.Connection, token: str, digest: bytes) -> None:
+    """Give a token another secret."""
+    db.execute("UPDATE token SET digest = ? WHERE id = ?", (digest, token))
 
 
 def note_time(db: sqlite3.Connection, now: int) -> None:

@@ -13,24 +13,29 @@ from mcp_mailbox.delivery import State
 REJECTED_RANK = 3
 """Rejected deliveries are listed behind the three priorities."""
 
-_COLUMNS = "id, space, name, owner, about, skills, created"
+_COLUMNS = "id, space, name, owner, about, skills, created, contact"
 
 MAILBOX = f"SELECT {_COLUMNS} FROM mailbox WHERE space = ? AND folded = ?"  # noqa: S608 - constants only
 MAILBOX_BY_ID = f"SELECT {_COLUMNS} FROM mailbox WHERE id = ?"  # noqa: S608
 BOUND = f"SELECT {_COLUMNS} FROM mailbox WHERE id = (SELECT mailbox FROM reader WHERE id = ?)"  # noqa: S608
 
 LOOKALIKE = """
-SELECT name FROM mailbox
+SELECT name, owner FROM mailbox
 WHERE space = ?1 AND (looks = ?2 OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
 """
 
 BY_PREFIX = """
 SELECT name, space FROM mailbox
-WHERE space = ? AND folded >= ? AND folded < ? AND owner = ? ORDER BY folded LIMIT ?
+WHERE owner = ? AND space = ? AND folded >= ? AND folded < ? ORDER BY folded LIMIT ?
 """
 
-NAMES = "SELECT name FROM mailbox WHERE space = ? ORDER BY folded LIMIT ?"
-SPACES = "SELECT name, space FROM mailbox WHERE folded = ? LIMIT 2"
+NAMES = "SELECT name FROM mailbox WHERE owner = ? AND space = ? ORDER BY folded LIMIT ?"
+SPACES = "SELECT name, space FROM mailbox WHERE folded = ? AND owner = ? LIMIT 2"
+
+_TOKEN = "SELECT id, name, principal, scopes, mailbox, space, created, expires, revoked FROM token"  # noqa: S105
+TOKEN_BY_DIGEST = f"{_TOKEN} WHERE digest = ?"
+TOKEN_BY_ID = f"{_TOKEN} WHERE id = ?"
+TOKENS = f"{_TOKEN} ORDER BY created, id"
 
 UNREAD = """
 SELECT unsettled - (

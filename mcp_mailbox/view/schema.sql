@@ -18,9 +18,11 @@ CREATE TABLE mailbox (
     about     TEXT    NOT NULL,
     skills    TEXT    NOT NULL,   -- a JSON array
     created   INTEGER NOT NULL,
+    contact   TEXT    NOT NULL DEFAULT 'open',   -- who else may write to it
     UNIQUE (space, folded)
 );
-CREATE INDEX mailbox_folded ON mailbox (folded);   -- the same name in another space
+CREATE INDEX mailbox_folded ON mailbox (folded, owner);   -- the same name in another space
+CREATE INDEX mailbox_owner ON mailbox (owner, space, folded);
 CREATE INDEX mailbox_looks ON mailbox (space, looks);
 CREATE INDEX mailbox_capitals ON mailbox (space, capitals, ascii);
 
@@ -90,6 +92,21 @@ CREATE TABLE idempotency (
     at     INTEGER NOT NULL,
     UNIQUE (sender, key)
 );
+
+-- Credentials. Of their tokens only the SHA-256 is kept.
+CREATE TABLE token (
+    id        TEXT PRIMARY KEY,
+    digest    BLOB    NOT NULL UNIQUE,
+    name      TEXT    NOT NULL,
+    principal TEXT    NOT NULL,
+    scopes    TEXT    NOT NULL,   -- separated by spaces
+    mailbox   TEXT,
+    space     TEXT,
+    created   INTEGER NOT NULL,
+    expires   INTEGER,
+    revoked   INTEGER
+) WITHOUT ROWID;
+CREATE INDEX token_created ON token (created, id);
 
 CREATE TABLE reader (
     id      TEXT PRIMARY KEY,

@@ -175,8 +175,10 @@ async def test_an_owners_addresses_are_found_by_prefix(post: Post) -> None:
 async def test_a_mistyped_address_is_found_by_what_it_resembles(post: Post) -> None:
     for name in ("Bob", "alice", "worker-1"):
         await post.open(name)
-    await post.store.open(Address("carol", "elsewhere"), "else", Profile(), post.origin("r"))
-    assert await post.store.similar(at("bobb")) == at("Bob")
-    assert await post.store.similar(at("wroker-1")) == at("worker-1")
-    assert await post.store.similar(at("carol")) == Address("carol", "elsewhere")
-    assert await post.store.similar(at("zzzz")) is None
+    await post.store.open(Address("carol", "elsewhere"), "someone", Profile(), post.origin("r"))
+    assert await post.store.similar(at("bobb"), "someone") == at("Bob")
+    assert await post.store.similar(at("wroker-1"), "someone") == at("worker-1")
+    assert await post.store.similar(at("carol"), "someone") == Address("carol", "elsewhere")
+    assert await post.store.similar(at("zzzz"), "someone") is None
+    for theirs in ("bobb", "wroker-1", "carol"):
+        assert await post.store.similar(at(theirs), "somebody else") is None

@@ -83,7 +83,7 @@ async def test_a_newer_store_is_refused_and_says_what_to_upgrade(tmp_path: Path)
     async with opened(path):
         pass
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 999")
     refusal = await refused(path)
     assert refusal.code is Code.STORE_NEWER
     assert "pgrade" in refusal.hint

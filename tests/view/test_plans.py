@@ -34,6 +34,8 @@ SORTS = {
     "LAPSED_OF_READER": "one mailbox once, of one reader's leases",
 }
 """Queries that may sort, and over how little."""
+WHOLE = {"TOKENS"}
+"""Queries whose answer is the whole table."""
 
 # A scan of these is no scan of a table: a list that was handed in, the one row of the sequence.
 _HARMLESS = re.compile(r"SCAN (json_each|sqlite_sequence|CONSTANT ROW)", re.IGNORECASE)
@@ -66,7 +68,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_no_query_scans_a_table(db: sqlite3.Connection, name: str) -> None:
-    assert scans(plan(db, QUERIES[name])) == []
+    assert bool(scans(plan(db, QUERIES[name]))) == (name in WHOLE)
 
 
 @pytest.mark.parametrize("name", QUERIES)
@@ -104,7 +106,7 @@ async def _every_verb(store: SqliteStore) -> None:
     await store.bound("reader")
     await store.mailbox(bob)
     await store.mailboxes("someone", "default", "b", 10)
-    await store.similar(Address("bobb", "default"))
+    await store.similar(Address("bobb", "default"), "someone")
     sent = [await store.accept(ann, [bob], Draft(("bob",), "hello"), next(origins)) for _ in range(5)]
     for wanted in (Wanted(ann), Wanted(ann, sent[1].id), Wanted(thread=sent[2].id), Wanted()):
         origin = next(origins)

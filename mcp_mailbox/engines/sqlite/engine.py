@@ -22,16 +22,19 @@ import anyio.to_thread
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import Onward
+from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import TRANSITIONS, Delivery, Outcome, State
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
 from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, stale_lease
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.rows import (
+    Box,
     address_of,
     find_mailbox,
     known_mailbox,
     names_of,
+    to_credential,
     to_mailbox,
     unknown_mailbox,
     waiting_delivery,
@@ -40,7 +43,7 @@ from mcp_mailbox.engines.sqlite.rows import (
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Mailbox, Profile
+from mcp_mailbox.mailbox import Contact, Mailbox, Profile
 from mcp_mailbox.message import Draft, Message, Priority
 from mcp_mailbox.store import (
     Accepted,
@@ -111,7 +114,7 @@ class SqliteStore:
         self._codec = Codec(secret)
         self._rings: list[Ring] = []
         self._accepts = 0
-        self._boxes: dict[tuple[str, str], tuple[int, Address]] = {}
+        self._boxes: dict[tuple[str, str], Box] = {}
 
     # -- the bell
 
@@ -139,8 +142,8 @@ class SqliteStore:
     def _undone(self) -> None:
         self._boxes.clear()
 
-    def _find(self, db: sqlite3.Connection, address: Address) -> tuple[int, Address] | None:
-        """Return a mailbox's row and its address as it is written; neither ever changes. In the writer only."""
+    def _find(self, db: sqlite3.Connection, address: Address) -> Box | None:
+        """Return what is remembered of a mailbox; who changes it clears that. In the writer only."""
         key = (address.name, address.space)
         found = self._boxes.get(key)
         if found is None:
@@ -151,7 +154,7 @@ class SqliteStore:
                 self._boxes[key] = found
         return found
 
-    def _box(self, db: sqlite3.Connection, address: Address) -> tuple[int, Address]:
+    def _box(self, db: sqlite3.Connection, address: Address) -> Box:
         found = self._find(db, address)
         if found is None:
             raise unknown_mailbox(str(address))
@@ -159,52 +162,66 @@ class SqliteStore:
 
     # -- mailboxes
 
-    async def open(self, address: Address | None, owner: str, profile: Profile, origin: Origin) -> Opened:
+    async def open(
+        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
+    ) -> Opened:
         """See `Store.open`."""
         space = address.space if address else "default"
-        named = address is not None and bool(address.name)
-        for name in [address.name] if address and named else naming.suggestions():
-            looks, capitals = await anyio.to_thread.run_sync(_looks, name)
-            about, skills = profile.about or "", profile.skills or ()
-            wanted = apply.NewMailbox(space, name, addresses.fold(name), looks, capitals, owner, about, skills, 0)
-            if named:
-                return await self.writer.do(partial(self._do_open, wanted=wanted, profile=profile, origin=origin))
-            opened = await self.writer.do(partial(self._do_open_unnamed, wanted=wanted, origin=origin))
-            if opened is not None:
-                return opened
-        raise AssertionError  # pragma: no cover - a name that was asked for is opened or refused, suggestions never end
+        if address is not None and address.name:
+            wanted = await self._wanted(address.name, space, owner, profile)
+            return await self.writer.do(lambda db: self._do_open(db, wanted, profile, origin, bind=bind))
+        names = naming.suggestions()
+        opened = None
+        while opened is None:  # suggestions never end
+            wanted = await self._wanted(next(names), space, owner, profile)
+            opened = await self.writer.do(partial(self._do_open_unnamed, wanted=wanted, origin=origin, bind=bind))
+        return opened
 
-    def _do_open(self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin) -> Opened:
+    async def _wanted(self, name: str, space: str, owner: str, profile: Profile) -> apply.NewMailbox:
+        looks, capitals = await anyio.to_thread.run_sync(_looks, name)
+        about, skills, contact = profile.about or "", profile.skills or (), profile.contact or Contact.OPEN
+        return apply.NewMailbox(space, name, addresses.fold(name), looks, capitals, owner, about, skills, 0, contact)
+
+    def _do_open(
+        self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
+    ) -> Opened:
         row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
         if row is None:
             alike = _lookalike(db, wanted)
             if alike is not None:
+                theirs = f"the existing mailbox {alike['name']!r}" if alike["owner"] == wanted.owner else "another one"
                 raise Refusal(
                     Code.NAME_CONFUSABLE,
-                    f"{wanted.name!a} looks like the existing mailbox {alike!r}.",
+                    f"{wanted.name!a} looks like {theirs}.",
                     "Choose a name that nobody can mistake for it.",
                 )
-            return self._create(db, wanted, origin)
+            return self._create(db, wanted, origin, bind=bind)
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
-        apply.describe_mailbox(db, row["id"], profile.about, profile.skills)
-        apply.bind_reader(db, origin.reader, row["id"], self.clock.now())
+        apply.describe_mailbox(db, row["id"], profile.about, profile.skills, profile.contact)
+        if profile.contact is not None:
+            self._boxes.clear()
+        if bind:
+            apply.bind_reader(db, origin.reader, row["id"], self.clock.now())
         known = db.execute(query.KNOWN, (_NOBODY, _key(origin))).fetchone()
         return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"])
 
-    def _do_open_unnamed(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin) -> Opened | None:
+    def _do_open_unnamed(
+        self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin, *, bind: bool
+    ) -> Opened | None:
         """Return None when that name is not free."""
         known = db.execute(query.KNOWN, (_NOBODY, _key(origin))).fetchone()
         if known is not None:
             return self._opened(db, int(known["answer"]), created=True)
         if db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone() or _lookalike(db, wanted):
             return None
-        return self._create(db, wanted, origin)
+        return self._create(db, wanted, origin, bind=bind)
 
-    def _create(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin) -> Opened:
+    def _create(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin, *, bind: bool) -> Opened:
         now = self.clock.now()
         mailbox = apply.create_mailbox(db, replace(wanted, created=now))
-        apply.bind_reader(db, origin.reader, mailbox, now)
+        if bind:
+            apply.bind_reader(db, origin.reader, mailbox, now)
         apply.remember(db, _NOBODY, _key(origin), b"", str(mailbox), now)
         return self._opened(db, mailbox, created=True)
 
@@ -232,21 +249,21 @@ class SqliteStore:
         """See `Store.mailboxes`."""
         low = addresses.fold(prefix)
         rows = await self._reader.do(
-            lambda db: db.execute(query.BY_PREFIX, (space, low, low + "\U0010ffff", owner, limit)).fetchall()
+            lambda db: db.execute(query.BY_PREFIX, (owner, space, low, low + "\U0010ffff", limit)).fetchall()
         )
         return [Address(row["name"], row["space"]) for row in rows]
 
-    async def similar(self, address: Address) -> Address | None:
+    async def similar(self, address: Address, owner: str) -> Address | None:
         """See `Store.similar`."""
-        return await self._reader.do(lambda db: self._look_similar(db, address))
+        return await self._reader.do(lambda db: self._look_similar(db, address, owner))
 
-    def _look_similar(self, db: sqlite3.Connection, address: Address) -> Address | None:
+    def _look_similar(self, db: sqlite3.Connection, address: Address, owner: str) -> Address | None:
         import difflib  # noqa: PLC0415 - only a mistake pays for it
 
-        elsewhere = db.execute(query.SPACES, (address.folded,)).fetchall()
+        elsewhere = db.execute(query.SPACES, (address.folded, owner)).fetchall()
         if len(elsewhere) == 1:
             return Address(elsewhere[0]["name"], elsewhere[0]["space"])
-        rows = db.execute(query.NAMES, (address.space, _NAMES_READ)).fetchall()
+        rows = db.execute(query.NAMES, (owner, address.space, _NAMES_READ)).fetchall()
         names = {addresses.fold(row["name"]): row["name"] for row in rows}
         close = difflib.get_close_matches(address.folded, names, n=1)
         return Address(names[close[0]], address.space) if close else None
@@ -269,7 +286,8 @@ class SqliteStore:
         origin: Origin,
     ) -> tuple[Accepted, Collection[Address]]:
         """Return the answer and for whom to ring."""
-        box, _ = self._box(db, sender)
+        own = self._box(db, sender)
+        box = own.id
         key = f"k:{draft.key}" if draft.key is not None else _key(origin)
         digest = _digest(recipients, draft)
         known = db.execute(query.KNOWN, (box, key)).fetchone()
@@ -284,8 +302,8 @@ class SqliteStore:
 
         now = self.clock.now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        found = [(address, self._find(db, address)) for address in recipients]
-        to = dict(row for _, row in found if row is not None)
+        found = [(address, self._admitting(db, address, own, parent)) for address in recipients]
+        to = {row.id: row.address for _, row in found if row is not None}
         if not to:
             raise unknown_mailbox(str(recipients[0]))
         new = apply.NewMessage(
@@ -301,11 +319,23 @@ class SqliteStore:
         seq = apply.store_message(db, new)
         if parent is not None and parent.acks is not None:
             apply.settle(db, box, parent.acks, parent.seq, State.ACKED, now)
-        results = [[str(row[1] if row else address), row is not None] for address, row in found]
+        results = [[str(row.address if row else address), row is not None] for address, row in found]
         answer = {"seq": seq, "thread": new.thread or seq, "to": results}
         apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, now)
         return self._accepted(answer, repeated=False), to.values()
+
+    def _admitting(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> Box | None:
+        """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
+        box = self._find(db, address)
+        if box is None:
+            return None
+        admitted = box.contact.admits(
+            same_principal=box.owner == sender.owner,
+            same_space=box.address.space == sender.address.space,
+            answers=parent is not None and parent.sender == box.id,
+        )
+        return box if admitted else None
 
     def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
         results = tuple(Recipient(name, None if stored else unknown_mailbox(name)) for name, stored in answer["to"])
@@ -326,11 +356,11 @@ class SqliteStore:
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
                 raise stale_lease(text)
-            return _Parent(handle.seq, row["thread"], None)
+            return _Parent(handle.seq, row["thread"], row["sender"], None)
         refusal = fenced(text, handle, waiting, origin.reader, self.clock.now())
         if refusal is not None and handle.generation is not None:
             raise refusal
-        return _Parent(handle.seq, row["thread"], None if refusal else waiting.priority)
+        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting.priority)
 
     def _forget_sometimes(self, db: sqlite3.Connection, now: int) -> None:
         self._accepts += 1
@@ -355,7 +385,7 @@ class SqliteStore:
         present: Collection[str] | None,
     ) -> Sequence[Delivery]:
         now = self.clock.now()
-        box, _ = self._box(db, mailbox)
+        box = self._box(db, mailbox).id
         before = db.execute(query.LEASED_BY_REQUEST, (origin.reader, origin.request)).fetchall()
         keys = [(row["mailbox"], row["priority"], row["seq"]) for row in before if row["mailbox"] == box]
         leased_before = bool(keys)
@@ -377,7 +407,7 @@ class SqliteStore:
         sender = self._find(db, wanted.sender) if wanted.sender else None
         if wanted.sender and sender is None:
             return "", {}
-        values = {"sender": sender[0] if sender else None}
+        values: dict[str, Any] = {"sender": sender.id if sender else None}
         if wanted.thread is not None:
             row = db.execute(query.PARENT, (self._codec.read(wanted.thread).seq,)).fetchone()
             if row is None:
@@ -412,8 +442,9 @@ class SqliteStore:
         """See `Store.settle`."""
 
         def work(db: sqlite3.Connection) -> tuple[Address, Sequence[Settled]]:
-            box, address = self._box(db, mailbox)
-            return address, [Settled(text, self._do_settle(db, box, text, outcome, origin.reader)) for text in handles]
+            box = self._box(db, mailbox)
+            results = [Settled(text, self._do_settle(db, box.id, text, outcome, origin.reader)) for text in handles]
+            return box.address, results
 
         def ring(done: tuple[Address, Sequence[Settled]]) -> None:
             if outcome is Outcome.RELEASE:
@@ -516,6 +547,53 @@ class SqliteStore:
         sql, now = query.LAPSED_OF_READER, self.clock.now()
         return await self._reader.do(lambda db: [address_of(db, row[0]) for row in db.execute(sql, (reader, now))])
 
+    # -- credentials
+
+    async def grant(self, credential: Credential, digest: bytes) -> None:
+        """See `Store.grant`."""
+        row = (
+            credential.id,
+            digest,
+            credential.name,
+            credential.principal,
+            " ".join(sorted(credential.scopes)),
+            credential.mailbox,
+            credential.space,
+            credential.created_at,
+            credential.expires_at,
+            credential.revoked_at,
+        )
+        await self.writer.do(lambda db: apply.grant(db, row))
+
+    async def credential(self, digest: bytes) -> Credential | None:
+        """See `Store.credential`."""
+        return await self._reader.do(lambda db: _look_credential(db, query.TOKEN_BY_DIGEST, digest))
+
+    async def credentials(self) -> Sequence[Credential]:
+        """See `Store.credentials`."""
+        return await self._reader.do(lambda db: [to_credential(row) for row in db.execute(query.TOKENS).fetchall()])
+
+    async def revoke(self, id: str) -> Credential | None:  # noqa: A002 - the domain's word
+        """See `Store.revoke`."""
+
+        def work(db: sqlite3.Connection) -> Credential | None:
+            apply.revoke(db, id, self.clock.now())
+            return _look_credential(db, query.TOKEN_BY_ID, id)
+
+        return await self.writer.do(work)
+
+    async def regrant(self, id: str, digest: bytes) -> Credential | None:  # noqa: A002
+        """See `Store.regrant`."""
+
+        def work(db: sqlite3.Connection) -> Credential | None:
+            found = _look_credential(db, query.TOKEN_BY_ID, id)
+            if found is None or found.revoked_at is not None:
+                return None
+            apply.regrant(db, id, digest)
+            return found
+
+        return await self.writer.do(work)
+
     async def check(self) -> str:
         """See `Store.check`."""
         try:
@@ -560,6 +638,7 @@ class _Parent:
 
     seq: int
     thread: int
+    sender: int
     acks: int | None
 
 
@@ -578,9 +657,15 @@ def _looks(name: str) -> tuple[str, str]:
     return addresses.skeletons(name)[0], addresses.upper_skeleton(name)
 
 
-def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> str | None:
-    row = db.execute(query.LOOKALIKE, (wanted.space, wanted.looks, wanted.capitals, wanted.name.isascii())).fetchone()
-    return row[0] if row else None
+def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> sqlite3.Row | None:
+    alike = db.execute(query.LOOKALIKE, (wanted.space, wanted.looks, wanted.capitals, wanted.name.isascii()))
+    row: sqlite3.Row | None = alike.fetchone()
+    return row
+
+
+def _look_credential(db: sqlite3.Connection, sql: str, key: object) -> Credential | None:
+    row = db.execute(sql, (key,)).fetchone()
+    return to_credential(row) if row else None
 
 
 def _digest(recipients: Sequence[Address], draft: Draft) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Mailbox
+from mcp_mailbox.mailbox import Contact, Mailbox
 from mcp_mailbox.view import query
 
 
@@ -21,13 +23,23 @@ def to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
         tuple(json.loads(row["skills"])),
         row["created"],
         unread,
+        Contact(row["contact"]),
     )
 
 
-def find_mailbox(db: sqlite3.Connection, address: Address) -> tuple[int, Address] | None:
-    """Return a mailbox's number and its address as it was chosen, if there is one."""
+class Box(NamedTuple):
+    """A mailbox's number, its address as it was chosen, whose it is and who may write to it."""
+
+    id: int
+    address: Address
+    owner: str
+    contact: Contact
+
+
+def find_mailbox(db: sqlite3.Connection, address: Address) -> Box | None:
+    """Return what sending and receiving need to know of a mailbox, if there is one."""
     row = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
-    return (row["id"], Address(row["name"], row["space"])) if row else None
+    return Box(row["id"], Address(row["name"], row["space"]), row["owner"], Contact(row["contact"])) if row else None
 
 
 def known_mailbox(db: sqlite3.Connection, address: Address) -> int:
@@ -35,7 +47,22 @@ def known_mailbox(db: sqlite3.Connection, address: Address) -> int:
     found = find_mailbox(db, address)
     if found is None:
         raise unknown_mailbox(str(address))
-    return found[0]
+    return found.id
+
+
+def to_credential(row: sqlite3.Row) -> Credential:
+    """Return the credential that this row describes."""
+    return Credential(
+        row["id"],
+        row["name"],
+        row["principal"],
+        row["created"],
+        frozenset(Scope(word) for word in row["scopes"].split()),
+        row["mailbox"],
+        row["space"],
+        row["expires"],
+        row["revoked"],
+    )
 
 
 def address_of(db: sqlite3.Connection, mailbox: int) -> Address:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.view.migrations import MIGRATIONS, VERSION
 
-VERSION = 1
 APPLICATION = 0x4D424F58  # "MBOX"
 
 
@@ -73,6 +73,7 @@ def _open(path: Path) -> sqlite3.Connection:
     db = _connect(path)
     try:
         _check_kind(db, path)
+        _migrate(db)
         db.execute("PRAGMA cache_size = -16000")
         db.execute("PRAGMA temp_store = MEMORY")
     except BaseException:
@@ -100,6 +101,19 @@ def _check_kind(db: sqlite3.Connection, path: Path) -> None:
             f"The store {path} has schema {version}; this program knows {VERSION}.",
             "Upgrade mcp-mailbox in this environment, or register the newer one in the host.",
         )
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring an older store to today's version, all steps in one transaction: a kill leaves it as it was."""
+    version = _number(db, "user_version")
+    if version < VERSION:
+        steps = "".join(MIGRATIONS[step] for step in range(version + 1, VERSION + 1))
+        try:
+            db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")
+        except BaseException:
+            if db.in_transaction:
+                db.rollback()
+            raise
 
 
 def _create(path: Path) -> None:

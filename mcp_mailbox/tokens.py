@@ -1,0 +1,147 @@
+"""Tokens: made, checked, revoked. The secret is told once and kept by nobody here.
+
+One process makes all changes, so what is remembered of a token is never stale.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from mcp_mailbox import addresses, credentials
+from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.store import Store
+
+logger = logging.getLogger(__name__)
+
+LOCAL = "local"
+"""The principal of the user who owns the store: whom the local socket speaks for."""
+DEFAULT_NAME = "default"
+_REMEMBERED = 10_000
+
+
+class Tokens:
+    """The tokens of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[bytes, Credential] = {}
+        self._hear: list[Callable[[str], None]] = []
+
+    async def authenticate(self, token: str) -> Credential | None:
+        """Return what the token stands for; None for one that is unknown, expired or revoked, all alike.
+
+        Looked up by digest, so how long it takes tells nothing of tokens that there are.
+        """
+        digest = credentials.digest(token)
+        found = self._known.get(digest)
+        if found is None:
+            found = await self._store.credential(digest)
+            if found is None:
+                return None
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[digest] = found
+        return found if found.good(self._store.clock.now()) else None
+
+    async def issue(
+        self,
+        name: str,
+        *,
+        principal: str = LOCAL,
+        scopes: frozenset[Scope] = ALL_SCOPES,
+        mailbox: str | None = None,
+        space: str | None = None,
+        lasts: int | None = None,
+    ) -> tuple[Credential, str]:
+        """Make a token that lasts so many ms (None: until it is revoked); return it with its secret.
+
+        Raises Refusal(BAD_ARGUMENT | BAD_NAME) for what cannot be.
+        """
+        if space is not None:
+            addresses.check_name(space, "space")
+        if mailbox is not None:
+            addresses.parse(mailbox, space or "default")
+        now = self._store.clock.now()
+        credential = Credential(
+            credentials.new_id(),
+            name,
+            principal,
+            now,
+            scopes,
+            mailbox,
+            space,
+            None if lasts is None else now + lasts,
+        )
+        secret = credentials.new_token()
+        await self._store.grant(credential, credentials.digest(secret))
+        logger.info("token %s (%s) was made for %s", credential.id, name, principal)
+        return credential, secret
+
+    async def listed(self) -> Sequence[Credential]:
+        """Return all tokens, the oldest first."""
+        return await self._store.credentials()
+
+    async def revoke(self, id: str) -> Credential:  # noqa: A002 - the domain's word
+        """End a token at once. Raises Refusal(BAD_ARGUMENT) for an unknown id; repeating it is no error."""
+        revoked = await self._store.revoke(id)
+        if revoked is None:
+            raise self._unknown(id)
+        self._forget(id)
+        logger.info("token %s (%s) was revoked", id, revoked.name)
+        return revoked
+
+    async def rotate(self, id: str) -> tuple[Credential, str]:  # noqa: A002
+        """Give a token a new secret; the old one ends at once. Raises Refusal(BAD_ARGUMENT)."""
+        secret = credentials.new_token()
+        rotated = await self._store.regrant(id, credentials.digest(secret))
+        if rotated is None:
+            raise self._unknown(id)
+        self._forget(id)
+        logger.info("token %s (%s) has a new secret", id, rotated.name)
+        return rotated, secret
+
+    def on_revoked(self, hear: Callable[[str], None]) -> None:
+        """Call `hear` with the id of each token whose secret ends, so that what it opened can be closed."""
+        self._hear.append(hear)
+
+    async def default(self, path: Path) -> str:
+        """Return the token of the machine's own user, which stands in that file (0600); make both when need be."""
+        found = (await anyio.to_thread.run_sync(_read, path)).strip()
+        if found and await self.authenticate(found) is not None:
+            return found
+        _, secret = await self.issue(DEFAULT_NAME)
+        await anyio.to_thread.run_sync(_write, path, secret)
+        return secret
+
+    def _forget(self, id_: str) -> None:
+        self._known = {digest: known for digest, known in self._known.items() if known.id != id_}
+        for hear in self._hear:
+            hear(id_)
+
+    @staticmethod
+    def _unknown(id_: str) -> Refusal:
+        return Refusal(Code.BAD_ARGUMENT, f"No valid token has the id {id_[:40]!a}.", "See `mcp-mailbox token list`.")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _write(path: Path, secret: str) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, f"{secret}\n".encode())
+    finally:
+        os.close(descriptor)
+    fresh.replace(path)
