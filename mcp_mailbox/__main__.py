@@ -23,6 +23,8 @@ def main() -> int:
         return relay.run()
     if arguments == ["office"]:
         return _office()
+    if arguments[:1] == ["serve"]:
+        return _serve(arguments[1:])
     from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 
     return commands.run(arguments)
@@ -46,6 +48,25 @@ def _office() -> int:
         return wiring.open_service(place.home, stop)
 
     return office.run(place, open_service)
+
+
+def _serve(arguments: list[str]) -> int:
+    """Become the post office in the foreground, with HTTP."""
+    from mcp_mailbox import rendezvous  # noqa: PLC0415
+    from mcp_mailbox.errors import Refusal  # noqa: PLC0415
+    from mcp_mailbox.fronts.cli import serving  # noqa: PLC0415
+
+    given = serving.parse(arguments)
+    from mcp_mailbox import config, office, wiring  # noqa: PLC0415 - a second, which `serve --help` need not take
+
+    try:
+        door = config.serving(**vars(given))
+        with wiring.front_door(door) as http:
+            place = rendezvous.take_over(rendezvous.home())
+            return office.run(place, lambda stop: wiring.open_service(place.home, stop, http), stays=True)
+    except (Refusal, rendezvous.Refused) as refused:
+        print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
+        return 1
 
 
 if __name__ == "__main__":

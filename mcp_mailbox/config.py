@@ -9,7 +9,8 @@ MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_mailbox import addresses
@@ -29,6 +30,72 @@ class HostSettings:
 
     space: str
     address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Where `mcp-mailbox serve` listens, and whom it lets in."""
+
+    host: str
+    port: int
+    certificate: str | None
+    key: str | None
+    hosts: frozenset[str]
+    origins: frozenset[str]
+    tokens: bool
+    """Whether a token is needed."""
+
+
+def serving(
+    *,
+    host: str,
+    port: int,
+    tls_cert: str | None,
+    tls_key: str | None,
+    behind_proxy: bool,
+    allow_host: Sequence[str],
+    allow_origin: Sequence[str],
+    no_auth: bool,
+) -> Serving:
+    """Check what `serve` was told.
+
+    Raises Refusal(BAD_ARGUMENT) for what would let strangers in, or let them read along.
+    """
+    if not 0 <= port <= 65535:  # noqa: PLR2004
+        raise Refusal(Code.BAD_ARGUMENT, f"{port} is no port.", "Ports are 1 to 65535; 0 takes a free one.")
+    if tls_key and not tls_cert:
+        raise Refusal(Code.BAD_ARGUMENT, "--tls-key was given alone.", "Give --tls-cert too.")
+    if not _is_loopback(host):
+        if no_auth:
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"Without tokens anybody who reaches {host} could read all mail.",
+                "Leave out --no-auth, or listen on 127.0.0.1.",
+            )
+        if not tls_cert and not behind_proxy:
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"Without TLS anybody on the way to {host} could read tokens and mail.",
+                "Give --tls-cert and --tls-key, or --behind-proxy when a proxy in front of it speaks TLS.",
+            )
+    return Serving(
+        host.strip("[]"),
+        port,
+        tls_cert,
+        tls_key,
+        frozenset(name.lower() for name in allow_host),
+        frozenset(origin.rstrip("/") for origin in allow_origin),
+        not no_auth,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def host_settings(env: Mapping[str, str]) -> HostSettings:

@@ -316,8 +316,9 @@ def _read_frame(text: bytes) -> Frame:
 class _Office:
     """The process's one office."""
 
-    def __init__(self, place: rendezvous.Claimed, open_service: OpenService) -> None:
+    def __init__(self, place: rendezvous.Claimed, open_service: OpenService, *, stays: bool) -> None:
         self.place = place
+        self.stays = stays  # somebody started it by hand: it leaves neither when idle nor for a newer version
         self.open_service = open_service
         self.listener = socket.socket(fileno=place.listener.detach())
         self.listener.setblocking(False)
@@ -404,9 +405,14 @@ class _Office:
             await channel.send(frames.frame(kind, line=json.dumps(self._status(), default=str).encode()))
         elif kind == frames.COMMAND:
             await self._command(channel, bytes.fromhex(words[0]))
+        elif words == [frames.DRAIN] and self.stays:
+            await self._refuse(channel, _STAYS)
         else:
             await channel.send(frames.frame(kind))
-            self.stop.request(frames.STOP, " ".join(words))
+            if words == [frames.DRAIN]:
+                self.stop.request(frames.DRAIN, "for a post office that serves")
+            else:
+                self.stop.request(frames.STOP, " ".join(words))
 
     async def _command(self, channel: _Channel, asked: bytes) -> None:
         await self.opened.wait()
@@ -423,8 +429,11 @@ class _Office:
             return
         if rendezvous.version_key(hello.version) > rendezvous.version_key(__version__):
             rendezvous.record_program(self.place.home, hello.version, hello.program)
-            self.stop.request(frames.DRAIN, f"for version {hello.version}")
-        elif mismatch := self._mismatch(hello.env):
+            if self.stays:
+                log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
+            else:
+                self.stop.request(frames.DRAIN, f"for version {hello.version}")
+        if not self.stop.reason and (mismatch := self._mismatch(hello.env)):
             await self._refuse(channel, mismatch)
             return
         if not self.stop.reason:
@@ -536,7 +545,7 @@ class _Office:
         while True:
             with anyio.move_on_after(_idle_seconds()) as patience:
                 await self.occupied.wait()
-            if patience.cancelled_caught and not self.stop.busy():
+            if patience.cancelled_caught and not self.stays and not self.stop.busy():
                 self.stop.request(frames.IDLE)
                 return
             if self.relays:
@@ -555,6 +564,7 @@ class _Office:
             "endpoint": self.place.endpoint,
             "uptime_seconds": round(time.monotonic() - self.began, 1),
             "open": self.service is not None,
+            "serves": self.stays,
             "relays": [
                 {"relay": hello.relay, "version": hello.version, "epoch": hello.epoch}
                 for hello in (connection.hello for connection in self.relays.values())
@@ -572,6 +582,10 @@ def _only_the_end(error: Exception) -> bool:
 
 _FORBIDDEN = rendezvous.Refused("forbidden", "The token is not the one in this office's home directory.")
 
+_STAYS = rendezvous.Refused(
+    "serving",
+    "Another `mcp-mailbox serve` has this store. `mcp-mailbox status` shows it; end that one first.",
+)
 _GONE = rendezvous.Refused("stopping", "The post office is stopping. Do the same again.")
 
 
@@ -642,15 +656,15 @@ def _allow_many_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(place: rendezvous.Claimed, open_service: OpenService) -> int:
-    """Be the office until somebody asks to stop; the exit code."""
+def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = False) -> int:
+    """Be the office until somebody asks to stop; the exit code. `stays`: it serves in the foreground."""
 
     async def main() -> int:
-        return await _Office(place, open_service).run()
+        return await _Office(place, open_service, stays=stays).run()
 
     with place:
         place.sign()
         _open_log(place)
         _allow_many_descriptors()
         rendezvous.record_program(place.home, __version__, place.program)
-        return anyio.run(main)
+        return anyio.run(main, backend_options={"use_uvloop": stays})

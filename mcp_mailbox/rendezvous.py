@@ -630,6 +630,21 @@ def claim(home_path: str, program: Sequence[str] | None = None) -> Claimed | Non
         raise
 
 
+def take_over(home_path: str, program: Sequence[str] | None = None, seconds: float = 15.0) -> Claimed:
+    """Become the store's office in place of the one that is there. Its relays come to us; nothing is lost.
+
+    Raises Refused when that one serves in the foreground: somebody started it by hand, and somebody must end it.
+    """
+    prepare_home(home_path)
+    deadline = time.monotonic() + seconds
+    while (place := claim(home_path, program)) is None:
+        if time.monotonic() > deadline:
+            raise unreachable(home_path)
+        # Meanwhile it may have left, and a relay may have started another one.
+        ask(home_path, frames.QUIT, frames.DRAIN)
+    return place
+
+
 def leave_the_host() -> None:
     """Keep nothing of the host that started us: no descriptor, no directory, no terminal."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))

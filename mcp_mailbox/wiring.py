@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +21,94 @@ from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
 from mcp_mailbox.postoffice import Caller, PostOffice
+from mcp_mailbox.tokens import LOCAL, Tokens
 
-LOCAL = "local"
-"""The principal that the local socket speaks for: the user of the machine that owns it."""
+log = logging.getLogger(__name__)
+
 STORE_FILE = "mail.db"
+TOKEN_FILE = "token"  # noqa: S105 - its name
+PATH = "/mcp"
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
 
 
+@dataclass(frozen=True, slots=True)
+class FrontDoor:
+    """A socket for HTTP that is bound, and what `serve` was told of it."""
+
+    settings: config.Serving
+    listener: socket.socket
+
+    @property
+    def url(self) -> str:
+        """Where MCP is."""
+        scheme = "https" if self.settings.certificate else "http"
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"{scheme}://{host}:{self.port}{PATH}"
+
+    @property
+    def port(self) -> int:
+        """The port that was bound."""
+        return int(self.listener.getsockname()[1])
+
+
+@contextmanager
+def front_door(settings: config.Serving) -> Iterator[FrontDoor]:
+    """Take the address first: a server that cannot have it must not drive the running post office out."""
+    from mcp_mailbox.fronts.mcp.http import listener  # noqa: PLC0415 - hosts on stdio need no HTTP
+
+    with closing(listener.bind(settings.host, settings.port)) as bound:
+        yield FrontDoor(settings, bound)
+
+
 @asynccontextmanager
-async def open_service(home: str, stop: office.Stop) -> AsyncIterator[office.Service]:
-    """Open the store of that home and serve it.
+async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = None) -> AsyncIterator[office.Service]:
+    """Open the store of that home and serve it, over HTTP too when there is a door.
 
     Raises Refusal when the store or the settings cannot be used.
     """
     term = config.lease_term(os.environ)
     async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
         post_office = PostOffice(store, lease_term=term)
+        tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
-            yield _Relays(post_office)
+            service = _Relays(post_office, tokens)
+            if door is None:
+                yield service
+            else:
+                async with _http(home, service, door, stop):
+                    yield service
             tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
+    from mcp_mailbox.fronts.mcp.http import app, desk, gate, listener  # noqa: PLC0415
+
+    settings = door.settings
+    hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
+    entrance = gate.Gate(door.port, hosts, settings.hosts, settings.origins)
+    reception: desk.TokenDesk | desk.OpenDesk
+    if settings.tokens:
+        token_file = Path(home) / TOKEN_FILE
+        await service.tokens.default(token_file)
+        reception = desk.TokenDesk(service.post_office, service.tokens, config.DEFAULT_SPACE)
+    else:
+        reception = desk.OpenDesk(service.post_office, LOCAL, config.DEFAULT_SPACE)
+    http = app.App(service.server, reception, entrance)
+    tls = listener.Tls(settings.certificate, settings.key) if settings.certificate else None
+    async with listener.listening(http, door.listener, tls), anyio.create_task_group() as tasks:
+
+        async def close_in_time() -> None:
+            await stop.wait()
+            await http.close()  # at once, while relays are seen off
+
+        tasks.start_soon(close_in_time)
+        service.http = lambda: {"url": door.url, "auth": settings.tokens, **http.status()}
+        log.info("MCP is at %s", door.url)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
@@ -51,9 +121,11 @@ async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
 class _Relays:
     """Serves each relay's host over MCP."""
 
-    def __init__(self, post_office: PostOffice) -> None:
-        self._post_office = post_office
-        self._server = build_server()
+    def __init__(self, post_office: PostOffice, tokens: Tokens) -> None:
+        self.post_office = post_office
+        self.tokens = tokens
+        self.server = build_server()
+        self.http: Callable[[], dict[str, Any]] = dict
 
     async def serve(self, connection: office.RelayConnection) -> None:
         """See `office.Service`."""
@@ -67,25 +139,26 @@ class _Relays:
             bad_space = None
         caller = Caller(hello.relay, LOCAL, settings.space)
         changed = hello.previous is not None and hello.previous != __version__
-        client = Client(self._post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
+        client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
         client.refuse(bad_space)
         wire = Wire(connection, client, hello.epoch, client.ending)
-        self._post_office.arrive(caller)
+        self.post_office.arrive(caller)
         try:
             await client.prepare()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
                 tasks.start_soon(_end_with, connection, client)
-                await serve(self._server, client, wire)
+                await serve(self.server, client, wire)
                 tasks.cancel_scope.cancel()
         finally:
             client.close()
             with anyio.CancelScope(shield=True):
-                await self._post_office.depart(caller)
+                await self.post_office.depart(caller)
 
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""
-        return {"readers": self._post_office.present}
+        http = self.http()
+        return {"readers": self.post_office.present, **({"http": http} if http else {})}
 
     async def command(self, asked: dict[str, Any]) -> dict[str, Any]:
         """See `office.Service`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import anyio
@@ -75,6 +75,8 @@ class Client:
         resumed: bool = False,
         program_changed: bool = False,
         progress_every: float = PROGRESS_EVERY,
+        configured_by: str = "MCP_MAILBOX_ADDRESS",
+        forgets: bool = False,
     ) -> None:
         self.office = office
         self.caller = caller
@@ -88,9 +90,13 @@ class Client:
         """Open streams of `subscriptions/listen`."""
         self.ending = anyio.Event()
         """Set when the host closes or the post office stops: waits end early."""
+        self.forgets = forgets
+        """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
         self._configured = configured
+        self._configured_by = configured_by
         self._refusal: Refusal | None = None
         self._subscriptions: dict[str, Callable[[], None]] = {}
+        self._hears: dict[str, Callable[[], None]] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
 
     async def prepare(self) -> None:
@@ -99,7 +105,17 @@ class Client:
             try:
                 await self.office.open_mailbox(Call(self.caller, "configured"), self._configured, Profile())
             except Refusal as refusal:
-                self.refuse(Refusal(refusal.code, f"MCP_MAILBOX_ADDRESS: {refusal.problem}", refusal.hint))
+                self.refuse(Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint))
+
+    @property
+    def refused(self) -> bool:
+        """Whether the host's configuration is wrong."""
+        return self._refusal is not None
+
+    def opened(self, address: Address) -> None:
+        """Remember the mailbox as one's own, where readers are not known from one connection to the next (HTTP)."""
+        if not self.caller.binds:
+            self.caller = replace(self.caller, mailbox=str(address))
 
     def refuse(self, refusal: Refusal | None) -> None:
         """Answer every call with what is wrong with the host's configuration; None: nothing is."""
@@ -150,13 +166,20 @@ class Client:
         def hear() -> None:
             self._updated.add((uri, session))
 
+        self._hears[uri] = hear
         self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
         if resumed:
             hear()  # what rang while the post office was away was not heard
 
     def unsubscribe(self, uri: str) -> None:
         """End it; not an error when there is none."""
+        self._hears.pop(uri, None)
         self._subscriptions.pop(uri, lambda: None)()
+
+    def ring_all(self) -> None:
+        """Tell each subscription once: what was on its way to a host that has gone was not heard."""
+        for hear in self._hears.values():
+            hear()
 
     async def push_updates(self) -> None:
         """Send what rang, one URI at a time, at the pace of a host that may be slow."""

@@ -51,9 +51,12 @@ def problem(refusal: Refusal) -> Json:
     return {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
 
 
-def opened(answer: Opened) -> Json:
-    """Render `create_mailbox`."""
-    return {"address": str(answer.mailbox.address), "created": answer.created, "unread": answer.mailbox.unread}
+def opened(answer: Opened, *, forgets: bool = False) -> Json:
+    """Render `create_mailbox`; says so where the next call does not know of it."""
+    address = str(answer.mailbox.address)
+    content: Json = {"address": address, "created": answer.created, "unread": answer.mailbox.unread}
+    hint = f"Calls stand alone here: pass mailbox={address!r} in each, unless your host sends Mailbox-Address."
+    return content | _given(hint=hint if forgets else None)
 
 
 def accepted(answer: Accepted) -> Json:

@@ -31,7 +31,9 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
     name = await client.name(asked.name)
     call = client.call(context, asked.name)
-    return render.opened(await client.office.open_mailbox(call, name, Profile(asked.about, asked.skills)))
+    opened = await client.office.open_mailbox(call, name, Profile(asked.about, asked.skills))
+    client.opened(opened.mailbox.address)
+    return render.opened(opened, forgets=client.forgets)
 
 
 async def _send(client: Client, context: Context, given: Arguments) -> Json:

@@ -1,0 +1,80 @@
+"""A request's body: read within limits, and strictly (RFC 8259; what two parsers could read differently is refused)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import mcp_types as types
+
+from mcp_mailbox.fronts.mcp import lines
+from mcp_mailbox.fronts.mcp.http.exchange import failure
+from mcp_mailbox.fronts.mcp.http.gate import Head, Refused
+from mcp_mailbox.fronts.mcp.http.stream import Receive
+
+BODY_BYTES = 4 * 1024 * 1024
+"""Bytes of one request; a message's body has at most 256 KiB, each of which JSON may spell with six."""
+BODY_SECONDS = 15.0
+"""Seconds in which a body must have come."""
+
+_CLOSE = {"connection": "close"}  # what is left of the body would be read as the next request
+
+
+class ClientGone(Exception):  # noqa: N818
+    """The client went before it had said what it wants."""
+
+
+async def read(head: Head, receive: Receive) -> bytes:
+    """Return the body. Raises Refused(413 | 408) and ClientGone."""
+    declared = head.get("content-length")
+    if declared is not None and declared.isdigit() and int(declared) > BODY_BYTES:
+        raise _too_long()
+    body = bytearray()
+    with anyio.move_on_after(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            if len(body) > BODY_BYTES:
+                raise _too_long()
+            if not message.get("more_body", False):
+                return bytes(body)
+    raise Refused(408, f"The body did not come within {BODY_SECONDS:.0f} s.", _CLOSE)
+
+
+def _too_long() -> Refused:
+    return Refused(413, f"At most {BODY_BYTES:,} bytes.", _CLOSE)
+
+
+def parse(body: bytes) -> types.JSONRPCMessage:
+    """Read one JSON-RPC message. Raises Refused(400)."""
+    try:
+        message = lines.parse(body)
+    except lines.Unreadable as unreadable:
+        raise _bad(unreadable.code, unreadable.problem, unreadable.id) from None
+    try:
+        json.loads(body, object_pairs_hook=_refuse_twice)
+    except _Twice as twice:
+        problem = f"The name {twice.name[:40]!a} stands twice in one object."
+        raise _bad(types.PARSE_ERROR, problem, getattr(message, "id", None)) from None
+    return message
+
+
+def _bad(code: int, problem: str, request_id: types.RequestId | None) -> Refused:
+    return Refused(400, problem, body=failure(request_id, code, problem))
+
+
+class _Twice(Exception):  # noqa: N818
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found

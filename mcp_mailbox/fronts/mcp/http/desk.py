@@ -1,0 +1,117 @@
+"""Whom a request speaks for: its token's principal, with a mailbox that the token, a header or the call names.
+
+2026-07-28 has no sessions, and one token may be several agents': nothing that one request opens is the next one's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mcp_mailbox import addresses
+from mcp_mailbox.credentials import ALL_SCOPES, Credential
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts.mcp.client import Client
+from mcp_mailbox.postoffice import Caller, PostOffice
+from mcp_mailbox.tokens import Tokens
+
+_PREPARED = 10_000
+"""Mailboxes of headers and tokens that are known to be there."""
+
+
+class TokenDesk:
+    """Knows who comes by their bearer token."""
+
+    def __init__(self, office: PostOffice, tokens: Tokens, space: str) -> None:
+        self.ready = True
+        self._tokens = tokens
+        self._clients = _Clients(office, space)
+
+    async def visitor(self, token: Callable[[], str]) -> Visitor | None:
+        """See `app.Desk`."""
+        credential = await self._tokens.authenticate(token())
+        return Visitor(credential, self._clients) if credential is not None else None
+
+    def on_revoked(self, hear: Callable[[str], None]) -> None:
+        """See `app.Desk`."""
+        self._tokens.on_revoked(hear)
+
+
+class OpenDesk:
+    """Lets everybody in as the machine's own user: only for a server that nobody else can reach."""
+
+    def __init__(self, office: PostOffice, principal: str, space: str) -> None:
+        self.ready = True
+        credential = Credential(id="anybody", name="anybody", principal=principal, scopes=ALL_SCOPES, created_at=0)
+        self._visitor = Visitor(credential, _Clients(office, space))
+
+    async def visitor(self, token: Callable[[], str]) -> Visitor | None:
+        """See `app.Desk`."""
+        del token
+        return self._visitor
+
+    def on_revoked(self, hear: Callable[[str], None]) -> None:
+        """See `app.Desk`: nothing to hear."""
+
+
+class _Clients:
+    """Makes the state of a request or session."""
+
+    def __init__(self, office: PostOffice, space: str) -> None:
+        self._office = office
+        self._space = space
+        self._prepared: dict[tuple[str, str, str], None] = {}
+
+    async def make(self, credential: Credential, address: str | None, space: str | None, session: str | None) -> Client:
+        """Return it, its mailbox opened."""
+        configured = address or credential.mailbox
+        bad_space: Refusal | None = None
+        try:
+            space = addresses.check_name(space, "space") if space else credential.space or self._space
+        except Refusal as refusal:
+            space, bad_space = self._space, Refusal(refusal.code, f"Mailbox-Space: {refusal.problem}", refusal.hint)
+        caller = Caller(
+            f"http.{session or credential.id}",
+            credential.principal,
+            space,
+            mailbox=configured,
+            binds=False,
+            scopes=credential.scopes,
+        )
+        by = "Mailbox-Address" if address else "The token's mailbox"
+        client = Client(self._office, caller, configured, configured_by=by, forgets=session is None and not configured)
+        client.refuse(bad_space)
+        key = (credential.principal, configured or "", space)
+        if configured is not None and key not in self._prepared:
+            await client.prepare()
+            if not client.refused:
+                self._note(key)
+        return client
+
+    def _note(self, key: tuple[str, str, str]) -> None:
+        if len(self._prepared) >= _PREPARED:
+            self._prepared.clear()
+        self._prepared[key] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A credential that is good now; see `app.Visitor`."""
+
+    credential: Credential
+    _clients: _Clients
+
+    @property
+    def id(self) -> str:
+        """The credential's id."""
+        return self.credential.id
+
+    def until(self) -> float | None:
+        """Return for how many more seconds it is good."""
+        expires = self.credential.expires_at
+        return None if expires is None else expires / 1000 - time.time()
+
+    async def client(self, address: str | None, space: str | None, *, session: str | None) -> Client:
+        """Return the state of a session, or of one request."""
+        return await self._clients.make(self.credential, address, space, session)

@@ -1,0 +1,143 @@
+"""One request of a client and its answer: what the SDK's kernel needs to run it, and how its outcome is spelled.
+
+Both eras use it: in 2025-11-25 a `Session` stands behind it, in 2026-07-28 every request stands alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import NoBackChannelError
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data, progress_token_from_params
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+
+from mcp_mailbox.fronts.mcp.client import Client, Request
+from mcp_mailbox.fronts.mcp.http.stream import Hall, Stream
+
+logger = logging.getLogger(__name__)
+
+_CANCELLED = -32800
+"""What ends the stream of a request that its client cancelled: 2025-11-25 has no other way to (as LSP and the SDK)."""
+
+Json = dict[str, Any]
+Ask = Callable[["Exchange", str, Mapping[str, Any] | None], Awaitable[Json]]
+"""Puts a request to the client on the stream of an exchange and returns its answer."""
+
+
+class Exchange:
+    """One request under way; an SDK `DispatchContext`."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        client: Client,
+        request: Request,
+        message: types.JSONRPCRequest | types.JSONRPCNotification,
+        ask: Ask | None = None,
+    ) -> None:
+        self.transport = TransportContext(kind="streamable-http", can_send_request=ask is not None)
+        self.request_id = message.id if isinstance(message, types.JSONRPCRequest) else None
+        self.message_metadata = ServerMessageMetadata(request_context=request)
+        self.cancel_requested = anyio.Event()
+        self.can_send_request = ask is not None
+        self._stream = stream
+        self._client = client
+        self._request = request
+        self._progress_token = progress_token_from_params(message.params)
+        self._ask = ask
+
+    # -- what the kernel and the handlers use
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> Json:
+        """Ask the client something and return its answer. Raises NoBackChannelError where it cannot answer."""
+        del opts
+        if self._ask is None:
+            raise NoBackChannelError(method)
+        return await self._ask(self, method, params)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        """Tell the client something on this request's stream."""
+        del opts
+        await self._stream.event(notification(method, params))
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Report progress, if the client wants to hear of it."""
+        if self._progress_token is None:
+            return
+        about = {"progressToken": self._progress_token, "progress": progress, "total": total, "message": message}
+        await self.notify("notifications/progress", {key: value for key, value in about.items() if value is not None})
+
+    async def put(self, message: Json) -> None:
+        """Write a message of ours on this request's stream."""
+        await self._stream.event(message)
+
+    # -- running it
+
+    def cancel(self) -> None:
+        """End it: the client does not want the answer any more (2025-11-25; later ones close the stream)."""
+        self._request.cancelled = True
+        self._stream.scope.cancel()
+
+    async def run(self, work: Callable[[], Awaitable[Json]], hall: Hall, statuses: Mapping[int, int]) -> bool:
+        """Do the work and write its outcome; whether it went well. What it leased and nobody gets goes back at once."""
+        client, stream = self._client, self._stream
+        answer: Json | None = None
+        client.office.arrive(client.caller)
+        hall.enter(stream)
+        try:
+            with stream.scope:
+                answer = await self._outcome(work)
+            reached = await self._answer(answer, statuses)
+            if self._request.leases:
+                await (client.reached if reached else client.missed)(self._request.key)
+        except anyio.get_cancelled_exc_class():
+            if self._request.leases:
+                with anyio.CancelScope(shield=True):
+                    await client.missed(self._request.key)
+            raise
+        finally:
+            hall.leave(stream)
+            await client.office.depart(client.caller, put_back=False)
+        return answer is not None and "result" in answer
+
+    async def _outcome(self, work: Callable[[], Awaitable[Json]]) -> Json:
+        try:
+            return {"jsonrpc": "2.0", "id": self.request_id, "result": await work()}
+        except Exception as error:
+            told = handler_exception_to_error_data(error)
+            if told is None:
+                logger.exception("a request failed")
+                return failure(self.request_id, types.INTERNAL_ERROR, "Internal server error")
+            return failure(self.request_id, told.code, told.message, told.data)
+
+    async def _answer(self, answer: Json | None, statuses: Mapping[int, int]) -> bool:
+        """Write it; whether somebody is there to read it."""
+        if self._request.cancelled:
+            await self._stream.finish(failure(self.request_id, _CANCELLED, "Request cancelled"))
+            return False
+        if answer is None or (self._request.leases and await self._stream.is_gone()):
+            await self._stream.finish(None)
+            return False
+        status = statuses.get(answer["error"]["code"], 200) if "error" in answer else 200
+        await self._stream.finish(answer, status)
+        return not self._stream.gone
+
+
+def notification(method: str, params: Mapping[str, Any] | None) -> Json:
+    """Spell a notification."""
+    message: Json = {"jsonrpc": "2.0", "method": method}
+    return message | ({"params": dict(params)} if params is not None else {})
+
+
+def failure(request_id: types.RequestId | None, code: int, message: str, data: object = None) -> Json:
+    """Spell an error."""
+    error: Json = {"code": code, "message": message}
+    return {"jsonrpc": "2.0", "id": request_id, "error": error | ({"data": data} if data is not None else {})}

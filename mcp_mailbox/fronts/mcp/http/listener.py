@@ -1,0 +1,138 @@
+"""The HTTP server: uvicorn with httptools on sockets of ours, inside the post office's process.
+
+uvicorn speaks HTTP; signals and the order of leaving are the office's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.mcp.http.app import App
+
+HEAD_SECONDS = 10.0
+"""Seconds in which the head of a request must have come: uvicorn itself would wait for ever."""
+_LEAVE_SECONDS = 0.3
+"""Seconds that uvicorn has to close its connections, once nothing is open any more."""
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files with a certificate and its key (PEM)."""
+
+    certificate: str
+    key: str | None
+
+
+class _Impatient(HttpToolsProtocol):
+    """Drops connections that begin a request and do not get on with it."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the office has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound there. Raises Refusal(BAD_ARGUMENT)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refusal(
+            Code.BAD_ARGUMENT, f"Cannot listen on {host} port {port}: {reason}.", "Choose another --host or --port."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+@asynccontextmanager
+async def listening(app: App, listener: socket.socket, tls: Tls | None) -> AsyncIterator[None]:
+    """Serve the application on that socket; on the way out what is open ends at once."""
+    files: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key} if tls else {}
+    settings = uvicorn.Config(
+        app,
+        http=_Impatient,
+        loop="none",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=1,
+        **files,
+    )
+    try:
+        settings.load()
+    except (OSError, ValueError) as error:
+        raise Refusal(Code.BAD_ARGUMENT, f"The TLS files cannot be used: {error}.", "See --tls-cert.") from error
+    server, left = _Server(settings), anyio.Event()
+
+    async def serve() -> None:
+        await server.serve([listener])
+        left.set()
+
+    async with anyio.create_task_group() as tasks, app.running():
+        tasks.start_soon(serve)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                # Nobody new, then an end to what is open, then uvicorn finds nothing to wait for.
+                server.should_exit = True
+                await app.close()
+                with anyio.move_on_after(_LEAVE_SECONDS):
+                    await left.wait()
+        tasks.cancel_scope.cancel()

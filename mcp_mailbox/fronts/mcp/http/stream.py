@@ -1,0 +1,217 @@
+"""The answer to one HTTP request: a JSON body, or server-sent events once there is something to tell before it.
+
+One ticker serves all that is open (`Hall`): whether a client is still there, and the sign of life that proxies want,
+cost no task and no timer each. An open stream is a few kilobytes, and a client that does not read delays itself alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.abc
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_TICK = 0.5
+"""Seconds between two looks at what is open. Answers that take longer are streams, and their clients are watched."""
+PING_EVERY = 15.0
+"""Seconds between signs of life: proxies close what is silent for 60, hosts give up after 300 (docs/hosts.md)."""
+_STALLED = 60.0
+"""Seconds after which a client that takes in nothing counts as gone."""
+_LAST_WORDS = 0.2
+"""Seconds that open requests have to answer when the post office stops."""
+
+_PING = b": ping\r\n\r\n"
+_STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Stream:
+    """What goes back on one HTTP request, over ASGI. Nothing may be written after `finish`."""
+
+    def __init__(self, receive: Receive, send: Send, owner: str = "", headers: Headers | None = None) -> None:
+        self.owner = owner
+        """Id of the credential that it was opened with."""
+        self.scope = anyio.CancelScope()
+        """Around the work that the request asks for; cancelled when its client has gone."""
+        self.gone = False
+        self._receive = receive
+        self._send = send
+        self._headers = headers or []
+        self._streams = False
+        self._finished = False
+        self._watched = False
+        self._turn = anyio.Lock(fast_acquire=True)
+
+    # -- writing
+
+    async def open(self) -> None:
+        """Begin the events now; what comes later, the answer included, is one."""
+        await self._tell(_PING if not self._streams else b"")  # servers hold the headers back until there is a body
+
+    async def event(self, message: Mapping[str, Any]) -> None:
+        """Tell something before the answer. To a client that has gone: nothing happens."""
+        await self._tell(_event(message))
+
+    async def _tell(self, event: bytes) -> None:
+        async with self._turn:
+            if self._finished:
+                return
+            if not self._streams:
+                self._streams = True
+                headers = _STREAM_HEADERS + self._headers
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            if event:
+                await self._send({"type": "http.response.body", "body": event, "more_body": True})
+
+    async def finish(self, message: Mapping[str, Any] | None, status: int = 200) -> None:
+        """Answer, as JSON with that status unless events have begun; None ends without a word."""
+        async with self._turn:
+            self._finished = True
+            if self._streams:
+                last = _event(message) if message is not None else b""
+                await self._send({"type": "http.response.body", "body": last, "more_body": False})
+            else:
+                await self._plain(message, status)
+
+    async def _plain(self, message: Mapping[str, Any] | None, status: int) -> None:
+        body = dump(message) if message is not None else b""
+        headers = [(b"content-length", b"%d" % len(body)), *self._headers]
+        if body:
+            headers.append((b"content-type", b"application/json"))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def ping(self) -> None:
+        """Give a sign of life; a client that has not read the one before for too long counts as gone."""
+        with anyio.move_on_after(_STALLED) as patience:
+            await self._tell(_PING)
+        if patience.cancelled_caught:
+            self._leave()
+
+    # -- the client
+
+    async def is_gone(self) -> bool:
+        """Look whether the client is still there, as far as its connection tells."""
+        if not self._watched and not self.gone:
+            with anyio.move_on_after(0):
+                await self._until_gone()
+                self.gone = True
+        return self.gone
+
+    async def watch(self) -> None:
+        """End the work when the client goes. Returns when it has, or once the answer is complete (ASGI)."""
+        self._watched = True
+        await self._until_gone()
+        if not self._finished:
+            self._leave()
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def _leave(self) -> None:
+        self.gone = True
+        self.scope.cancel()
+
+
+class Hall:
+    """All streams that are open. `open` must be entered for as long as requests are served."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self._present: dict[Stream, None] = {}
+        self._fresh: dict[Stream, float] = {}
+        self._quiet: dict[Stream, float] = {}
+        self._empty = anyio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Look after the streams."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tick, tasks)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Let what is open end by itself for a moment, then end it."""
+        self.closing = True
+        with anyio.move_on_after(_LAST_WORDS):
+            await self._until_empty()
+        for stream in list(self._present):
+            stream.scope.cancel()
+        with anyio.move_on_after(_LAST_WORDS):
+            await self._until_empty()
+
+    async def _until_empty(self) -> None:
+        while self._present:
+            self._empty = anyio.Event()
+            await self._empty.wait()
+
+    def end_all_of(self, owner: str) -> None:
+        """End what was opened with a credential that is not good any more."""
+        for stream in self._present:
+            if stream.owner == owner:
+                stream.scope.cancel()
+
+    def enter(self, stream: Stream) -> None:
+        """Look after it from now on."""
+        self._present[stream] = None
+        self._fresh[stream] = anyio.current_time()
+
+    def leave(self, stream: Stream) -> None:
+        """Forget it."""
+        del self._present[stream]
+        self._fresh.pop(stream, None)
+        self._quiet.pop(stream, None)
+        if not self._present:
+            self._empty.set()
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._present)
+
+    async def _tick(self, tasks: anyio.abc.TaskGroup) -> None:
+        while True:
+            await anyio.sleep(_TICK)
+            now = anyio.current_time()
+            # Both are in the order of time, so a tick costs what is due and not what is open.
+            for stream in _due(self._fresh, now - _TICK):
+                tasks.start_soon(stream.watch)
+                tasks.start_soon(self._keep_alive, stream, stream.open)
+            for stream in _due(self._quiet, now - PING_EVERY):
+                tasks.start_soon(self._keep_alive, stream, stream.ping)
+
+    async def _keep_alive(self, stream: Stream, write: Callable[[], Awaitable[None]]) -> None:
+        await write()
+        if stream in self._present:
+            self._quiet[stream] = anyio.current_time()
+
+
+def _due(streams: dict[Stream, float], moment: float) -> list[Stream]:
+    found = []
+    for stream, since in streams.items():
+        if since > moment:
+            break
+        found.append(stream)
+    for stream in found:
+        del streams[stream]
+    return found
+
+
+def dump(message: Mapping[str, Any]) -> bytes:
+    """Spell a message as JSON."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _event(message: Mapping[str, Any]) -> bytes:
+    return b"event: message\r\ndata: %b\r\n\r\n" % dump(message)
