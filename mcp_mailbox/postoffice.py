@@ -160,14 +160,8 @@ class PostOffice:
             if mailbox is None or mailbox.owner != caller.principal:
                 raise await self._unknown(caller, address)
             return mailbox.address
-        if not caller.binds:
-            raise Refusal(
-                Code.NO_MAILBOX,
-                "No mailbox was named, and nothing is remembered from one call to the next here.",
-                "Pass `mailbox` in each call; create_mailbox makes one.",
-            )
         if caller.reader not in self._own:
-            bound = await self._store.bound(caller.reader)
+            bound = await self._store.bound(caller.reader) if caller.binds else None
             if bound is None:
                 raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
             self._own[caller.reader] = bound.address

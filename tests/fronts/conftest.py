@@ -7,9 +7,10 @@ from itertools import count
 
 import pytest
 
-from tests.fronts.world import ERAS, Era, Home, Town
+from tests.fronts.world import ERAS, Era, Home, Served, Town
 
 _spaces = count(1)
+STDIO, HTTP = "stdio", "http"
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +20,30 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home.end()
 
 
+@pytest.fixture(scope="session")
+def served_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = Served(tmp_path_factory.mktemp("s"))
+    yield home.start()
+    home.end()
+
+
 @pytest.fixture
-def town(shared_home: Home) -> Iterator[Town]:
-    one = Town(shared_home, f"space{next(_spaces)}")
+def town(request: pytest.FixtureRequest) -> Iterator[Town]:
+    """Agents on stdio, or over HTTP: what holds for one holds for the other, unless a test says what it needs."""
+    home = "served_home" if getattr(request, "param", STDIO) == HTTP else "shared_home"
+    one = Town(request.getfixturevalue(home), f"space{next(_spaces)}")
     yield one
     one.end()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "town" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("stdio")
+        metafunc.parametrize("town", [STDIO] if only else [STDIO, HTTP], indirect=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "stdio(why): a test that is about relays, or lines")
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import anyio
 import mcp_types as types
+import pytest
 from mcp.client.subscriptions import ResourceUpdated, ToolsListChanged
 
 from tests.fronts.pretender import Pretender
 from tests.fronts.world import LEGACY, MODERN, Agent, Era, Town, asking, both_eras, installation
 from tests.relay.world import World
 
-pytestmark = both_eras
+pytestmark = [*both_eras, pytest.mark.stdio("about relays")]
 
 
 async def test_a_host_does_not_notice_that_the_office_was_killed(new_town: Callable[..., Town], era: Era) -> None:

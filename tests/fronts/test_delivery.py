@@ -72,6 +72,7 @@ async def test_a_cancellation_that_crosses_the_answer_gives_the_message_back(tow
         assert (await second.wait_one())["body"] == "x"
 
 
+@pytest.mark.stdio("about the process that a host starts")
 async def test_a_killed_client_leaves_what_it_waited_for_to_the_next_reader(town: Town, era: Era) -> None:
     async with town.agents(("alice", era), ("bob", era)) as (alice, second):
         async with town.agent("bob", era) as first, asking(lambda: first.wait(50)):
@@ -97,6 +98,7 @@ async def test_a_client_killed_before_it_read_the_answer_leaves_the_message_to_t
             assert (await waiting.answer())["body"] == "x"
 
 
+@pytest.mark.stdio("about the process that a host starts")
 async def test_a_host_that_closes_stdin_during_a_wait_gets_an_answer_and_takes_nothing(town: Town, era: Era) -> None:
     async with town.agents(("alice", era), ("bob", era)) as (alice, second):
         async with town.agent("bob", era) as first, asking(lambda: first.wait(50)) as waiting:

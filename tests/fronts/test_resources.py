@@ -153,6 +153,7 @@ async def test_a_stream_ends_with_its_request_and_another_goes_on(town: Town) ->
         await update()
 
 
+@pytest.mark.stdio("about the process that a host starts")
 async def test_a_host_with_an_open_stream_leaves_at_once(town: Town) -> None:
     async with town.agent("bob", MODERN) as bob, bob.client.listen(resource_subscriptions=[bob.uri]) as stream:
         began = time.monotonic()

@@ -10,12 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
+import pytest
 from mcp.shared.exceptions import MCPError
 
 from tests.fronts.world import Agent, Town, both_eras
 from tests.relay.world import DEADLINE
 
-pytestmark = both_eras
+pytestmark = [*both_eras, pytest.mark.stdio("about relays")]
 
 
 @contextmanager

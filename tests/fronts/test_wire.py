@@ -14,7 +14,7 @@ from mcp_mailbox.fronts.mcp.client import Client, Context
 from tests.fronts.inside import inside
 from tests.fronts.world import both_eras
 
-pytestmark = both_eras
+pytestmark = [*both_eras, pytest.mark.stdio("about relays")]
 
 
 async def test_an_answer_to_a_question_of_an_earlier_epoch_does_not_land_on_a_new_one(tmp_path: Path) -> None:

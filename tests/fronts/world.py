@@ -11,23 +11,27 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from site import getsitepackages
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio
 import anyio.abc
 import anyio.to_thread
+import httpx2
 import mcp_types as types
 import pytest
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client import Client
 from mcp.client._transport import TransportStreams
 from mcp.client.session import IncomingMessage
+from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ResourceUpdated
+from mcp.shared.inbound import encode_header_value
 from mcp.shared.message import SessionMessage
 
 import mcp_mailbox
@@ -109,9 +113,107 @@ class Home:
         os.close(write)
         return Host(process, read)
 
+    def connect(self, environment: dict[str, str], python: str, mailbox: str | None, era: Era) -> Link:
+        """Return what an agent's client is started with."""
+        del mailbox, era
+        return Relay(environment, python)
+
     def end(self) -> None:
         if rendezvous.office_lives(str(self.path)):
             rendezvous.stop(str(self.path))
+
+
+class Served(Home):
+    """A home whose post office is `mcp-mailbox serve`: its agents come over HTTP."""
+
+    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
+        super().__init__(directory, **settings)
+        self._arguments = arguments
+        self._output = directory / "serve.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, port: int = 0) -> Served:
+        """Start it, and return once it serves."""
+        command = [sys.executable, "-P", "-m", "mcp_mailbox", "serve", "--port", str(port), *self._arguments]
+        with self._output.open("ab") as output:
+            self.process = subprocess.Popen(command, env=self.environment(), stdout=output, stderr=output)
+        deadline = time.monotonic() + DEADLINE
+        while not self.serves():
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.01)
+        return self
+
+    def serves(self) -> bool:
+        answer = rendezvous.ask(str(self.path), frames.STATUS)
+        return answer is not None and bool(json.loads(answer).get("http"))
+
+    @property
+    def url(self) -> str:
+        url: str = self.status()["http"]["url"]
+        return url
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1].partition("/")[0])
+
+    @property
+    def token(self) -> str:
+        return (self.path / "token").read_text().strip()
+
+    def connect(self, environment: dict[str, str], python: str, mailbox: str | None, era: Era) -> Link:
+        del python
+        space = environment["MCP_MAILBOX_SPACE"]
+        headers = {"Authorization": f"Bearer {self.token}", "Mailbox-Space": encode_header_value(space)}
+        if era == MODERN and mailbox is not None:  # it has no sessions that could remember what was opened
+            headers["Mailbox-Address"] = encode_header_value(mailbox)
+        if given := environment.get("MCP_MAILBOX_ADDRESS"):
+            headers["Mailbox-Address"] = encode_header_value(given)
+        return Door(self.url, headers)
+
+    def log(self) -> str:
+        return self._output.read_text()
+
+    def end(self) -> None:
+        super().end()
+        if self.process is not None:
+            self.process.wait(DEADLINE)
+
+
+class Link(Protocol):
+    """An SDK transport that a test may break."""
+
+    async def __aenter__(self) -> TransportStreams: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None: ...
+
+
+class Door:
+    """An SDK transport over HTTP."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self._url = url
+        self._headers = headers
+        self._running = self._run()
+
+    async def __aenter__(self) -> TransportStreams:
+        return await self._running.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._running.__aexit__(kind, error, traceback)
+
+    @asynccontextmanager
+    async def _run(self) -> AsyncIterator[TransportStreams]:
+        timeout = httpx2.Timeout(DEADLINE)
+        async with (
+            httpx2.AsyncClient(headers=self._headers, timeout=timeout, trust_env=False) as http,
+            streamable_http_client(self._url, http_client=http) as streams,
+        ):
+            yield streams
 
 
 class Relay:
@@ -189,11 +291,28 @@ class Relay:
 class Agent:
     """An MCP client with a mailbox, as a host plays it."""
 
-    def __init__(self, client: Client, relay: Relay, heard: Heard) -> None:
+    def __init__(self, client: Client, link: Link, heard: Heard) -> None:
         self.client = client
-        self.relay = relay
+        self._link = link
         self.heard = heard
         self.address = ""
+
+    @property
+    def relay(self) -> Relay:
+        assert isinstance(self._link, Relay)
+        return self._link
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the mailbox that it opens is its own from then on: on HTTP only a session remembers that."""
+        return isinstance(self._link, Relay) or self.client.protocol_version == LEGACY
+
+    def advice(self, made: Json) -> Json:
+        """What create_mailbox says besides, where nothing remembers."""
+        if self.remembers:
+            return {}
+        assert f"mailbox='{made['address']}'" in made["hint"]
+        return {"hint": made["hint"]}
 
     @property
     def uri(self) -> str:
@@ -387,10 +506,10 @@ class Town:
         **callbacks: Any,
     ) -> AsyncIterator[Agent]:
         """Start a host; with `mailbox` it opens that mailbox first."""
-        relay = Relay(self.environment(**(env or {})), python)
+        link = self.home.connect(self.environment(**(env or {})), python, mailbox, era)
         heard = Heard()
         connection = Client(
-            relay,
+            link,
             mode=_MODES[era],
             message_handler=heard.handle,
             client_info=types.Implementation(name=client, version="1"),
@@ -401,7 +520,7 @@ class Town:
             with anyio.fail_after(PATIENCE):
                 async with connection:
                     assert connection.protocol_version == era
-                    agent = Agent(connection, relay, heard)
+                    agent = Agent(connection, link, heard)
                     if mailbox is not None:
                         agent.address = (await agent.call("create_mailbox", name=mailbox))["address"]
                     yield agent

@@ -102,10 +102,23 @@ class Client:
     async def prepare(self) -> None:
         """Open the mailbox that the configuration names, so that mail can reach it before the first call."""
         if self._configured is not None and self._refusal is None:
+            # Several may share a reader's id (HTTP), and each may have a mailbox of its own configured.
+            key = f"configured {self._configured} {self.caller.space}"
             try:
-                await self.office.open_mailbox(Call(self.caller, "configured"), self._configured, Profile())
+                if self.caller.binds or not await self._is_there():
+                    await self.office.open_mailbox(Call(self.caller, key), self._configured, Profile())
             except Refusal as refusal:
                 self.refuse(Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint))
+
+    async def _is_there(self) -> bool:
+        """Look first: a token may be good for a mailbox that it may not make."""
+        try:
+            await self.office.own(self.caller)
+        except Refusal as refusal:
+            if refusal.code is not Code.UNKNOWN_MAILBOX:
+                raise
+            return False
+        return True
 
     @property
     def refused(self) -> bool:
@@ -127,6 +140,13 @@ class Client:
             raise self._refusal
         key = context.request.key if context.request else str(context.request_id)
         return Call(self.caller, key, mailbox)
+
+    def explain(self, refusal: Refusal) -> Refusal:
+        """Return the refusal with a hint that helps where nothing is remembered from one call to the next."""
+        if refusal.code is Code.NO_MAILBOX and self.forgets:
+            hint = "Calls stand alone here: pass `mailbox` in each; create_mailbox makes one."
+            return Refusal(refusal.code, refusal.problem, hint)
+        return refusal
 
     async def name(self, chosen: str | None) -> str | None:
         """Return the name to open: a mailbox once made stays one's own, also when its name was forgotten."""

@@ -102,7 +102,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
     try:
         return render.result(await tool.run(context.lifespan_context, context, params.arguments))
     except Refusal as refusal:
-        return render.refused(refusal)
+        return render.refused(context.lifespan_context.explain(refusal))
     except MCPError:
         raise
     except Exception:

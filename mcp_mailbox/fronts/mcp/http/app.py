@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
@@ -119,14 +120,26 @@ class App:
         """Serve one HTTP request."""
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
+        began = False
+
+        async def note(message: MutableMapping[str, Any]) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
         try:
-            await self._route(scope, receive, send)
+            await self._route(scope, receive, note)
         except Refused as refused:
             if refused.status in {401, 403, 421}:
                 logger.info("refused (%d) %s: %s", refused.status, (scope.get("client") or ["?"])[0], refused)
             await _reply(send, refused.status, refused.body, refused.headers)
         except body.ClientGone:
             pass
+        except Exception:
+            number = secrets.token_hex(4)
+            logger.exception("internal error %s over HTTP", number)
+            if not began:
+                await _reply(send, 500, json.dumps({"error": f"Internal error {number}."}).encode())
 
     async def _route(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]

@@ -60,9 +60,9 @@ def read_head(scope: Mapping[str, Any]) -> Head:
 
 def _text(value: bytes) -> str:
     try:
-        return value.decode()
+        return value.decode().strip(" \t")  # RFC 9110 section 5.5; not every parser does
     except UnicodeDecodeError:
-        return value.decode("latin-1")
+        return value.decode("latin-1").strip(" \t")
 
 
 @dataclass(frozen=True, slots=True)
