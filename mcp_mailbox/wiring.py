@@ -17,6 +17,7 @@ from mcp_mailbox import __version__, config, frames, office
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts import control
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
@@ -162,7 +163,7 @@ class _Relays:
 
     async def command(self, asked: dict[str, Any]) -> dict[str, Any]:
         """See `office.Service`."""
-        return {"error": "unknown", "message": f"No command {asked.get('do')!a}."}
+        return await control.command(self.tokens, asked)
 
 
 async def _end_with(connection: office.RelayConnection, client: Client) -> None:

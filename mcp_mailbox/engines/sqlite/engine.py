@@ -390,7 +390,7 @@ class SqliteStore:
         keys = [(row["mailbox"], row["priority"], row["seq"]) for row in before if row["mailbox"] == box]
         leased_before = bool(keys)
         if not leased_before:
-            sql, values = self._ready(db, wanted)
+            sql, values = self._ready(db, box, wanted)
             values |= {"mailbox": box, "now": now, "reader": origin.reader, "count": lease.count}
             values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}
             ready = db.execute(sql, values).fetchall() if sql else []
@@ -402,15 +402,16 @@ class SqliteStore:
         apply.lease(db, keys, now + lease.term, origin.reader, origin.request)
         return [_leased(self._codec, *each, 1, now + lease.term) for each in zip(messages, rows, strict=True)]
 
-    def _ready(self, db: sqlite3.Connection, wanted: Wanted) -> tuple[str, dict[str, Any]]:
+    def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
         sender = self._find(db, wanted.sender) if wanted.sender else None
         if wanted.sender and sender is None:
             return "", {}
         values: dict[str, Any] = {"sender": sender.id if sender else None}
         if wanted.thread is not None:
-            row = db.execute(query.PARENT, (self._codec.read(wanted.thread).seq,)).fetchone()
-            if row is None:
+            seq = self._codec.read(wanted.thread).seq
+            row = db.execute(query.PARENT, (seq,)).fetchone()
+            if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
                 raise unknown_message(wanted.thread)
             return query.READY_IN_THREAD, {**values, "thread": row["thread"]}
         return query.READY_FROM if sender else query.READY, values
@@ -655,6 +656,10 @@ def _key(origin: Origin) -> str:
 
 def _looks(name: str) -> tuple[str, str]:
     return addresses.skeletons(name)[0], addresses.upper_skeleton(name)
+
+
+def _has_received(db: sqlite3.Connection, box: int, seq: int) -> bool:
+    return waiting_delivery(db, box, seq) is not None or db.execute(query.DONE, (box, seq)).fetchone() is not None
 
 
 def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> sqlite3.Row | None:

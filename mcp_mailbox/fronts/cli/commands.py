@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import registration
+from mcp_mailbox.fronts.cli import registration, serving, tokens
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show the post office, and how to register it")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     status.set_defaults(run=_status)
+    serving.add(commands.add_parser("serve", help="serve MCP over HTTP too, in the foreground"))
+    tokens.add(commands)
     stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
     stop.set_defaults(run=_stop)
     return parser
@@ -72,11 +74,14 @@ def _show(status: dict[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(show_header=False, box=None, pad_edge=False)
+    http = status.get("http")
     if status["running"]:
         table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
         table.add_row("since", f"{status['uptime_seconds']:.0f} s")
         table.add_row("agents", f"{len(status['relays'])} connected")
         table.add_row("socket", str(status["endpoint"]))
+        if http:
+            table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
     else:
         table.add_row("post office", "not running; a host's first call starts it")
     table.add_row("home", str(status["home"]))
@@ -85,6 +90,10 @@ def _show(status: dict[str, Any]) -> None:
     console.print("\nRegister it:")
     for line in registration.lines():
         console.print(f"  {line}", markup=False, highlight=False)
+    if http:
+        console.print("\nOr over HTTP, for any MCP client:")
+        for line in registration.http_lines(http["url"], status["home"], auth=http["auth"]):
+            console.print(f"  {line}", markup=False, highlight=False)
 
 
 def _stop(_: argparse.Namespace) -> int:

@@ -16,6 +16,19 @@ def command() -> list[str]:
     return [*started, "stdio"]
 
 
+def http_lines(url: str, home: str, *, auth: bool) -> list[str]:
+    """Return the lines that register a server over HTTP. The token stays in its file and in a variable."""
+    if not auth:
+        return [f"claude mcp add -s user -t http mailbox {url}", f"codex mcp add mailbox --url {url}"]
+    export = f'export MCP_MAILBOX_TOKEN="$(cat {shlex.quote(str(Path(home) / "token"))})"'
+    header = "Authorization: Bearer ${MCP_MAILBOX_TOKEN}"
+    return [
+        export,
+        f"claude mcp add -s user -t http mailbox {url} --header '{header}'",
+        f"codex mcp add mailbox --url {url} --bearer-token-env-var MCP_MAILBOX_TOKEN",
+    ]
+
+
 def lines() -> list[str]:
     """Return one line for each host that has a command for it."""
     program = shlex.join(command())

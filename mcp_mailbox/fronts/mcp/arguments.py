@@ -60,6 +60,7 @@ class CreateMailbox(Arguments):
     name: str | None = None
     about: str | None = None
     skills: Several | None = None
+    contact: Literal["open", "space", "closed"] | None = None
 
 
 class Send(Arguments):

@@ -17,7 +17,7 @@ from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import arguments, render
 from mcp_mailbox.fronts.mcp.client import Client, Context
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import BODY_LIMIT, Draft
 from mcp_mailbox.store import Listing, Wanted
 
@@ -31,7 +31,8 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
     name = await client.name(asked.name)
     call = client.call(context, asked.name)
-    opened = await client.office.open_mailbox(call, name, Profile(asked.about, asked.skills))
+    contact = Contact(asked.contact) if asked.contact is not None else None
+    opened = await client.office.open_mailbox(call, name, Profile(asked.about, asked.skills, contact))
     client.opened(opened.mailbox.address)
     return render.opened(opened, forgets=client.forgets)
 
@@ -137,6 +138,7 @@ TOOLS: dict[str, Tool] = {
             "name": _TEXT,
             "about": {"type": "string", "description": "what you do, for others to find you"},
             "skills": {"type": "array", "items": _TEXT},
+            "contact": {"enum": [*Contact], "description": "who else may write to you"},
         },
         essential=True,
     ),

@@ -1,0 +1,138 @@
+"""`mcp-mailbox token …`: who may come in over HTTP.
+
+A new secret is all that stands on stdout, so that `TOKEN=$(mcp-mailbox token create ci)` works; words go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from mcp_mailbox import frames, rendezvous
+
+Json = dict[str, Any]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_SCOPES = ("read", "send", "create")
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser's sub-commands."""
+    token = commands.add_parser("token", help="make, list, revoke and rotate the tokens of agents that come over HTTP")
+    verbs = token.add_subparsers(dest="verb", metavar="verb", required=True)
+    create = verbs.add_parser("create", help="make a token, and print it once")
+    create.add_argument("name", nargs="?", default="token", help="what you call it")
+    create.add_argument("--principal", help="whom it speaks for: mailboxes belong to principals (default: yourself)")
+    create.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox of calls that name none")
+    create.add_argument("--space", help="the space of bare names")
+    create.add_argument("--scope", type=_scopes, help=f"what it allows, separated by commas: {','.join(_SCOPES)}")
+    create.add_argument("--expires", type=_seconds, metavar="TIME", help="for how long it is good: 12h, 30d, 1y")
+    create.set_defaults(run=_create)
+    listing = verbs.add_parser("list", help="list the tokens, without their secrets")
+    listing.add_argument("--json", action="store_true", help="print it as JSON")
+    listing.add_argument("--all", action="store_true", help="those that are revoked or have expired, too")
+    listing.set_defaults(run=_list)
+    for verb, does, run in (
+        ("revoke", "end a token now, and close what it has open", _revoke),
+        ("rotate", "print a new secret for a token; the old one ends now", _rotate),
+    ):
+        parser = verbs.add_parser(verb, help=does)
+        parser.add_argument("id", help="as `token list` shows it")
+        parser.set_defaults(run=run)
+
+
+def _scopes(text: str) -> list[str]:
+    scopes = [scope.strip() for scope in text.split(",") if scope.strip()]
+    unknown = [scope for scope in scopes if scope not in _SCOPES]
+    if unknown or not scopes:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SCOPES)}, or some of them with commas")
+    return scopes
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([smhdwy])", text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 0 < seconds < 100 * _UNITS["y"]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 12h, 30d or 1y")
+    return seconds
+
+
+def _ask(do: str, **arguments: object) -> Json:
+    """Put a command to the post office, which is started when there is none. Raises rendezvous.Refused."""
+    asked = json.dumps({"do": do, **arguments}).encode().hex()
+    answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, start=True)
+    found: Json = json.loads(answer or b"{}")
+    if "error" in found:
+        raise rendezvous.Refused(found["error"], f"{found['message']} {found['hint']}".strip())
+    return found
+
+
+def _create(chosen: argparse.Namespace) -> int:
+    given = {
+        "principal": chosen.principal,
+        "mailbox": chosen.mailbox,
+        "space": chosen.space,
+        "scopes": chosen.scope,
+        "lasts": chosen.expires * 1000 if chosen.expires else None,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    return _tell(_ask("token create", name=chosen.name, **wanted), "made")
+
+
+def _rotate(chosen: argparse.Namespace) -> int:
+    return _tell(_ask("token rotate", id=chosen.id), "has a new secret")
+
+
+def _tell(made: Json, what: str) -> int:
+    until = f"until {_time(made['expires_at'])}" if made["expires_at"] else "until it is revoked"
+    print(  # noqa: T201 - a command line prints
+        f"Token {made['id']} ({made['name']}) {what}: speaks for {made['principal']}, may"
+        f" {', '.join(made['scopes'])}, {until}.\nIt is shown this once. Send it as `Authorization: Bearer …`; hosts'"
+        " files name a variable, never the token itself.",
+        file=sys.stderr,
+    )
+    print(made["token"])  # noqa: T201
+    return 0
+
+
+def _revoke(chosen: argparse.Namespace) -> int:
+    revoked = _ask("token revoke", id=chosen.id)
+    print(f"Token {revoked['id']} ({revoked['name']}) is revoked.", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def _list(chosen: argparse.Namespace) -> int:
+    tokens = [each for each in _ask("token list")["tokens"] if chosen.all or _is_good(each)]
+    if chosen.json:
+        print(json.dumps(tokens, indent=2))  # noqa: T201
+        return 0
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "name", "principal", "may", "mailbox", "made", "good until"):
+        table.add_column(column)
+    for each in tokens:
+        row = (each["id"], each["name"], each["principal"], ",".join(each["scopes"]), each["mailbox"] or "")
+        table.add_row(*(escape(text) for text in row), _time(each["created_at"]), _end(each))
+    Console(soft_wrap=True).print(table if tokens else "No tokens. `mcp-mailbox token create` makes one.")
+    return 0
+
+
+def _is_good(token: Json) -> bool:
+    now = datetime.now(UTC).timestamp() * 1000
+    return token["revoked_at"] is None and (token["expires_at"] is None or now < token["expires_at"])
+
+
+def _end(token: Json) -> str:
+    if token["revoked_at"] is not None:
+        return f"revoked {_time(token['revoked_at'])}"
+    return _time(token["expires_at"]) if token["expires_at"] is not None else "it is revoked"
+
+
+def _time(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,169 @@
+"""Clients that go, clients that do not read, and a server that goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.fronts.world import Served
+from tests.http.caller import Caller, Line
+from tests.http.conftest import Post
+from tests.relay.world import ended
+
+SOON = 0.5
+"""Seconds in which a server leaves, whatever is open."""
+
+
+def wait(caller: Caller, line: Line, **arguments: object) -> None:
+    """Begin a wait; returns once it has become a stream, so it is waiting."""
+    message = caller.message("tools/call", name="wait_for_message", arguments={"timeout": 50, **arguments})
+    line.write(caller.request(body=message, **caller.modern(message)))
+    assert line.head()[1]["content-type"] == "text/event-stream"
+
+
+def test_mail_that_comes_for_a_client_that_has_gone_is_there_for_the_next(post: Post) -> None:
+    bob = post.caller(mailbox_address="bob")
+    bob.call("create_mailbox")
+    for era in ("alone", "session"):
+        with bob.line() as line:
+            if era == "alone":
+                wait(bob, line)
+            else:
+                bob.begin()
+                line.write(bob.spell("tools/call", name="wait_for_message", arguments={}))
+                line.head()
+        bob.call("send", to="bob", body=era)
+        [message] = bob.call("wait_for_message", timeout=20)["messages"]
+        assert message["body"] == era
+        assert message["id"].endswith((".1", ".2")), "it may have been leased to who had gone, for a moment"
+        bob.call("settle", ids=[message["id"]], outcome="ack")
+
+
+def test_a_client_that_resets_its_connection_at_once_takes_nothing(post: Post) -> None:
+    bob = post.caller(mailbox_address="bob")
+    bob.call("create_mailbox")
+    bob.call("send", to="bob", body="x")
+    message = bob.message("tools/call", name="wait_for_message", arguments={"timeout": 50})
+    for _ in range(20):
+        line = Line(post.home.port)
+        line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
+        line.write(bob.request(body=message, **bob.modern(message)))
+        line.close()
+    got = bob.call("wait_for_message", timeout=30)["messages"]
+    assert [each["body"] for each in got] == ["x"]
+
+
+def test_a_reader_that_stands_still_delays_nobody(post: Post) -> None:
+    stalled, bob = post.caller(mailbox_address="bob"), post.caller(mailbox_address="bob")
+    bob.call("create_mailbox")
+    uri = f"mailbox:bob@{post.space}"
+    with stalled.line() as standing, bob.line() as reading:
+        standing.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.listen(standing, uri)
+        bob.listen(reading, uri)
+        slowest = 0.0
+        for number in range(300):  # nobody reads these on the standing line
+            began = time.monotonic()
+            bob.call("send", to="bob", body="x" * 1000, key=f"{number}")
+            assert reading.event()["params"]["uri"] == uri
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 5
+
+
+def test_a_token_that_is_revoked_closes_what_it_has_open(post: Post) -> None:
+    issued = post.issue()
+    caller = post.caller(issued["token"], mailbox_address="carol")
+    caller.call("create_mailbox")
+    caller.begin()
+    with caller.line() as listening, caller.line() as standing, caller.line() as waiting:
+        caller.listen(listening, f"mailbox:carol@{post.space}")
+        caller.stand(standing)
+        wait(caller, waiting)
+        post.command("token revoke", id=issued["id"])
+        assert standing.ended()
+        assert listening.ended()
+        assert waiting.ended()
+    assert caller.alone("tools/list").status == 401
+    assert caller.within("tools/list").status == 401
+
+
+def test_a_token_that_expires_closes_what_it_has_open(post: Post) -> None:
+    caller = post.caller(post.issue(lasts=1500)["token"], mailbox_address="carol")
+    caller.call("create_mailbox")
+    with caller.line() as line:
+        caller.listen(line, f"mailbox:carol@{post.space}")
+        assert line.ended()
+    assert caller.alone("tools/list").status == 401
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_ends_soon_whatever_is_open(
+    new_home: Callable[..., Served], number: signal.Signals
+) -> None:
+    home = new_home().start()
+    caller = Caller(home.port, home.token, mailbox_address="bob")
+    caller.call("create_mailbox")
+    caller.begin()
+    with caller.line() as listening, caller.line() as standing, caller.line() as waiting, caller.line() as idle:
+        caller.listen(listening, "mailbox:bob@default")
+        caller.stand(standing)
+        wait(caller, waiting)
+        idle.write(b"POST /mcp HTTP/1.1\r\n")
+        pid = home.status()["pid"]
+        descriptor = os.pidfd_open(pid)
+        began = time.monotonic()
+        os.kill(pid, number)
+        assert waiting.event()["result"]["structuredContent"]["timed_out"], "a wait is answered"
+        assert "result" in listening.event(), "a stream of a modern client has an end"
+        assert standing.ended()
+        ended(descriptor)
+        assert time.monotonic() - began < SOON
+    assert home.process is not None
+    assert home.process.wait() == 0
+
+
+def test_serve_takes_over_from_a_post_office_that_was_started_on_demand(new_home: Callable[..., Served]) -> None:
+    home = new_home()
+    host = home.host()
+    host.send_raw(
+        b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",'
+        b'"capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}\n'
+    )
+    assert host.line()["id"] == 1
+    for number, (tool, arguments) in enumerate(
+        [("create_mailbox", b'{"name":"bob"}'), ("wait_for_message", b'{"timeout":50}')], 2
+    ):
+        host.send_raw(
+            b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":%s}}\n'
+            % (number, tool.encode(), arguments)
+        )
+    assert host.line()["id"] == 2
+    before = home.status()["pid"]
+    home.start()
+    assert home.status()["pid"] != before
+    caller = Caller(home.port, home.token)
+    caller.call("create_mailbox", name="alice")
+    caller.call("send", to="bob", body="over HTTP to stdio", mailbox="alice")
+    answer = host.line()
+    [message] = answer["result"]["structuredContent"]["messages"]
+    assert (answer["id"], message["body"]) == (3, "over HTTP to stdio")
+    host.end()
+
+
+def test_mail_of_before_is_there_after_a_kill(new_home: Callable[..., Served]) -> None:
+    home = new_home().start()
+    port = home.port
+    caller = Caller(port, home.token, mailbox_address="bob")
+    caller.call("create_mailbox")
+    caller.call("send", to="bob", body="kept")
+    [leased] = caller.call("wait_for_message")["messages"]
+    home.kill_office()
+    assert home.process is not None
+    home.process.wait()
+    home.start(port=port)
+    assert caller.call("settle", ids=[leased["id"]], outcome="ack") == {"settled": [leased["id"]]}

@@ -1,0 +1,153 @@
+"""Mailboxes belong to principals: for anybody else they, their mail, ids, leases and cursors do not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.http.caller import Caller, Json
+from tests.http.conftest import Post
+
+
+class Scene:
+    """Alice has mail from bob; eve has a mailbox of her own, and knows every word of theirs."""
+
+    def __init__(self, post: Post) -> None:
+        self.alice, self.bob = post.caller(mailbox_address="alice"), post.caller(mailbox_address="bob")
+        eve = post.issue("eve")["token"]
+        self.eve = post.caller(eve, mailbox_address="eve")
+        for caller in (self.alice, self.bob, self.eve):
+            caller.call("create_mailbox")
+        for number in range(3):
+            self.sent = self.bob.call("send", to="alice", body=f"secret {number}")
+        self.leased: str = self.alice.call("wait_for_message")["messages"][0]["id"]
+        self.cursor: str = self.alice.call("list_inbox", limit=1)["next"]
+        self.space = post.space
+
+
+@pytest.fixture
+def scene(post: Post) -> Scene:
+    return Scene(post)
+
+
+def blank(answer: Json, *names: str) -> str:
+    """What an answer says, but for the names that were asked for."""
+    text = repr(answer)
+    for name in names:
+        text = text.replace(name, "…")
+    return text
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda eve, name: eve.refused("list_inbox", mailbox=name),
+        lambda eve, name: eve.refused("wait_for_message", mailbox=name, timeout=0),
+        lambda eve, name: eve.refused("read", mailbox=name, id="x"),
+        lambda eve, name: eve.refused("settle", mailbox=name, ids=["x"], outcome="ack"),
+        lambda eve, name: eve.refused("send", mailbox=name, to="eve", body="spoofed"),
+        lambda eve, name: eve.alone("resources/read", uri=f"mailbox:{name}").json["error"],
+    ],
+    ids=["list", "wait", "read", "settle", "send as", "resource"],
+)
+def test_a_mailbox_of_somebody_else_answers_as_one_that_is_not_there(
+    scene: Scene, ask: Callable[[Caller, str], Json]
+) -> None:
+    theirs, nobodys = ask(scene.eve, "alice"), ask(scene.eve, "zelda")
+    assert blank(theirs, "alice") == blank(nobodys, "zelda")
+    assert "alice" not in blank(ask(scene.eve, "alise"), "alise"), "a hint names what is not hers"
+
+
+def test_nothing_of_somebody_else_is_listed_or_completed(scene: Scene) -> None:
+    assert [each["name"] for each in scene.eve.alone("resources/list").result["resources"]] == [f"eve@{scene.space}"]
+    reference = {"type": "ref/resource", "uri": "mailbox:{address}"}
+    argument = {"name": "address", "value": ""}
+    found = scene.eve.alone("completion/complete", ref=reference, argument=argument).result["completion"]["values"]
+    assert found == [f"eve@{scene.space}"]
+
+
+def test_a_stream_for_somebody_elses_mailbox_honours_nothing_of_it(scene: Scene) -> None:
+    message = scene.eve.message("subscriptions/listen", notifications={"resourceSubscriptions": ["mailbox:alice"]})
+    with scene.eve.line() as line:
+        line.write(scene.eve.request(body=message, **scene.eve.modern(message)))
+        line.head()
+        assert "resourceSubscriptions" not in line.event()["params"]["notifications"]
+    scene.eve.begin()
+    assert scene.eve.within("resources/subscribe", uri="mailbox:alice").json["error"]["code"] == -32002
+
+
+def test_ids_and_leases_of_somebody_else_are_as_if_made_up(scene: Scene) -> None:
+    eve = scene.eve
+    asks: list[Callable[[str], Json]] = [
+        lambda id_: eve.refused("read", id=id_),
+        lambda id_: eve.call("settle", ids=[id_], outcome="ack"),
+        lambda id_: eve.refused("send", to="eve", body="x", reply_to=id_),
+    ]
+    for theirs in (scene.sent["id"], scene.leased, scene.sent["thread"]):
+        for ask in asks:
+            assert blank(ask(theirs), theirs) == blank(ask("zzzzz"), "zzzzz")
+    [message] = [each for each in scene.alice.call("list_inbox")["messages"] if each["id"] == scene.sent["id"]]
+    assert message["state"] == "leased", "eve could not end her lease"
+
+
+def test_a_thread_or_a_cursor_of_somebody_else_shows_nothing(scene: Scene) -> None:
+    assert scene.eve.call("list_inbox", cursor=scene.cursor) == {"messages": [], "unread": 0}
+    for thread in (scene.sent["thread"], "zzzzz"):
+        answer = scene.eve.tool("wait_for_message", thread=thread, timeout=0)
+        assert "secret" not in str(answer.body)
+        assert answer.content.get("error") == "unknown_message"
+
+
+def test_a_sender_is_who_has_the_token_whatever_else_is_said(scene: Scene, post: Post) -> None:
+    for name, value in (("from", "alice"), ("sender", "alice"), ("mailbox", "alice")):
+        scene.eve.refused("send", to="bob", body="spoofed", **{name: value})
+    message = scene.eve.message("tools/call", name="send", arguments={"to": "bob", "body": "hello", "key": "k"})
+    message["params"]["_meta"] |= {
+        "from": "alice",
+        "mcp-mailbox/sender": "alice",
+        "io.modelcontextprotocol/sender": "alice",
+    }
+    headers = scene.eve.modern(message) | {"from": "alice", "x_forwarded_user": "alice", "x_mailbox_principal": "local"}
+    assert not scene.eve.ask(body=message, **headers).result.get("isError")
+    [got] = [each for each in scene.bob.call("list_inbox")["messages"] if each["preview"] == "hello"]
+    assert got["from"] == f"eve@{post.space}"
+    as_alice = scene.eve.message("tools/call", name="send", arguments={"to": "bob", "body": "spoofed"})
+    answer = scene.eve.ask(body=as_alice, **scene.eve.modern(as_alice), mailbox_address="alice")
+    assert answer.content["error"] == "name_taken"
+    assert "spoofed" not in str(scene.bob.call("list_inbox"))
+
+
+@pytest.mark.parametrize(
+    ("contact", "same_space", "elsewhere"), [("open", True, True), ("space", True, False), ("closed", False, False)]
+)
+def test_who_may_write_is_the_mailboxs_to_say(post: Post, contact: str, *, same_space: bool, elsewhere: bool) -> None:
+    owner = post.caller(mailbox_address="olga")
+    owner.call("create_mailbox", contact=contact)
+    token = post.issue("eve")["token"]
+    for space, allowed in ((post.space, same_space), (f"{post.space}-else", elsewhere)):
+        eve = post.caller(token, mailbox_address=f"eve@{space}")
+        sent = eve.tool("send", to=f"olga@{post.space}", body="hello").content
+        missing = eve.tool("send", to=f"nobody@{post.space}", body="hello").content
+        assert ("error" not in sent) == allowed
+        if not allowed:
+            assert blank(sent, "olga") == blank(missing, "nobody")
+    friend = post.caller(mailbox_address="friend")
+    assert friend.call("send", to="olga", body="x")["to"][0]["state"] == "stored"
+
+
+def test_an_answer_reaches_a_mailbox_that_is_closed_to_others(post: Post) -> None:
+    owner, eve = post.caller(mailbox_address="olga"), post.caller(post.issue("eve")["token"], mailbox_address="eve")
+    owner.call("create_mailbox", contact="closed")
+    eve.call("create_mailbox")
+    owner.call("send", to="eve", body="question")
+    [question] = eve.call("wait_for_message")["messages"]
+    assert eve.call("send", to="olga", body="answer", reply_to=question["id"])["to"][0]["state"] == "stored"
+    assert eve.refused("send", to="olga", body="more")["error"] == "unknown_mailbox"
+
+
+def test_of_a_name_that_looks_like_anothers_no_more_is_told(post: Post) -> None:
+    post.caller(mailbox_address="paypal").call("create_mailbox")
+    eve = post.caller(post.issue("eve")["token"])
+    assert "paypal" not in eve.refused("create_mailbox", name="paypa1")["message"]
+    assert eve.refused("create_mailbox", name="paypal")["error"] == "name_taken"
