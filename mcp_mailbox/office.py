@@ -50,6 +50,7 @@ FIRST_FRAME_LIMIT = 1024 * 1024
 FRAME_LIMIT = frames.LINE_LIMIT + 64
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3
+CALLS: Final = "mcp_mailbox.calls"  # logs each call of a tool, for somebody who watches: too much for a file
 
 _READ = 262144
 
@@ -636,13 +637,21 @@ class _RotatedLog(logging.handlers.RotatingFileHandler):
 def _open_log(place: rendezvous.Claimed) -> None:
     """Log our own doings and asyncio's complaints. Not the SDK's: at times it logs what it could not parse: mail."""
     handler: logging.Handler
+    shape = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.getLogger(CALLS).setLevel(logging.WARNING)
     if place.detached:
         handler = _RotatedLog(rendezvous.log_path(place.home), maxBytes=LOG_BYTES, backupCount=LOG_FILES)
         handler.take_output()
+    elif sys.stderr.isatty():
+        from rich.console import Console  # noqa: PLC0415 - only somebody who watches pays for it
+        from rich.logging import RichHandler  # noqa: PLC0415
+
+        handler, shape = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%X"), "%(message)s"
+        logging.getLogger(CALLS).setLevel(logging.INFO)
     else:
         handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("mcp_mailbox", "asyncio"):
+    handler.setFormatter(logging.Formatter(shape))
+    for name in ("mcp_mailbox", "asyncio", "uvicorn"):
         logging.getLogger(name).addHandler(handler)
     logging.getLogger("mcp_mailbox").setLevel(logging.INFO)
 

@@ -385,9 +385,13 @@ def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0, *, 
     `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"".
     """
     channel = reach(home_path) if start else connect(home_path)
-    if channel is None:
-        if office_lives(home_path):
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while channel is None and office_lives(home_path):
+        if time.monotonic() > deadline:
             raise unreachable(home_path)
+        time.sleep(POLL_SECONDS)  # it has the lock, and is about to listen
+        channel = connect(home_path)
+    if channel is None:
         return None
     fields = [word for word in (words.replace(" ", "-"), token(home_path)) if word]
     channel.settimeout(seconds)

@@ -91,8 +91,8 @@ async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop)
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, settings.hosts, settings.origins)
     reception: desk.TokenDesk | desk.OpenDesk
-    if settings.tokens:
-        token_file = Path(home) / TOKEN_FILE
+    token_file = Path(home) / TOKEN_FILE if settings.tokens else None
+    if token_file is not None:
         await service.tokens.default(token_file)
         reception = desk.TokenDesk(service.post_office, service.tokens, config.DEFAULT_SPACE)
     else:
@@ -107,7 +107,8 @@ async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop)
 
         tasks.start_soon(close_in_time)
         service.http = lambda: {"url": door.url, "auth": settings.tokens, **http.status()}
-        log.info("MCP is at %s", door.url)
+        how = f"token in {token_file}" if token_file else "open to everybody on this machine"
+        log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", door.url, how)
         yield
         tasks.cancel_scope.cancel()
 

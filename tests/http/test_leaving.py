@@ -135,14 +135,10 @@ def test_serve_takes_over_from_a_post_office_that_was_started_on_demand(new_home
         b'"capabilities":{},"clientInfo":{"name":"raw","version":"1"}}}\n'
     )
     assert host.line()["id"] == 1
-    for number, (tool, arguments) in enumerate(
-        [("create_mailbox", b'{"name":"bob"}'), ("wait_for_message", b'{"timeout":50}')], 2
-    ):
-        host.send_raw(
-            b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%s","arguments":%s}}\n'
-            % (number, tool.encode(), arguments)
-        )
+    call = b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"%b","arguments":%b}}\n'
+    host.send_raw(call % (2, b"create_mailbox", b'{"name":"bob"}'))
     assert host.line()["id"] == 2
+    host.send_raw(call % (3, b"wait_for_message", b'{"timeout":50}'))
     before = home.status()["pid"]
     home.start()
     assert home.status()["pid"] != before

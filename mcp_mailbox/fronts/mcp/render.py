@@ -7,7 +7,7 @@ that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +57,21 @@ def opened(answer: Opened, *, forgets: bool = False) -> Json:
     content: Json = {"address": address, "created": answer.created, "unread": answer.mailbox.unread}
     hint = f"Calls stand alone here: pass mailbox={address!r} in each, unless your host sends Mailbox-Address."
     return content | _given(hint=hint if forgets else None)
+
+
+def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:
+    """Say in one line what a call did: addresses and counts, never what mail says."""
+    match answer:
+        case {"id": id_, "to": [*recipients]}:
+            to = ", ".join(each["address"] for each in recipients)
+            return f"{principal}: {given.get('mailbox') or 'mail'} → {to} ({id_})"
+        case {"messages": [*messages]}:
+            what = "got" if tool == "wait_for_message" else "looked at"
+            return f"{principal}: {what} {len(messages)} of {given.get('mailbox') or 'its mailbox'}"
+        case {"address": address}:
+            return f"{principal}: opened {address}"
+        case _:
+            return f"{principal}: {tool}"
 
 
 def accepted(answer: Accepted) -> Json:

@@ -33,6 +33,8 @@ from mcp_mailbox.fronts.mcp.wire import Wire
 from mcp_mailbox.postoffice import first_of
 
 logger = logging.getLogger(__name__)
+calls = logging.getLogger("mcp_mailbox.calls")
+"""One line for each call, for somebody who watches (`office.CALLS`). Never what mail says."""
 
 _LISTENS = 32
 """Streams of `subscriptions/listen` that one connection may hold open."""
@@ -99,10 +101,16 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
     tool = tools.TOOLS.get(params.name)
     if tool is None:
         raise MCPError(code=types.INVALID_PARAMS, message=tools.unknown(params.name))
+    client = context.lifespan_context
     try:
-        return render.result(await tool.run(context.lifespan_context, context, params.arguments))
+        answer = await tool.run(client, context, params.arguments)
+        if calls.isEnabledFor(logging.INFO):
+            calls.info("%s", render.summary(client.caller.principal, params.name, params.arguments or {}, answer))
+        return render.result(answer)
     except Refusal as refusal:
-        return render.refused(context.lifespan_context.explain(refusal))
+        if calls.isEnabledFor(logging.INFO):
+            calls.info("%s: %s refused: %s", client.caller.principal, params.name, refusal.problem)
+        return render.refused(client.explain(refusal))
     except MCPError:
         raise
     except Exception:

@@ -91,7 +91,7 @@ class App:
         self._options = server.create_initialization_options(NotificationOptions(tools_changed=True))
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
-        self._ending: dict[Client, None] = {}
+        self._lone: dict[Client, None] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -102,11 +102,11 @@ class App:
 
     async def close(self) -> None:
         """End what is open: waits answer, streams end; takes no more."""
-        for client in [*self._sessions.clients(), *self._ending]:
+        for client in list(self._lone):
             client.ending.set()
+        self._sessions.leave()
         await self._hall.close()
-        for client in self._sessions.clients():
-            client.close()
+        self._sessions.close()
 
     def status(self) -> dict[str, Any]:
         """Say how things stand."""
@@ -216,11 +216,11 @@ class App:
             connection=connection,
             lifespan_state=client,
         )
-        self._ending[client] = None
+        self._lone[client] = None
         try:
             await exchange.run(work, self._hall, ERROR_CODE_HTTP_STATUS)
         finally:
-            del self._ending[client]
+            del self._lone[client]
             client.close()
 
     def _check_parameters(self, head: Head, message: types.JSONRPCRequest) -> InboundLadderRejection | None:

@@ -22,8 +22,6 @@ from mcp_mailbox.fronts.mcp.http.app import App
 
 HEAD_SECONDS = 10.0
 """Seconds in which the head of a request must have come: uvicorn itself would wait for ever."""
-_LEAVE_SECONDS = 0.3
-"""Seconds that uvicorn has to close its connections, once nothing is open any more."""
 _BACKLOG = 2048
 
 
@@ -77,6 +75,13 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    def leave(self) -> None:
+        """Close what it has open. Its own way takes a third of a second more, in steps of a tenth."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that is bound there. Raises Refusal(BAD_ARGUMENT)."""
@@ -118,21 +123,13 @@ async def listening(app: App, listener: socket.socket, tls: Tls | None) -> Async
         settings.load()
     except (OSError, ValueError) as error:
         raise Refusal(Code.BAD_ARGUMENT, f"The TLS files cannot be used: {error}.", "See --tls-cert.") from error
-    server, left = _Server(settings), anyio.Event()
-
-    async def serve() -> None:
-        await server.serve([listener])
-        left.set()
-
+    server = _Server(settings)
     async with anyio.create_task_group() as tasks, app.running():
-        tasks.start_soon(serve)
+        tasks.start_soon(server.serve, [listener])
         try:
             yield
         finally:
             with anyio.CancelScope(shield=True):
-                # Nobody new, then an end to what is open, then uvicorn finds nothing to wait for.
-                server.should_exit = True
                 await app.close()
-                with anyio.move_on_after(_LEAVE_SECONDS):
-                    await left.wait()
+            server.leave()
         tasks.cancel_scope.cancel()

@@ -7,7 +7,7 @@ belongs to the credential that began it. Lost with the process; a client then be
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -126,11 +126,16 @@ class Session:
             question.answer = answer
             question.answered.set()
 
-    def close(self) -> None:
-        """End what is under way and all subscriptions."""
-        self.client.close()
+    def leave(self) -> None:
+        """Let waits answer, and end the standing stream, which has no end of its own."""
+        self.client.ending.set()
         if self._standing is not None:
             self._standing.scope.cancel()
+
+    def close(self) -> None:
+        """End what is under way and all subscriptions."""
+        self.leave()
+        self.client.close()
         for exchange in list(self._open.values()):
             exchange.cancel()
 
@@ -183,9 +188,15 @@ class Sessions:
         for session in [each for each in self._sessions.values() if each.owner == owner]:
             self.end(session)
 
-    def clients(self) -> Sequence[Client]:
-        """Return everybody's, for the end."""
-        return [session.client for session in self._sessions.values()]
+    def leave(self) -> None:
+        """Let all waits answer and all standing streams end."""
+        for session in self._sessions.values():
+            session.leave()
+
+    def close(self) -> None:
+        """End all of them."""
+        for session in list(self._sessions.values()):
+            self.end(session)
 
     def __len__(self) -> int:
         """Return how many there are."""

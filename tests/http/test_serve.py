@@ -1,0 +1,142 @@
+"""What `serve` may be told, what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mcp_mailbox import config
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts.cli import serving
+from tests.conftest import DEADLINE
+from tests.fronts.world import Served
+from tests.http.caller import Caller
+
+
+def settings(*arguments: str) -> config.Serving:
+    return config.serving(**vars(serving.parse(arguments)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], "Without TLS anybody on the way to 0.0.0.0"),
+        (["--host", "::"], "Without TLS"),
+        (["--host", "192.0.2.1"], "Without TLS"),
+        (["--host", "mail.example.org"], "Without TLS"),
+        (["--host", "0.0.0.0", "--behind-proxy", "--no-auth"], "Without tokens anybody who reaches 0.0.0.0"),
+        (["--host", "0.0.0.0", "--tls-cert", "c", "--no-auth"], "Without tokens"),
+        (["--port", "65536"], "65536 is no port"),
+        (["--port", "-1"], "-1 is no port"),
+        (["--tls-key", "k"], "--tls-key was given alone"),
+    ],
+)
+def test_what_would_let_strangers_in_or_read_along_is_refused(arguments: list[str], said: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        settings(*arguments)
+    assert refusal.value.problem.startswith(said)
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--host", "localhost"],
+        ["--host", "127.8.8.8"],
+        ["--host", "::1"],
+        ["--host", "[::1]"],
+        ["--no-auth"],
+        ["--host", "0.0.0.0", "--behind-proxy"],
+        ["--host", "0.0.0.0", "--tls-cert", "c"],
+    ],
+)
+def test_what_is_safe_is_served(arguments: list[str]) -> None:
+    assert settings(*arguments).tokens == ("--no-auth" not in arguments)
+
+
+def test_an_address_that_is_taken_is_told_and_leaves_the_running_post_office_alone(
+    new_home: Callable[..., Served],
+) -> None:
+    home = new_home()
+    host = home.host()
+    host.ask("ping")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        ended = serve(home, "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == 1
+    assert "Choose another --host or --port." in ended.stderr
+    host.ask("ping")
+    host.end()
+
+
+def test_a_second_serve_of_the_same_store_is_refused(new_home: Callable[..., Served]) -> None:
+    home = new_home().start()
+    ended = serve(home, "--port", "0")
+    assert ended.returncode == 1
+    assert "Another `mcp-mailbox serve` has this store." in ended.stderr
+    assert Caller(home.port, home.token).alone("tools/list").status == 200
+
+
+def test_tls_files_that_cannot_be_used_are_told(new_home: Callable[..., Served], tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("nonsense")
+    for file in ("bad.pem", "missing.pem"):
+        ended = serve(new_home(), "--port", "0", "--tls-cert", str(tmp_path / file))
+        assert ended.returncode == 1
+        assert "TLS files cannot be used" in ended.stderr
+
+
+def test_without_tokens_everybody_on_this_machine_is_its_user(new_home: Callable[..., Served]) -> None:
+    home = new_home("--no-auth").start()
+    assert not (home.path / "token").exists()
+    caller = Caller(home.port, None)
+    assert caller.call("create_mailbox", name="alice")["created"]
+    assert caller.ask(body={}, host="evil.example").status == 421
+
+
+def test_other_names_and_origins_are_served_when_they_are_given(new_home: Callable[..., Served]) -> None:
+    home = new_home("--allow-host", "Mail.example.org", "--allow-origin", "https://page.example/").start()
+    for host in ("mail.example.org", "mail.example.org:443"):
+        caller = Caller(home.port, home.token, host=host)
+        assert caller.alone("tools/list").status == 200
+        assert Caller(home.port, home.token, host=host, origin="https://page.example").alone("tools/list").status == 200
+    assert Caller(home.port, home.token, host="mail.example.org:1").alone("tools/list").status == 421
+
+
+def test_the_token_file_is_its_owners_alone_and_stays_good(new_home: Callable[..., Served]) -> None:
+    home = new_home().start()
+    assert (home.path / "token").stat().st_mode & 0o777 == 0o600
+    first = home.token
+    assert first.startswith("mbx_")
+    assert len(first) >= len("mbx_") + 43
+    home.end()
+    home.start()
+    assert home.token == first
+    assert Caller(home.port, first).alone("tools/list").status == 200
+    assert first.encode() not in (home.path / "mail.db").read_bytes() + (home.path / "mail.db-wal").read_bytes()
+    assert first not in home.log()
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("mbx_nonsense")])
+def test_a_token_file_that_is_no_good_is_made_anew(
+    new_home: Callable[..., Served], spoil: Callable[[Path], object]
+) -> None:
+    home = new_home().start()
+    first = home.token
+    home.end()
+    spoil(home.path / "token")
+    home.start()
+    assert home.token not in {first, "mbx_nonsense"}
+    assert Caller(home.port, home.token).alone("tools/list").status == 200
+
+
+def serve(home: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "mcp_mailbox", "serve", *arguments]
+    return subprocess.run(
+        command, env=home.environment(), capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
