@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import npm
 from tests.hosts import environment, install, processes, scenarios
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
@@ -25,7 +26,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         programs = install.installed(options.prefix.resolve(), update=options.update)
-    except install.InstallError as reason:
+    except npm.InstallError as reason:
         say(f"No hosts to test with: {reason}")
         return 1
     for name, program in programs.items():

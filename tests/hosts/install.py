@@ -7,26 +7,20 @@ launcher asks for (Claude Code's: 22) is needed by nobody, and no install script
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests import npm
 from tests.hosts import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PACKAGES = {"claude": "@anthropic-ai/claude-code", "codex": "@openai/codex"}
-_AGENTS_VARIABLES = ("CLAUDE", "ANTHROPIC", "CODEX", "OPENAI", "MCP_")
-_NPM_SECONDS = 600
 _VERSION_SECONDS = 60
-
-
-class InstallError(Exception):
-    """The hosts cannot be had: says what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +36,17 @@ def default_prefix() -> Path:
 def installed(prefix: Path, *, update: bool) -> dict[str, Program]:
     """Find both hosts under the prefix; fetch them when one is missing, or when asked for the newest."""
     if update or any(_find(prefix, name) is None for name in _PACKAGES):
-        _fetch(prefix)
+        # A bare name would bring an old release where this machine's Node is older than the launcher wants.
+        npm.install(prefix, *(f"{package}@latest" for package in _PACKAGES.values()))
     programs = {}
     for name, package in _PACKAGES.items():
         path = _find(prefix, name)
         if path is None:
-            raise InstallError(f"{package} under {prefix} has no program for this platform; delete it and run again")
+            raise npm.InstallError(
+                f"{package} under {prefix} has no program for this platform; delete it and run again"
+            )
         programs[name] = Program(path, _version(path, prefix / "home"))
     return programs
-
-
-def _fetch(prefix: Path) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise InstallError("npm is not on the PATH; install Node.js with npm, any version since 18")
-    prefix.mkdir(parents=True, exist_ok=True)
-    flags = ["--ignore-scripts", "--include=optional", "--no-fund", "--no-audit", "--loglevel=error"]
-    # A bare name would bring an old release where this machine's Node is older than the launcher wants.
-    wanted = [f"{package}@latest" for package in _PACKAGES.values()]
-    command = [npm, "install", "--prefix", str(prefix), "--cache", str(prefix / "npm-cache"), *flags, *wanted]
-    # npm is no host: it keeps the shell's proxy and certificate settings, which a registry may need.
-    shell = {key: value for key, value in os.environ.items() if not key.startswith(_AGENTS_VARIABLES)}
-    done = subprocess.run(
-        command,
-        cwd=prefix,
-        env=shell,
-        capture_output=True,
-        text=True,
-        timeout=_NPM_SECONDS,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise InstallError(f"npm install failed ({done.returncode}):\n{done.stderr[-2000:]}")
 
 
 def _find(prefix: Path, name: str) -> Path | None:
