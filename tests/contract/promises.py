@@ -24,6 +24,7 @@ RFC5322 = "RFC 5322, 3.6.4 In-Reply-To and References"
 RFC8265 = "RFC 8265, UsernameCasePreserved"
 UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
+HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
 
@@ -91,6 +92,13 @@ PROMISES: dict[str, Promise] = {
     "open-unnamed": Promise("Without a name one gets a readable, unused one.", ISSUE),
     "bound": Promise("A reader is bound to the mailbox that it opened last.", RELAY),
     "directory": Promise("An owner's addresses are found by prefix; a mistyped one by what it resembles.", ISSUE),
+    "unbound": Promise("A reader that several share is not bound to what one of them opens.", HTTP),
+    # principals
+    "contact": Promise("Who may write to a mailbox is what it says; an answer always may.", HTTP),
+    "theirs-unseen": Promise("What is somebody else's is as if it did not exist.", HTTP),
+    "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
+    "token-revoked": Promise("A revoked credential stays revoked.", HTTP),
+    "token-rotated": Promise("A new secret takes the old one's place in one step.", HTTP),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

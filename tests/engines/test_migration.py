@@ -1,0 +1,89 @@
+"""A store of an older version becomes today's, or stays what it was."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.engines.sqlite import open_store
+from mcp_mailbox.mailbox import Contact, Profile
+from mcp_mailbox.message import Draft
+from mcp_mailbox.store import Listing, Origin
+from mcp_mailbox.view.migrations import MIGRATIONS, VERSION
+from tests.clocks import SteppedClock
+
+pytestmark = pytest.mark.anyio
+BACK = {
+    2: "DROP TABLE token; DROP INDEX mailbox_owner; DROP INDEX mailbox_folded;"
+    " CREATE INDEX mailbox_folded ON mailbox (folded); ALTER TABLE mailbox DROP COLUMN contact;",
+}
+"""What undoes each migration, so that a test has an older store."""
+
+
+async def older(path: Path) -> None:
+    """Make a store of version 1 with mail in it."""
+    async with open_store(path, SteppedClock()) as store:
+        for name in ("ann", "bob"):
+            await store.open(Address(name, "default"), "someone", Profile(), Origin(name, "open"))
+        await store.accept(
+            Address("ann", "default"), [Address("bob", "default")], Draft(("bob",), "kept"), Origin("ann", "1")
+        )
+    with closing(sqlite3.connect(path)) as db:
+        for version in sorted(MIGRATIONS, reverse=True):
+            db.executescript(BACK[version])
+        db.execute("PRAGMA user_version = 1")
+
+
+def shape(path: Path) -> dict[str, object]:
+    """Everything that the tables and indexes are, but not how they were spelled."""
+    with closing(sqlite3.connect(path)) as db:
+        names = db.execute(
+            "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+        ).fetchall()
+        found: dict[str, object] = {}
+        for kind, name in names:
+            pragma = "table_xinfo" if kind == "table" else "index_xinfo"
+            found[name] = [row[1:] if kind == "table" else row for row in db.execute(f"PRAGMA {pragma}({name})")]
+        return found
+
+
+async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: Path) -> None:
+    await older(tmp_path / "old.db")
+    async with open_store(tmp_path / "new.db", SteppedClock()):
+        pass
+    assert shape(tmp_path / "old.db") != shape(tmp_path / "new.db")
+    async with open_store(tmp_path / "old.db", SteppedClock()) as store:
+        [preview] = (await store.inbox(Address("bob", "default"), Listing(10))).previews
+        assert preview.delivery.message.body == "kept"
+        bob = await store.mailbox(Address("bob", "default"))
+        assert bob is not None
+        assert bob.contact is Contact.OPEN
+        assert await store.credentials() == []
+        assert await store.check() == "ok"
+    assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
+    with closing(sqlite3.connect(tmp_path / "old.db")) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == VERSION
+
+
+async def test_a_migration_that_fails_half_way_leaves_the_store_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "old.db"
+    await older(path)
+    before = shape(path)
+    monkeypatch.setitem(MIGRATIONS, VERSION, MIGRATIONS[VERSION] + "INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(Exception, match="nowhere"):
+        async with open_store(path, SteppedClock()):
+            pass
+    assert shape(path) == before
+    monkeypatch.undo()
+    async with open_store(path, SteppedClock()) as store:
+        assert len((await store.inbox(Address("bob", "default"), Listing(10))).previews) == 1
+
+
+def test_every_migration_leads_on_from_the_one_before() -> None:
+    assert list(MIGRATIONS) == list(range(2, VERSION + 1)) == list(BACK)
