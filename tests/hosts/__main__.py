@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests import npm
@@ -18,6 +21,7 @@ from tests.hosts.report import Report, say
 
 _LEAVING_SECONDS = 10.0
 _STOP_SECONDS = 30.0
+_START_SECONDS = 30.0
 
 
 def main() -> int:
@@ -31,18 +35,28 @@ def main() -> int:
         return 1
     for name, program in programs.items():
         say(f"{name}: {program.version} ({program.path})")
+    report = Report()
+    for transport in ("stdio", "http") if options.over == "both" else (options.over,):
+        say(f"\n== over {transport}")
+        _prove(options, programs, report, transport)
+    return report.close()
+
+
+def _prove(options: argparse.Namespace, programs: dict[str, install.Program], report: Report, transport: str) -> None:
+    """Play all scenarios in a home of their own."""
     root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-run-"))
     server = Server(shlex.split(options.server), root / "mail")
-    report = Report()
-    stage = scenarios.Stage(
-        root=root,
-        server=server,
-        claude=ClaudeCode(programs["claude"].path, root / "claude", server),
-        codex=Codex(programs["codex"].path, root / "codex", server),
-        report=report,
-        wait=options.wait,
-    )
     try:
+        if transport == "http":
+            server = replace(server, url=_serve(server, root))
+        stage = scenarios.Stage(
+            root=root,
+            server=server,
+            claude=ClaudeCode(programs["claude"].path, root / "claude", server),
+            codex=Codex(programs["codex"].path, root / "codex", server),
+            report=report,
+            wait=options.wait,
+        )
         scenarios.play_all(stage)
         report.section("7. Nothing is left behind")
         _stop(server, root)
@@ -54,7 +68,22 @@ def main() -> int:
             say(f"\nlogs, requests and homes: {root}")
         else:
             shutil.rmtree(root, ignore_errors=True)
-    return report.close()
+
+
+def _serve(server: Server, root: Path) -> str:
+    """Start the HTTP server as a user does; return its URL."""
+    command = [*server.command[:-1], "serve", "--port", "0"]
+    variables = environment.bare(root / "bystander") | server.environment
+    with (root / "serve.log").open("wb") as log:
+        subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        status = subprocess.run(
+            [*server.command[:-1], "status", "--json"], env=variables, capture_output=True, text=True, check=False
+        )
+        if url := json.loads(status.stdout or "{}").get("http", {}).get("url"):
+            return str(url)
+    raise SystemExit(f"mcp-mailbox serve does not come up: {(root / 'serve.log').read_text()}")
 
 
 def _stop(server: Server, root: Path) -> None:
@@ -75,6 +104,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.hosts", description="Prove the product with the real hosts.")
     installed = f"{shlex.quote(str(beside))} stdio"
     parser.add_argument("--server", default=installed, help="command of the server under test")
+    parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how the hosts reach it")
     parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
     parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
     parser.add_argument("--wait", type=float, default=5.0, help="seconds that a reader waits before it is written to")

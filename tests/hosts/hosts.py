@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.hosts.endpoint import Dialect
 
 _PROMPT = "Do what your script says."
+_TOKEN = "MCP_MAILBOX_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,17 @@ class Server:
 
     command: list[str]
     mail: Path
+    url: str | None = None
+    """Where it serves HTTP; None: hosts start it on stdio."""
 
     @property
     def environment(self) -> dict[str, str]:
         return {"MCP_MAILBOX_HOME": str(self.mail)}
+
+    @property
+    def token(self) -> dict[str, str]:
+        """What a host's environment holds, so that no file of it need hold the token."""
+        return {_TOKEN: (self.mail / "token").read_text().strip()} if self.url else {}
 
 
 class Host(Protocol):
@@ -55,11 +63,22 @@ class ClaudeCode:
         command = [str(self._program), "-p", _PROMPT, "--output-format", "stream-json", "--verbose"]
         command += ["--mcp-config", str(self._registration()), "--strict-mcp-config"]
         command += ["--allowedTools", "mcp__mailbox"]
-        return Process(command, _project(self._home), environment.for_claude_code(self._home, endpoint), log)
+        variables = environment.for_claude_code(self._home, endpoint) | self._server.token
+        if self._server.url:
+            variables["MCP_MAILBOX_ADDRESS"] = self.name
+        return Process(command, _project(self._home), variables, log)
 
     def _registration(self) -> Path:
         program, *arguments = self._server.command
-        entry = {"type": "stdio", "command": program, "args": arguments, "env": self._server.environment}
+        entry: dict[str, object] = {"type": "stdio", "command": program, "args": arguments}
+        entry["env"] = self._server.environment
+        if self._server.url:
+            entry = {"type": "http", "url": self._server.url, "timeout": 600_000}
+            # It speaks 2026-07-28, which has no sessions that could remember whose mailbox was opened.
+            entry["headers"] = {
+                "Authorization": f"Bearer ${{{_TOKEN}}}",
+                "Mailbox-Address": "${MCP_MAILBOX_ADDRESS:-}",
+            }
         path = _project(self._home) / ".mcp.json"
         path.write_text(json.dumps({"mcpServers": {"mailbox": entry}}, indent=2), encoding="utf-8")
         return path
@@ -79,11 +98,10 @@ class Codex:
         command = [str(self._program), "exec", "--skip-git-repo-check"]
         # No sandbox of its own: there is nothing in this home to protect, and its model runs no commands.
         command += ["--dangerously-bypass-approvals-and-sandbox", _PROMPT]
-        return Process(command, _project(self._home), environment.for_codex(self._home, endpoint), log)
+        variables = environment.for_codex(self._home, endpoint) | self._server.token
+        return Process(command, _project(self._home), variables, log)
 
     def _configure(self, endpoint: str) -> None:
-        program, *arguments = self._server.command
-        variables = ", ".join(f"{key} = {_toml(value)}" for key, value in self._server.environment.items())
         lines = [
             'model = "scripted"',
             'model_provider = "scripted"',
@@ -103,14 +121,19 @@ class Codex:
             "request_max_retries = 0",
             "stream_max_retries = 0",
             "[mcp_servers.mailbox]",
-            f"command = {_toml(program)}",
-            f"args = {json.dumps(arguments)}",
-            f"env = {{ {variables} }}",
+            *self._entry(),
             "required = true  # else the first turn may start before our tools are there",
         ]
         path = self._home / ".codex" / "config.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _entry(self) -> list[str]:
+        if self._server.url:
+            return [f"url = {_toml(self._server.url)}", f"bearer_token_env_var = {_toml(_TOKEN)}"]
+        program, *arguments = self._server.command
+        variables = ", ".join(f"{key} = {_toml(value)}" for key, value in self._server.environment.items())
+        return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
 
 
 def _project(home: Path) -> Path:

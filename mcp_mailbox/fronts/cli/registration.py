@@ -21,10 +21,11 @@ def http_lines(url: str, home: str, *, auth: bool) -> list[str]:
     if not auth:
         return [f"claude mcp add -s user -t http mailbox {url}", f"codex mcp add mailbox --url {url}"]
     export = f'export MCP_MAILBOX_TOKEN="$(cat {shlex.quote(str(Path(home) / "token"))})"'
-    header = "Authorization: Bearer ${MCP_MAILBOX_TOKEN}"
+    # Claude Code speaks 2026-07-28 over HTTP, which has no sessions: a header says whose mailbox it is.
+    headers = ["Authorization: Bearer ${MCP_MAILBOX_TOKEN}", "Mailbox-Address: ${MCP_MAILBOX_ADDRESS:-}"]
     return [
         export,
-        f"claude mcp add -s user -t http mailbox {url} --header '{header}'",
+        f"claude mcp add -s user -t http mailbox {url} " + " ".join(f"--header '{header}'" for header in headers),
         f"codex mcp add mailbox --url {url} --bearer-token-env-var MCP_MAILBOX_TOKEN",
     ]
 
