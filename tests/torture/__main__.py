@@ -28,6 +28,7 @@ def main() -> int:
         mailboxes=options.mailboxes,
         lease=options.lease,
         pace=options.pace,
+        over=options.over,
         faults=tuple(options.faults.split(",")) if options.faults else (),
         keep=options.keep,
     )
@@ -47,7 +48,7 @@ def _options() -> argparse.Namespace:
     faults = "\n".join(f"  {name:<8} {what}" for name, what in plan.FAULTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.torture",
-        description="Kill post offices, relays and hosts under load, and check what the hosts were told.",
+        description="Kill post offices, servers, relays and hosts under load, and check what the hosts were told.",
         epilog=f"faults:\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mailboxes", type=int, default=default.mailboxes)
     parser.add_argument("--lease", type=float, default=default.lease, help="seconds")
     parser.add_argument("--pace", type=float, default=default.pace, help="mean seconds between a sender's letters")
+    parser.add_argument("--over", choices=["both", "stdio", "http"], default=default.over, help="how hosts connect")
     parser.add_argument("--faults", default=",".join(default.faults), help="which, with commas; all by default")
     parser.add_argument("--keep", action="store_true", help="keep the home and the histories")
     parser.add_argument(

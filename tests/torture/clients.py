@@ -1,4 +1,4 @@
-"""One host: a process that writes mail, reads mail or drains mailboxes through a relay of its own, and keeps a history.
+"""One host: a process that writes mail, reads mail or drains mailboxes, over a relay of its own or over HTTP.
 
 Rules what a client does and how it tells its fate: whoever is killed is started again as the next incarnation and
 knows what its history says, no more. Refuses to know of faults: an end of file is all that it sees of them.
@@ -21,7 +21,9 @@ from random import Random
 from typing import Any, Literal
 
 from tests.torture import history, plan
+from tests.torture.relay import Relay
 from tests.torture.session import Lost, Refused, Session, TimedOut
+from tests.torture.web import Alone, InSession
 
 PATIENCE = 30.0
 """Seconds for a call to survive whatever is being killed."""
@@ -36,6 +38,8 @@ _WORK = 0.03
 """Mean seconds that a reader works on what it got."""
 
 Role = Literal["sender", "reader"]
+Over = Literal["stdio", "session", "alone"]
+"""By a relay; over HTTP in a session (2025-11-25); over HTTP with each request alone (2026-07-28)."""
 Json = dict[str, Any]
 
 
@@ -58,6 +62,9 @@ class Spec:
     shift: int
     directory: str
     environment: Mapping[str, str]
+    over: Over = "stdio"
+    port: int = 0
+    token: str = ""
 
     def history(self, incarnation: int | None = None) -> Path:
         number = self.incarnation if incarnation is None else incarnation
@@ -89,17 +96,16 @@ class Agent:
         """Whether to begin nothing new: asked to, or left alone by a conductor that was killed."""
         return self.asked_to_leave or os.getppid() != self._conductor
 
-    # -- the relay
+    # -- the connection
 
     def connect(self) -> None:
-        """Start a relay and open the mailbox, again and again: the post office may be away."""
+        """Connect and open the mailbox, again and again: the post office may be away."""
         trouble = ""
         for _ in range(_CONNECTS):
             self._sessions += 1
             self._name = f"{self.spec.name}.{self.spec.incarnation}.{self._sessions}"
-            self._session = Session(self.spec.environment, Path(self.spec.directory) / "relays.err")
-            self.history.session(self._name, self.spec.name, self._session.pid)
-            self._tell_relay(self._session.pid)
+            self._session = self._begin()
+            self.history.session(self._name, self.spec.name, self._session.pid, self.spec.over)
             number = self.history.invoke(self._name, "open", {"mailbox": address(self.spec.mailbox)})
             try:
                 self._session.greet(self._name, PATIENCE)
@@ -125,6 +131,18 @@ class Agent:
             self.history.ended(self._name, lost=True)
             self._session.close()
             self._session = None
+
+    def _begin(self) -> Session:
+        spec = self.spec
+        match spec.over:
+            case "session":
+                return InSession(spec.port, spec.token)
+            case "alone":
+                return Alone(spec.port, spec.token, spec.mailbox)
+            case "stdio":
+                relay = Relay(spec.environment, Path(spec.directory) / "relays.err")
+                self._tell_relay(relay.pid)
+                return relay
 
     def _tell_relay(self, pid: int) -> None:
         fresh = self.spec.relay_file.with_suffix(".new")

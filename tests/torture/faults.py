@@ -99,8 +99,11 @@ class Saboteur:
 
     def _victim(self, fault: plan.Fault) -> str:
         names = sorted(self._stage.specs)
+        specs = self._stage.specs
         if fault.kind in plan.STOPS:
-            names = [name for name in names if self._stage.specs[name].role == "reader"]
+            names = [name for name in names if specs[name].role == "reader"]
+        if fault.kind in plan.RELAYS:
+            names = [name for name in names if specs[name].over == "stdio"]
         return names[fault.victim % len(names)]
 
     def _targets(self, kind: str, host: str) -> tuple[list[int], list[int]]:
@@ -109,6 +112,7 @@ class Saboteur:
         relay = stage.relay(host)
         process = stage.hosts.get(host)
         running = process.pid if process and process.poll() is None else None
+        over_relay = stage.specs[host].over == "stdio"
         deadly: list[int | None]
         stopped: list[int | None]
         match kind:
@@ -119,15 +123,15 @@ class Saboteur:
             case "client":
                 deadly, stopped = [running], []
             case "agent":
-                deadly, stopped = [running, relay], []
+                deadly, stopped = [running, relay] if over_relay else [running], []
             case "both":
-                deadly, stopped = [relay, stage.office()], []
+                deadly, stopped = [relay if over_relay else running, stage.office()], []
             case "stop":
                 deadly, stopped = [], [running]
             case _:
                 deadly, stopped = [relay], [running]
         if None in deadly or None in stopped:
             return [], []
-        if kind in ("client", "agent"):
+        if running in deadly:
             stage.strike(host)
         return [pid for pid in deadly if pid], [pid for pid in stopped if pid]

@@ -41,7 +41,7 @@ class Op:
 
 @dataclass(slots=True)
 class Session:
-    """A client's time with one relay."""
+    """A client's time on one connection: with a relay, or over HTTP (then `relay` is the client itself)."""
 
     name: str
     client: str
@@ -51,7 +51,8 @@ class Session:
     ended_ns: int | None = None
     """When the client left by itself."""
     lost: bool = False
-    """The relay's pipe ended by itself."""
+    """The connection ended by itself."""
+    over: str = "stdio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ class Recorder:
         self._timeline = timeline
         self._number = 0
 
-    def session(self, name: str, client: str, relay: int) -> None:
-        self._line(t="session", session=name, client=client, host=os.getpid(), relay=relay)
+    def session(self, name: str, client: str, relay: int, over: str) -> None:
+        self._line(t="session", session=name, client=client, host=os.getpid(), relay=relay, over=over)
 
     def ended(self, name: str, *, lost: bool) -> None:
         self._line(t="ended", session=name, lost=lost)
@@ -136,7 +137,8 @@ def _add(found: Histories, path: Path) -> None:
         match entry["t"]:
             case "session":
                 name, client = entry["session"], entry["client"]
-                found.sessions[name] = Session(name, client, entry["host"], entry["relay"], entry["ns"])
+                pids = (entry["host"], entry["relay"])
+                found.sessions[name] = Session(name, client, *pids, entry["ns"], over=entry["over"])
             case "ended":
                 session = found.sessions[entry["session"]]
                 session.lost = entry["lost"]

@@ -18,15 +18,17 @@ NOWHERE = "nobody-there"
 KILLS: dict[str, str] = {
     "office": "kill -9 of the post office",
     "relay": "kill -9 of a relay: its host sees EOF and starts another one",
-    "client": "kill -9 of a host: its relay sees EOF",
-    "agent": "kill -9 of a host and its relay together",
-    "both": "kill -9 of a relay and the post office together",
+    "client": "kill -9 of a host: its relay sees EOF, a server its connection's end",
+    "agent": "kill -9 of a host, together with its relay if it has one",
+    "both": "kill -9 of a relay, or of a host that speaks HTTP, together with the post office",
 }
 STOPS: dict[str, str] = {
     "stop": "SIGSTOP of a reader's host for longer than its lease",
     "stale": "the same, and its relay is killed meanwhile: it wakes up with leases that others may hold by then",
 }
 FAULTS = KILLS | STOPS
+RELAYS = ("relay", "stale")
+"""What can be done to hosts that have a relay only."""
 
 _LETTERS = 'abcdefghijklmnopqrstuvwxyz      äß→語\U0001f4ec"\\\n\t<>&{}0123456789'
 _ODD_BODY = 0.04

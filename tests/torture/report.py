@@ -55,6 +55,12 @@ def counts(histories: Histories) -> str:
     return f"{len(histories.ops)} ({results['ok']} ok, {results['fail']} fail, {results['unknown']} unknown): {by_kind}"
 
 
+def ways(histories: Histories) -> str:
+    """Return how many operations that went well came each way."""
+    over = Counter(histories.sessions[op.session].over for op in histories.ops if op.result == "ok")
+    return ", ".join(f"{count} {way}" for way, count in over.most_common())
+
+
 def handed_out(histories: Histories) -> str:
     """Return how many messages were handed out, and how many of these once more."""
     waits = [op for op in histories.ops if op.op == "wait" and op.result == "ok"]
@@ -95,6 +101,7 @@ def show(outcome: Outcome) -> None:
     """Print it."""
     histories = outcome.histories
     say(f"operations   {counts(histories)}")
+    say(f"over         {ways(histories)}")
     say(f"accepted     {outcome.sends} letters")
     say(f"handed out   {handed_out(histories)}")
     say(f"not ok       {refusals(histories)}")

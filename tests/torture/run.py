@@ -9,12 +9,13 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tests.torture import checker, clients, history, plan, store_check
-from tests.torture.clients import Agent, Role, Spec
+from tests.torture.clients import Agent, Over, Role, Spec
 from tests.torture.faults import Saboteur
 from tests.torture.report import Outcome
 from tests.torture.stage import Stage, copy_program
@@ -24,6 +25,14 @@ _OVERTIME = 2.0
 """The load goes on for at most so many times the wanted seconds, until all faults are done."""
 _DESCRIPTORS = 4
 """More than at the start that a post office may have open when its hosts are gone."""
+
+
+_WAYS: Mapping[str, Sequence[Over]] = {
+    "both": ("stdio", "session", "stdio", "alone"),
+    "stdio": ("stdio",),
+    "http": ("session", "alone"),
+}
+"""How hosts connect, by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,8 @@ class Options:
     mailboxes: int = 4
     lease: float = 3.0
     pace: float = 0.02
+    over: Literal["both", "stdio", "http"] = "both"
+    """Whether hosts come over stdio or over HTTP with tokens; both: half of them each."""
     faults: Sequence[str] = tuple(plan.FAULTS)
     heal_seconds: float = 60.0
     """For everything to be readable again after the last fault, and to be read."""
@@ -48,7 +59,7 @@ class Options:
         words = ["python", "-m", "tests.torture"]
         for name in ("seed", "seconds", "kills", "senders", "readers", "mailboxes", "lease", "pace"):
             words += [f"--{name}", f"{getattr(self, name):g}"]
-        words += ["--faults", ",".join(self.faults)]
+        words += ["--over", self.over, "--faults", ",".join(self.faults)]
         return shlex.join(words)
 
 
@@ -56,7 +67,7 @@ def run(options: Options) -> Outcome:
     """Do it; nothing is left behind but the histories of a run that does not hold, or is to be kept."""
     directory = Path(tempfile.mkdtemp(prefix="mailbox-torture-"))
     program = options.program or copy_program(directory / "program")
-    stage = Stage(directory, program, options.lease)
+    stage = Stage(directory, program, options.lease, options.seed)
     try:
         outcome = _Run(options, stage).go()
     except BaseException as reason:
@@ -79,6 +90,8 @@ class _Run:
         self.notes: list[str] = []
 
     def go(self) -> Outcome:
+        if self.options.over != "stdio":
+            self.stage.serve()
         before = self._open_mailboxes()
         saboteur = self._load()
         self.stage.dismiss()
@@ -99,8 +112,10 @@ class _Run:
             notes=self.notes,
         )
 
-    def _spec(self, role: Role, name: str, mailbox: str) -> Spec:
+    def _spec(self, role: Role, name: str, mailbox: str, place: int) -> Spec:
         options, stage = self.options, self.stage
+        ways = _WAYS[options.over]
+        over = ways[place % len(ways)]
         return Spec(
             role=role,
             name=name,
@@ -113,13 +128,16 @@ class _Run:
             shift=stage.timeline.shift,
             directory=str(stage.directory),
             environment=stage.environment,
+            over=over,
+            port=stage.port,
+            token="" if over == "stdio" else stage.token(name),
         )
 
     def _open_mailboxes(self) -> store_check.Footprint:
         """Make every mailbox, so that no letter is refused; return what the post office holds with one client."""
         before = store_check.Footprint(0, 0)
         for place, box in enumerate([*self.boxes, *self.outboxes]):
-            agent = Agent(self._spec("reader", f"setup-{place}", box))
+            agent = Agent(self._spec("reader", f"setup-{place}", box, place))
             agent.connect()
             if not place:
                 before = store_check.footprint(self.stage.office() or 0)
@@ -128,29 +146,34 @@ class _Run:
 
     def _load(self) -> Saboteur:
         options = self.options
-        for name in self.outboxes:
-            self.stage.start(self._spec("sender", name, name))
+        for place, name in enumerate(self.outboxes):
+            self.stage.start(self._spec("sender", name, name, place))
         for place in range(options.readers):
-            self.stage.start(self._spec("reader", f"reader-{place}", self.boxes[place % len(self.boxes)]))
-        strikes = plan.faults(options.seed, options.faults, options.kills)
+            # Shifted by a round, so that those who share a mailbox do not all come the same way.
+            box, round_ = place % len(self.boxes), place // len(self.boxes)
+            self.stage.start(self._spec("reader", f"reader-{place}", self.boxes[box], place + round_))
+        kinds = [kind for kind in options.faults if options.over != "http" or kind not in plan.RELAYS]
+        strikes = plan.faults(options.seed, kinds, options.kills)
         saboteur = Saboteur(self.stage, strikes, options.seconds / (len(strikes) + 1), options.lease)
         began = time.monotonic()
         while (spent := time.monotonic() - began) < options.seconds * _OVERTIME:
             if spent >= options.seconds and saboteur.finished:
                 break
             saboteur.step()
+            self.stage.keep_serving()
             for name in self.stage.ended():
                 spec = self.stage.specs[name]
                 self.stage.start(replace(spec, incarnation=spec.incarnation + 1))
             time.sleep(_TICK)
         saboteur.give_up()
-        self.notes.append(f"load         {spent:.0f} s")
+        self.notes.append(f"load         {spent:.0f} s; servers started: {self.stage.served}")
         return saboteur
 
     def _drain(self, before: store_check.Footprint) -> None:
         """Read everything that is left, as a client that nothing happens to."""
         began = time.monotonic()
-        agent = Agent(self._spec("reader", "drain", self.boxes[0]))
+        self.stage.keep_serving()
+        agent = Agent(self._spec("reader", "drain", self.boxes[0], self.options.seed))
         agent.connect()
         patience = self.options.heal_seconds
         if not clients.drain(agent, [*self.boxes, *self.outboxes], patience):
@@ -162,7 +185,8 @@ class _Run:
             self.troubles.append(f"descriptors of the post office: {before.descriptors} → {after.descriptors}")
 
     def _look_at_log(self) -> None:
-        log = (self.stage.home / "office.log").read_text(errors="replace")
-        errors = [line for line in log.splitlines() if " ERROR " in line or line.startswith("Traceback")]
+        logs = [self.stage.home / "office.log", self.stage.directory / "serve.log"]
+        text = "\n".join(log.read_text(errors="replace") for log in logs if log.exists())
+        errors = [line for line in text.splitlines() if " ERROR " in line or line.startswith("Traceback")]
         if errors:
             self.notes.append(f"log          {len(errors)} errors, the first: {errors[0][:160]}")

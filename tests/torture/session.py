@@ -1,30 +1,20 @@
-"""One relay, spoken to as a host does: MCP as JSON-RPC lines over its pipes.
+"""A conversation with the server, however it is held: what a client may ask of it, and how that may end.
 
-Rules the handshake, requests and their time-outs. Refuses to know what a tool is for. It needs nothing of the SDK
-that the server is built on, and a host that can be killed by the dozen has to start in no time.
+Needs nothing of the SDK that the server is built on, and a host that can be killed by the dozen has to start in no
+time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-PROTOCOL = "2025-11-25"
-LEAVE_SECONDS = 6.0
-"""A relay whose host closed stdin waits for answers for 5 s."""
-_READ = 1 << 18
+Json = dict[str, Any]
 
 
 class Lost(Exception):  # noqa: N818 - what happened, in the words of a history
-    """The relay has gone: what became of the request is unknown."""
+    """Whom we spoke to has gone: what became of the request is unknown."""
 
 
 class TimedOut(Exception):  # noqa: N818
@@ -39,89 +29,34 @@ class Refused(Exception):  # noqa: N818
         self.code = code
 
 
-class Session:
-    """A relay's process and the conversation with it, one request at a time."""
+class Session(Protocol):
+    """One client's conversation, one request at a time."""
 
-    def __init__(self, environment: Mapping[str, str], errors: Path) -> None:
-        with errors.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mcp_mailbox", "stdio"],
-                env=dict(environment),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-            )
-        self.pid = self._process.pid
-        self._received = bytearray()
-        self._asked = 0
+    @property
+    def pid(self) -> int:
+        """The process whose end ends it: a relay, or the client itself."""
 
     def greet(self, name: str, patience: float) -> None:
-        """Shake hands."""
-        client = {"name": name, "version": "0"}
-        self._ask("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": client}, patience)
-        self._write({"method": "notifications/initialized"})
+        """Shake hands. Raises Lost, TimedOut or Refused."""
 
-    def call(self, tool: str, arguments: Mapping[str, Any], patience: float) -> dict[str, Any]:
+    def call(self, tool: str, arguments: Mapping[str, Any], patience: float) -> Json:
         """Return the structured answer of a tool. Raises Lost, TimedOut or Refused."""
-        result = self._ask("tools/call", {"name": tool, "arguments": arguments}, patience)
-        content: dict[str, Any] = result["structuredContent"]
-        if result.get("isError"):
-            raise Refused(content["error"], str(content.get("message")))
-        return content
 
     def close(self) -> None:
-        """Leave as a host does: close stdin, and let the relay go by itself; a stuck one is killed."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            self._process.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Leave as a host does."""
 
-    def _ask(self, method: str, params: Mapping[str, Any], patience: float) -> dict[str, Any]:
-        self._asked += 1
-        number = self._asked
-        self._write({"id": number, "method": method, "params": params})
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                message = self._line(deadline)
-            except TimedOut:
-                self._write({"method": "notifications/cancelled", "params": {"requestId": number}})
-                raise
-            if message.get("id") != number or "method" in message:
-                continue  # a notification, or the late answer to what was given up
-            if "error" in message:
-                raise Refused("rpc", json.dumps(message["error"]))
-            result: dict[str, Any] = message["result"]
-            return result
 
-    def _write(self, message: Mapping[str, Any]) -> None:
-        assert self._process.stdin
-        rest = memoryview(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-        try:
-            while rest:
-                rest = rest[self._process.stdin.write(rest) or 0 :]
-        except OSError as error:
-            raise Lost from error
+def result(message: Mapping[str, Any]) -> Json:
+    """Return the result that a response carries. Raises Refused."""
+    if "error" in message:
+        raise Refused("rpc", json.dumps(message["error"]))
+    found: Json = message["result"]
+    return found
 
-    def _line(self, deadline: float) -> dict[str, Any]:
-        assert self._process.stdout
-        searched = 0
-        while (end := self._received.find(b"\n", searched)) < 0:
-            searched = len(self._received)
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimedOut
-            block = os.read(self._process.stdout.fileno(), _READ)
-            if not block:
-                raise Lost
-            self._received += block
-        line = bytes(self._received[:end])
-        del self._received[: end + 1]
-        message: dict[str, Any] = json.loads(line)
-        return message
+
+def content(answer: Mapping[str, Any]) -> Json:
+    """Return what a tool's result says. Raises Refused."""
+    found: Json = answer["structuredContent"]
+    if answer.get("isError"):
+        raise Refused(found["error"], str(found.get("message")))
+    return found

@@ -1,4 +1,4 @@
-"""Where a run happens: a home, a copy of the program, the hosts' processes, and their end.
+"""Where a run happens: a home, a copy of the program, the hosts' processes, the server, and their end.
 
 Rules environments (built from nothing), processes (ended by id, never by name) and where files lie. Refuses to know
 what clients say and which faults there are.
@@ -10,14 +10,18 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
+from tests.torture import plan
 from tests.torture.clients import Spec
 from tests.torture.history import Timeline
+from tests.torture.web import await_server
 
 ROOT = Path(__file__).resolve().parents[2]
 _PROC = Path("/proc")
@@ -36,14 +40,21 @@ def copy_program(to: Path) -> Path:
 class Stage:
     """One run's directory and processes."""
 
-    def __init__(self, directory: Path, program: Path, lease: float) -> None:
+    def __init__(self, directory: Path, program: Path, lease: float, seed: int) -> None:
         self.directory = directory
         self.home = directory / "home"
         self.timeline = Timeline.start()
         self.hosts: dict[str, subprocess.Popen[bytes]] = {}
         self.specs: dict[str, Spec] = {}
         self.fell: list[str] = []
-        """Hosts that ended by themselves, which none should."""
+        """Hosts and servers that ended by themselves, which none should."""
+        self.port = 0
+        """Where HTTP is served; 0: nowhere."""
+        self.served = 0
+        """How often a server was started."""
+        self._seed = seed
+        self._server: subprocess.Popen[bytes] | None = None
+        self._serve_at = 0.0
         self._struck: set[int] = set()
         for name in ("history", "relays"):
             (directory / name).mkdir()
@@ -100,14 +111,48 @@ class Stage:
             self._struck.add(process.pid)
             process.terminate()
         deadline = time.monotonic() + _LEAVE_SECONDS
+        while self.ended() or (self.hosts and time.monotonic() < deadline):
+            self.keep_serving()  # they finish what they have begun
+            time.sleep(0.01)
         for name, process in self.hosts.items():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                self.fell.append(f"{name} (did not leave)")
-                process.kill()
-                process.wait()
-        self.ended()
+            self.fell.append(f"{name} (did not leave)")
+            process.kill()
+            process.wait()
+        self.hosts.clear()
+
+    # -- HTTP
+
+    def serve(self) -> None:
+        """Begin to serve HTTP; `keep_serving` has to be called from then on."""
+        with closing(socket.create_server(("127.0.0.1", 0))) as free:
+            self.port = free.getsockname()[1]
+        self.keep_serving()
+        await_server(self.port, _LEAVE_SECONDS)
+
+    def keep_serving(self) -> None:
+        """Start a server when there is none: at once, or when relays have started a post office of their own."""
+        if not self.port or (self._server is not None and self._server.poll() is None):
+            return
+        now = time.monotonic()
+        if self._server is not None:
+            if self._server.returncode != -signal.SIGKILL:
+                self.fell.append(f"server {self.served} (exit code {self._server.returncode})")
+            self._server = None
+            self._serve_at = now + plan.choices(self._seed, "serve", self.served).choice((0.0, 0.2, 1.0))
+        if now >= self._serve_at:
+            self.served += 1
+            with (self.directory / "serve.log").open("ab") as log:
+                self._server = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "mcp_mailbox", "serve", "--port", str(self.port)],
+                    env=dict(self.environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def token(self, name: str) -> str:
+        """Make a token of the machine's own user."""
+        return self._command("token", "create", name).stdout.strip()
 
     # -- the post office
 
@@ -120,11 +165,18 @@ class Stage:
         return pid if self._is_ours(pid) else None
 
     def stop_office(self) -> None:
-        subprocess.run(
-            [sys.executable, "-P", "-m", "mcp_mailbox", "stop"],
+        self.port = 0
+        self._command("stop")
+        if self._server is not None:
+            self._server.wait(_LEAVE_SECONDS)
+
+    def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "mcp_mailbox", *words],
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            text=True,
             timeout=60,
             check=False,  # what counts is what is left afterwards
         )

@@ -325,7 +325,7 @@ def test_an_ack_whose_answer_was_lost_may_not_have_happened() -> None:
 def test_a_history_is_read_as_it_was_written_and_what_a_kill_tore_is_unknown(tmp_path: Path) -> None:
     path = tmp_path / "reader-0.0.jsonl"
     recorder = history.Recorder(path, history.Timeline.start())
-    recorder.session("reader-0.0.1", "reader-0", 42)
+    recorder.session("reader-0.0.1", "reader-0", 42, "stdio")
     first = recorder.invoke("reader-0.0.1", "wait", {"mailbox": BOX, "ack": []})
     recorder.complete(first, "ok", {"messages": [], "ack_failed": {}})
     recorder.invoke("reader-0.0.1", "wait", {"mailbox": BOX, "ack": []})

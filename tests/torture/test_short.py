@@ -1,4 +1,4 @@
-"""The torture tool's short form: for about 20 s post offices, relays and hosts are killed, and no mail is lost."""
+"""The torture tool's short form: for about 20 s servers, relays and hosts are killed, and no mail is lost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from tests.torture import plan, report
 from tests.torture.run import Options, run
 
 
-def test_mail_survives_kills_of_post_office_relay_and_host(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mail_survives_kills_of_server_relay_and_host_over_stdio_and_http(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(Options(seed=20, seconds=12, kills=8, senders=3, readers=4, mailboxes=2, lease=2, keep=True))
     report.show(outcome)
     shutil.rmtree(outcome.directory) if outcome.holds else None
     assert outcome.holds, capsys.readouterr().out
+    assert all(f" {way}" in f" {report.ways(outcome.histories)}" for way in ("stdio", "session", "alone"))
     assert outcome.struck_busy >= 2
     assert sum(outcome.faults[kind] for kind in plan.KILLS) == 8
 
