@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, limits, listing, places, ratios, start
+from benchmarks import calls, limits, listing, places, ratios, start, web
 
-INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {"start": start.rows, "calls": calls.rows}
+INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
+    "start": start.rows,
+    "calls": calls.rows,
+    "web": web.rows,
+}
 """What needs an installation."""
 IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {"listing": listing.rows, "limits": limits.measure}
 

@@ -69,12 +69,17 @@ class Peer:
     def answer(self, number: int) -> Any:
         """Wait for that answer, and pass over what else comes."""
         while True:
-            message = json.loads(self._line())
+            message = self.message()
             if message.get("id") == number:
                 result = message["result"]
                 if result.get("isError"):
                     raise RuntimeError(result["content"][0]["text"])
                 return result.get("structuredContent")
+
+    def message(self) -> dict[str, Any]:
+        """Wait for whatever comes next."""
+        message: dict[str, Any] = json.loads(self._line())
+        return message
 
     @property
     def peak(self) -> float:

@@ -85,7 +85,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         frozenset({1}),
-        _CRASHES,
+        _CRASHES | {"over": "stdio"},  # over HTTP a token that was just made would be unknown
     ),
     "no-fence": Mutant(
         "a lease of any generation settles",
@@ -154,7 +154,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "cut-bodies": Mutant(
         "the store keeps 10,000 characters of a body",
-        (Edit(_APPLY, "            new.body,\n        ),\n", "            new.body[:10_000],\n        ),\n"),),
+        (Edit(_ENGINE, "            body=draft.body,\n", "            body=draft.body[:10_000],\n"),),
         frozenset({2}),
         _CALM | {"seconds": 8.0},
     ),
