@@ -165,7 +165,7 @@ class _Client(asyncio.Protocol):
         await self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by birth
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by birth
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -38,6 +38,8 @@ SETTLE_LIMIT = 100
 """Ids in one settle."""
 _RETURN_GRACE = 3_000
 """ms after a start in which every reader counts as present: relays need a moment to reconnect. Never over a lease."""
+_OWNED = 10_000
+"""Mailboxes of which it is remembered whose they are."""
 _RETRY = 1_000
 """ms after which a store that could not is asked again."""
 
@@ -89,6 +91,7 @@ class PostOffice:
         self._present: Counter[str] = Counter()
         self._everybody = True
         self._own: dict[str, Address] = {}
+        self._owned: dict[tuple[str, str, str], Address] = {}
         self._looked = 0
         self._next_lapse: int | None = None
         self._lapse_moved = anyio.Event()
@@ -156,16 +159,24 @@ class PostOffice:
         name = name if name is not None else caller.mailbox
         if name is not None:
             address = addresses.parse(name, caller.space)
-            mailbox = await self._store.mailbox(address)
-            if mailbox is None or mailbox.owner != caller.principal:
-                raise await self._unknown(caller, address)
-            return mailbox.address
+            key = (caller.principal, address.folded, address.space)
+            return self._owned.get(key) or await self._look_up(caller, address, key)
         if caller.reader not in self._own:
             bound = await self._store.bound(caller.reader) if caller.binds else None
             if bound is None:
                 raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
+
+    async def _look_up(self, caller: Caller, address: Address, key: tuple[str, str, str]) -> Address:
+        """Ask the store, and remember what it says of mailboxes that are the principal's: that never changes."""
+        mailbox = await self._store.mailbox(address)
+        if mailbox is None or mailbox.owner != caller.principal:
+            raise await self._unknown(caller, address)
+        if len(self._owned) >= _OWNED:
+            self._owned.clear()
+        self._owned[key] = mailbox.address
+        return mailbox.address
 
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""

@@ -376,11 +376,7 @@ def _handler(server: Server[Client], method: str) -> Callable[[Context, Any], Aw
 
 
 def _lay_tools(server: Server[Client]) -> None:
-    ours, our_list, our_schema = (
-        _handler(server, "tools/call"),
-        _handler(server, "tools/list"),
-        server.get_tool_input_schema,
-    )
+    ours, our_list = _handler(server, "tools/call"), _handler(server, "tools/list")
 
     async def call(context: Context, params: types.CallToolRequestParams) -> Any:
         fixture, _ = TOOLS.get(params.name, (ours, None))
@@ -393,9 +389,7 @@ def _lay_tools(server: Server[Client]) -> None:
 
     server.add_request_handler("tools/call", types.CallToolRequestParams, call)
     server.add_request_handler("tools/list", types.PaginatedRequestParams, listed)
-    server.get_tool_input_schema = lambda name: (
-        TOOLS[name][1] if name in TOOLS else our_schema(name) if our_schema else None
-    )
+    server.get_tool_input_schema = lambda name: TOOLS[name][1] if name in TOOLS else None
 
 
 def _lay_resources(server: Server[Client]) -> None:

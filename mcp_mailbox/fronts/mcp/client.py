@@ -31,12 +31,13 @@ class Coalesced(Generic[T]):
 
     def __init__(self) -> None:
         self._items: dict[T, None] = {}
-        self._added = anyio.Event()
+        self._added: anyio.Event | None = None
 
     def add(self, item: T) -> None:
         """Tell it, behind what waits already."""
         self._items[item] = None
-        self._added.set()
+        if self._added is not None:
+            self._added.set()
 
     async def take(self) -> T:
         """Return what has waited longest, once there is something."""

@@ -65,7 +65,6 @@ def build_server() -> Server[Client]:
         title="Mailbox",
         description="A durable mailbox for every agent.",
         instructions=tools.INSTRUCTIONS,
-        get_tool_input_schema=_input_schema,
         on_list_tools=_list_tools,
         on_call_tool=_call_tool,
         on_list_resources=_list_resources,
@@ -85,11 +84,6 @@ def build_server() -> Server[Client]:
 
 
 _DESCRIBED = [tool.describe(name) for name, tool in tools.TOOLS.items()]
-_SCHEMAS = {tool.name: tool.input_schema for tool in _DESCRIBED}
-
-
-def _input_schema(name: str) -> dict[str, Any] | None:
-    return _SCHEMAS.get(name)
 
 
 async def _list_tools(context: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:

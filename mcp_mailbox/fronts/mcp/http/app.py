@@ -18,7 +18,7 @@ import anyio
 import mcp_types as types
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import NotificationOptions, Server
-from mcp.server.runner import serve_one
+from mcp.server.runner import ServerRunner
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     MCP_PROTOCOL_VERSION_HEADER,
@@ -207,15 +207,8 @@ class App:
         connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
         stream = self._stream(visitor, receive, send)
         exchange = Exchange(stream, client, self._request(), message)
-        work = partial(
-            serve_one,
-            self._server,
-            exchange,
-            message.method,
-            message.params,
-            connection=connection,
-            lifespan_state=client,
-        )
+        runner = ServerRunner(self._server, connection, client)  # `serve_one`, less an exit stack that nothing uses
+        work = partial(runner.on_request, exchange, message.method, message.params)
         self._lone[client] = None
         try:
             await exchange.run(work, self._hall, ERROR_CODE_HTTP_STATUS)

@@ -50,7 +50,7 @@ class Stream:
         self._streams = False
         self._finished = False
         self._watched = False
-        self._turn = anyio.Lock(fast_acquire=True)
+        self._turn: anyio.Lock | None = None
 
     # -- writing
 
@@ -63,6 +63,8 @@ class Stream:
         await self._tell(_event(message))
 
     async def _tell(self, event: bytes) -> None:
+        if self._turn is None:
+            self._turn = anyio.Lock(fast_acquire=True)
         async with self._turn:
             if self._finished:
                 return
@@ -75,13 +77,13 @@ class Stream:
 
     async def finish(self, message: Mapping[str, Any] | None, status: int = 200) -> None:
         """Answer, as JSON with that status unless events have begun; None ends without a word."""
+        self._finished = True  # at once: nobody begins to tell anything from here on
+        if self._turn is None or not self._streams:
+            await self._plain(message, status)
+            return
         async with self._turn:
-            self._finished = True
-            if self._streams:
-                last = _event(message) if message is not None else b""
-                await self._send({"type": "http.response.body", "body": last, "more_body": False})
-            else:
-                await self._plain(message, status)
+            last = _event(message) if message is not None else b""
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _plain(self, message: Mapping[str, Any] | None, status: int) -> None:
         body = dump(message) if message is not None else b""
