@@ -80,10 +80,10 @@ class Gate:
     def check(self, scope: Mapping[str, Any], head: Head) -> None:
         """Raise Refused for what a browser was tricked into, and for tokens where they do not belong."""
         if not self._is_ours(head.get("host")):
-            raise Refused(421, "This Host is not served here.")
+            raise Refused(421, "This Host is not served here; `serve --allow-host` adds a name.")
         origin = head.get("origin")
         if origin is not None and origin not in self.origins and not self._is_same(origin):
-            raise Refused(403, "Pages of this Origin may not call this server.")
+            raise Refused(403, "Pages of this Origin may not call this server; `serve --allow-origin` lets them.")
         target = scope.get("raw_path", b"") + b"?" + scope.get("query_string", b"")
         if TOKEN_PREFIX.encode() in target or any(name in target.lower() for name in _TOKEN_PARAMETERS):
             raise Refused(
