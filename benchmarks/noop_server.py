@@ -1,6 +1,11 @@
-"""What cannot be avoided: a plain server of the SDK on stdio whose one tool does nothing. Run as a script."""
+"""What cannot be avoided: a plain server of the SDK whose one tool does nothing. `noop_server.py [PORT]`.
+
+On stdio, or with a port over HTTP.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import anyio
 import mcp_types as types
@@ -18,11 +23,22 @@ async def _call_tool(context: object, params: object) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(text="done")])
 
 
-async def _main() -> None:
-    server = Server("noop", on_list_tools=_list_tools, on_call_tool=_call_tool)
+_SERVER = Server("noop", on_list_tools=_list_tools, on_call_tool=_call_tool)
+
+
+async def _on_stdio() -> None:
     async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+        await _SERVER.run(read, write, _SERVER.create_initialization_options())
+
+
+def _over_http(port: int) -> None:
+    import uvicorn  # noqa: PLC0415 - stdio needs none
+
+    uvicorn.run(_SERVER.streamable_http_app(), port=port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":
-    anyio.run(_main)
+    if len(sys.argv) > 1:
+        _over_http(int(sys.argv[1]))
+    else:
+        anyio.run(_on_stdio)

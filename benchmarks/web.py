@@ -20,7 +20,7 @@ import anyio
 from benchmarks import ratios
 from benchmarks.peer import Peer
 from benchmarks.places import Place
-from tests.http.caller import ENVELOPE, LEGACY, MODERN, Caller
+from tests.http.caller import ENVELOPE, LEGACY, MODERN, Caller, Line
 
 CLIENTS = 8
 ROUNDS = 12
@@ -69,7 +69,7 @@ def _serving(place: Place) -> Iterator[tuple[int, str, int]]:
 @contextmanager
 def _noop(place: Place) -> Iterator[int]:
     port = _free_port()
-    with _process([str(place.python), str(Path(__file__).with_name("noop_http.py")), str(port)], place, port):
+    with _process([str(place.python), str(Path(__file__).with_name("noop_server.py")), str(port)], place, port):
         yield port
 
 
@@ -194,6 +194,16 @@ def _is_whole(head: bytes, body: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
+def _subscribe(us: Caller, line: Line, era: str) -> None:
+    """Hear of the reader's mailbox on this connection."""
+    if era == LEGACY:
+        us.begin()
+        us.within("resources/subscribe", uri=_READER)
+        us.stand(line)
+    else:
+        us.listen(line, _READER)
+
+
 # -- idle streams
 
 
@@ -209,13 +219,7 @@ def _idle(era: str, us: Caller, pid: int) -> ratios.Row:
 
 def _listen(stack: ExitStack, us: Caller, era: str, many: int) -> None:
     for _ in range(many):
-        line = stack.enter_context(us.line())
-        if era == LEGACY:
-            us.begin()
-            us.within("resources/subscribe", uri=_READER)
-            us.stand(line)
-        else:
-            us.listen(line, _READER)
+        _subscribe(us, stack.enter_context(us.line()), era)
 
 
 def _resident(pid: int) -> float:
@@ -249,12 +253,7 @@ def _pushes(name: str, us: Caller, heard: Heard) -> ratios.Row:
 @contextmanager
 def _over_http(us: Caller, era: str) -> Iterator[Heard]:
     with us.line() as line:
-        if era == LEGACY:
-            us.begin()
-            us.within("resources/subscribe", uri=_READER)
-            us.stand(line)
-        else:
-            us.listen(line, _READER)
+        _subscribe(us, line, era)
         yield lambda: _check(line.event())
 
 

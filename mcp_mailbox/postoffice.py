@@ -168,6 +168,11 @@ class PostOffice:
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
 
+    async def readable(self, caller: Caller, name: str) -> Address:
+        """Return the address of a mailbox that the caller may read, and so hear of. Raises Refusal as `own`."""
+        self._allow(caller, Scope.READ)
+        return await self.own(caller, name)
+
     async def _look_up(self, caller: Caller, address: Address, key: tuple[str, str, str]) -> Address:
         """Ask the store, and remember what it says of mailboxes that are the principal's: that never changes."""
         mailbox = await self._store.mailbox(address)

@@ -123,6 +123,28 @@ def test_health_needs_no_token(post: Post) -> None:
         assert (answer.status, answer.json) == (200, {"status": "ok"})
 
 
+def test_who_may_not_read_hears_nothing_either(post: Post) -> None:
+    post.caller().call("create_mailbox", name="alice")
+    narrow = post.caller(post.issue(scopes=["send", "create"])["token"])
+    uri = f"mailbox:alice@{post.space}"
+    with narrow.line() as line:
+        message = narrow.message("subscriptions/listen", notifications={"resourceSubscriptions": [uri]})
+        line.write(narrow.request(body=message, **narrow.modern(message)))
+        line.head()
+        assert "resourceSubscriptions" not in line.event()["params"]["notifications"]
+    narrow.begin()
+    for method, params in (
+        ("resources/subscribe", {"uri": uri}),
+        ("resources/read", {"uri": uri}),
+        ("resources/list", {}),
+    ):
+        assert "error" in narrow.within(method, **params).json, method
+    reference = {"type": "ref/resource", "uri": "mailbox:{address}"}
+    argument = {"name": "address", "value": ""}
+    found = narrow.within("completion/complete", ref=reference, argument=argument).result["completion"]
+    assert found["values"] == []
+
+
 @pytest.mark.parametrize(
     ("scope", "allowed"),
     [

@@ -61,16 +61,22 @@ def parse(text: str) -> Place | None:
     return Place(unquote(address), unquote(id_) if slash else None)
 
 
-async def own(client: Client, text: str) -> tuple[Place, Address]:
-    """Return what the URI names and whose it is.
+async def rings(client: Client, text: str) -> Address | None:
+    """Return whose bell tells of a change of that resource; None for a message, which never changes.
 
-    Raises Missing for what is not ours or not the caller's.
+    Raises Missing for what is not ours or not the caller's to read.
     """
+    place, address = await _own(client, text)
+    return address if place.id is None else None
+
+
+async def _own(client: Client, text: str) -> tuple[Place, Address]:
+    """Return what the URI names and whose it is. Raises Missing, as `rings`."""
     place = parse(text)
     if place is None:
         raise Missing(text, f"Resources here begin with {SCHEME}")
     try:
-        return place, await client.office.own(client.caller, place.address)
+        return place, await client.office.readable(client.caller, place.address)
     except Refusal as refusal:
         raise Missing(text, str(refusal)) from None
 
@@ -85,7 +91,7 @@ async def listed(client: Client) -> list[types.Resource]:
 
 async def read(client: Client, context: Context, text: str) -> types.ReadResourceResult:
     """Return an inbox's first page, or a message whole."""
-    place, address = await own(client, text)
+    place, address = await _own(client, text)
     call = Call(client.caller, context.request.key if context.request else "", str(address))
     try:
         if place.id is None:

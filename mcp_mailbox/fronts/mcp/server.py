@@ -145,10 +145,9 @@ async def _subscribe(context: Context, params: types.SubscribeRequestParams) -> 
     client = context.lifespan_context
     uri = str(params.uri)
     try:
-        place, address = await resources.own(client, uri)
+        rings = await resources.rings(client, uri)
         resumed = context.request is not None and context.request.resumed
-        # A message never changes: it may be subscribed to, and never rings.
-        client.subscribe(uri, address if place.id is None else None, context.session, resumed=resumed)
+        client.subscribe(uri, rings, context.session, resumed=resumed)
     except resources.Missing as missing:
         raise _not_found(context, missing) from None
     except Refusal as refusal:
@@ -170,10 +169,9 @@ async def _listen(context: Context, params: types.SubscriptionsListenRequestPara
     places: dict[str, Address | None] = {}
     for uri in asked[:SUBSCRIPTION_LIMIT]:
         try:
-            place, address = await resources.own(client, str(uri))
+            places[str(uri)] = await resources.rings(client, str(uri))
         except resources.Missing:
             continue
-        places[str(uri)] = address if place.id is None else None
     asked_of = params.notifications
     honoured = types.SubscriptionFilter(
         tools_list_changed=asked_of.tools_list_changed or None, resource_subscriptions=list(places) or None
