@@ -37,7 +37,7 @@ _START_SECONDS = 20.0
 
 def rows(place: Place) -> Iterator[ratios.Row]:
     """Measure."""
-    with _serving(place) as (ours, token, pid), _noop(place) as theirs:
+    with _serving(place) as (ours, token, _), _noop(place) as theirs:
         us = Caller(ours, token)
         for name in _SENDERS:
             us.call("create_mailbox", name=name)
@@ -45,14 +45,15 @@ def rows(place: Place) -> Iterator[ratios.Row]:
         for era in (LEGACY, MODERN):
             yield _throughput(era, us, Caller(theirs, None))
         for era in (LEGACY, MODERN):
-            yield _idle(era, us, pid)
-        for era in (LEGACY, MODERN):
             with _over_stdio(place, era) as heard:
                 yield _pushes(f"stdio, {era}", us, heard)
             with _over_http(us, era) as heard:
                 yield _pushes(f"HTTP, {era}", us, heard)
         with _stalled(us), _over_http(us, MODERN) as heard:
             yield _pushes(f"HTTP, beside {STALLED} who do not read", us, heard)
+    for era in (LEGACY, MODERN):
+        with _serving(place) as (ours, token, pid):  # a fresh one: nothing is freed that could be used again
+            yield _idle(era, Caller(ours, token), pid)
 
 
 # -- servers
@@ -209,7 +210,7 @@ def _subscribe(us: Caller, line: Line, era: str) -> None:
 
 def _idle(era: str, us: Caller, pid: int) -> ratios.Row:
     with ExitStack() as stack:
-        _listen(stack, us, era, 20)  # what is made once is nobody's
+        _listen(stack, us, era, STREAMS // 5)  # what is made once is nobody's
         before = _resident(pid)
         _listen(stack, us, era, STREAMS)
         each = (_resident(pid) - before) / STREAMS

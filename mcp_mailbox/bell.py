@@ -36,6 +36,35 @@ class Ear:
         await self._event.wait()
 
 
+class Ending:
+    """Happens once: whoever waits for something on somebody's behalf is to come to an end."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._hear: list[Hear] = []
+
+    def set(self) -> None:
+        """Tell everyone."""
+        self._set = True
+        for hear in tuple(self._hear):
+            hear()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._set
+
+    @contextmanager
+    def telling(self, hear: Hear) -> Iterator[None]:
+        """Call `hear` when it happens, or at once when it has, for as long as the block lasts."""
+        self._hear.append(hear)
+        try:
+            if self._set:
+                hear()
+            yield
+        finally:
+            self._hear.remove(hear)
+
+
 class Bell:
     """Who listens for which mailbox."""
 

@@ -20,7 +20,7 @@ import anyio.lowlevel
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.bell import Bell
+from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.credentials import ALL_SCOPES, Scope
 from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.errors import Code, Refusal
@@ -208,9 +208,7 @@ class PostOffice:
             raise
         return replace(accepted, recipients=tuple([await self._hinted(call, each) for each in accepted.recipients]))
 
-    async def wait(
-        self, call: Call, patience: float, wanted: Wanted, size: int, ending: anyio.Event | None = None
-    ) -> Sequence[Delivery]:
+    async def wait(self, call: Call, patience: float, wanted: Wanted, size: int, ending: Ending) -> Sequence[Delivery]:
         """Lease what is there, or what comes within `patience` ms; empty when nothing did.
 
         A wait that is cancelled leaves every message where it was. `ending` ends it early.
@@ -219,15 +217,14 @@ class PostOffice:
         address = await self.own(call.caller, call.mailbox)
         clock = self._store.clock
         deadline = clock.now() + patience
-        with self.bell.listening(address) as ear:
+        with self.bell.listening(address) as ear, ending.telling(ear.hear):
             while True:
                 ear.clear()
                 found = await self._claim(call, address, wanted, size)
                 left = deadline - clock.now()
-                if found or left <= 0 or (ending is not None and ending.is_set()):
+                if found or left <= 0 or ending.is_set():
                     return found
-                waits: list[Callable[[], Awaitable[object]]] = [ear.wait, lambda: clock.sleep_until(deadline)]
-                await first_of(*waits, *([ending.wait] if ending is not None else []))
+                await _first_of(ear.wait, lambda: clock.sleep_until(deadline))
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
         """List what is not settled; nothing is leased by looking."""
@@ -330,7 +327,7 @@ class PostOffice:
         if moment is None:
             await self._lapse_moved.wait()
         else:
-            await first_of(self._lapse_moved.wait, lambda: self._store.clock.sleep_until(moment))
+            await _first_of(self._lapse_moved.wait, lambda: self._store.clock.sleep_until(moment))
 
     async def _pause(self, ms: float) -> None:
         await self._store.clock.sleep_until(self._store.clock.now() + ms)
@@ -369,7 +366,7 @@ class PostOffice:
         return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {shown!r}.", hint)
 
 
-async def first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
     """Return when the first of them does; cancel the others."""
     async with anyio.create_task_group() as tasks:
 

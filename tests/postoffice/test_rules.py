@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_mailbox.bell import Bell
+from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
@@ -52,7 +52,7 @@ class World:
         await self.office.send(call("sender"), Draft(("box",), body))
 
     async def wait(self, reader: str, patience: float = 0, request: str | None = None) -> Sequence[Delivery]:
-        return await self.office.wait(call(reader, request), patience, Wanted(), 1 << 20)
+        return await self.office.wait(call(reader, request), patience, Wanted(), 1 << 20, Ending())
 
     async def step(self, ms: int) -> None:
         """Let time pass, and those whom it wakes go on."""
@@ -232,7 +232,7 @@ async def refused(attempt: Awaitable[object]) -> Code | None:
 
 async def test_a_wait_ends_early_when_told_and_takes_nothing(world: World) -> None:
     await world.arrive("one", "two")
-    ending = anyio.Event()
+    ending = Ending()
     ending.set()
     assert not await world.office.wait(call("one"), 1e9, Wanted(), 1, ending)
     await world.send()

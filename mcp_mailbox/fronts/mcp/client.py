@@ -11,6 +11,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
@@ -89,7 +90,7 @@ class Client:
         """Seconds between the signs of life of a wait."""
         self.listens = 0
         """Open streams of `subscriptions/listen`."""
-        self.ending = anyio.Event()
+        self.ending = Ending()
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""

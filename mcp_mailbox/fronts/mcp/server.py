@@ -30,7 +30,6 @@ from mcp_mailbox.fronts.mcp import render, resources, tools
 from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Coalesced, Context
 from mcp_mailbox.fronts.mcp.prompts import prompts
 from mcp_mailbox.fronts.mcp.wire import Wire
-from mcp_mailbox.postoffice import first_of
 
 logger = logging.getLogger(__name__)
 calls = logging.getLogger("mcp_mailbox.calls")
@@ -192,7 +191,7 @@ async def _stream(
     """
     client = context.lifespan_context
     meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
-    events: Coalesced[ServerEvent] = Coalesced()
+    events: Coalesced[ServerEvent | None] = Coalesced()
     ends = [
         client.office.bell.subscribe(address, lambda uri=uri: events.add(ResourceUpdated(uri)))  # type: ignore[misc]
         for uri, address in places.items()
@@ -207,15 +206,13 @@ async def _stream(
     async def send(notification: types.ServerNotification) -> None:
         await context.session.send_notification(notification, related_request_id=context.request_id)
 
-    async def pump() -> None:
-        while True:
-            await send(event_to_notification(await events.take(), meta))
-
     try:
         # Also after a crash: whether the host got the first one is not known, and without it it waits for ever.
         about = types.SubscriptionsAcknowledgedNotificationParams(notifications=honoured, _meta=meta)
         await send(types.SubscriptionsAcknowledgedNotification(params=about))
-        await first_of(pump, client.ending.wait)
+        with client.ending.telling(lambda: events.add(None)):
+            while (event := await events.take()) is not None:
+                await send(event_to_notification(event, meta))
     finally:
         for end in ends:
             end()

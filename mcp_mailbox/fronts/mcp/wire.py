@@ -18,6 +18,7 @@ import mcp_types as types
 from mcp.shared.dispatcher import coerce_request_id as _id  # "7" and 7 are one id, as the SDK has it
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
+from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.client import Request
@@ -78,7 +79,7 @@ class _Open:
 class Wire:
     """One relay's connection as the stream pair that the SDK's loop wants; it is both ends."""
 
-    def __init__(self, connection: Connection, mail: Mail, epoch: int, ending: anyio.Event) -> None:
+    def __init__(self, connection: Connection, mail: Mail, epoch: int, ending: Ending) -> None:
         self._connection = connection
         self._mail = mail
         self._epoch = epoch

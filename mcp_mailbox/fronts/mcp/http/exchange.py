@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import anyio
@@ -44,7 +45,6 @@ class Exchange:
         self.transport = TransportContext(kind="streamable-http", can_send_request=ask is not None)
         self.request_id = message.id if isinstance(message, types.JSONRPCRequest) else None
         self.message_metadata = ServerMessageMetadata(request_context=request)
-        self.cancel_requested = anyio.Event()
         self.can_send_request = ask is not None
         self._stream = stream
         self._client = client
@@ -53,6 +53,11 @@ class Exchange:
         self._ask = ask
 
     # -- what the kernel and the handlers use
+
+    @cached_property
+    def cancel_requested(self) -> anyio.Event:
+        """Never set: a request that is cancelled is ended. Made for who asks; nobody does."""
+        return anyio.Event()
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
