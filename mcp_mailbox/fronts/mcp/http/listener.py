@@ -5,7 +5,6 @@ uvicorn speaks HTTP; signals and the order of leaving are the office's.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Generator
@@ -15,13 +14,11 @@ from typing import Any
 
 import anyio
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp.http.app import App
+from mcp_mailbox.fronts.mcp.http.connection import Connection
 
-HEAD_SECONDS = 10.0
-"""Seconds in which the head of a request must have come: uvicorn itself would wait for ever."""
 _BACKLOG = 2048
 
 
@@ -31,41 +28,6 @@ class Tls:
 
     certificate: str
     key: str | None
-
-
-class _Impatient(HttpToolsProtocol):
-    """Drops connections that begin a request and do not get on with it."""
-
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._wait_for_head()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._wait_for_head()
-
-    def on_headers_complete(self) -> None:
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _wait_for_head(self) -> None:
-        self._stop_waiting()
-        self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -106,7 +68,7 @@ async def listening(app: App, listener: socket.socket, tls: Tls | None) -> Async
     files: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key} if tls else {}
     settings = uvicorn.Config(
         app,
-        http=_Impatient,
+        http=Connection,
         loop="none",
         ws="none",
         lifespan="off",
