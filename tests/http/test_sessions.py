@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_mailbox.fronts.mcp.http.sessions import SESSIONS_EACH
 from tests.http.caller import LEGACY
 from tests.http.conftest import Post
 
@@ -44,6 +45,27 @@ def test_a_session_that_is_not_ones_own_is_not_there(post: Post, method: str, wh
     answer = caller.ask(method, body=body, mcp_session_id=session, mcp_protocol_version=LEGACY)
     assert answer.status == 404
     assert answer.json["error"]["message"] == "The Mcp-Session-Id is unknown. Begin with initialize."
+
+
+def test_who_begins_too_many_sessions_forgets_ones_own(post: Post) -> None:
+    mine = post.caller()
+    mine.begin()
+    issued = post.issue("eve")
+    eve = post.caller(issued["token"])
+    eve.begin()
+    first = eve.session
+    about = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "many", "version": "1"}}
+    request = eve.request(body={"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": about})
+    with eve.line() as line:
+        for _ in range(SESSIONS_EACH):
+            line.write(request)
+            last = line.answer().headers["mcp-session-id"]
+    assert mine.within("ping").status == 200
+    assert eve.within("ping").status == 404
+    eve.session = first | {"mcp_session_id": last}
+    assert eve.within("ping").status == 200
+    post.command("token revoke", id=issued["id"])
+    assert post.home.status()["http"]["sessions"] < SESSIONS_EACH
 
 
 def test_a_session_has_one_standing_stream(post: Post) -> None:

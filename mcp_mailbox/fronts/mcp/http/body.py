@@ -13,7 +13,7 @@ from mcp_mailbox.fronts.mcp.http.exchange import failure
 from mcp_mailbox.fronts.mcp.http.gate import Head, Refused
 from mcp_mailbox.fronts.mcp.http.stream import Receive
 
-BODY_BYTES = 4 * 1024 * 1024
+BODY_BYTES = 2 * 1024 * 1024
 """Bytes of one request; a message's body has at most 256 KiB, each of which JSON may spell with six."""
 BODY_SECONDS = 15.0
 """Seconds in which a body must have come."""

@@ -7,6 +7,7 @@ belongs to the credential that began it. Lost with the process; a client then be
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from mcp_mailbox.fronts.mcp.http.stream import Stream
 
 SESSION_LIMIT = 10_000
 """Sessions kept at once; beyond, those that were idle for longest are forgotten."""
+SESSIONS_EACH = 2_000
+"""The same for one credential: who begins many forgets his own."""
 SESSION_SECONDS = 24 * 3600.0
 """Seconds without a request after which a session is forgotten: agents think, sleep and wait for people."""
 
@@ -156,15 +159,20 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._owned: Counter[str] = Counter()
 
     def add(self, session: Session) -> None:
         """Keep it; forgets others that were idle for too long, or for longest."""
         self._sessions[session.id] = session
+        self._owned[session.owner] += 1
+        if self._owned[session.owner] > SESSIONS_EACH and (own := self._idle_longest(session.owner)) is not None:
+            self.end(own)
         while (other := self._idle_longest()) is not None and self._is_too_much(other):
             self.end(other)
 
-    def _idle_longest(self) -> Session | None:
-        return next((session for session in self._sessions.values() if not session.streams), None)
+    def _idle_longest(self, owner: str | None = None) -> Session | None:
+        every = (session for session in self._sessions.values() if not session.streams)
+        return next((session for session in every if owner in (None, session.owner)), None)
 
     def _is_too_much(self, session: Session) -> bool:
         return len(self._sessions) > SESSION_LIMIT or session.used < anyio.current_time() - SESSION_SECONDS
@@ -180,7 +188,10 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Forget it, and end what is under way in it."""
-        self._sessions.pop(session.id, None)
+        if self._sessions.pop(session.id, None) is not None:
+            self._owned[session.owner] -= 1
+            if not self._owned[session.owner]:
+                del self._owned[session.owner]
         session.close()
 
     def end_all_of(self, owner: str) -> None:
