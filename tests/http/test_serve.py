@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+import trustme
 
 from mcp_mailbox import config
 from mcp_mailbox.errors import Refusal
@@ -89,6 +91,27 @@ def test_tls_files_that_cannot_be_used_are_told(new_home: Callable[..., Served],
         ended = serve(new_home(), "--port", "0", "--tls-cert", str(tmp_path / file))
         assert ended.returncode == 1
         assert "TLS files cannot be used" in ended.stderr
+
+
+def test_other_machines_are_served_over_tls(new_home: Callable[..., Served], tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("mail.example.org").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    arguments = ("--host", "0.0.0.0", "--tls-cert", str(tmp_path / "server.pem"), "--allow-host", "mail.example.org")
+    home = new_home(*arguments).start()
+    assert home.url.startswith("https://0.0.0.0:")
+    caller = Caller(home.port, home.token, host=f"mail.example.org:{home.port}")
+    message = caller.message("tools/call", name="create_mailbox", arguments={"name": "alice"})
+    with (
+        socket.create_connection(("127.0.0.1", home.port), timeout=DEADLINE) as plain,
+        context.wrap_socket(plain, server_hostname="mail.example.org") as line,
+    ):
+        line.sendall(caller.request(body=message, **caller.modern(message)))
+        assert line.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+    with caller.line() as plain_line, suppress(ConnectionError):
+        plain_line.write(caller.request(body=message, **caller.modern(message)))
+        assert plain_line.closed(), "nothing is said without TLS"
 
 
 def test_without_tokens_everybody_on_this_machine_is_its_user(new_home: Callable[..., Served]) -> None:

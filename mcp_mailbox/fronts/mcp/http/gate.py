@@ -73,7 +73,7 @@ class Gate:
     hosts: frozenset[str] = LOOPBACK_NAMES
     """Host names, at our own port."""
     public: frozenset[str] = field(default_factory=frozenset)
-    """Hosts as a proxy in front of us is called: `name`, or `name:port`."""
+    """How else we are called, or a proxy in front of us: `name` (at our port, or the usual ones) or `name:port`."""
     origins: frozenset[str] = field(default_factory=frozenset)
     """Other origins whose pages may call us: `https://name`."""
 
@@ -96,7 +96,7 @@ class Gate:
         name, _, port = (
             host.lower().rpartition(":") if not host.endswith("]") and ":" in host else (host.lower(), "", "")
         )
-        if host.lower() in self.public or (name in self.public and port in {"", "80", "443"}):
+        if host.lower() in self.public or (name in self.public and port in {"", "80", "443", str(self.port)}):
             return True
         return name in self.hosts and port == ("" if self.port in {80, 443} and not port else str(self.port))
 
