@@ -16,6 +16,8 @@ from mcp_mailbox import frames, rendezvous
 
 Json = dict[str, Any]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_UNCUT = 1000
+"""Columns for whoever reads the table from a pipe: nothing is cut off."""
 _SCOPES = ("read", "send", "create")
 
 
@@ -119,7 +121,9 @@ def _list(chosen: argparse.Namespace) -> int:
     for each in tokens:
         row = (each["id"], each["name"], each["principal"], ",".join(each["scopes"]), each["mailbox"] or "")
         table.add_row(*(escape(text) for text in row), _time(each["created_at"]), _end(each))
-    Console(soft_wrap=True).print(table if tokens else "No tokens. `mcp-mailbox token create` makes one.")
+    console = Console()
+    wide = console if console.is_terminal else Console(width=_UNCUT)
+    wide.print(table if tokens else "No tokens. `mcp-mailbox token create` makes one.")
     return 0
 
 
@@ -131,7 +135,7 @@ def _is_good(token: Json) -> bool:
 def _end(token: Json) -> str:
     if token["revoked_at"] is not None:
         return f"revoked {_time(token['revoked_at'])}"
-    return _time(token["expires_at"]) if token["expires_at"] is not None else "it is revoked"
+    return _time(token["expires_at"]) if token["expires_at"] is not None else "revoked"
 
 
 def _time(moment: int) -> str:
