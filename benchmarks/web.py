@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import select
+import signal
 import socket
 import subprocess
 import time
@@ -29,6 +32,7 @@ EACH = 60
 STREAMS = 1000
 PUSHES = 300
 STALLED = 50
+LEAVES = 5
 _BODY = "Could you look at the failing test in tests/http? " * 4
 _SENDERS = [f"sender-{number}" for number in range(CLIENTS)]
 _READER = "mailbox:reader@default"
@@ -51,6 +55,7 @@ def rows(place: Place) -> Iterator[ratios.Row]:
                 yield _pushes(f"HTTP, {era}", us, heard)
         with _stalled(us), _over_http(us, MODERN) as heard:
             yield _pushes(f"HTTP, beside {STALLED} who do not read", us, heard)
+    yield _leaving(place)
     for era in (LEGACY, MODERN):
         with _serving(place) as (ours, token, pid):  # a fresh one: nothing is freed that could be used again
             yield _idle(era, Caller(ours, token), pid)
@@ -203,6 +208,28 @@ def _subscribe(us: Caller, line: Line, era: str) -> None:
         us.stand(line)
     else:
         us.listen(line, _READER)
+
+
+# -- leaving
+
+
+def _leaving(place: Place) -> ratios.Row:
+    """Say how long a server takes to end after SIGTERM, with a hundred streams open."""
+    took = []
+    for _ in range(LEAVES):
+        with ExitStack() as stack:
+            port, token, pid = stack.enter_context(_serving(place))
+            us = Caller(port, token)
+            for era in (LEGACY, MODERN):
+                _listen(stack, us, era, 50)
+            descriptor = os.pidfd_open(pid)
+            began = time.perf_counter()
+            os.kill(pid, signal.SIGTERM)
+            select.select([descriptor], [], [])
+            took.append(time.perf_counter() - began)
+            os.close(descriptor)
+    middle = ratios.percentile(took, 0.5)
+    return ratios.Row("SIGTERM to the end, 100 streams open", middle, min(took), max(took), bar=0.5, unit="s")
 
 
 # -- idle streams

@@ -90,7 +90,7 @@ async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop)
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, settings.hosts, settings.origins)
-    reception: desk.TokenDesk | desk.OpenDesk
+    reception: desk.Desk
     token_file = Path(home) / TOKEN_FILE if settings.tokens else None
     if token_file is not None:
         await service.tokens.default(token_file)

@@ -15,9 +15,6 @@ from tests.http.caller import Caller, Line
 from tests.http.conftest import Post
 from tests.relay.world import ended
 
-SOON = 0.5
-"""Seconds in which a server leaves, whatever is open."""
-
 
 def wait(caller: Caller, line: Line, **arguments: object) -> None:
     """Begin a wait; returns once it has become a stream, so it is waiting."""
@@ -62,10 +59,16 @@ def test_a_reader_that_stands_still_delays_nobody(post: Post) -> None:
     stalled, bob = post.caller(mailbox_address="bob"), post.caller(mailbox_address="bob")
     bob.call("create_mailbox")
     uri = f"mailbox:bob@{post.space}"
-    with stalled.line() as standing, bob.line() as reading:
+    with stalled.line() as standing, stalled.line() as full, bob.line() as reading:
         standing.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.listen(standing, uri)
         bob.listen(reading, uri)
+        message = stalled.message("tools/list")
+        try:
+            full.socket.settimeout(1)
+            full.write(stalled.request(body=message, **stalled.modern(message)) * 1000)  # 8 MB of answers
+        except TimeoutError:
+            pass  # the server does not read on while nobody takes what it answers
         slowest = 0.0
         for number in range(300):  # nobody reads these on the standing line
             began = time.monotonic()
@@ -102,7 +105,7 @@ def test_a_token_that_expires_closes_what_it_has_open(post: Post) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_end_ends_soon_whatever_is_open(
+def test_a_server_that_is_told_to_end_answers_and_ends_whatever_is_open(
     new_home: Callable[..., Served], number: signal.Signals
 ) -> None:
     home = new_home().start()
@@ -116,13 +119,11 @@ def test_a_server_that_is_told_to_end_ends_soon_whatever_is_open(
         idle.write(b"POST /mcp HTTP/1.1\r\n")
         pid = home.status()["pid"]
         descriptor = os.pidfd_open(pid)
-        began = time.monotonic()
         os.kill(pid, number)
         assert waiting.event()["result"]["structuredContent"]["timed_out"], "a wait is answered"
         assert "result" in listening.event(), "a stream of a modern client has an end"
         assert standing.ended()
-        ended(descriptor)
-        assert time.monotonic() - began < SOON
+        ended(descriptor)  # `python -m benchmarks` says how soon
     assert home.process is not None
     assert home.process.wait() == 0
 

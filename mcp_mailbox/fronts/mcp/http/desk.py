@@ -24,17 +24,16 @@ class TokenDesk:
     """Knows who comes by their bearer token."""
 
     def __init__(self, office: PostOffice, tokens: Tokens, space: str) -> None:
-        self.ready = True
         self._tokens = tokens
         self._clients = _Clients(office, space)
 
     async def visitor(self, token: Callable[[], str]) -> Visitor | None:
-        """See `app.Desk`."""
+        """Return whom the token of a request stands for; None for one that is not good."""
         credential = await self._tokens.authenticate(token())
         return Visitor(credential, self._clients) if credential is not None else None
 
     def on_revoked(self, hear: Callable[[str], None]) -> None:
-        """See `app.Desk`."""
+        """Call `hear` with the id of a credential that is not good any more."""
         self._tokens.on_revoked(hear)
 
 
@@ -42,17 +41,19 @@ class OpenDesk:
     """Lets everybody in as the machine's own user: only for a server that nobody else can reach."""
 
     def __init__(self, office: PostOffice, principal: str, space: str) -> None:
-        self.ready = True
         credential = Credential(id="anybody", name="anybody", principal=principal, scopes=ALL_SCOPES, created_at=0)
         self._visitor = Visitor(credential, _Clients(office, space))
 
     async def visitor(self, token: Callable[[], str]) -> Visitor | None:
-        """See `app.Desk`."""
+        """See `TokenDesk.visitor`; no token is asked for."""
         del token
         return self._visitor
 
     def on_revoked(self, hear: Callable[[str], None]) -> None:
-        """See `app.Desk`: nothing to hear."""
+        """See `TokenDesk.on_revoked`; there is nothing to hear."""
+
+
+Desk = TokenDesk | OpenDesk
 
 
 class _Clients:
@@ -97,7 +98,7 @@ class _Clients:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A credential that is good now; see `app.Visitor`."""
+    """For whom a request speaks: a credential that is good now."""
 
     credential: Credential
     _clients: _Clients

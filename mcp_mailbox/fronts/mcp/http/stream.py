@@ -28,8 +28,10 @@ _LAST_WORDS = 0.2
 """Seconds that open requests have to answer when the post office stops."""
 
 _PING = b": ping\r\n\r\n"
+JSON = "application/json"
+EVENTS = "text/event-stream"
 _STREAM_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream"),
+    (b"content-type", EVENTS.encode()),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
@@ -86,12 +88,7 @@ class Stream:
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _plain(self, message: Mapping[str, Any] | None, status: int) -> None:
-        body = dump(message) if message is not None else b""
-        headers = [(b"content-length", b"%d" % len(body)), *self._headers]
-        if body:
-            headers.append((b"content-type", b"application/json"))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await reply(self._send, status, dump(message) if message is not None else b"", self._headers)
 
     async def ping(self) -> None:
         """Give a sign of life; a client that has not read the one before for too long counts as gone."""
@@ -208,6 +205,15 @@ def _due(streams: dict[Stream, float], moment: float) -> list[Stream]:
     for stream in found:
         del streams[stream]
     return found
+
+
+async def reply(send: Send, status: int, content: bytes, headers: Headers | None = None) -> None:
+    """Answer at once, with JSON or with nothing."""
+    about = [(b"content-length", b"%d" % len(content)), *(headers or [])]
+    if content:
+        about.append((b"content-type", JSON.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": about})
+    await send({"type": "http.response.body", "body": content})
 
 
 def dump(message: Mapping[str, Any]) -> bytes:

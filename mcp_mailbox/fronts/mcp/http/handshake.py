@@ -1,0 +1,121 @@
+"""Requests of 2025-11-25 and before: a handshake begins a session, and all that follows names it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import mcp_types as types
+from mcp.server.lowlevel import NotificationOptions, Server
+
+from mcp_mailbox.fronts.mcp.client import Client
+from mcp_mailbox.fronts.mcp.http import gate
+from mcp_mailbox.fronts.mcp.http.exchange import Exchange, failure
+from mcp_mailbox.fronts.mcp.http.gate import Refused
+from mcp_mailbox.fronts.mcp.http.sessions import Session, Sessions
+from mcp_mailbox.fronts.mcp.http.stream import EVENTS, Hall, Stream
+from mcp_mailbox.fronts.mcp.http.visit import Visit
+
+SESSION_HEADER = "mcp-session-id"
+_NO_STATUS: Mapping[int, int] = {}
+"""In this era an error is an answer: 200."""
+
+
+class Handshake:
+    """All requests of this era, and their sessions."""
+
+    def __init__(self, server: Server[Client], hall: Hall) -> None:
+        self.sessions = Sessions()
+        self._server = server
+        self._hall = hall
+        self._options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+
+    async def post(self, visit: Visit, message: types.JSONRPCMessage) -> None:
+        """Take a message. Raises Refused(400 | 404) without a session."""
+        if isinstance(message, types.JSONRPCRequest) and message.method == "initialize":
+            await self._begin(visit, message)
+            return
+        session = self._session(visit)
+        if isinstance(message, types.JSONRPCRequest):
+            await self._run(session, visit, message)
+            return
+        stream = _stream(visit, session)
+        await stream.finish(None, 202)  # first: what a handler tells in answer to it belongs elsewhere
+        if isinstance(message, types.JSONRPCNotification):
+            if message.method == "notifications/cancelled":
+                session.cancel(message.params)
+            note = Exchange(stream, session.client, visit.request(), message)
+            await session.runner.on_notify(note, message.method, message.params)
+        else:
+            session.answered(message)
+
+    async def get(self, visit: Visit) -> None:
+        """Be the session's standing stream. Raises Refused(404 | 406 | 409)."""
+        session = self._session(visit)
+        if not gate.accepts(visit.head, (EVENTS,)):
+            raise Refused(406, f"Accept {EVENTS}.")
+        if session.stands:
+            raise Refused(409, "This session has a stream already.")
+        stream = _stream(visit, session)
+        session.streams += 1
+        self._hall.enter(stream)
+        try:
+            await session.stand(stream)
+            await stream.finish(None)
+        finally:
+            self._hall.leave(stream)
+            session.streams -= 1
+
+    async def delete(self, visit: Visit) -> None:
+        """End the session. Raises Refused(404)."""
+        self.sessions.end(self._session(visit))
+        await visit.reply(204)
+
+    async def _begin(self, visit: Visit, message: types.JSONRPCRequest) -> None:
+        if (named := visit.head.get(SESSION_HEADER)) is not None and self.sessions.find(
+            named, visit.visitor.id
+        ) is None:
+            raise _no_session()
+        client = await visit.client(session=secrets.token_hex(16))
+        session = Session(self._server, client, visit.visitor.id, self._options)
+        if await self._run(session, visit, message):
+            self.sessions.add(session)
+        else:
+            session.close()
+
+    async def _run(self, session: Session, visit: Visit, message: types.JSONRPCRequest) -> bool:
+        exchange = Exchange(_stream(visit, session), session.client, visit.request(), message, session.ask)
+        if not session.begin(exchange):
+            # JSON-RPC has no way to tell their answers apart.
+            problem = f"The id {message.id!a} is that of a request under way."
+            raise Refused(400, problem, body=failure(message.id, types.INVALID_REQUEST, problem))
+        session.streams += 1
+        try:
+            work = partial(session.runner.on_request, exchange, message.method, message.params)
+            return await exchange.run(work, self._hall, _NO_STATUS)
+        finally:
+            session.streams -= 1
+            session.end(exchange)
+
+    def _session(self, visit: Visit) -> Session:
+        named = visit.head.get(SESSION_HEADER)
+        if named is None:
+            raise Refused(400, "Begin with initialize, then send its Mcp-Session-Id.", body=_about_session("missing"))
+        session = self.sessions.find(named, visit.visitor.id)
+        if session is None:
+            raise _no_session()
+        return session
+
+
+def _stream(visit: Visit, session: Session) -> Stream:
+    return visit.stream([(SESSION_HEADER.encode(), session.id.encode())])
+
+
+def _no_session() -> Refused:
+    return Refused(404, "No such session. Begin with initialize.", body=_about_session("unknown"))
+
+
+def _about_session(what: str) -> dict[str, Any]:
+    return failure(None, types.INVALID_REQUEST, f"The Mcp-Session-Id is {what}. Begin with initialize.")
