@@ -20,7 +20,9 @@ from tests.torture.report import Outcome, say
 from tests.torture.run import Options, run
 from tests.torture.stage import copy_program
 
-_ENGINE = "mcp_mailbox/engines/sqlite/engine.py"
+_COMMON = "mcp_mailbox/engines/sqlite/common.py"
+_RECEIVING = "mcp_mailbox/engines/sqlite/receiving.py"
+_SENDING = "mcp_mailbox/engines/sqlite/sending.py"
 _FENCE = "mcp_mailbox/engines/sqlite/fence.py"
 _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
 _APPLY = "mcp_mailbox/view/apply.py"
@@ -97,7 +99,7 @@ MUTANTS: dict[str, Mutant] = {
         "a retry with the same key is a new message",
         (
             Edit(
-                _ENGINE,
+                _SENDING,
                 '        if known is not None:\n            if known["hash"]',
                 '        if known is not None and draft.key is None:\n            if known["hash"]',
             ),
@@ -110,7 +112,7 @@ MUTANTS: dict[str, Mutant] = {
         "what a relay sends again after a crash is a new message",
         (
             Edit(
-                _ENGINE,
+                _COMMON,
                 '    return f"r:{origin.reader}:{origin.request}"',
                 "    return f\"r:{origin}:{__import__('time').time_ns()}\"",
             ),
@@ -121,8 +123,8 @@ MUTANTS: dict[str, Mutant] = {
     "same-key-any-content": Mutant(
         "of a key only the beginning counts, and whether the content is the same is not asked",
         (
-            Edit(_ENGINE, 'key = f"k:{draft.key}" if', 'key = f"k:{draft.key[:13]}" if'),
-            Edit(_ENGINE, '            if known["hash"] != digest:', '            if not known["hash"]:'),
+            Edit(_SENDING, 'key = f"k:{draft.key}" if', 'key = f"k:{draft.key[:13]}" if'),
+            Edit(_SENDING, '            if known["hash"] != digest:', '            if not known["hash"]:'),
         ),
         frozenset({1, 2, 3}),
         _CALM,
@@ -132,7 +134,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(_QUERY, "  AND i.lease_until <= :now\n", "  AND :now > 0\n"),
             Edit(
-                _ENGINE,
+                _RECEIVING,
                 'values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}',
                 'values |= {"all_present": False, "present": "[]"}',
             ),
@@ -148,13 +150,19 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "ack-only-ends-the-lease": Mutant(
         "an ack puts the message back",
-        (Edit(_ENGINE, "        if target.settled:\n", "        if target.settled and outcome is not Outcome.ACK:\n"),),
+        (
+            Edit(
+                _RECEIVING,
+                "        if target.settled:\n",
+                "        if target.settled and outcome is not Outcome.ACK:\n",
+            ),
+        ),
         frozenset({6}),
         _CALM,
     ),
     "cut-bodies": Mutant(
         "the store keeps 10,000 characters of a body",
-        (Edit(_ENGINE, "            body=draft.body,\n", "            body=draft.body[:10_000],\n"),),
+        (Edit(_SENDING, "            body=draft.body,\n", "            body=draft.body[:10_000],\n"),),
         frozenset({2}),
         _CALM | {"seconds": 8.0},
     ),

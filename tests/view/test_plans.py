@@ -14,7 +14,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome
-from mcp_mailbox.engines.sqlite import SqliteStore, engine, open_store
+from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
@@ -85,7 +85,7 @@ def test_the_queries_are_found() -> None:
 @pytest.fixture
 async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """What the verbs really ran, values filled in."""
-    monkeypatch.setattr(engine, "_FORGET_EVERY", 1)
+    monkeypatch.setattr(sending, "_FORGET_EVERY", 1)
     found: set[str] = set()
     async with open_store(tmp_path / "store.db", SteppedClock()) as store:
         for connection in (store.writer._db, store._reader._db):

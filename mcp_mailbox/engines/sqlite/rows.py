@@ -94,3 +94,8 @@ def within(rows: Iterable[sqlite3.Row], size: int) -> Iterator[sqlite3.Row]:
 def unknown_mailbox(address: str) -> Refusal:
     """Return the refusal of an address that nobody has."""
     return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {address!r}.", "Ask its owner to create_mailbox first.")
+
+
+def unread(db: sqlite3.Connection, mailbox: int, now: int) -> int:
+    """Return how much a wait could hand out now."""
+    return int(db.execute(query.UNREAD, (mailbox, now)).fetchone()[0])

@@ -1,0 +1,114 @@
+"""Mailboxes made, opened, described and found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.engines.sqlite.common import Common, request_key
+from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Contact, Mailbox, Profile
+from mcp_mailbox.store import Opened, Origin
+from mcp_mailbox.view import apply, query
+
+_NAMES_READ = 2000
+_NOBODY = 0
+"""Stands for the sender of what no mailbox has asked for."""
+
+
+class Mailboxes:
+    """The verbs about mailboxes."""
+
+    def __init__(self, common: Common) -> None:
+        self._now = common.now
+        self._registry = common.registry
+
+    def open(
+        self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
+    ) -> Opened:
+        """Open the mailbox, or make it. Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN)."""
+        row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
+        if row is None:
+            alike = _lookalike(db, wanted)
+            if alike is not None:
+                theirs = f"the existing mailbox {alike['name']!r}" if alike["owner"] == wanted.owner else "another one"
+                raise Refusal(
+                    Code.NAME_CONFUSABLE,
+                    f"{wanted.name!a} looks like {theirs}.",
+                    "Choose a name that nobody can mistake for it.",
+                )
+            return self._create(db, wanted, origin, bind=bind)
+        if row["owner"] != wanted.owner:
+            raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
+        apply.describe_mailbox(db, row["id"], profile.about, profile.skills, profile.contact)
+        if profile.contact is not None:
+            self._registry.forget()
+        if bind:
+            apply.bind_reader(db, origin.reader, row["id"], self._now())
+        known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
+        return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"])
+
+    def open_unnamed(
+        self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin, *, bind: bool
+    ) -> Opened | None:
+        """Return None when that name is not free."""
+        known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
+        if known is not None:
+            return self._opened(db, int(known["answer"]), created=True)
+        if db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone() or _lookalike(db, wanted):
+            return None
+        return self._create(db, wanted, origin, bind=bind)
+
+    def _create(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin, *, bind: bool) -> Opened:
+        now = self._now()
+        mailbox = apply.create_mailbox(db, replace(wanted, created=now))
+        if bind:
+            apply.bind_reader(db, origin.reader, mailbox, now)
+        apply.remember(db, _NOBODY, request_key(origin), b"", str(mailbox), now)
+        return self._opened(db, mailbox, created=True)
+
+    def _opened(self, db: sqlite3.Connection, mailbox: int, *, created: bool) -> Opened:
+        found = self.mailbox(db, query.MAILBOX_BY_ID, (mailbox,))
+        assert found is not None  # noqa: S101 - it has just been read or made
+        return Opened(found, created)
+
+    def mailbox(self, db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Mailbox | None:
+        """Return the mailbox that the query finds."""
+        row = db.execute(sql, parameters).fetchone()
+        return to_mailbox(row, unread(db, row["id"], self._now())) if row else None
+
+    def similar(self, db: sqlite3.Connection, address: Address, owner: str) -> Address | None:
+        """Return the same name in the one other space that has it, else the name most like it."""
+        import difflib  # noqa: PLC0415 - only a mistake pays for it
+
+        elsewhere = db.execute(query.SPACES, (address.folded, owner)).fetchall()
+        if len(elsewhere) == 1:
+            return Address(elsewhere[0]["name"], elsewhere[0]["space"])
+        rows = db.execute(query.NAMES, (owner, address.space, _NAMES_READ)).fetchall()
+        names = {addresses.fold(row["name"]): row["name"] for row in rows}
+        close = difflib.get_close_matches(address.folded, names, n=1)
+        return Address(names[close[0]], address.space) if close else None
+
+
+async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) -> apply.NewMailbox:
+    """Return what to insert when there is no such mailbox; what a name looks like takes a while to find out."""
+    looks, capitals = await anyio.to_thread.run_sync(_looks, name)
+    about, skills, contact = profile.about or "", profile.skills or (), profile.contact or Contact.OPEN
+    return apply.NewMailbox(space, name, addresses.fold(name), looks, capitals, owner, about, skills, 0, contact)
+
+
+def _looks(name: str) -> tuple[str, str]:
+    return addresses.skeletons(name)[0], addresses.upper_skeleton(name)
+
+
+def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> sqlite3.Row | None:
+    alike = db.execute(query.LOOKALIKE, (wanted.space, wanted.looks, wanted.capitals, wanted.name.isascii()))
+    row: sqlite3.Row | None = alike.fetchone()
+    return row

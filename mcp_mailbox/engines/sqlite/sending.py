@@ -1,0 +1,146 @@
+"""A message accepted: known by its key, admitted or not, stored for each recipient."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.delivery import State
+from mcp_mailbox.engines.sqlite.codec import unknown_message
+from mcp_mailbox.engines.sqlite.common import Common, request_key
+from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
+from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.message import Draft
+from mcp_mailbox.store import Accepted, Origin, Recipient
+from mcp_mailbox.view import apply, query
+
+KEY_AGE = 30 * 24 * 3600 * 1000
+"""ms that a key is remembered."""
+_FORGET_EVERY = 256
+_FORGET_AT_MOST = 100
+
+
+class Sending:
+    """The verb `accept`."""
+
+    def __init__(self, common: Common) -> None:
+        self._codec = common.codec
+        self._now = common.now
+        self._registry = common.registry
+        self._accepts = 0
+
+    def accept(
+        self,
+        db: sqlite3.Connection,
+        sender: Address,
+        recipients: Sequence[Address],
+        draft: Draft,
+        origin: Origin,
+    ) -> tuple[Accepted, Collection[Address]]:
+        """Return the answer and for whom to ring."""
+        own = self._registry.box(db, sender)
+        box = own.id
+        key = f"k:{draft.key}" if draft.key is not None else request_key(origin)
+        digest = _digest(recipients, draft)
+        known = db.execute(query.KNOWN, (box, key)).fetchone()
+        if known is not None:
+            if known["hash"] != digest:
+                raise Refusal(
+                    Code.KEY_CONFLICT,
+                    f"The key {draft.key!r} was used for another message.",
+                    "Use a new key for a new message; the same key only to repeat one.",
+                )
+            return self._accepted(json.loads(known["answer"]), repeated=True), []
+
+        now = self._now()
+        parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
+        found = [(address, self._admitting(db, address, own, parent)) for address in recipients]
+        to = {row.id: row.address for _, row in found if row is not None}
+        if not to:
+            raise unknown_mailbox(str(recipients[0]))
+        new = apply.NewMessage(
+            thread=parent.thread if parent else None,
+            sender=box,
+            recipients=tuple(to),
+            reply_to=parent.seq if parent else None,
+            priority=int(draft.priority),
+            accepted=now,
+            subject=draft.subject,
+            body=draft.body,
+        )
+        seq = apply.store_message(db, new)
+        if parent is not None and parent.acks is not None:
+            apply.settle(db, box, parent.acks, parent.seq, State.ACKED, now)
+        results = [[str(row.address if row else address), row is not None] for address, row in found]
+        answer = {"seq": seq, "thread": new.thread or seq, "to": results}
+        apply.remember(db, box, key, digest, json.dumps(answer), now)
+        self._forget_sometimes(db, now)
+        return self._accepted(answer, repeated=False), to.values()
+
+    def _admitting(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> Box | None:
+        """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
+        box = self._registry.find(db, address)
+        if box is None:
+            return None
+        admitted = box.contact.admits(
+            same_principal=box.owner == sender.owner,
+            same_space=box.address.space == sender.address.space,
+            answers=parent is not None and parent.sender == box.id,
+        )
+        return box if admitted else None
+
+    def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
+        results = tuple(Recipient(name, None if stored else unknown_mailbox(name)) for name, stored in answer["to"])
+        id_ = self._codec.id(answer["seq"])
+        thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
+        return Accepted(id_, thread, results, repeated)
+
+    def _parent(self, db: sqlite3.Connection, mailbox: int, text: str, origin: Origin) -> _Parent:
+        """Return what a reply answers, and whether answering acks it."""
+        handle = self._codec.read(text)
+        row = db.execute(query.PARENT, (handle.seq,)).fetchone()
+        if row is None:
+            raise unknown_message(text)
+        waiting = waiting_delivery(db, mailbox, handle.seq)
+        if waiting is None:
+            done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
+            if done is None and row["sender"] != mailbox:
+                raise unknown_message(text)
+            if done is not None and handle.generation not in (None, done["generation"]):
+                raise stale_lease(text)
+            return _Parent(handle.seq, row["thread"], row["sender"], None)
+        refusal = fenced(text, handle, waiting, origin.reader, self._now())
+        if refusal is not None and handle.generation is not None:
+            raise refusal
+        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting.priority)
+
+    def _forget_sometimes(self, db: sqlite3.Connection, now: int) -> None:
+        self._accepts += 1
+        if self._accepts % _FORGET_EVERY == 0:
+            apply.forget(db, now - KEY_AGE, _FORGET_AT_MOST)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """The message that a reply answers; `acks` is the priority of the delivery to settle, None for none."""
+
+    seq: int
+    thread: int
+    sender: int
+    acks: int | None
+
+
+def _digest(recipients: Sequence[Address], draft: Draft) -> bytes:
+    """Return what tells one message from another under the same key."""
+    to = sorted({f"{address.folded}@{address.space}" for address in recipients})
+    content = (str(len(to)), *to, draft.body, draft.subject, draft.priority.word, draft.reply_to or "")
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (text.encode() for text in content):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
