@@ -1,7 +1,7 @@
-"""Every promise of `mcp_mailbox/store.py`: what an engine must keep, where the promise comes from.
+"""Every promise of `mcp_mailbox/store/`: what an engine must keep, where the promise comes from.
 
 `test_promises.py` sees to it that each one has a test in this folder and each test here names one. To add a promise:
-a line here, a sentence in store.py, a test marked with `@promise("its-id")`.
+a line here, a sentence in store/, a test marked with `@promise("its-id")`.
 """
 
 from __future__ import annotations

@@ -128,10 +128,10 @@ async def test_a_bug_is_answered_with_a_number_and_not_with_its_text(
     async with inside(tmp_path) as office, office.line() as line:
         await line.greet()
         await line.content(line.call("create_mailbox", name="alice"))
-        own = office.office._own
-        del office.office._own  # as good a bug as any
+        own = office.office.mailboxes._own
+        del office.office.mailboxes._own  # as good a bug as any
         result = await line.result(line.call("list_inbox"))
-        office.office._own = own
+        office.office.mailboxes._own = own
         assert result["isError"]
         problem = result["structuredContent"]
         assert problem["error"] == "internal"

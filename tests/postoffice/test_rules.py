@@ -46,7 +46,7 @@ class World:
     async def arrive(self, *readers: str) -> None:
         for reader in readers:
             self.office.arrive(caller(reader))
-            await self.office.open_mailbox(call(reader), "box", Profile())
+            await self.office.mailboxes.open(call(reader), "box", Profile())
 
     async def send(self, body: str = "x") -> None:
         await self.office.send(call("sender"), Draft(("box",), body))
@@ -254,13 +254,13 @@ async def test_a_wait_lasts_as_long_as_asked(world: World) -> None:
 async def test_mailboxes_of_another_principal_are_as_if_they_were_not_there(world: World) -> None:
     stranger = Caller("stranger", "somebody else", "default")
     for attempt in (
-        world.office.own(stranger, "box"),
-        world.office.own(stranger, "nothing"),
+        world.office.mailboxes.own(stranger, "box"),
+        world.office.mailboxes.own(stranger, "nothing"),
         world.office.list_inbox(Call(stranger, "r", "box"), None),  # type: ignore[arg-type]  # it does not get so far
     ):
         assert await refused(attempt) is Code.UNKNOWN_MAILBOX
-    assert await world.office.complete(stranger, "", 10) == []
-    assert await refused(world.office.own(stranger)) is Code.NO_MAILBOX
+    assert await world.office.mailboxes.complete(stranger, "", 10) == []
+    assert await refused(world.office.mailboxes.own(stranger)) is Code.NO_MAILBOX
 
 
 async def test_a_repeated_recipient_gets_one_copy(world: World) -> None:

@@ -108,14 +108,14 @@ class Client:
             key = f"configured {self._configured} {self.caller.space}"
             try:
                 if self.caller.binds or not await self._is_there():
-                    await self.office.open_mailbox(Call(self.caller, key), self._configured, Profile())
+                    await self.office.mailboxes.open(Call(self.caller, key), self._configured, Profile())
             except Refusal as refusal:
                 self.refuse(Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint))
 
     async def _is_there(self) -> bool:
         """Look first: a token may be good for a mailbox that it may not make."""
         try:
-            await self.office.own(self.caller)
+            await self.office.mailboxes.own(self.caller)
         except Refusal as refusal:
             if refusal.code is not Code.UNKNOWN_MAILBOX:
                 raise
@@ -155,7 +155,7 @@ class Client:
         if chosen is not None or self._configured is not None:
             return chosen if chosen is not None else self._configured
         try:
-            return str(await self.office.own(self.caller))
+            return str(await self.office.mailboxes.own(self.caller))
         except Refusal as refusal:
             if refusal.code is not Code.NO_MAILBOX:
                 raise

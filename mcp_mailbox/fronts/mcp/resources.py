@@ -76,14 +76,14 @@ async def _own(client: Client, text: str) -> tuple[Place, Address]:
     if place is None:
         raise Missing(text, f"Resources here begin with {SCHEME}")
     try:
-        return place, await client.office.readable(client.caller, place.address)
+        return place, await client.office.mailboxes.readable(client.caller, place.address)
     except Refusal as refusal:
         raise Missing(text, str(refusal)) from None
 
 
 async def listed(client: Client) -> list[types.Resource]:
     """Return the inboxes of the caller's principal in its space."""
-    found = await client.office.complete(client.caller, "", _LISTED)
+    found = await client.office.mailboxes.complete(client.caller, "", _LISTED)
     return [
         types.Resource(uri=uri(address), name=str(address), mime_type=_JSON, description="inbox") for address in found
     ]
@@ -110,7 +110,7 @@ async def complete(client: Client, reference: str, argument: str, value: str) ->
     if argument not in {"address", "to", "from"} or (reference.startswith(SCHEME) and argument != "address"):
         return types.CompleteResult(completion=types.Completion(values=[]))
     try:
-        found = await client.office.complete(client.caller, value, COMPLETION_LIMIT + 1)
+        found = await client.office.mailboxes.complete(client.caller, value, COMPLETION_LIMIT + 1)
     except Refusal:
         found = ()
     values = [str(address) for address in found[:COMPLETION_LIMIT]]

@@ -32,7 +32,7 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     name = await client.name(asked.name)
     call = client.call(context, asked.name)
     contact = Contact(asked.contact) if asked.contact is not None else None
-    opened = await client.office.open_mailbox(call, name, Profile(asked.about, asked.skills, contact))
+    opened = await client.office.mailboxes.open(call, name, Profile(asked.about, asked.skills, contact))
     client.opened(opened.mailbox.address)
     return render.opened(opened, forgets=client.forgets)
 

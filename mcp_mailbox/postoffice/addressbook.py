@@ -1,0 +1,87 @@
+"""Which mailbox a call acts for, and what is said of one that is not there or not the caller's: the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.credentials import Scope
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.store import MailboxStore, Opened
+
+_OWNED = 10_000
+"""Mailboxes of which it is remembered whose they are."""
+
+
+class AddressBook:
+    """Mailboxes opened and found, for one post office."""
+
+    def __init__(self, store: MailboxStore) -> None:
+        self._store = store
+        self._own: dict[str, Address] = {}
+        self._owned: dict[tuple[str, str, str], Address] = {}
+
+    def forget(self, reader: str) -> None:
+        """Keep nothing of a reader that has left."""
+        self._own.pop(reader, None)
+
+    async def open(self, call: Call, name: str | None, profile: Profile) -> Opened:
+        """Open one's own mailbox of that name, or create it; it becomes the caller's."""
+        caller = call.caller
+        caller.must(Scope.CREATE)
+        address = addresses.parse(name, caller.space) if name is not None else Address("", caller.space)
+        opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
+        if caller.binds:
+            self._own[caller.reader] = opened.mailbox.address
+        return opened
+
+    async def own(self, caller: Caller, name: str | None = None) -> Address:
+        """Return the address that a call acts for.
+
+        Raises Refusal(NO_MAILBOX) before one was opened, (UNKNOWN_MAILBOX) for one that is not the principal's.
+        """
+        name = name if name is not None else caller.mailbox
+        if name is not None:
+            address = addresses.parse(name, caller.space)
+            key = (caller.principal, address.folded, address.space)
+            return self._owned.get(key) or await self._look_up(caller, address, key)
+        if caller.reader not in self._own:
+            bound = await self._store.bound(caller.reader) if caller.binds else None
+            if bound is None:
+                raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
+            self._own[caller.reader] = bound.address
+        return self._own[caller.reader]
+
+    async def readable(self, caller: Caller, name: str) -> Address:
+        """Return the address of a mailbox that the caller may read, and so hear of. Raises Refusal as `own`."""
+        caller.must(Scope.READ)
+        return await self.own(caller, name)
+
+    async def _look_up(self, caller: Caller, address: Address, key: tuple[str, str, str]) -> Address:
+        """Ask the store, and remember what it says of mailboxes that are the principal's: that never changes."""
+        mailbox = await self._store.mailbox(address)
+        if mailbox is None or mailbox.owner != caller.principal:
+            raise await self.unknown(caller, address)
+        if len(self._owned) >= _OWNED:
+            self._owned.clear()
+        self._owned[key] = mailbox.address
+        return mailbox.address
+
+    async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
+        """Return the principal's addresses that begin like this."""
+        caller.must(Scope.READ)
+        name, _, space = prefix.partition("@")
+        return await self._store.mailboxes(caller.principal, space or caller.space, name, limit)
+
+    async def unknown(self, caller: Caller, address: Address) -> Refusal:
+        """Return the refusal for an address that nobody has, as far as the caller may know."""
+        similar = await self._store.similar(address, caller.principal)
+        shown = address.name if address.space == caller.space else str(address)
+        hint = "Its owner makes it with create_mailbox."
+        if similar is not None:
+            name = similar.name if similar.space == caller.space else str(similar)
+            hint = f"Did you mean {name!r}?"
+        return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {shown!r}.", hint)

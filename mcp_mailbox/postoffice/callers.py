@@ -1,0 +1,47 @@
+"""Who asks, and for what: the arguments that all verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcp_mailbox.credentials import ALL_SCOPES, Scope
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.store import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a reader, the principal that it speaks for, and the space of bare names."""
+
+    reader: str
+    principal: str
+    space: str
+    mailbox: str | None = None
+    """The mailbox of calls that name none, where the reader's connection or credential says so."""
+    binds: bool = True
+    """Whether what the reader opens is its own from then on. Not so where several may share a reader's id."""
+    scopes: frozenset[Scope] = ALL_SCOPES
+
+    def must(self, scope: Scope) -> None:
+        """Raise Refusal(FORBIDDEN) unless the credential allows it."""
+        if scope not in self.scopes:
+            raise Refusal(
+                Code.FORBIDDEN,
+                f"This token may not {scope}.",
+                f"It may {', '.join(sorted(self.scopes))}; who issued it can issue another.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a caller. `request` is repeated only when the same request is."""
+
+    caller: Caller
+    request: str
+    mailbox: str | None = None
+    """The `mailbox` argument: which of one's own mailboxes is meant; None for the one opened last."""
+
+    @property
+    def origin(self) -> Origin:
+        """The call as the store knows it."""
+        return Origin(self.caller.reader, self.request)

@@ -1,0 +1,174 @@
+"""Whose leases are kept and whose go back: readers come and go, terms run out, a store may be in trouble.
+
+One timer for all. What is done here is never asked for by a call, so nobody is there to try again: what a store could
+not do is owed to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import anyio
+import anyio.abc
+
+from mcp_mailbox.bell import Bell
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.store import Store
+
+logger = logging.getLogger(__name__)
+
+_RETURN_GRACE = 3_000
+"""ms after a start in which every reader counts as present: relays need a moment to reconnect. Never over a lease."""
+_RETRY = 1_000
+"""ms after which a store that could not is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """Leases to give back: those of a request, or all that never reached the reader (None)."""
+
+    reader: str
+    request: str | None
+
+
+class Readers:
+    """Who is here, and the leases of those who are not. `term` is how long a lease lasts, in ms."""
+
+    def __init__(self, store: Store, bell: Bell, term: int) -> None:
+        self._store = store
+        self._bell = bell
+        self._term = term
+        self._here: Counter[str] = Counter()
+        self._everybody = True
+        self._looked = 0
+        self._next_lapse: int | None = None
+        self._lapse_moved = anyio.Event()
+        self._owed: list[_Owed] = []
+        self._owing = anyio.Event()
+
+    def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Watch the time, for as long as the tasks last."""
+        tasks.start_soon(self._ring_lapses)
+        tasks.start_soon(self._end_grace)
+        tasks.start_soon(self._pay_back)
+
+    def arrive(self, reader: str) -> None:
+        """Count it as present: its leases are not handed to others."""
+        self._here[reader] += 1
+
+    def depart(self, reader: str) -> bool:
+        """Count it out; return whether it is gone. It is not when it has reconnected already."""
+        self._here[reader] -= 1
+        if self._here[reader] > 0:
+            return False
+        del self._here[reader]
+        return True
+
+    def is_here(self, reader: str) -> bool:
+        """Whether it is."""
+        return reader in self._here
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    @property
+    def present(self) -> Collection[str] | None:
+        """Who is here; None while that is not known yet, soon after a start."""
+        return None if self._everybody else self._here.keys()
+
+    async def put_back(self, reader: str, request: str | None = None) -> None:
+        """Give back what that request leased; None: all that never reached the reader."""
+        await self._put_back(_Owed(reader, request))
+
+    async def ring_lapsed(self, reader: str) -> None:
+        """Ring where it holds leases that ran out."""
+        for address in await self._store.leased_by(reader):
+            self._bell.ring(address)
+
+    def expect_lapse(self, at: int) -> None:
+        """Look again then: a lease ends."""
+        if self._next_lapse is None or at < self._next_lapse:
+            self._lapse_moved.set()
+
+    async def _put_back(self, owed: _Owed) -> None:
+        """Give leases back now, or as soon as the store can: whoever held them is not there to try again."""
+        try:
+            await self._store.give_back(owed.reader, owed.request, surfaced=owed.request is not None)
+            if owed.request is None:
+                await self.ring_lapsed(owed.reader)
+        except Refusal as refusal:
+            if refusal.code is not Code.STOPPING:
+                logger.warning("leases are not given back yet: %s", refusal)
+                self._owed.append(owed)
+                self._owing.set()
+
+    async def _pay_back(self) -> None:
+        while True:
+            await self._owing.wait()
+            await self._pause(_RETRY)
+            self._owing = anyio.Event()
+            owed, self._owed = self._owed, []
+            for each in owed:
+                # Who has come back holds again what it held: its answers may be on their way.
+                if each.request is not None or not self.is_here(each.reader):
+                    await self._put_back(each)
+
+    async def _ring_lapses(self) -> None:
+        """Ring where a lease runs out: one timer for all."""
+        clock = self._store.clock
+        while True:
+            self._lapse_moved = anyio.Event()
+            after, self._looked = self._looked, clock.now()
+            try:
+                lapsed, self._next_lapse = await self._store.due(after)
+            except Refusal as refusal:
+                logger.warning("lapsed leases are not seen yet: %s", refusal)
+                self._looked = min(self._looked, after)
+                await self._pause(_RETRY)
+                continue
+            for address in lapsed:
+                self._bell.ring(address)
+            await self._until_lapse(self._next_lapse)
+
+    async def _until_lapse(self, moment: int | None) -> None:
+        """Wait for it, or for a claim whose lease ends earlier."""
+        if moment is None:
+            await self._lapse_moved.wait()
+        else:
+            await first_of(self._lapse_moved.wait, lambda: self._store.clock.sleep_until(moment))
+
+    async def _pause(self, ms: float) -> None:
+        await self._store.clock.sleep_until(self._store.clock.now() + ms)
+
+    async def _end_grace(self) -> None:
+        await self._pause(min(_RETURN_GRACE, self._term))
+        self._everybody = False
+        self._looked = 0  # ring again for all that has lapsed meanwhile
+        self._lapse_moved.set()
+        # Readers that ended together with the post office before us: nobody has seen what they were handed.
+        for reader in await self._unreached():
+            if not self.is_here(reader):
+                await self._put_back(_Owed(reader, None))
+
+    async def _unreached(self) -> Sequence[str]:
+        while True:
+            try:
+                return await self._store.unreached()
+            except Refusal as refusal:
+                logger.warning("readers that have gone are not seen yet: %s", refusal)
+                await self._pause(_RETRY)
+
+
+async def first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return when the first of them does; cancel the others."""
+    async with anyio.create_task_group() as tasks:
+
+        async def run(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            tasks.cancel_scope.cancel()
+
+        for wait in waits:
+            tasks.start_soon(run, wait)

@@ -1,0 +1,68 @@
+"""The promise: the verbs that an engine keeps mail by.
+
+Above stands the post office, which owns every rule of the domain; below stand the engines, which own durability,
+ids, cursors and time. Every promise here is listed with its source and its test in `tests/contract/promises.py`,
+and the one suite there runs against every engine.
+
+What all verbs share
+    Durable        a verb that has answered survives the loss of power.
+    Atomic         each verb is atomic per message and per delivery, and no further: copies for several recipients
+                   derive from one commit record under deterministic ids.
+    Idempotent     a verb repeated with the same `Origin` has one effect and gives the same answer again.
+    Unknown        Refusal(STORE_FAILED) means that it may or may not have happened: only the same request with the
+                   same key tells. What certainly had no effect is refused under another code.
+    Opaque         ids, handles and cursors are made and understood by the engine alone.
+    Commit, ring   the bell rings after the commit, never for what may still roll back.
+    Fresh          a look sees every verb that was answered before it through the same store; counts are what the
+                   look saw, and no rule rests on them.
+    Time           is the engine's: it never runs backwards, and callers' clocks are not asked.
+
+All times are ms since 1970 UTC, all durations ms.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from mcp_mailbox.store.basics import Clock, Origin, Ring
+from mcp_mailbox.store.credentials import CredentialStore
+from mcp_mailbox.store.mail import Accepted, Lease, Listing, MailStore, Page, Preview, Recipient, Settled, Wanted
+from mcp_mailbox.store.mailboxes import MailboxStore, Opened
+
+__all__ = [
+    "Accepted",
+    "Clock",
+    "CredentialStore",
+    "Lease",
+    "Listing",
+    "MailStore",
+    "MailboxStore",
+    "Opened",
+    "Origin",
+    "Page",
+    "Preview",
+    "Recipient",
+    "Ring",
+    "Settled",
+    "Store",
+    "Wanted",
+]
+
+
+class Store(MailboxStore, MailStore, CredentialStore, Protocol):
+    """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
+
+    clock: Clock
+
+    def on_ring(self, ring: Ring) -> AbstractContextManager[None]:
+        """Ring for every mailbox that may have something new to hand out, after the commit.
+
+        A ring may be late or come twice; it is never missed for a delivery that became ready through a verb. What
+        becomes ready as time passes is told by `due`.
+        """
+        ...
+
+    async def check(self) -> str:
+        """Return "ok", or what is wrong with the store."""
+        ...

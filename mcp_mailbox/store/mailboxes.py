@@ -1,0 +1,52 @@
+"""The promise about mailboxes: made, opened, described, found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.mailbox import Mailbox, Profile
+from mcp_mailbox.store.basics import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Answer of `open`."""
+
+    mailbox: Mailbox
+    created: bool
+
+
+class MailboxStore(Protocol):
+    """The verbs about mailboxes."""
+
+    async def open(
+        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
+    ) -> Opened:
+        """Open a mailbox of one's own, or create it, and `bind` the reader to it durably.
+
+        `address.space` counts when the name is empty: the engine gives a readable, unused name; a repeated request
+        gets the same mailbox.
+
+        Raises Refusal(NAME_CONFUSABLE) when another name looks alike, (NAME_TAKEN) when it is someone else's. Neither
+        tells anything of somebody else's mailbox but that there is one.
+        """
+        ...
+
+    async def bound(self, reader: str) -> Mailbox | None:
+        """Return the mailbox that this reader opened last."""
+        ...
+
+    async def mailbox(self, address: Address) -> Mailbox | None:
+        """Return the mailbox of that name."""
+        ...
+
+    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int) -> Sequence[Address]:
+        """Return the owner's addresses whose folded name begins with `prefix`, in order."""
+        ...
+
+    async def similar(self, address: Address, owner: str) -> Address | None:
+        """Return the owner's address most like this one, if any is."""
+        ...
