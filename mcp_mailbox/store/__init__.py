@@ -25,6 +25,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion, Told
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.mail import Accepted, Lease, Listing, MailStore, Page, Preview, Recipient, Settled, Wanted
@@ -32,25 +33,30 @@ from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 
 __all__ = [
     "Accepted",
+    "ArchiveStore",
+    "Archived",
     "Clock",
     "CredentialStore",
     "Lease",
     "Listing",
+    "MailPage",
     "MailStore",
     "MailboxStore",
     "Opened",
     "Origin",
     "Page",
+    "Portion",
     "Preview",
     "Recipient",
     "Ring",
     "Settled",
     "Store",
+    "Told",
     "Wanted",
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ArchiveStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

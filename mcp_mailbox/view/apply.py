@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_mailbox.delivery import State
@@ -122,10 +122,12 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     return seq
 
 
-def lease(db: sqlite3.Connection, rows: Iterable[tuple[int, int, int]], until: int, reader: str, request: str) -> None:
-    """Event.CLAIM for each (mailbox, priority, seq)."""
+def lease(
+    db: sqlite3.Connection, rows: Iterable[tuple[int, int, int, int]], until: int, reader: str, request: str
+) -> None:
+    """Event.CLAIM for each (generation, mailbox, priority, seq); the generation is the new lease's."""
     db.executemany(
-        "UPDATE inbox SET generation = generation + 1, lease_until = ?, reader = ?, request = ?, surfaced = 0"
+        "UPDATE inbox SET lease_until = ?, reader = ?, request = ?, surfaced = 0, generation = ?"
         " WHERE mailbox = ? AND priority = ? AND seq = ?",
         [(until, reader, request, *row) for row in rows],
     )
@@ -185,6 +187,19 @@ def revoke(db: sqlite3.Connection, token: str, at: int) -> None:
 def regrant(db: sqlite3.Connection, token: str, digest: bytes) -> None:
     """Give a token another secret."""
     db.execute("UPDATE token SET digest = ? WHERE id = ?", (digest, token))
+
+
+def replace_tokens(db: sqlite3.Connection, rows: Iterable[Sequence[object]]) -> None:
+    """Have these and no others."""
+    db.execute("DELETE FROM token")
+    for row in rows:
+        grant(db, row)
+
+
+def go_on(db: sqlite3.Connection, seq: int, values: Mapping[str, int]) -> None:
+    """Give the next message a number behind `seq`, and keep these values in `meta`."""
+    db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'message'", (seq,))
+    db.executemany("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", values.items())
 
 
 def note_time(db: sqlite3.Connection, now: int) -> None:

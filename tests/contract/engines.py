@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_mailbox.engines import sqlite
+from mcp_mailbox.engines.sqlite import backup
 from mcp_mailbox.store import Clock, Store
 
 
@@ -26,6 +27,10 @@ class Engine(Protocol):
 
     async def crash(self) -> None:
         """Go on with what stands on the disk now; nobody tells the store that was open."""
+        ...
+
+    async def restore(self, file: Path, *, lost: bool = False) -> None:
+        """Go on with a backup in the place of the store that is closed, or `lost` with all that it knew."""
         ...
 
 
@@ -52,6 +57,13 @@ class SqliteEngine:
         for name in ("store.db", "store.db-wal"):
             shutil.copy(self._directory / name, after / name)
         self._directory = after
+        await self.open()
+
+    async def restore(self, file: Path, *, lost: bool = False) -> None:
+        if lost:
+            (self._directory / "store.db").unlink()
+        with backup.taken_in(file, self._directory / "store.db", lambda *_: None) as copy:
+            backup.put_in_place(copy, self._directory / "store.db", "now")
         await self.open()
 
 

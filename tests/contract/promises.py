@@ -24,6 +24,7 @@ RFC5322 = "RFC 5322, 3.6.4 In-Reply-To and References"
 RFC8265 = "RFC 8265, UsernameCasePreserved"
 UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
+ARCHIVE = "issue 4, Backup, restore, export"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -99,6 +100,14 @@ PROMISES: dict[str, Promise] = {
     "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
     "token-revoked": Promise("A revoked credential stays revoked.", HTTP),
     "token-rotated": Promise("A new secret takes the old one's place in one step.", HTTP),
+    # archive
+    "backup-whole": Promise("A backup has every verb that was answered before it was asked for.", ARCHIVE),
+    "backup-apart": Promise("A backup never touches a file that is there, and leaves none that is half.", ARCHIVE),
+    "restore-same": Promise("A restored store is as it was; ids, handles and cursors of then are good.", ARCHIVE),
+    "restore-never-again": Promise("What was given out after the backup names nothing after its restore.", ARCHIVE),
+    "restore-revoked": Promise("What was revoked stays so when an older backup is restored.", ARCHIVE),
+    "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
+    "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

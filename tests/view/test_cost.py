@@ -18,7 +18,7 @@ from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Lease, Listing, Origin, Wanted
+from mcp_mailbox.store import Lease, Listing, Origin, Portion, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
 from tests.view.bulk import build
@@ -28,6 +28,7 @@ SMALL = 10_000
 LARGE = int(os.environ.get("MCP_MAILBOX_LARGE", "1000000"))
 BOX, OTHER = Address("box-1", "default"), Address("box-2", "default")
 SENDER = Address("box-21", "default")
+LITTLE = Address("box-50", "default")
 
 
 class Counted:
@@ -128,6 +129,21 @@ class Asking:
 
     async def read(self, store: SqliteStore) -> object:
         return await store.read(BOX, store._codec.id(2000))
+
+    async def mail_of(self, store: SqliteStore) -> object:
+        page = await store.mail_of(BOX, Portion(20, 10_000, store._codec.cursor(0, 2000)))
+        assert len(page.mail) == 20
+        return page
+
+    async def mail_of_somebody_who_has_little(self, store: SqliteStore) -> object:
+        page = await store.mail_of(LITTLE, Portion(20, 10_000))
+        assert page.next is not None
+        return page
+
+    async def mail_in_thread(self, store: SqliteStore) -> object:
+        page = await store.mail_of(BOX, Portion(20, 10_000, thread=store._codec.id(2000)))
+        assert len(page.mail) == 3
+        return page
 
     async def accept(self, store: SqliteStore) -> object:
         return await store.accept(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin())

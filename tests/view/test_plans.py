@@ -18,7 +18,7 @@ from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Lease, Listing, Origin, Wanted
+from mcp_mailbox.store import Lease, Listing, Origin, Portion, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -34,7 +34,7 @@ SORTS = {
     "LAPSED_OF_READER": "one mailbox once, of one reader's leases",
 }
 """Queries that may sort, and over how little."""
-WHOLE = {"TOKENS"}
+WHOLE = {"TOKENS", "TOKENS_WHOLE"}
 """Queries whose answer is the whole table."""
 
 # A scan of these is no scan of a table: a list that was handed in, the one row of the sequence.
@@ -122,6 +122,8 @@ async def _every_verb(store: SqliteStore) -> None:
     page = await store.inbox(bob, Listing(2))
     await store.inbox(bob, Listing(2, page.previews[-1].cursor, since=1))
     await store.read(bob, sent[0].id)
+    mail = await store.mail_of(bob, Portion(1, 1000))
+    await store.mail_of(bob, Portion(10, 1000, mail.next, sent[0].id))
 
 
 @pytest.mark.anyio

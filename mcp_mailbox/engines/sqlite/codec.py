@@ -28,11 +28,32 @@ class Handle:
     generation: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a store that was restored remembers of it: deliveries up to `seq` have leases from `generation` on.
+
+    Between the backup and its restore they may have had others, whose handles must not fit a lease of today.
+    """
+
+    seq: int = 0
+    generation: int = 0
+
+
 class Codec:
     """Ids of one store: `secret` is made when the store is."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, restored: Restored | None = None) -> None:
         self._secret = secret
+        self._restored = restored or Restored()
+
+    @property
+    def store(self) -> str:
+        """What tells this store's ids from another's. Tells nothing of the secret."""
+        return hashlib.blake2b(b"store", key=self._secret, digest_size=5).hexdigest()
+
+    def next_generation(self, seq: int, generation: int) -> int:
+        """Return the generation of the lease that follows that one."""
+        return max(generation + 1, self._restored.generation if seq <= self._restored.seq else 0)
 
     def id(self, seq: int) -> str:
         """Return the id of a message."""

@@ -2,7 +2,7 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking` and `granting`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `archive` and `granting`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.engines.sqlite import failures, granting
-from mcp_mailbox.engines.sqlite.codec import Codec
+from mcp_mailbox.engines.sqlite.archive import Archive
+from mcp_mailbox.engines.sqlite.backup import Backups, back_up
+from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
@@ -40,11 +42,14 @@ from mcp_mailbox.store import (
     Clock,
     Lease,
     Listing,
+    MailPage,
     Opened,
     Origin,
     Page,
+    Portion,
     Ring,
     Settled,
+    Told,
     Wanted,
 )
 from mcp_mailbox.view import apply, query
@@ -60,31 +65,39 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     try:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
+            codec = Codec(secret, _restored(db))
             reader = Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
-        store = SqliteStore(db, reader, Onward(clock, last), secret, Place(path))
+        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path))
         try:
             yield store
         finally:
             with anyio.CancelScope(shield=True):
                 # An empty transaction keeps what time it is; the disk may be full, and closing goes on.
                 store.writer.later(lambda _: None)
+                await store.backups.close()
                 await reader.close()
                 await store.writer.close()  # last: who can write clears the journal away
     finally:
         db.close()  # closed already, unless the store could not be opened
 
 
+def _restored(db: sqlite3.Connection) -> Restored:
+    rows = [db.execute(query.META, (name,)).fetchone() for name in ("restored_seq", "restored_generation")]
+    return Restored(*(row[0] for row in rows)) if all(rows) else Restored()
+
+
 class SqliteStore:
     """The verbs."""
 
-    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, secret: bytes, place: Place) -> None:
+    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, codec: Codec, place: Place) -> None:
         self.place = place
         self.clock = clock
         self.writer = Writer(db, self._seal, self._undone)
+        self.backups = Backups()
         self._reader = reader
-        self._codec = Codec(secret)
+        self._codec = codec
         self._rings: list[Ring] = []
         common = Common(self._codec, clock.now)
         self._registry = common.registry
@@ -92,6 +105,7 @@ class SqliteStore:
         self._sending = Sending(common)
         self._receiving = Receiving(common)
         self._looking = Looking(common)
+        self._archive = Archive(common)
 
     # -- the bell
 
@@ -224,6 +238,17 @@ class SqliteStore:
         """See `Store.leased_by`."""
         sql, now = query.LAPSED_OF_READER, self.clock.now()
         return await self._reader.do(lambda db: [address_of(db, row[0]) for row in db.execute(sql, (reader, now))])
+
+    # -- looking back
+
+    async def backup(self, path: Path, told: Told, *, replace: bool = False) -> int:
+        """See `Store.backup`."""
+        self.place.check()
+        return await self.backups.run(partial(back_up, self.place.path, path, replace=replace), told)
+
+    async def mail_of(self, mailbox: Address, portion: Portion) -> MailPage:
+        """See `Store.mail_of`."""
+        return await self._reader.do(lambda db: self._archive.mail_of(db, mailbox, portion))
 
     # -- credentials
 

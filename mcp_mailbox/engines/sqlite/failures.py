@@ -25,7 +25,7 @@ def translate(error: BaseException) -> BaseException:
         return Refusal(
             Code.STORE_DAMAGED,
             f"The store's file is damaged ({error}).",
-            "Stop with `mcp-mailbox stop`, then restore a backup, or move it and its -wal and -shm away.",
+            "Run `mcp-mailbox stop`, then `mcp-mailbox restore` with a backup, or move it and its -wal and -shm away.",
         )
     return Refusal(
         Code.STORE_FAILED,

@@ -51,10 +51,14 @@ class Receiving:
             keys = [(row["mailbox"], row["priority"], row["seq"]) for row in within(ready, lease.size)]
         rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
         messages = [whole(self._codec, row, names_of(db, row["recipients"])) for row in rows]
+        found = list(zip(messages, rows, strict=True))
         if leased_before:
-            return [_leased(self._codec, *each, 0, each[1]["lease_until"]) for each in zip(messages, rows, strict=True)]
-        apply.lease(db, keys, now + lease.term, origin.reader, origin.request)
-        return [_leased(self._codec, *each, 1, now + lease.term) for each in zip(messages, rows, strict=True)]
+            return [_leased(self._codec, *each, each[1]["generation"], each[1]["lease_until"]) for each in found]
+        generations = [self._codec.next_generation(row["seq"], row["generation"]) for row in rows]
+        leases = [(generation, *key) for generation, key in zip(generations, keys, strict=True)]
+        apply.lease(db, leases, now + lease.term, origin.reader, origin.request)
+        until = now + lease.term
+        return [_leased(self._codec, *each, new, until) for each, new in zip(found, generations, strict=True)]
 
     def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
@@ -109,9 +113,9 @@ class Receiving:
         return None
 
 
-def _leased(codec: Codec, message: Message, row: sqlite3.Row, claimed: int, until: int) -> Delivery:
-    """Return the delivery as its reader gets it; `claimed` is 1 for a row that was read before this claim."""
-    handle = codec.handle(row["seq"], row["generation"] + claimed)
+def _leased(codec: Codec, message: Message, row: sqlite3.Row, generation: int, until: int) -> Delivery:
+    """Return the delivery as its reader gets it; the row may have been read before this claim."""
+    handle = codec.handle(row["seq"], generation)
     return Delivery(message, handle, State.LEASED, until, row["attempts"])
 
 

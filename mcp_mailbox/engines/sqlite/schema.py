@@ -23,7 +23,7 @@ class Place:
     """Where the open file was found. A person may remove or replace it meanwhile; what is open then has no name."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._found = self._file()
 
     @property
@@ -36,13 +36,13 @@ class Place:
         if not self.kept:
             raise Refusal(
                 Code.STORE_FAILED,
-                f"The store's file {self._path} was removed or replaced; nothing was stored.",
+                f"The store's file {self.path} was removed or replaced; nothing was stored.",
                 "Do the same again: the post office starts anew with what is there now.",
             )
 
     def _file(self) -> tuple[int, int] | None:
         try:
-            found = self._path.stat()
+            found = self.path.stat()
         except OSError:
             return None
         return found.st_dev, found.st_ino
@@ -92,7 +92,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check_kind(db: sqlite3.Connection, path: Path) -> None:
-    version, application = _number(db, "user_version"), _number(db, "application_id")
+    version, application = number(db, "user_version"), number(db, "application_id")
     if application != APPLICATION:
         raise _damaged(path, "it is another program's database")
     if version > VERSION:
@@ -105,7 +105,7 @@ def _check_kind(db: sqlite3.Connection, path: Path) -> None:
 
 def _migrate(db: sqlite3.Connection) -> None:
     """Bring an older store to today's version, all steps in one transaction: a kill leaves it as it was."""
-    version = _number(db, "user_version")
+    version = number(db, "user_version")
     if version < VERSION:
         steps = "".join(MIGRATIONS[step] for step in range(version + 1, VERSION + 1))
         try:
@@ -118,12 +118,12 @@ def _migrate(db: sqlite3.Connection) -> None:
 
 def _create(path: Path) -> None:
     """Make it beside its place and move it there whole: a kill leaves no half store, and an empty file is damage."""
-    wal = _beside(path, "-wal")
+    wal = beside(path, "-wal")
     if wal.exists() and wal.stat().st_size:
         # SQLite would play the journal of a file that is gone into the new one.
         raise _damaged(path, f"it is gone, but its journal {wal.name} is there")
-    unfinished = _beside(path, ".new")
-    for leftover in (unfinished, _beside(unfinished, "-wal"), _beside(unfinished, "-shm")):
+    unfinished = beside(path, ".new")
+    for leftover in (unfinished, beside(unfinished, "-wal"), beside(unfinished, "-shm")):
         leftover.unlink(missing_ok=True)
     with contextlib.closing(_connect(unfinished)) as db:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the file has a page
@@ -135,18 +135,25 @@ def _create(path: Path) -> None:
             f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         )
     unfinished.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was renamed there durable."""
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file whose name is longer by that."""
     return path.with_name(path.name + suffix)
 
 
-def _number(db: sqlite3.Connection, pragma: str) -> int:
+def number(db: sqlite3.Connection, pragma: str) -> int:
+    """Return what a pragma that is a number says."""
     return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
@@ -154,5 +161,5 @@ def _damaged(path: Path, why: str) -> Refusal:
     return Refusal(
         Code.STORE_DAMAGED,
         f"The store's file {path} is damaged: {why}.",
-        "Restore a backup, or move it and what stands beside it (-wal, -shm) away to start with an empty store.",
+        "Run `mcp-mailbox restore` with a backup, or move it and its -wal and -shm away to start with an empty store.",
     )

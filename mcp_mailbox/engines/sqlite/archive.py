@@ -1,0 +1,79 @@
+"""All mail of a mailbox, in order of acceptance: the verb of who takes it elsewhere.
+
+It goes through the store's messages, so many a page, and shows those that are the mailbox's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.delivery import State
+from mcp_mailbox.engines.sqlite.codec import unknown_message
+from mcp_mailbox.engines.sqlite.common import Common
+from mcp_mailbox.engines.sqlite.messages import whole
+from mcp_mailbox.engines.sqlite.rows import known_mailbox, names_of, waiting_delivery, within
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.store import Archived, MailPage, Portion
+from mcp_mailbox.view import query
+
+_LOOKED_THROUGH = 500
+"""Messages of the store that one page goes through: a millisecond or two, in which no other look is served."""
+
+
+class Archive:
+    """The verb that looks back. It runs in the reader's thread."""
+
+    def __init__(self, common: Common) -> None:
+        self._codec = common.codec
+        self._now = common.now
+
+    def mail_of(self, db: sqlite3.Connection, mailbox: Address, portion: Portion) -> MailPage:
+        """Return a page, maybe an empty one."""
+        box = known_mailbox(db, mailbox)
+        thread = self._thread(db, box, portion.thread) if portion.thread is not None else None
+        after = thread - 1 if thread is not None else 0
+        if portion.cursor is not None:
+            after = max(after, self._codec.read_cursor(portion.cursor)[1])
+        end = db.execute(query.RANGE_END, (after, _LOOKED_THROUGH - 1)).fetchone()
+        last = end[0] if end else db.execute(query.LAST_MESSAGE).fetchone()[0] or 0
+        values = {"after": after, "last": last, "mailbox": box, "thread": thread}
+        found = db.execute(query.MAIL_IN_RANGE, values).fetchall()
+        taken = list(within(found[: portion.count], portion.size))
+        if len(taken) < len(found):
+            last = taken[-1]["seq"]
+        mail, damaged = [], []
+        for row in taken:
+            try:
+                mail.append(self._archived(db, box, row["seq"]))
+            except Refusal as refusal:
+                if refusal.code is not Code.STORE_DAMAGED:
+                    raise
+                damaged.append(self._codec.id(row["seq"]))
+        more = end is not None or len(taken) < len(found)
+        return MailPage(tuple(mail), tuple(damaged), self._codec.cursor(0, last) if more else None, self._codec.store)
+
+    def _archived(self, db: sqlite3.Connection, box: int, seq: int) -> Archived:
+        row = db.execute(query.WHOLE, (seq,)).fetchone()
+        message, sent = whole(self._codec, row, names_of(db, row["recipients"])), row["sender"] == box
+        waiting = waiting_delivery(db, box, seq)
+        if waiting is not None:
+            leased = waiting.lease_until > self._now()
+            state = State.LEASED if leased else State.STORED
+            return Archived(message, sent, state, waiting.attempts, waiting.lease_until if leased else None)
+        done = db.execute(query.DONE, (box, seq)).fetchone()
+        if done is not None:
+            return Archived(message, sent, State(done["state"]), done["attempts"], settled_at=done["at"])
+        return Archived(message, sent, None)
+
+    def _thread(self, db: sqlite3.Connection, box: int, text: str) -> int:
+        """Return the number of the thread's first message."""
+        seq = self._codec.read(text).seq
+        row = db.execute(query.PARENT, (seq,)).fetchone()
+        if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
+            raise unknown_message(text)
+        return int(row["thread"])
+
+
+def _has_received(db: sqlite3.Connection, box: int, seq: int) -> bool:
+    return waiting_delivery(db, box, seq) is not None or db.execute(query.DONE, (box, seq)).fetchone() is not None

@@ -1,0 +1,327 @@
+"""Copies of a store that is in use, what a restored one is, and all mail of a mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_mailbox.credentials import Credential
+from mcp_mailbox.delivery import Outcome, State
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.store import Archived, Portion
+from tests.contract.post import Post, at, bodies, refused
+from tests.contract.promises import promise
+
+pytestmark = pytest.mark.anyio
+
+
+async def back_up(post: Post, file: Path, *, replace: bool = False) -> int:
+    return await post.store.backup(file, lambda *_: None, replace=replace)
+
+
+async def restore(post: Post, file: Path, *, lost: bool = False) -> None:
+    await post.engine.close()
+    await post.engine.restore(file, lost=lost)
+
+
+async def mail(post: Post, mailbox: str, count: int = 100, size: int = 1 << 20, **more: str) -> list[Archived]:
+    found: list[Archived] = []
+    portion = Portion(count, size, **more)
+    while True:
+        page = await post.store.mail_of(at(mailbox), portion)
+        assert len(page.mail) <= count
+        found += page.mail
+        if page.next is None:
+            return found
+        portion = Portion(count, size, page.next, portion.thread)
+
+
+def said(found: Sequence[Archived]) -> list[str]:
+    return [each.message.body for each in found]
+
+
+def files(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir() if path.is_file()]
+
+
+# -- backups
+
+
+@promise("backup-whole", "restore-same")
+async def test_everything_that_was_answered_before_is_in_the_backup(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send_many("ann", "bob", *(f"{number}" for number in range(20)))
+    await post.store.grant(Credential("t-1", "one", "someone", 1), b"1" * 32)
+    before = await mail(post, "bob")
+    size = await back_up(post, tmp_path / "backup.db")
+    assert (tmp_path / "backup.db").stat().st_size == size
+    await post.send("ann", "bob", body="after")
+    await restore(post, tmp_path / "backup.db", lost=True)
+    assert await mail(post, "bob") == before
+    assert [each.id for each in await post.store.credentials()] == ["t-1"]
+    assert await post.store.check() == "ok"
+
+
+@promise("backup-whole")
+async def test_a_backup_that_is_taken_while_others_send_is_of_one_moment(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send_many("ann", "bob", *(f"{number}" for number in range(300)))
+
+    taken = anyio.Event()
+
+    async def send() -> None:
+        number = 300
+        while not taken.is_set():
+            await post.send("ann", "bob", body=f"{number}")
+            number += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        await back_up(post, tmp_path / "backup.db")
+        taken.set()
+    await restore(post, tmp_path / "backup.db")
+    found = said(await mail(post, "bob"))
+    assert found == [f"{number}" for number in range(len(found))]
+    assert len(found) >= 300
+
+
+@promise("backup-apart")
+async def test_a_file_that_is_there_is_left_alone(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann")
+    file = tmp_path / "thesis"
+    file.write_text("years of work")
+    for replace in (False, True):
+        with pytest.raises(Refusal) as refusal:
+            await back_up(post, file, replace=replace)
+        assert refusal.value.code is Code.BAD_ARGUMENT
+        assert refusal.value.hint
+    assert file.read_text() == "years of work"
+    for place in (tmp_path / "nowhere" / "file", tmp_path):
+        with pytest.raises(Refusal) as refusal:
+            await back_up(post, place, replace=True)
+        assert refusal.value.code is Code.BAD_ARGUMENT
+    assert files(tmp_path) == ["thesis"]
+
+
+@promise("backup-apart")
+async def test_another_backup_is_replaced_when_that_is_wanted(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    file = tmp_path / "backup.db"
+    await back_up(post, file)
+    first = file.read_bytes()
+    await post.send("ann", "bob", body="x" * 10_000)
+    with pytest.raises(Refusal):
+        await back_up(post, file)
+    assert file.read_bytes() == first
+    await back_up(post, file, replace=True)
+    assert file.read_bytes() != first
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert files(tmp_path) == ["backup.db"]
+
+
+# -- restored
+
+
+@promise("restore-same")
+async def test_ids_handles_and_cursors_of_before_the_backup_are_good(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    ids = await post.send_many("ann", "bob", "one", "two", "three")
+    held = await post.claim_one("bob")
+    cursor = (await post.inbox("bob", limit=1)).previews[0].cursor
+    await back_up(post, tmp_path / "backup.db")
+    await restore(post, tmp_path / "backup.db", lost=True)
+    assert (await post.store.read(at("bob"), ids[1])).message.body == "two"
+    assert bodies(await post.inbox("bob", cursor=cursor)) == ["two", "three"]
+    assert (await post.send("ann", "bob", body="one", key=None, reply_to=ids[0])).thread == ids[0]
+    assert refused(await post.settle("bob", held.handle)) == [None]
+
+
+@promise("restore-same")
+async def test_a_lease_of_the_backup_goes_on(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send("ann", "bob")
+    held = await post.claim_one("bob", "r", "request")
+    await back_up(post, tmp_path / "backup.db")
+    await restore(post, tmp_path / "backup.db")
+    assert await post.claim("bob", "other") == []
+    assert [each.handle for each in await post.claim("bob", "r", "request")] == [held.handle]
+
+
+@promise("restore-never-again")
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_id_given_out_after_the_backup_names_no_other_message(post: Post, tmp_path: Path, lost: bool) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send("ann", "bob", body="kept")
+    await back_up(post, tmp_path / "backup.db")
+    gone = await post.send_many("ann", "bob", *(f"gone {number}" for number in range(5)))
+    for _ in range(2):  # the same backup may be restored again
+        await restore(post, tmp_path / "backup.db", lost=lost)
+        new = await post.send_many("ann", "bob", *(f"new {number}" for number in range(10)))
+        assert not set(new) & set(gone)
+        for each in gone:
+            with pytest.raises(Refusal) as refusal:
+                await post.store.read(at("bob"), each)
+            assert refusal.value.code is Code.UNKNOWN_MESSAGE
+        assert refused(await post.settle("bob", *gone)) == ["unknown_message"] * len(gone)
+        gone += new
+
+
+@promise("restore-never-again", "fence")
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_handle_given_out_after_the_backup_settles_no_lease_of_after_its_restore(
+    post: Post, tmp_path: Path, lost: bool
+) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send("ann", "bob")
+    await back_up(post, tmp_path / "backup.db")
+    stale = []
+    for _ in range(3):
+        held = await post.claim_one("bob", "before")
+        stale.append(held.handle)
+        await post.settle("bob", held.handle, outcome=Outcome.RELEASE, reader="before")
+    for again in range(2):
+        await restore(post, tmp_path / "backup.db", lost=lost)
+        held = await post.claim_one("bob", f"after {again}")
+        assert refused(await post.settle("bob", *stale, reader="before")) == ["stale_lease"] * len(stale)
+        assert refused(await post.settle("bob", held.handle, outcome=Outcome.RELEASE)) == [None]
+        stale.append(held.handle)
+    later = await post.send("ann", "bob", body="later")
+    held = (await post.claim("bob", "after"))[-1]
+    assert held.handle == f"{later.id}.1"
+
+
+@promise("restore-never-again")
+async def test_a_cursor_of_after_the_backup_skips_nothing_that_comes_after_its_restore(
+    post: Post, tmp_path: Path
+) -> None:
+    await post.mailboxes("ann", "bob")
+    await back_up(post, tmp_path / "backup.db")
+    await post.send_many("ann", "bob", "1", "2", "3")
+    cursor = (await post.inbox("bob")).previews[-1].cursor
+    await restore(post, tmp_path / "backup.db", lost=True)
+    await post.send_many("ann", "bob", "a", "b")
+    assert bodies(await post.inbox("bob", cursor=cursor)) == ["a", "b"]
+
+
+@promise("restore-same", "time-forward")
+async def test_time_goes_on_from_the_later_of_the_two_stores(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    await back_up(post, tmp_path / "backup.db")
+    post.clock.step(100_000)
+    await post.send("ann", "bob")
+    last = post.store.clock.now()
+    await post.engine.close()
+    post.clock.step(-1_000_000)  # somebody sets the machine's clock back
+    await post.engine.restore(tmp_path / "backup.db")
+    assert post.store.clock.now() >= last
+
+
+@promise("restore-revoked")
+async def test_tokens_are_as_they_were_before_the_restore_and_not_as_the_backup_has_them(
+    post: Post, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        await post.store.grant(Credential(f"t-{number}", "one", "someone", number), b"%d" % number * 32)
+    await back_up(post, tmp_path / "backup.db")
+    await post.store.revoke("t-1")
+    await post.store.regrant("t-2", b"3" * 32)
+    await post.store.grant(Credential("t-new", "new", "someone", 3), b"4" * 32)
+    before = await post.store.credentials()
+    await restore(post, tmp_path / "backup.db")
+    assert await post.store.credentials() == before
+    assert await post.store.credential(b"2" * 32) is None
+    revoked = await post.store.credential(b"1" * 32)
+    assert revoked is not None
+    assert revoked.revoked_at is not None
+
+
+# -- all mail
+
+
+@promise("mail-all")
+async def test_mail_is_told_in_order_of_acceptance_with_what_became_of_it(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    await post.send_many("ann", "bob", "acked", "rejected", "leased", "stored")
+    await post.send("bob", "ann", body="sent")
+    await post.send("bob", "bob", "ann", body="to himself")
+    await post.send("ann", "eve", body="somebody else's")
+    held = await post.claim("bob", most=3)
+    await post.store.surface(post.origin("bob"))
+    await post.settle("bob", held[0].handle)
+    await post.settle("bob", held[1].handle, outcome=Outcome.REJECT)
+    found = await mail(post, "bob")
+    assert [(each.message.body, each.sent, each.state) for each in found] == [
+        ("acked", False, State.ACKED),
+        ("rejected", False, State.REJECTED),
+        ("leased", False, State.LEASED),
+        ("stored", False, State.STORED),
+        ("sent", True, None),
+        ("to himself", True, State.STORED),
+    ]
+    assert [each.settled_at for each in found] == [post.clock.now()] * 2 + [None] * 4
+    assert [each.lease_until for each in found] == [None, None, held[2].lease_until, None, None, None]
+    assert found[0].message == held[0].message
+    assert said(await mail(post, "eve")) == ["somebody else's"]
+
+
+@promise("mail-all")
+@pytest.mark.parametrize(("count", "size"), [(1, 1 << 20), (3, 1 << 20), (100, 1), (100, 11), (100, 1 << 20)])
+async def test_pages_leave_nothing_out_while_mail_is_settled_and_sent_in_between(
+    post: Post, count: int, size: int
+) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send_many("ann", "bob", *(f"{number:05}" for number in range(10)))
+    found: list[str] = []
+    cursor = None
+    pages = 0
+    while True:
+        page = await post.store.mail_of(at("bob"), Portion(count, size, cursor))
+        found += said(page.mail)
+        cursor = page.next
+        if cursor is None:
+            break
+        pages += 1
+        if pages < 8:
+            await post.settle("bob", (await post.claim_one("bob")).handle)
+            await post.send("ann", "bob", body=f"{9 + pages:05}")
+    assert found == [f"{number:05}" for number in range(len(found))]
+    assert len(found) >= 10
+
+
+@promise("mail-all")
+async def test_a_mailbox_with_little_mail_in_a_large_store_is_told_whole(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    await post.send("ann", "eve", body="first")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(1200):
+            tasks.start_soon(post.send, "ann", "bob")
+    await post.send("eve", "ann", body="last")
+    assert said(await mail(post, "eve")) == ["first", "last"]
+    assert len(await mail(post, "bob", count=7)) == 1200
+
+
+@promise("mail-thread")
+async def test_a_thread_is_told_alone_by_any_id_in_it(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    await post.send("ann", "bob", body="another")
+    first = await post.send("ann", "bob", body="question")
+    answer = await post.send("bob", "ann", body="answer", reply_to=first.id)
+    await post.send("ann", "eve", body="aside", reply_to=first.id)
+    await post.send("ann", "bob", body="thanks", reply_to=answer.id)
+    for id_ in (first.id, answer.id):
+        assert said(await mail(post, "bob", thread=id_)) == ["question", "answer", "thanks"]
+        assert said(await mail(post, "bob", count=1, thread=id_)) == ["question", "answer", "thanks"]
+    for mailbox, thread in (("eve", first.id), ("bob", "nothing")):
+        with pytest.raises(Refusal) as refusal:
+            await mail(post, mailbox, thread=thread)
+        assert refusal.value.code is Code.UNKNOWN_MESSAGE
+
+
+@promise("mail-all", "theirs-unseen")
+async def test_mail_of_a_mailbox_that_is_not_there_is_refused(post: Post) -> None:
+    with pytest.raises(Refusal) as refusal:
+        await mail(post, "nobody")
+    assert refusal.value.code is Code.UNKNOWN_MAILBOX
