@@ -25,6 +25,8 @@ def main() -> int:
         return _office()
     if arguments[:1] == ["serve"]:
         return _serve(arguments[1:])
+    if arguments[:1] == ["restore"]:
+        return _restore(arguments[1:])
     from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 
     return commands.run(arguments)
@@ -67,6 +69,25 @@ def _serve(arguments: list[str]) -> int:
     except (Refusal, rendezvous.Refused) as refused:
         print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
         return 1
+
+
+def _restore(arguments: list[str]) -> int:
+    """Put a backup in the store's place: no post office may run, so this is done here."""
+    from mcp_mailbox import rendezvous  # noqa: PLC0415
+    from mcp_mailbox.errors import Refusal  # noqa: PLC0415
+    from mcp_mailbox.fronts.cli import archive  # noqa: PLC0415
+
+    given = archive.parse_restore(arguments)
+    from mcp_mailbox import restoring  # noqa: PLC0415
+
+    try:
+        with archive.progress("restore") as show:
+            done = restoring.restore(rendezvous.home(), given.file.absolute(), show, force=given.force)
+    except (Refusal, rendezvous.Refused) as refused:
+        print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
+        return 1
+    archive.show_restored(done.store, done.aside, tokens_kept=done.tokens_kept, as_json=given.json)
+    return 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
 LEASE = "MCP_MAILBOX_LEASE"
 DEFAULT_SPACE = "default"
+STORE_FILE = "mail.db"
+"""The store, in the home directory."""
 _LONGEST_LEASE = 7 * 24 * 3600.0
 
 

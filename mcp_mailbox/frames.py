@@ -22,6 +22,9 @@ STATUS = b"s"
 QUIT = b"q"  # its words: why, and `drain` when a successor waits already
 COMMAND = b"c"  # its word: a JSON object as hex, the answer is one as it is
 
+# office → command line, before the answer to a COMMAND that takes long
+PROGRESS = b"p"  # the line is a JSON object
+
 # relay → office
 MESSAGE = b"m"
 REPLAY = b"r"

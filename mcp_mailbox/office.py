@@ -30,9 +30,10 @@ import anyio.lowlevel
 from . import __version__, frames, rendezvous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    Tell = Callable[[dict[str, object]], Awaitable[None]]
     OpenService = Callable[["Stop"], AbstractAsyncContextManager["Service"]]
 
 log = logging.getLogger(__name__)
@@ -85,8 +86,11 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
-    async def command(self, asked: dict[str, object]) -> dict[str, object]:
-        """Do what the command line asks; trouble is in the answer too."""
+    async def command(self, asked: dict[str, object], tell: Tell) -> dict[str, object]:
+        """Do what the command line asks; trouble is in the answer too. What takes long is to `tell` how far it is.
+
+        It is cancelled when whoever asked has gone.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +334,7 @@ class _Office:
         self.service: Service | None = None
         self.refusal: rendezvous.Refused | None = None
         self.relays: dict[str, RelayConnection] = {}
+        self.commands = 0  # of the command line, that are under way
         self.occupied = anyio.Event()
         self.vacant = anyio.Event()
         self.accepting = anyio.CancelScope()
@@ -420,8 +425,21 @@ class _Office:
         if self.service is None or self.refusal:
             await self._refuse(channel, self.refusal or _GONE)
             return
-        answer = await self.service.command(json.loads(asked))
-        await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
+        self.commands += 1
+        try:
+            with anyio.CancelScope() as patience:
+
+                async def tell(progress: dict[str, object]) -> None:
+                    try:
+                        await channel.send(frames.frame(frames.PROGRESS, line=json.dumps(progress).encode()))
+                    except _Gone:
+                        patience.cancel()
+
+                answer = await self.service.command(json.loads(asked), tell)
+        finally:
+            self.commands -= 1
+        if not patience.cancelled_caught:
+            await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
 
     async def _greet_relay(self, channel: _Channel, fields: dict[str, str]) -> None:
         hello = _hello(fields)
@@ -546,7 +564,8 @@ class _Office:
         while True:
             with anyio.move_on_after(_idle_seconds()) as patience:
                 await self.occupied.wait()
-            if patience.cancelled_caught and not self.stays and not self.stop.busy():
+            busy = self.commands or self.stop.busy()
+            if patience.cancelled_caught and not self.stays and not busy:
                 self.stop.request(frames.IDLE)
                 return
             if self.relays:

@@ -26,7 +26,7 @@ from . import __version__, frames
 
 TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
 ENV_PREFIX = "MCP_MAILBOX_"
@@ -379,10 +379,19 @@ def reach(home_path: str, program: Sequence[str] | None = None) -> _socket.socke
         time.sleep(POLL_SECONDS)
 
 
-def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0, *, start: bool = False) -> bytes | None:
+def ask(
+    home_path: str,
+    kind: bytes,
+    words: str = "",
+    seconds: float = 30.0,
+    *,
+    start: bool = False,
+    told: Callable[[bytes], None] = lambda _: None,
+) -> bytes | None:
     """Put one question of the command line to the office; None when there is none and it is not to `start`.
 
-    `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"".
+    `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"". What takes
+    long is `told` how far it is, and `seconds` is the longest silence.
     """
     channel = reach(home_path) if start else connect(home_path)
     deadline = time.monotonic() + CLAIM_SECONDS
@@ -398,8 +407,13 @@ def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0, *, 
     received = bytearray()
     try:
         channel.sendall(frames.frame(kind, line=" ".join(fields).encode()))
-        while not received.endswith(b"\n"):
-            block = channel.recv(65536)
+        while True:
+            line, end, rest = received.partition(b"\n")
+            if end and line[:1] == frames.PROGRESS:
+                told(bytes(line[2:]))
+                received = rest
+                continue
+            block = b"" if end else channel.recv(65536)
             if not block:
                 break
             received += block
@@ -616,8 +630,8 @@ class Claimed:
         return listener
 
 
-def claim(home_path: str, program: Sequence[str] | None = None) -> Claimed | None:
-    """Become the store's office; None when there is one. Listens at once, so that relays can queue up."""
+def hold(home_path: str) -> int | None:
+    """Take the lock of the store's office, so that there is none; None when there is one. Closing it lets others in."""
     os.umask(0o077)
     prepare_home(home_path)
     lock = _private_file(os.path.join(home_path, "office.lock"), os.O_RDWR)
@@ -627,6 +641,14 @@ def claim(home_path: str, program: Sequence[str] | None = None) -> Claimed | Non
             os.close(lock)
             return None
         time.sleep(0.005)
+    return lock
+
+
+def claim(home_path: str, program: Sequence[str] | None = None) -> Claimed | None:
+    """Become the store's office; None when there is one. Listens at once, so that relays can queue up."""
+    lock = hold(home_path)
+    if lock is None:
+        return None
     try:
         return Claimed(home_path, program or own_program(), lock)
     except BaseException:

@@ -15,6 +15,7 @@ import anyio
 
 from mcp_mailbox import __version__, config, frames, office
 from mcp_mailbox.clocks import SystemClock
+from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import control
@@ -26,7 +27,6 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 
 log = logging.getLogger(__name__)
 
-STORE_FILE = "mail.db"
 TOKEN_FILE = "token"  # noqa: S105 - its name
 PATH = "/mcp"
 _LOOK_EVERY = 1.0
@@ -162,9 +162,9 @@ class _Relays:
         http = self.http()
         return {"readers": self.post_office.present, **({"http": http} if http else {})}
 
-    async def command(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def command(self, asked: dict[str, Any], tell: office.Tell) -> dict[str, Any]:
         """See `office.Service`."""
-        return await control.command(self.tokens, asked)
+        return await control.command(control.Desk(self.tokens, self.post_office, tell), asked)
 
 
 async def _end_with(connection: office.RelayConnection, client: Client) -> None:

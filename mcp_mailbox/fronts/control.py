@@ -1,22 +1,42 @@
 """What the command line may ask a post office to do: JSON objects over the local socket, which only its user reaches.
 
 A request says what to `do` and the arguments; the answer is an object too, with `error`, `message` and `hint` when it
-was refused. The command line's half is in `fronts/cli/`.
+was refused. What takes long tells how far it is meanwhile. The command line's half is in `fronts/cli/`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.store import Archived, Portion
 from mcp_mailbox.tokens import LOCAL, Tokens
 
 Json = dict[str, Any]
 _YEAR = 366 * 24 * 3600 * 1000
+_TELL_EVERY = 0.2
+"""Seconds between two words of how far a command is."""
+_PORTION = 500
+_PORTION_SIZE = 1 << 20
+_LOOKS = 20
+"""Empty pages after which an answer says so, and how to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What commands are carried out with, and how who asked is told how far one is."""
+
+    tokens: Tokens
+    post_office: PostOffice
+    tell: Callable[[Json], Awaitable[None]]
 
 
 class _Create(BaseModel):
@@ -38,35 +58,99 @@ class _Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-async def _create(tokens: Tokens, asked: _Create) -> Json:
-    credential, secret = await tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
+class _Backup(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    path: str = Field(pattern="^/[^\0]+$")
+    replace: bool = False
+
+
+class _Mail(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    mailbox: str
+    space: str
+    thread: str | None = None
+    cursor: str | None = None
+
+
+async def _create(desk: Desk, asked: _Create) -> Json:
+    credential, secret = await desk.tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
     return {**_shown(credential), "token": secret}
 
 
-async def _list(tokens: Tokens, asked: _Nothing) -> Json:
+async def _list(desk: Desk, asked: _Nothing) -> Json:
     del asked
-    return {"tokens": [_shown(each) for each in await tokens.listed()]}
+    return {"tokens": [_shown(each) for each in await desk.tokens.listed()]}
 
 
-async def _revoke(tokens: Tokens, asked: _Which) -> Json:
-    return _shown(await tokens.revoke(asked.id))
+async def _revoke(desk: Desk, asked: _Which) -> Json:
+    return _shown(await desk.tokens.revoke(asked.id))
 
 
-async def _rotate(tokens: Tokens, asked: _Which) -> Json:
-    credential, secret = await tokens.rotate(asked.id)
+async def _rotate(desk: Desk, asked: _Which) -> Json:
+    credential, secret = await desk.tokens.rotate(asked.id)
     return {**_shown(credential), "token": secret}
 
 
-_Verb = Callable[[Tokens, Any], Awaitable[Json]]
+async def _backup(desk: Desk, asked: _Backup) -> Json:
+    so_far = (0, 1)
+    answer: Json = {}
+    refusal: Refusal | None = None
+
+    def told(done: int, total: int) -> None:
+        nonlocal so_far
+        so_far = (done, total)
+
+    async def tell() -> None:
+        while True:
+            await desk.tell({"done": so_far[0], "of": so_far[1]})
+            await anyio.sleep(_TELL_EVERY)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tell)
+        try:
+            size = await desk.post_office.backup(Path(asked.path), told, replace=asked.replace)
+            answer = {"file": asked.path, "bytes": size}
+        except Refusal as refused:
+            refusal = refused
+        tasks.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    return answer
+
+
+async def _mail(desk: Desk, asked: _Mail) -> Json:
+    call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
+    address = await desk.post_office.mailboxes.own(call.caller, call.mailbox)
+    cursor = asked.cursor
+    damaged: list[str] = []
+    for _ in range(_LOOKS):
+        page = await desk.post_office.mail_of(call, Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread))
+        cursor = page.next
+        damaged += page.damaged
+        if page.mail or cursor is None:
+            break
+    return {
+        "address": str(address),
+        "mail": [_archived(each) for each in page.mail],
+        "damaged": damaged,
+        "next": cursor,
+        "store": page.store,
+        "now": page.now,
+    }
+
+
+_Verb = Callable[[Desk, Any], Awaitable[Json]]
 COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token create": (_create, _Create),
     "token list": (_list, _Nothing),
     "token revoke": (_revoke, _Which),
     "token rotate": (_rotate, _Which),
+    "backup": (_backup, _Backup),
+    "mail": (_mail, _Mail),
 }
 
 
-async def command(tokens: Tokens, asked: Mapping[str, Any]) -> Json:
+async def command(desk: Desk, asked: Mapping[str, Any]) -> Json:
     """Do what is asked. Never raises for what the command line may get wrong."""
     name, given = asked.get("do"), {key: value for key, value in asked.items() if key != "do"}
     verb, arguments = COMMANDS.get(str(name), (None, _Nothing))
@@ -74,7 +158,7 @@ async def command(tokens: Tokens, asked: Mapping[str, Any]) -> Json:
         hint = "Run `mcp-mailbox stop`: an older version may be running."
         return {"error": "unknown_command", "message": f"No command {name!a}.", "hint": hint}
     try:
-        return await verb(tokens, arguments.model_validate(given))
+        return await verb(desk, arguments.model_validate(given))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -94,4 +178,24 @@ def _shown(credential: Credential) -> Json:
         "created_at": credential.created_at,
         "expires_at": credential.expires_at,
         "revoked_at": credential.revoked_at,
+    }
+
+
+def _archived(each: Archived) -> Json:
+    message = each.message
+    return {
+        "id": message.id,
+        "thread": message.thread,
+        "reply_to": message.reply_to,
+        "from": message.sender,
+        "to": list(message.to),
+        "subject": message.subject,
+        "body": message.body,
+        "priority": message.priority.word,
+        "accepted_at": message.accepted_at,
+        "sent": each.sent,
+        "state": each.state.word if each.state is not None else None,
+        "attempts": each.attempts,
+        "lease_until": each.lease_until,
+        "settled_at": each.settled_at,
     }

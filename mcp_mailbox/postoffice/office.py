@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -19,7 +20,20 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers, first_of
-from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Page, Recipient, Settled, Store, Wanted
+from mcp_mailbox.store import (
+    Accepted,
+    Lease,
+    Listing,
+    MailPage,
+    Origin,
+    Page,
+    Portion,
+    Recipient,
+    Settled,
+    Store,
+    Told,
+    Wanted,
+)
 
 LEASE_TERM = 10 * 60 * 1000
 """ms that a reader has for a message before it may come back."""
@@ -120,6 +134,15 @@ class PostOffice:
         """Return a message that the mailbox received or sent, whole."""
         call.caller.must(Scope.READ)
         return await self._store.read(await self.mailboxes.own(call.caller, call.mailbox), id)
+
+    async def mail_of(self, call: Call, portion: Portion) -> MailPage:
+        """Return a page of all mail that the mailbox received or sent, whatever became of it."""
+        call.caller.must(Scope.READ)
+        return await self._store.mail_of(await self.mailboxes.own(call.caller, call.mailbox), portion)
+
+    async def backup(self, path: Path, told: Told, *, replace: bool) -> int:
+        """Copy the whole store, everybody's mail, to a file; for whoever owns the store alone."""
+        return await self._store.backup(path, told, replace=replace)
 
     async def settle(self, call: Call, ids: Sequence[str], outcome: Outcome) -> Sequence[Settled]:
         """End leases, one result each."""

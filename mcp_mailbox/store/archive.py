@@ -46,6 +46,8 @@ class MailPage:
     damaged: tuple[str, ...]
     next: str | None
     store: str
+    now: int
+    """The store's time: what was accepted later had not come when the page was made."""
 
 
 @dataclass(frozen=True, slots=True)

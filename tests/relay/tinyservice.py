@@ -44,7 +44,8 @@ class Tiny:
         self.home = home
         self.stubborn = stubborn
 
-    async def command(self, asked: dict[str, object]) -> dict[str, object]:
+    async def command(self, asked: dict[str, object], tell: office.Tell) -> dict[str, object]:
+        await tell({"told": asked})
         return {"asked": asked}
 
     def status(self) -> dict[str, object]:

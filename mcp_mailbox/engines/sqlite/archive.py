@@ -51,7 +51,8 @@ class Archive:
                     raise
                 damaged.append(self._codec.id(row["seq"]))
         more = end is not None or len(taken) < len(found)
-        return MailPage(tuple(mail), tuple(damaged), self._codec.cursor(0, last) if more else None, self._codec.store)
+        following = self._codec.cursor(0, last) if more else None
+        return MailPage(tuple(mail), tuple(damaged), following, self._codec.store, self._now())
 
     def _archived(self, db: sqlite3.Connection, box: int, seq: int) -> Archived:
         row = db.execute(query.WHOLE, (seq,)).fetchone()

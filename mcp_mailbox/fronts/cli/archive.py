@@ -1,0 +1,197 @@
+"""`mcp-mailbox backup`, `restore` and `export`: what a person may say, and what is shown meanwhile.
+
+A backup is made by the post office, mail for an export is asked of it page by page; a restore is not ours, for it
+happens while there is no post office (`restoring`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mcp_mailbox import frames, rendezvous
+
+Json = dict[str, Any]
+_SPACE = f"{rendezvous.ENV_PREFIX}SPACE"
+_SUFFIXES = {".mbox": "mbox", ".jsonl": "jsonl", ".md": "markdown"}
+_FORMATS = ("jsonl", "mbox", "maildir", "markdown")
+_PATIENCE = 120.0
+"""Seconds in which a post office at work may say nothing."""
+_SETTLED = ("acked", "rejected", None)
+
+
+def add(commands: Any) -> None:
+    """Add the commands to a parser's sub-commands."""
+    backup = commands.add_parser("backup", help="copy the store to a file while agents go on")
+    backup.add_argument("file", type=Path, help="where to; not written over")
+    backup.add_argument("--force", action="store_true", help="replace an earlier backup of that name")
+    backup.add_argument("--json", action="store_true", help="print what was done as JSON")
+    backup.set_defaults(run=_backup)
+    add_restore(commands.add_parser("restore", help="put a backup in the store's place; the store is kept beside it"))
+    export = commands.add_parser("export", help="write a mailbox's mail as Maildir, mbox, JSON Lines or Markdown")
+    export.add_argument("address", help="a mailbox of yours: name or name@space")
+    export.add_argument(
+        "--format", choices=_FORMATS, help="by default what PATH ends with (.mbox .jsonl .md), or jsonl"
+    )
+    export.add_argument("--thread", metavar="ID", help="only the thread of this message")
+    export.add_argument("-o", "--output", type=Path, metavar="PATH", help="a new file, or directory for maildir")
+    export.set_defaults(run=_export)
+
+
+def add_restore(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `restore`."""
+    parser.add_argument("file", type=Path, help="what `backup` made")
+    parser.add_argument("--force", action="store_true", help="also when there is a store, which gets another name")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def parse_restore(arguments: list[str]) -> argparse.Namespace:
+    """Read the arguments behind `restore`; exits with 2 and a hint for what cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="mcp-mailbox restore",
+        description="Put a backup in the store's place, while no post office runs (`mcp-mailbox stop`). The store that"
+        " is there is kept beside it under another name. Mail sent since the backup is only in that one.",
+    )
+    add_restore(parser)
+    return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[float, float], None]]:
+    """Show how far it is, to a person; yield what to call with how much is done and how much there is."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total or 1)
+
+
+def show_restored(store: Path, aside: Path | None, *, tokens_kept: bool, as_json: bool) -> None:
+    """Say what a restore has done."""
+    if as_json:
+        found = {"store": str(store), "kept": str(aside) if aside else None, "tokens_kept": tokens_kept}
+        print(json.dumps(found, indent=2))  # noqa: T201 - a command line prints
+        return
+    print(f"Restored. The next call of a host starts the post office with {store}.")  # noqa: T201
+    if aside is not None:
+        print(f"The store that was there is {aside}.")  # noqa: T201
+    if not tokens_kept:
+        print(  # noqa: T201
+            "Tokens are those of the backup: what was revoked since is good again. See `mcp-mailbox token list`.",
+            file=sys.stderr,
+        )
+
+
+def _ask(do: str, told: Callable[[bytes], None] = lambda _: None, **arguments: object) -> Json:
+    """Put a command to the post office, which is started when there is none. Raises rendezvous.Refused."""
+    asked = json.dumps({"do": do, **arguments}).encode().hex()
+    answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, _PATIENCE, start=True, told=told)
+    if not answer:
+        raise rendezvous.Refused("stopping", "The post office ended before it was done. Do the same again.")
+    found: Json = json.loads(answer)
+    if "error" in found:
+        raise rendezvous.Refused(found["error"], f"{found['message']} {found['hint']}".strip())
+    return found
+
+
+def _backup(chosen: argparse.Namespace) -> int:
+    with progress("backup") as show:
+
+        def told(line: bytes) -> None:
+            so_far = json.loads(line)
+            show(so_far["done"], so_far["of"])
+
+        made = _ask("backup", told, path=os.path.abspath(chosen.file), replace=chosen.force)  # noqa: PTH100 - no links
+    if chosen.json:
+        print(json.dumps(made, indent=2))  # noqa: T201
+    else:
+        print(f"{made['file']} has everything, {made['bytes'] / 1e6:.1f} MB.")  # noqa: T201
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    shape = chosen.format or _SUFFIXES.get(chosen.output.suffix if chosen.output else "", "jsonl")
+    if shape == "maildir" and chosen.output is None:
+        raise rendezvous.Refused("bad_argument", "A Maildir is a directory. Say which with -o PATH.")
+    from mcp_mailbox.fronts.cli import output  # noqa: PLC0415 - nobody else needs it
+
+    if chosen.output is not None:
+        output.absent(chosen.output)
+    damaged: list[str] = []
+    with progress("export") as show:
+        pages = _pages(chosen.address, chosen.thread, damaged, show)
+        first = next(pages)  # a mistake in the address leaves no file
+        try:
+            count = _write(shape, chosen.output, first, pages)
+        except BrokenPipeError:  # who reads has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+    if chosen.output is not None:
+        print(f"{chosen.output} has {count} messages of {first['address']}.", file=sys.stderr)  # noqa: T201
+    if damaged:
+        ids = ", ".join(damaged)
+        print(f"mcp-mailbox: damaged on disk and left out: {ids}. A backup may have them.", file=sys.stderr)  # noqa: T201
+    return int(bool(damaged))
+
+
+def _pages(
+    address: str, thread: str | None, damaged: list[str], show: Callable[[float, float], None]
+) -> Iterator[Json]:
+    """Yield what there was when the export began; what comes meanwhile would never end."""
+    space = os.environ.get(_SPACE) or "default"
+    cursor: str | None = None
+    began: int | None = None
+    since: int | None = None
+    while True:
+        page = _ask("mail", mailbox=address, space=space, thread=thread, cursor=cursor)
+        damaged += page["damaged"]
+        began = page["now"] if began is None else began
+        known = [mail for mail in page["mail"] if mail["accepted_at"] <= began]
+        if known:
+            since = known[0]["accepted_at"] if since is None else since
+            show(known[-1]["accepted_at"] - since, began - since)
+        yield {**page, "mail": known}
+        cursor = page["next"]
+        if cursor is None or len(known) < len(page["mail"]):
+            return
+
+
+def _write(shape: str, path: Path | None, first: Json, pages: Iterator[Json]) -> int:
+    from mcp_mailbox.fronts.cli import formats, output  # noqa: PLC0415
+
+    count = 0
+    store = first["store"]
+    if shape == "maildir":
+        assert path is not None  # noqa: S101 - refused above
+        with output.maildir(path) as folder:
+            for mail in _each(first, pages):
+                seen = mail["state"] in _SETTLED
+                folder.add(formats.email(mail, store), mail["accepted_at"], mail["id"], seen=seen)
+                count += 1
+        return count
+    with output.file(path) if path is not None else output.standard() as out:
+        if shape == "markdown":
+            out.write(formats.title(first["address"]))
+        for mail in _each(first, pages):
+            if shape == "mbox":
+                out.write(formats.envelope(mail) + formats.email(mail, store) + b"\n")
+            else:
+                out.write(formats.jsonl(mail) if shape == "jsonl" else formats.markdown(mail))
+            count += 1
+    return count
+
+
+def _each(first: Json, pages: Iterator[Json]) -> Iterator[Json]:
+    yield from first["mail"]
+    for page in pages:
+        yield from page["mail"]

@@ -1,0 +1,171 @@
+"""A message as other programs know it: RFC 5322 (for Maildir and mbox), JSON Lines, Markdown.
+
+Whatever a body or a subject holds comes back to the letter. Nothing of it is taken for anything but text: no body ends
+its block, no line of it begins a message, no control character reaches a terminal. Files are not known here.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+import urllib.parse
+from datetime import UTC, datetime
+from email.header import Header
+from email.message import Message
+from email.utils import format_datetime
+from typing import Any
+
+Json = dict[str, Any]
+
+_PLAIN = re.compile(r"[!-~]+( [!-~]+)*")
+"""A subject that may stand in a header as it is."""
+_SUBJECT_WIDTH = 60
+# Controls, and what turns text around or breaks lines where none are seen (Unicode TR 36, 3.1; CVE-2021-42574).
+_UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_ESCAPED_IN_BODY = re.compile(rf"[\\{_UNSEEN}]")
+_HIDDEN = re.compile(f"[{_UNSEEN}]")
+_ESCAPED_IN_LINE = re.compile(rf"(?P<mark>[!-/:-@\[-`{{-~])|[\t{_UNSEEN}]|^ | $")
+
+
+def jsonl(mail: Json) -> bytes:
+    """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it."""
+    times = {name: moment(mail[name]) for name in ("accepted_at", "lease_until", "settled_at")}
+    return json.dumps({**mail, **times}).encode() + b"\n"
+
+
+def moment(ms: int | None) -> str | None:
+    """Return a time as RFC 3339 has it, to the ms."""
+    return None if ms is None else _time(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+
+
+# -- RFC 5322
+
+
+def email(mail: Json, store: str) -> bytes:
+    """Return the message, in lines of ASCII that end with LF and none of which begins with "From "."""
+    message: Message[Any, Any] = Message()
+    message["From"] = _address(mail["from"])
+    message["To"] = Header(", ".join(_address(each) for each in mail["to"]), "ascii", header_name="To")
+    message["Date"] = format_datetime(_time(mail["accepted_at"]).replace(microsecond=0))
+    if mail["subject"]:
+        message["Subject"] = _text(mail["subject"])
+    message["Message-ID"] = _message_id(mail["id"], store)
+    if mail["reply_to"] is not None:
+        message["In-Reply-To"] = _message_id(mail["reply_to"], store)
+        references = dict.fromkeys((mail["thread"], mail["reply_to"]))
+        message["References"] = Header(" ".join(_message_id(each, store) for each in references), header_name="Ref")
+    message["X-Mailbox-State"] = mail["state"] or "sent"
+    message["X-Mailbox-Priority"] = mail["priority"]
+    message["X-Mailbox-Id"] = mail["id"]
+    message["X-Mailbox-Thread"] = mail["thread"]
+    message["X-Mailbox-Accepted"] = moment(mail["accepted_at"])
+    if mail["settled_at"] is not None:
+        message["X-Mailbox-Settled"] = moment(mail["settled_at"])
+    if mail["state"] is not None:
+        message["X-Mailbox-Attempts"] = str(mail["attempts"])
+    message["MIME-Version"] = "1.0"
+    message["Content-Type"] = 'text/plain; charset="utf-8"'
+    encoding, body = _encoded(mail["body"].encode())
+    message["Content-Transfer-Encoding"] = encoding
+    message.set_payload(body.decode())
+    return message.as_bytes()
+
+
+def envelope(mail: Json) -> bytes:
+    """Return the line that begins a message in an mbox (RFC 4155)."""
+    when = _time(mail["accepted_at"]).strftime("%a %b %d %H:%M:%S %Y")
+    return f"From {_ascii(mail['from'])} {when}\n".encode()
+
+
+def _ascii(address: str) -> str:
+    """Return an address that any program can read: percent-encoded like our URIs; ASCII names are as they were."""
+    return urllib.parse.quote(address, safe="@.-_")
+
+
+def _address(address: str) -> str:
+    plain = _ascii(address)
+    return plain if plain == address else f"{Header(address, 'utf-8').encode(maxlinelen=0)} <{plain}>"
+
+
+def _text(subject: str) -> str | Header:
+    if _PLAIN.fullmatch(subject) and len(subject) <= _SUBJECT_WIDTH and "=?" not in subject:
+        return subject
+    return Header(subject, "utf-8", header_name="Subject")
+
+
+def _message_id(id_: str, store: str) -> str:
+    return f"<{id_}@{store}.mcp-mailbox>"
+
+
+def _encoded(body: bytes) -> tuple[str, bytes]:
+    """Return the body as RFC 2045 spells it, in whichever way is shorter; text in Latin letters stays readable.
+
+    Line feeds alone are lines. A carriage return is spelled, or a reader would make something else of it.
+    """
+    # The last line ends softly: what a file puts behind the body is not taken for a part of it.
+    lines = [binascii.b2a_qp(line, istext=False) for line in body.split(b"\n")]
+    quoted = re.sub(rb"(?m)^From ", b"=46rom ", b"\n".join(lines)) + b"=\n"
+    based = binascii.b2a_base64(body, newline=False)
+    if len(based) < len(quoted):
+        return "base64", b"".join(based[start : start + 76] + b"\n" for start in range(0, len(based), 76))
+    return "quoted-printable", quoted
+
+
+# -- Markdown
+
+
+def title(address: str) -> bytes:
+    """Return the heading of an export in Markdown."""
+    return f"# Mail of {_code(address)}\n".encode()
+
+
+def markdown(mail: Json) -> bytes:
+    """Return a section. The body is a block of code as it is; with backslashes where it has what cannot be seen."""
+    state = mail["state"] or "sent"
+    settled = f" {moment(mail['settled_at'])}" if mail["settled_at"] is not None else ""
+    rows = [
+        ("from", _code(mail["from"])),
+        ("to", ", ".join(_code(each) for each in mail["to"])),
+        ("accepted", moment(mail["accepted_at"])),
+        ("state", f"{state}{settled}, {mail['priority']}"),
+        ("id", _code(mail["id"])),
+        *([("in reply to", _code(mail["reply_to"]))] if mail["reply_to"] is not None else []),
+        *([("thread", _code(mail["thread"]))] if mail["thread"] != mail["id"] else []),
+    ]
+    body = mail["body"]
+    kind = "text"
+    if _HIDDEN.search(body):
+        body, kind = _ESCAPED_IN_BODY.sub(_backslashed, body), "text escaped"
+    fence = _fence(body)
+    facts = "".join(f"- {name}: {value}\n" for name, value in rows)
+    subject = _ESCAPED_IN_LINE.sub(_as_text, mail["subject"]) or "(no subject)"
+    return f"\n## {subject}\n\n{facts}\n{fence}{kind}\n{body}\n{fence}\n".encode()
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"  # addresses and ids have no backticks
+
+
+def _fence(body: str) -> str:
+    """Return a fence that is longer than any in the body (CommonMark 4.5)."""
+    marks = []
+    for mark in "`~":
+        longest = max((len(run) for run in re.findall(f"{mark}+", body)), default=0)
+        marks.append(mark * max(3, longest + 1))
+    return min(marks, key=len)
+
+
+def _backslashed(found: re.Match[str]) -> str:
+    character = found[0]
+    code = ord(character)
+    return "\\\\" if character == "\\" else f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"  # noqa: PLR2004
+
+
+def _as_text(found: re.Match[str]) -> str:
+    """CommonMark 2.4 and 2.5: any punctuation may have a backslash, any character may be its number."""
+    return f"\\{found['mark']}" if found["mark"] else f"&#{ord(found[0])};"

@@ -1,0 +1,193 @@
+"""Whatever a body or a subject holds comes back to the letter from each format."""
+
+from __future__ import annotations
+
+import json
+import mailbox
+import re
+import urllib.parse
+from email import message_from_bytes
+from email.header import decode_header, make_header
+from email.message import Message
+from email.utils import getaddresses
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mcp_mailbox.fronts.cli import formats, output
+from mcp_mailbox.message import SUBJECT_LIMIT
+
+Json = dict[str, Any]
+STORE = "0a1b2c3d4e"
+AWKWARD = [
+    "",
+    "\n",
+    "From the beginning\nFrom \n>From \nFrom",
+    "x" * 3000,
+    ("word " * 400 + "From here") * 2,
+    "a\r\nb\rc\n\rd\x00e",
+    "trailing \t\n \n.\n..\n",
+    "=41 =?utf-8?q?x?= --boundary",
+    "```\n~~~~\n<script>\n# heading\n" + "`" * 50,
+    "\x1b[2J\x1b]0;title\x07 \u202e\u2028\x85 \\x1b",
+    "日本語\n" * 200,
+    "e\u0301 \ufeff \U0010ffff",
+]
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+marks = st.text(st.sampled_from("From `~\\&#;=_?\n\r\t\x00\x1b\u2028é."), max_size=200)
+bodies = st.one_of(texts, marks, st.sampled_from(AWKWARD))
+subjects = st.one_of(texts, marks).map(lambda text: "".join(text.replace("\0", "").splitlines())[:SUBJECT_LIMIT])
+names = st.sampled_from(["alice@default", "bürger@straße", "日本.語-x_y@default", "A.b-c_1@x_y.z"])
+
+
+def mail(body: str = "hello", subject: str = "", **more: object) -> Json:
+    return {
+        "id": "1abcd",
+        "thread": "1abcd",
+        "reply_to": None,
+        "from": "alice@default",
+        "to": ["bob@default"],
+        "subject": subject,
+        "body": body,
+        "priority": "normal",
+        "accepted_at": 1_800_000_000_123,
+        "sent": False,
+        "state": "acked",
+        "attempts": 1,
+        "lease_until": None,
+        "settled_at": 1_800_000_001_000,
+        **more,
+    }
+
+
+def read(message: Message) -> tuple[str, str]:
+    payload = message.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return str(make_header(decode_header(message["Subject"] or ""))), payload.decode()
+
+
+@given(bodies, subjects, bodies)
+@settings(max_examples=150, deadline=None)
+def test_an_mbox_gives_back_what_was_said(body: str, subject: str, second: str) -> None:
+    each = [mail(body, subject), mail(second, subject), mail("last")]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mbox")
+        with output.file(path) as out:
+            for one in each:
+                out.write(formats.envelope(one) + formats.email(one, STORE) + b"\n")
+        box = mailbox.mbox(path, create=False)
+        assert [read(message) for message in box] == [(one["subject"], one["body"]) for one in each]
+        box.close()
+        # Other programs begin a message at each such line, whatever stands before it.
+        assert path.read_bytes().count(b"\nFrom ") == 2
+        assert path.read_bytes().isascii()
+        assert max(map(len, path.read_bytes().split(b"\n"))) < 998
+
+
+@given(bodies, subjects)
+@settings(max_examples=150, deadline=None)
+def test_a_maildir_gives_back_what_was_said(body: str, subject: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mail")
+        with output.maildir(path) as out:
+            for number, seen in enumerate((True, False)):
+                out.add(formats.email(mail(body, subject), STORE), 1_800_000_000_123 + number, "1abcd", seen=seen)
+        box = mailbox.Maildir(path, create=False)
+        found = sorted(box, key=lambda message: message.get_subdir())
+        assert [read(message) for message in found] == [(subject, body)] * 2
+        assert [(message.get_subdir(), message.get_flags()) for message in found] == [("cur", "S"), ("new", "")]
+
+
+def unescaped(text: str) -> str:
+    def character(found: re.Match[str]) -> str:
+        return found[1] or chr(int(found[2]))
+
+    return re.sub(r"\\([!-/:-@\[-`{-~])|&#(\d+);", character, text)
+
+
+def whole(text: str) -> str:
+    """A body that was written with backslashes, as it was."""
+    return re.sub(r"\\(?:(\\)|x(..)|u(....))", lambda m: m[1] or chr(int(m[2] or m[3], 16)), text)
+
+
+@given(st.lists(st.tuples(bodies, subjects), max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_markdown_gives_back_what_was_said_and_nothing_breaks_out_of_its_block(said: list[tuple[str, str]]) -> None:
+    text = formats.title("alice@default") + b"".join(formats.markdown(mail(*each)) for each in said)
+    found = []
+    lines = text.decode().split("\n")
+    place = 0
+    # As CommonMark reads it: a fence ends at the first line that is as long a fence of the same mark, and nothing else.
+    while place < len(lines):
+        line = lines[place]
+        if line.startswith("## "):
+            subject = "" if line == "## (no subject)" else unescaped(line[3:])
+        opened = re.fullmatch(r"(`{3,}|~{3,})(text|text escaped)", line)
+        if opened:
+            end = next(
+                number
+                for number in range(place + 1, len(lines))
+                if re.fullmatch(rf" {{0,3}}{opened[1][0]}{{{len(opened[1])},}}[ \t]*", lines[number])
+            )
+            body = "\n".join(lines[place + 1 : end])
+            found.append((whole(body) if "escaped" in opened[2] else body, subject))
+            place = end
+        else:
+            assert re.fullmatch(r"|## .*|# Mail of `alice@default`|- [a-z ]+: .*", line), line
+        place += 1
+    assert found == said
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text.decode())
+
+
+@given(bodies, subjects)
+def test_json_lines_are_ascii_and_whole(body: str, subject: str) -> None:
+    line = formats.jsonl(mail(body, subject))
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    found = json.loads(line)
+    assert (found["body"], found["subject"]) == (body, subject)
+    assert found["accepted_at"] == "2027-01-15T08:00:00.123Z"
+
+
+@given(names, st.lists(names, min_size=1, max_size=30))
+@settings(deadline=None)
+def test_addresses_are_read_by_any_program_and_tell_the_name(sender: str, to: list[str]) -> None:
+    text = formats.email(mail() | {"from": sender, "to": to}, STORE)
+    assert text.isascii()
+    message = message_from_bytes(text)
+    assert sender in str(make_header(decode_header(message["From"])))
+    assert [urllib.parse.unquote(each) for _, each in getaddresses([message["To"]])] == to
+
+
+@example("plain subject")
+@given(subjects)
+def test_a_header_holds_no_line_that_a_subject_made(subject: str) -> None:
+    head = formats.email(mail("body", subject), STORE).decode().partition("\n\n")[0]
+    known = re.compile(r"(From|To|Date|Subject|Message-ID|X-Mailbox-\w+|MIME-Version|Content-[\w-]+): .*|[ \t].+")
+    assert all(known.fullmatch(line) for line in head.split("\n")), head
+
+
+def test_a_reply_refers_to_its_thread_and_what_it_answers() -> None:
+    text = formats.email(mail(thread="1aaaa", reply_to="7bbbb"), STORE).decode()
+    assert f"In-Reply-To: <7bbbb@{STORE}.mcp-mailbox>\n" in text
+    head = " ".join(text.partition("\n\n")[0].split())
+    assert f"References: <1aaaa@{STORE}.mcp-mailbox> <7bbbb@{STORE}.mcp-mailbox>" in head
+    assert f"Message-ID: <1abcd@{STORE}.mcp-mailbox>\n" in text
+    assert "X-Mailbox-State: acked\n" in text
+    assert "Date: Fri, 15 Jan 2027 08:00:00 +0000\n" in text
+
+
+@pytest.mark.parametrize("make", [output.file, output.maildir])
+def test_what_does_not_get_done_leaves_nothing_and_what_is_there_is_left_alone(tmp_path: Path, make: Any) -> None:
+    path = tmp_path / "export"
+    with pytest.raises(KeyboardInterrupt), make(path):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("mine")
+    with pytest.raises(Exception, match="exists"), make(path):
+        raise AssertionError
+    assert path.read_text() == "mine"
