@@ -373,7 +373,10 @@ def _meta(db: sqlite3.Connection, name: str) -> Any:
 
 
 def _close_up(store: Path) -> _Known | None:
-    """Write its journal into it, so that the file is all of it; None when it is damaged or of another version."""
+    """Write its journal into it, so that the file is all of it; None when it is damaged or of another version.
+
+    Raises Refusal(STORE_FAILED) when another program has it open.
+    """
     known = None
     try:
         with contextlib.closing(sqlite3.connect(store, isolation_level=None, timeout=0)) as db:
@@ -381,11 +384,12 @@ def _close_up(store: Path) -> _Known | None:
             if number(db, "application_id") == APPLICATION and number(db, "user_version") == VERSION:
                 known = _known(db)
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.DatabaseError:
-        known = None
-    if known is not None and beside(store, "-wal").exists():
-        # SQLite removes it with the last connection, unless it is somebody else's.
-        raise Refusal(Code.STORE_FAILED, f"Another program has {store} open.", "Close it, then restore again.")
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _in_use(store) from error
+        return None
+    if beside(store, "-wal").exists():  # SQLite removes it with the last connection, unless it is somebody else's
+        raise _in_use(store)
     return known
 
 
@@ -456,6 +460,10 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 # -- refusals
+
+
+def _in_use(store: Path) -> Refusal:
+    return Refusal(Code.STORE_FAILED, f"Another program has {store} open.", "Close it, then restore again.")
 
 
 def _unwritable(target: Path, error: OSError) -> Refusal:
