@@ -358,10 +358,12 @@ class _Office:
                 log.info("leaving: %s %s", self.stop.reason, self.stop.details)
                 await self._see_relays_off()
         except Exception as error:  # whatever it is, the relays are told and the log has it
-            log.exception("the post office failed")
             if self.opened.is_set():
+                log.exception("the post office failed")
                 return 1
-            await self._refuse_everyone(error)
+            self.refusal = _refusal(error, self.place.home)
+            log.error("%s", self.refusal.hint, exc_info=error if self.refusal.code == _NO_START else None)  # noqa: TRY400 - a refusal says it all
+            await self._refuse_everyone()
             return 1
         return 0
 
@@ -552,9 +554,8 @@ class _Office:
         for connection in relays:
             await connection._ended.wait()  # noqa: SLF001
 
-    async def _refuse_everyone(self, error: BaseException) -> None:
+    async def _refuse_everyone(self) -> None:
         """Stay for a moment, so that the relays that wait for us learn why there will be no service."""
-        self.refusal = _refusal(error, self.place.home)
         self.opened.set()
         with anyio.move_on_after(REFUSING_SECONDS):
             await self.stop.wait()
@@ -600,6 +601,8 @@ def _only_the_end(error: Exception) -> bool:
     return isinstance(error, anyio.EndOfStream)
 
 
+_NO_START: Final = "no_start"
+
 _FORBIDDEN = rendezvous.Refused("forbidden", "The token is not the one in this office's home directory.")
 
 _STAYS = rendezvous.Refused(
@@ -627,9 +630,9 @@ def _refusal(error: BaseException, home: str) -> rendezvous.Refused:
         error = error.exceptions[0]
     code, hint = getattr(error, "code", None), getattr(error, "hint", None)
     if code and hint:
-        return rendezvous.Refused(str(code), str(hint))
+        return rendezvous.Refused(str(code), f"{getattr(error, 'problem', '')} {hint}".strip())
     return rendezvous.Refused(
-        "no_start", f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
+        _NO_START, f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
     )
 
 

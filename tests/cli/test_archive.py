@@ -1,0 +1,337 @@
+"""`mcp-mailbox backup`, `restore` and `export`, as a person uses them while agents are at work."""
+
+from __future__ import annotations
+
+import json
+import mailbox
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_mailbox import rendezvous
+from tests.fronts.world import Agent, Home, Town
+from tests.relay.world import DEADLINE
+from tests.view.bulk import build
+
+pytestmark = pytest.mark.anyio
+Done = subprocess.CompletedProcess[str]
+
+
+class Person:
+    """Somebody at a shell, whose agents are at work."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.directory = directory
+        self.town = Town(Home(directory, **settings), "default")
+        self.home = self.town.home.path
+
+    async def run(self, *arguments: str, **env: str) -> Done:
+        command = [sys.executable, "-m", "mcp_mailbox", *arguments]
+        with anyio.fail_after(DEADLINE * 4):
+            done = await anyio.run_process(
+                command, check=False, cwd=self.directory, env=self.town.environment(**env), stderr=subprocess.PIPE
+            )
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    async def does(self, *arguments: str) -> str:
+        done = await self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    async def refused(self, *arguments: str, code: int = 1) -> str:
+        done = await self.run(*arguments)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1 or code == 2
+        return done.stderr
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    one = Person(tmp_path)
+    yield one
+    one.town.end()
+    one.town.home.end()
+
+
+@asynccontextmanager
+async def at_work(person: Person) -> AsyncIterator[list[str]]:
+    """Three agents that send as fast as they can; what has been acknowledged so far."""
+    acknowledged: list[str] = []
+    done = anyio.Event()
+
+    enough = anyio.Event()
+
+    async def send(agent: Agent, number: int) -> None:
+        count = 0
+        while not done.is_set():
+            body = f"{number} {count}"
+            await agent.send("reader", body)
+            acknowledged.append(body)
+            count += 1
+            if len(acknowledged) == 30:
+                enough.set()
+
+    async with person.town.agents(*((f"sender-{number}", "2025-11-25") for number in range(3))) as agents:
+        await agents[0].call("create_mailbox", name="reader")
+        await agents[0].call("create_mailbox", name="sender-0")
+        async with anyio.create_task_group() as tasks:
+            for number, agent in enumerate(agents):
+                tasks.start_soon(send, agent, number)
+            await enough.wait()
+            yield acknowledged
+            done.set()
+
+
+def bodies(lines: str) -> list[str]:
+    return [json.loads(line)["body"] for line in lines.splitlines()]
+
+
+async def test_a_backup_taken_under_load_has_all_that_was_acknowledged_before(person: Person) -> None:
+    async with at_work(person) as acknowledged:
+        before = list(acknowledged)
+        made = json.loads(await person.does("backup", "backup.db", "--json"))
+        assert len(acknowledged) > len(before)
+    file = person.directory / "backup.db"
+    assert made == {"file": str(file), "bytes": file.stat().st_size}
+    assert file.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        found = {row[0] for row in db.execute("SELECT body FROM message")}
+    assert set(before) <= found
+    assert sorted(path.name for path in person.directory.iterdir()) == ["backup.db", "h"]
+
+
+async def test_a_store_that_was_wiped_comes_back_from_its_backup(person: Person) -> None:
+    async with person.town.agent("bob") as bob:
+        first = await bob.send("bob", "kept")
+        await person.does("backup", "backup.db")
+        lost = await bob.send("bob", "lost")
+    await person.does("stop")
+    for file in person.home.glob("mail.db*"):
+        file.unlink()
+    assert "Restored." in await person.does("restore", "backup.db")
+    async with person.town.agent("bob") as bob:
+        assert await bob.bodies() == ["kept"]
+        assert (await bob.call("read", id=first["id"]))["body"] == "kept"
+        new = await bob.send("bob", "new")
+        assert new["id"] != lost["id"]
+        assert (await bob.refused("read", id=lost["id"]))["error"] == "unknown_message"
+        handles = [each["id"] for each in await bob.wait()]
+        assert (await bob.call("settle", ids=handles, outcome="ack"))["settled"] == handles
+
+
+async def test_a_restore_waits_for_nobody_and_replaces_nothing_unasked(person: Person) -> None:
+    async with person.town.agent("bob") as bob:
+        await bob.send("bob", "kept")
+        await person.does("backup", "backup.db")
+        await bob.send("bob", "since")
+        assert "Run `mcp-mailbox stop` first" in await person.refused("restore", "backup.db", "--force")
+    await person.does("stop")
+    lock = rendezvous.hold(str(person.home))
+    assert lock is not None
+    assert "Run `mcp-mailbox stop` first" in await person.refused("restore", "backup.db", "--force")
+    os.close(lock)
+    assert "--force" in await person.refused("restore", "backup.db")
+    done = json.loads(await person.does("restore", "backup.db", "--force", "--json"))
+    assert done["tokens_kept"]
+    async with person.town.agent("bob") as bob:
+        assert await bob.bodies() == ["kept"]
+    await person.does("stop")
+    await person.does("restore", done["kept"], "--force")
+    async with person.town.agent("bob") as bob:
+        assert await bob.bodies() == ["kept", "since"]
+    for file in person.home.iterdir():
+        assert file.is_socket() or file.stat().st_mode & 0o777 == 0o600, file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["backup"], 2, "required: file"),
+        (["backup", "nowhere/backup.db"], 1, "Choose a directory"),
+        (["backup", "."], 1, "exists"),
+        (["backup", "text", "--force"], 1, "is no backup"),
+        (["backup", "h/mail.db", "--force"], 1, "the store itself"),
+        (["restore", "absent"], 1, "is not there"),
+        (["export"], 2, "required: address"),
+        (["export", "bob", "--format", "pdf"], 2, "invalid choice"),
+        (["export", "bob", "--format", "maildir"], 1, "-o PATH"),
+        (["export", "bobb"], 1, "Did you mean 'bob'?"),
+        (["export", "a@b@c"], 1, "An address is name@space."),
+        (["export", "theirs"], 1, "No mailbox 'theirs'"),
+        (["export", "bob", "--thread", "1abcd"], 1, "No message '1abcd'"),
+        (["export", "bob", "-o", "text"], 1, "exists"),
+        (["export", "bob", "-o", "nowhere/mail.mbox"], 1, "Choose a directory"),
+    ],
+)
+async def test_a_mistake_is_one_line_with_what_to_do(
+    person: Person, arguments: list[str], code: int, said: str
+) -> None:
+    (person.directory / "text").write_text("years of work")
+    if arguments[0] != "restore" and code == 1:
+        async with person.town.agent("bob"):
+            pass
+    assert said in await person.refused(*arguments, code=code)
+    assert (person.directory / "text").read_text() == "years of work"
+    assert sorted(path.name for path in person.directory.iterdir() if path.name != "h") == ["text"]
+
+
+async def test_an_export_has_all_mail_in_each_format(person: Person) -> None:
+    async with person.town.agents(("ann", "2025-11-25"), ("bürger", "2025-11-25")) as (ann, bob):
+        first = await ann.send("bürger", "From here\r\nto there", subject="grüße *x*")
+        urgent = await ann.send("bürger", "```\n\x1b[31m", priority="urgent")
+        await bob.call("settle", ids=[urgent["id"]], outcome="ack")
+        await bob.send("ann", "an answer", reply_to=first["id"])
+        await ann.send("ann", "not his")
+        for name in ("mail.mbox", "mail.md", "mail.jsonl"):
+            assert await person.does("export", "bürger", "-o", name) == ""
+        await person.does("export", "bürger", "--format", "maildir", "-o", "mail")
+        lines = await person.does("export", "bürger@default")
+        thread = await person.does("export", "bürger", "--thread", first["id"])
+    expected = ["From here\r\nto there", "```\n\x1b[31m", "an answer"]
+    assert bodies(lines) == expected
+    assert (person.directory / "mail.jsonl").read_text() == lines
+    assert bodies(thread) == [expected[0], expected[2]]
+    states = [(each["state"], each["sent"], each["priority"]) for each in map(json.loads, lines.splitlines())]
+    assert states == [("acked", False, "normal"), ("acked", False, "urgent"), (None, True, "normal")]
+    box = mailbox.mbox(person.directory / "mail.mbox", create=False)
+    assert [message.get_payload(decode=True) for message in box] == [each.encode() for each in expected]
+    assert [message["X-Mailbox-State"] for message in box] == ["acked", "acked", "sent"]
+    ids = [message["Message-ID"] for message in box]
+    assert [message["In-Reply-To"] for message in box] == [None, None, ids[0]]
+    box.close()
+    folder = mailbox.Maildir(person.directory / "mail", create=False)
+    assert sorted(message["Message-ID"] for message in folder) == sorted(ids)
+    text = (person.directory / "mail.md").read_text()
+    assert "# Mail of `bürger@default`" in text
+    assert "\x1b" not in text
+    for name, mode in (("mail.mbox", 0o600), ("mail.md", 0o600), ("mail", 0o700)):
+        assert (person.directory / name).stat().st_mode & 0o777 == mode
+
+
+async def test_an_export_while_agents_send_ends_and_has_what_was_there(person: Person) -> None:
+    async with at_work(person) as acknowledged:
+        before = list(acknowledged)
+        found = bodies(await person.does("export", "reader"))
+    assert set(before) <= set(found)
+    assert len(found) == len(set(found))
+
+
+async def test_an_export_into_a_pipe_that_is_closed_ends_quietly(person: Person) -> None:
+    person.home.mkdir(mode=0o700)
+    build(person.home / "mail.db", 5_000, 1)
+    await anyio.to_thread.run_sync(_give_to_local, person.home / "mail.db")
+    command = f"{sys.executable} -m mcp_mailbox export box-1 | head -n 1"
+    done = await anyio.run_process(
+        ["/bin/bash", "-o", "pipefail", "-c", command], env=person.town.environment(), stderr=subprocess.PIPE
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["body"] == "hello"
+
+
+def _give_to_local(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE mailbox SET owner = 'local'")
+        db.commit()
+
+
+async def test_a_post_office_that_is_due_to_leave_stays_for_a_backup(tmp_path: Path) -> None:
+    person = Person(tmp_path, MCP_MAILBOX_IDLE="0.01")
+    person.home.mkdir(mode=0o700)
+    build(person.home / "mail.db", 100_000, 1)
+    try:
+        assert "has everything" in await person.does("backup", "backup.db")
+    finally:
+        person.town.home.end()
+
+
+async def test_what_is_under_way_is_shown_to_who_watches(person: Person) -> None:
+    async with person.town.agent("bob"):
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "mcp_mailbox", "backup", "backup.db"]
+        environment = person.town.environment(TERM="xterm")
+        await anyio.run_process(command, cwd=person.directory, env=environment, stderr=theirs)
+        os.close(theirs)
+        assert b"backup" in os.read(ours, 100_000)
+        os.close(ours)
+
+
+if sys.platform == "linux" and os.geteuid() == 0:
+
+    @contextmanager
+    def small_disk(place: Path) -> Iterator[None]:
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(place)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+    async def test_a_full_disk_is_told_and_nothing_is_left_on_it(person: Person) -> None:
+        async with person.town.agent("bob") as bob:
+            for _ in range(5):
+                await bob.send("bob", "x" * 50_000)
+            with small_disk(person.directory / "small"):
+                for command in (["backup", "small/backup.db"], ["export", "bob", "-o", "small/mail.mbox"]):
+                    assert "cannot be written" in (said := await person.refused(*command)) or "is full" in said
+                    assert list((person.directory / "small").iterdir()) == []
+            assert len(await bob.bodies()) == 5
+
+
+# -- a store of a newer program
+
+NEWER = "mcp-mailbox: The store {}/mail.db has schema 999"
+
+
+@pytest.fixture
+def newer(person: Person) -> Person:
+    person.home.mkdir(mode=0o700)
+    build(person.home / "mail.db", 100, 1)
+    with closing(sqlite3.connect(person.home / "mail.db")) as db:
+        db.execute("PRAGMA user_version = 999")
+    return person
+
+
+@pytest.mark.parametrize(
+    "arguments", [["token", "list"], ["backup", "backup.db"], ["export", "bob"], ["serve", "--port", "0"]]
+)
+async def test_each_command_says_that_the_store_is_newer_and_what_to_do(newer: Person, arguments: list[str]) -> None:
+    done = await newer.run(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"The store {newer.home}/mail.db has schema 999" in done.stderr
+    assert "Upgrade mcp-mailbox" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in newer.directory.iterdir()] == ["h"]
+
+
+async def test_a_host_hears_that_the_store_is_newer_and_what_to_do(newer: Person) -> None:
+    host = newer.town.host()
+    message = host.ask("initialize")["message"]
+    assert f"The store {newer.home}/mail.db has schema 999" in message
+    assert "Upgrade mcp-mailbox" in message
+
+
+async def test_a_newer_backup_is_not_restored_and_a_newer_store_may_be_replaced(newer: Person) -> None:
+    (newer.home / "mail.db").rename(newer.directory / "newer.db")
+    said = await newer.refused("restore", "newer.db")
+    assert "newer.db has schema 999" in said
+    assert "Upgrade mcp-mailbox" in said
+    async with newer.town.agent("bob") as bob:
+        await bob.send("bob", "kept")
+        await newer.does("backup", "older.db")
+    await newer.does("stop")
+    (newer.directory / "newer.db").rename(newer.home / "mail.db")
+    done = await newer.run("restore", "older.db", "--force")
+    assert done.returncode == 0, done.stderr
+    assert "token list" in done.stderr
+    async with newer.town.agent("bob") as bob:
+        assert await bob.bodies() == ["kept"]
