@@ -24,8 +24,9 @@ Json = dict[str, Any]
 _YEAR = 366 * 24 * 3600 * 1000
 _TELL_EVERY = 0.2
 """Seconds between two words of how far a command is."""
-_PORTION = 500
-_PORTION_SIZE = 1 << 20
+_PORTION = 100
+_PORTION_SIZE = 1 << 18
+"""Bytes of bodies in one answer: it is spelled in one go, in which nobody else is served."""
 _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
 

@@ -120,7 +120,7 @@ WHERE m.seq > :after AND m.seq <= :last AND (:thread IS NULL OR m.thread = :thre
   AND (m.sender = :mailbox
        OR EXISTS (SELECT 1 FROM done d WHERE d.mailbox = :mailbox AND d.seq = m.seq)
        OR EXISTS (SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = m.seq))
-ORDER BY m.seq
+ORDER BY m.seq LIMIT :limit
 """
 
 LAPSED = """

@@ -28,4 +28,5 @@ def test_no_kind_is_used_twice_in_one_direction_or_longer_than_a_byte() -> None:
         assert all(len(kind) == 1 for kind in table)
     kinds = [value for value in vars(frames).values() if isinstance(value, bytes)]
     assert len(kinds) == len(set(kinds))
-    assert set(kinds) == {frames.STATUS, frames.QUIT, frames.COMMAND, *frames.FROM_RELAY, *frames.FROM_OFFICE}
+    command_line = {frames.STATUS, frames.QUIT, frames.COMMAND, frames.PROGRESS}
+    assert set(kinds) == {*command_line, *frames.FROM_RELAY, *frames.FROM_OFFICE}

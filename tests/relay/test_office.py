@@ -103,9 +103,11 @@ def test_status_says_what_the_office_and_its_service_know(world: World) -> None:
 def test_a_command_reaches_the_service(world: World) -> None:
     asked = {"do": "this", "with": "spaces and ünicode"}
     world.host().ask("echo")
-    answer = rendezvous.ask(str(world.home), frames.COMMAND, json.dumps(asked).encode().hex())
+    told: list[bytes] = []
+    answer = rendezvous.ask(str(world.home), frames.COMMAND, json.dumps(asked).encode().hex(), told=told.append)
     assert answer is not None
     assert json.loads(answer) == {"asked": asked}
+    assert [json.loads(each) for each in told] == [{"told": asked}]
 
 
 def test_stop_lets_waits_end_and_the_next_line_starts_a_new_office(world: World) -> None:

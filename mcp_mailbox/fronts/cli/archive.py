@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _SUFFIXES = {".mbox": "mbox", ".jsonl": "jsonl", ".md": "markdown"}
 _FORMATS = ("jsonl", "mbox", "maildir", "markdown")
 _PATIENCE = 120.0
 """Seconds in which a post office at work may say nothing."""
+_REST_AT_MOST = 0.1
+_NICE = 10
+"""An export has time; agents come first."""
 _SETTLED = ("acked", "rejected", None)
 
 
@@ -127,6 +131,7 @@ def _export(chosen: argparse.Namespace) -> int:
 
     if chosen.output is not None:
         output.absent(chosen.output)
+    os.nice(_NICE)
     damaged: list[str] = []
     with progress("export") as show:
         pages = _pages(chosen.address, chosen.thread, damaged, show)
@@ -153,7 +158,10 @@ def _pages(
     began: int | None = None
     since: int | None = None
     while True:
+        asked = time.monotonic()
         page = _ask("mail", mailbox=address, space=space, thread=thread, cursor=cursor)
+        # Agents have the post office for themselves at least half of the time.
+        time.sleep(min(time.monotonic() - asked, _REST_AT_MOST))
         damaged += page["damaged"]
         began = page["now"] if began is None else began
         known = [mail for mail in page["mail"] if mail["accepted_at"] <= began]

@@ -12,7 +12,6 @@ import re
 import urllib.parse
 from datetime import UTC, datetime
 from email.header import Header
-from email.message import Message
 from email.utils import format_datetime
 from typing import Any
 
@@ -48,32 +47,28 @@ def _time(ms: int) -> datetime:
 
 def email(mail: Json, store: str) -> bytes:
     """Return the message, in lines of ASCII that end with LF and none of which begins with "From "."""
-    message: Message[Any, Any] = Message()
-    message["From"] = _address(mail["from"])
-    message["To"] = Header(", ".join(_address(each) for each in mail["to"]), "ascii", header_name="To")
-    message["Date"] = format_datetime(_time(mail["accepted_at"]).replace(microsecond=0))
-    if mail["subject"]:
-        message["Subject"] = _text(mail["subject"])
-    message["Message-ID"] = _message_id(mail["id"], store)
-    if mail["reply_to"] is not None:
-        message["In-Reply-To"] = _message_id(mail["reply_to"], store)
-        references = dict.fromkeys((mail["thread"], mail["reply_to"]))
-        message["References"] = Header(" ".join(_message_id(each, store) for each in references), header_name="Ref")
-    message["X-Mailbox-State"] = mail["state"] or "sent"
-    message["X-Mailbox-Priority"] = mail["priority"]
-    message["X-Mailbox-Id"] = mail["id"]
-    message["X-Mailbox-Thread"] = mail["thread"]
-    message["X-Mailbox-Accepted"] = moment(mail["accepted_at"])
-    if mail["settled_at"] is not None:
-        message["X-Mailbox-Settled"] = moment(mail["settled_at"])
-    if mail["state"] is not None:
-        message["X-Mailbox-Attempts"] = str(mail["attempts"])
-    message["MIME-Version"] = "1.0"
-    message["Content-Type"] = 'text/plain; charset="utf-8"'
     encoding, body = _encoded(mail["body"].encode())
-    message["Content-Transfer-Encoding"] = encoding
-    message.set_payload(body.decode())
-    return message.as_bytes()
+    head = {
+        "From": _address(mail["from"]),
+        "To": ",\n ".join(_address(each) for each in mail["to"]),
+        "Date": format_datetime(_time(mail["accepted_at"]).replace(microsecond=0)),
+        "Subject": _text(mail["subject"]),
+        "Message-ID": _message_id(mail["id"], store),
+        "In-Reply-To": mail["reply_to"] and _message_id(mail["reply_to"], store),
+        "References": mail["reply_to"] and _references(mail, store),
+        "X-Mailbox-State": mail["state"] or "sent",
+        "X-Mailbox-Priority": mail["priority"],
+        "X-Mailbox-Id": mail["id"],
+        "X-Mailbox-Thread": mail["thread"],
+        "X-Mailbox-Accepted": moment(mail["accepted_at"]),
+        "X-Mailbox-Settled": moment(mail["settled_at"]),
+        "X-Mailbox-Attempts": str(mail["attempts"]) if mail["state"] is not None else None,
+        "MIME-Version": "1.0",
+        "Content-Type": 'text/plain; charset="utf-8"',
+        "Content-Transfer-Encoding": encoding,
+    }
+    lines = "".join(f"{name}: {value}\n" for name, value in head.items() if value)
+    return lines.encode() + b"\n" + body
 
 
 def envelope(mail: Json) -> bytes:
@@ -92,10 +87,15 @@ def _address(address: str) -> str:
     return plain if plain == address else f"{Header(address, 'utf-8').encode(maxlinelen=0)} <{plain}>"
 
 
-def _text(subject: str) -> str | Header:
-    if _PLAIN.fullmatch(subject) and len(subject) <= _SUBJECT_WIDTH and "=?" not in subject:
+def _text(subject: str) -> str:
+    if len(subject) <= _SUBJECT_WIDTH and "=?" not in subject and (not subject or _PLAIN.fullmatch(subject)):
         return subject
-    return Header(subject, "utf-8", header_name="Subject")
+    return Header(subject, "utf-8", header_name="Subject").encode()
+
+
+def _references(mail: Json, store: str) -> str:
+    """Return what a reader threads by: the first message of the thread, and the one that is answered."""
+    return "\n ".join(_message_id(each, store) for each in dict.fromkeys((mail["thread"], mail["reply_to"])))
 
 
 def _message_id(id_: str, store: str) -> str:
