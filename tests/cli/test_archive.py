@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import rendezvous, restoring
 from tests.fronts.world import Agent, Home, Town
 from tests.relay.world import DEADLINE
 from tests.view.bulk import build
@@ -153,6 +153,26 @@ async def test_a_restore_waits_for_nobody_and_replaces_nothing_unasked(person: P
         assert file.is_socket() or file.stat().st_mode & 0o777 == 0o600, file
 
 
+async def test_a_post_office_that_comes_up_during_a_restore_keeps_its_store(person: Person) -> None:
+    async with person.town.agent("bob") as bob:
+        await bob.send("bob", "kept")
+        await person.does("backup", "backup.db")
+        await bob.send("bob", "since")
+    await person.does("stop")
+    locks: list[int | None] = []
+
+    def come_up(_done: int, _of: int) -> None:
+        if not locks:
+            locks.append(rendezvous.hold(str(person.home)))
+
+    with pytest.raises(rendezvous.Refused, match="mcp-mailbox stop"):
+        restoring.restore(str(person.home), person.directory / "backup.db", come_up, force=True)
+    assert locks[0] is not None
+    os.close(locks[0])
+    async with person.town.agent("bob") as bob:
+        assert await bob.bodies() == ["kept", "since"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -218,12 +238,22 @@ async def test_an_export_has_all_mail_in_each_format(person: Person) -> None:
         assert (person.directory / name).stat().st_mode & 0o777 == mode
 
 
-async def test_an_export_while_agents_send_ends_and_has_what_was_there(person: Person) -> None:
-    async with at_work(person) as acknowledged:
-        before = list(acknowledged)
-        found = bodies(await person.does("export", "reader"))
-    assert set(before) <= set(found)
-    assert len(found) == len(set(found))
+async def test_an_export_has_what_was_there_when_it_began_and_so_it_ends(person: Person) -> None:
+    person.home.mkdir(mode=0o700)
+    build(person.home / "mail.db", 10_000, 1)
+    await anyio.to_thread.run_sync(_give_to_local, person.home / "mail.db")
+    async with person.town.agent("bob") as bob:
+        await bob.send("box-1", "before")
+        command = [sys.executable, "-m", "mcp_mailbox", "export", "box-1"]
+        async with await anyio.open_process(command, env=person.town.environment(), stderr=None) as export:
+            assert export.stdout is not None
+            found = await export.stdout.receive()  # it has begun, and goes on as its output is read
+            await bob.send("box-1", "meanwhile")
+            async for block in export.stdout:
+                found += block
+    said = bodies(found.decode())
+    assert len(said) == 5_001
+    assert said[-1] == "before"
 
 
 async def test_an_export_into_a_pipe_that_is_closed_ends_quietly(person: Person) -> None:
