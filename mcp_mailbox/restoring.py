@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mcp_mailbox import rendezvous
 from mcp_mailbox.config import STORE_FILE
-from mcp_mailbox.engines.sqlite import backup
+from mcp_mailbox.engines.sqlite import restore as placing
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Told
 
@@ -33,18 +33,18 @@ def restore(home: str, file: Path, told: Told, *, force: bool) -> Restored:
 
     Raises Refusal, or rendezvous.Refused while a post office runs.
     """
-    store = Path(home) / STORE_FILE
+    store = (Path(home) / STORE_FILE).resolve()  # journals lie beside the file itself
     if rendezvous.office_lives(home):
         raise _running(home)
     rendezvous.prepare_home(home)
     _check(file, store, force=force)
-    with backup.taken_in(file, store, told) as copy:
+    with placing.taken_in(file, store, told) as copy:
         lock = rendezvous.hold(home)
         if lock is None:
             raise _running(home)
         try:
             _check(file, store, force=force)  # a host's call may have made one meanwhile
-            placed = backup.put_in_place(copy, store, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
+            placed = placing.put_in_place(copy, store, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
         finally:
             os.close(lock)
     return Restored(store, placed.aside, placed.tokens_kept)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_mailbox.engines import sqlite
-from mcp_mailbox.engines.sqlite import backup
+from mcp_mailbox.engines.sqlite import restore
 from mcp_mailbox.store import Clock, Store
 
 
@@ -62,8 +62,8 @@ class SqliteEngine:
     async def restore(self, file: Path, *, lost: bool = False) -> None:
         if lost:
             (self._directory / "store.db").unlink()
-        with backup.taken_in(file, self._directory / "store.db", lambda *_: None) as copy:
-            backup.put_in_place(copy, self._directory / "store.db", "now")
+        with restore.taken_in(file, self._directory / "store.db", lambda *_: None) as copy:
+            restore.put_in_place(copy, self._directory / "store.db", "now")
         await self.open()
 
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from mcp_mailbox.engines.sqlite import backup
+from mcp_mailbox.engines.sqlite import restore
 
 STEPS = {"open", "os.rename", "os.link", "os.remove", "sqlite3.connect"}
 
@@ -29,8 +29,8 @@ def main(store: Path, file: Path, last: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
-    with backup.taken_in(file, store, lambda *_: None) as copy:
-        backup.put_in_place(copy, store, "then")
+    with restore.taken_in(file, store, lambda *_: None) as copy:
+        restore.put_in_place(copy, store, "then")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.engines.sqlite import backup, open_store
+from mcp_mailbox.engines.sqlite import open_store, restore
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
@@ -257,7 +257,7 @@ async def test_what_is_no_sound_backup_is_refused_and_the_store_is_not_touched(
     async with open_store(home / "store.db", SteppedClock()) as store:
         await store.backup(file, quiet)
     spoil(file)
-    with pytest.raises(Refusal) as refusal, backup.taken_in(file, home / "store.db", quiet):
+    with pytest.raises(Refusal) as refusal, restore.taken_in(file, home / "store.db", quiet):
         raise AssertionError
     assert refusal.value.code is code
     assert str(file) in str(refusal.value)
@@ -274,9 +274,9 @@ async def test_a_store_that_another_program_has_open_is_not_replaced(tmp_path: P
         db.execute("SELECT * FROM meta").fetchall()
         with (
             pytest.raises(Refusal) as refusal,
-            backup.taken_in(tmp_path / "backup.db", tmp_path / "store.db", quiet) as copy,
+            restore.taken_in(tmp_path / "backup.db", tmp_path / "store.db", quiet) as copy,
         ):
-            backup.put_in_place(copy, tmp_path / "store.db", "then")
+            restore.put_in_place(copy, tmp_path / "store.db", "then")
         assert refusal.value.code is Code.STORE_FAILED
         assert "Another program" in refusal.value.problem
     assert await said_in(tmp_path / "store.db") == ["present"]
@@ -290,8 +290,8 @@ async def test_a_store_that_nobody_closed_is_a_backup_with_its_journal(tmp_path:
         for name in ("store.db", "store.db-wal"):
             shutil.copy(tmp_path / name, tmp_path / f"copied{name.removeprefix('store')}")
     before = (tmp_path / "copied.db").read_bytes()
-    with backup.taken_in(tmp_path / "copied.db", tmp_path / "another.db", quiet) as copy:
-        placed = backup.put_in_place(copy, tmp_path / "another.db", "then")
+    with restore.taken_in(tmp_path / "copied.db", tmp_path / "another.db", quiet) as copy:
+        placed = restore.put_in_place(copy, tmp_path / "another.db", "then")
     assert (placed.aside, placed.tokens_kept) == (None, False)
     assert await said_in(tmp_path / "another.db") == ["in the journal"]
     assert (tmp_path / "copied.db").read_bytes() == before
@@ -301,11 +301,11 @@ async def test_two_restores_at_once_are_one(tmp_path: Path) -> None:
     await store_with(tmp_path / "store.db", "present")
     async with open_store(tmp_path / "store.db", SteppedClock()) as store:
         await store.backup(tmp_path / "backup.db", quiet)
-    with backup.taken_in(tmp_path / "backup.db", tmp_path / "store.db", quiet) as copy:
+    with restore.taken_in(tmp_path / "backup.db", tmp_path / "store.db", quiet) as copy:
         with (
             pytest.raises(Refusal, match="Another restore"),
-            backup.taken_in(tmp_path / "backup.db", tmp_path / "store.db", quiet),
+            restore.taken_in(tmp_path / "backup.db", tmp_path / "store.db", quiet),
         ):
             raise AssertionError
-        backup.put_in_place(copy, tmp_path / "store.db", "then")
+        restore.put_in_place(copy, tmp_path / "store.db", "then")
     assert await said_in(tmp_path / "store.db") == ["present"]

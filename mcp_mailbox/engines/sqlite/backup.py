@@ -1,60 +1,36 @@
-"""The store as a file: copied while it is in use, and a copy put in its place. Pages and files; of mail only numbers.
+"""The store's file copied while it is in use. Pages are copied here; of what they hold nothing is known.
 
 A copy is of one moment: its connection stays in one snapshot from the first page to the last, so that it neither
 waits for the writer nor starts anew with each commit, as SQLite's backup does otherwise. What it writes is synced in
 small pieces, or a commit of the writer would wait for all of it: file systems sync more than they are asked to.
-
-A copy is put in place by one rename. Before it the old store is whole, after it the new one is; a journal of the one
-never lies beside the other, for SQLite would play it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import os
-import secrets
-import shutil
 import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 
 from mcp_mailbox.engines.sqlite import failures
-from mcp_mailbox.engines.sqlite.schema import APPLICATION, beside, number, prepare, sync_directory
+from mcp_mailbox.engines.sqlite.files import NO_LINKS, Ended, full, is_ours, problem, unwritable
+from mcp_mailbox.engines.sqlite.schema import sync_directory
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Told
-from mcp_mailbox.view import apply, query
-from mcp_mailbox.view.migrations import VERSION
+from mcp_mailbox.view import query
 
 _STEP_PAGES = 64
 _STEPS_A_SYNC = 16
 _PAUSE_AT_MOST = 0.05
 """Seconds. A copy rests as long as it works, so that it takes at most half of what disk and processor can do."""
-_CHECK_EVERY = 100_000
-"""Steps of SQLite's machine after which a check of the copy can be ended."""
-_BLOCK = 1 << 20
-
-_NUMBERS = (1 << 30, 1 << 34)
-"""Message numbers that a restored store never uses: more than any store gives out between a backup and its loss, and
-some by chance, because the same backup may be restored again when that store is lost too. Ids have 11 characters."""
-_GENERATIONS = (1 << 20, 1 << 24)
-"""Generations likewise, for each delivery that was not settled when the backup was made."""
-
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-
-
-class _Ended(Exception):  # noqa: N818 - somebody wanted it
-    """Nobody waits for the copy any more."""
 
 
 class Backups:
@@ -75,14 +51,14 @@ class Backups:
 
         def step(done: int, total: int) -> None:
             if end.is_set():
-                raise _Ended
+                raise Ended
             told(done, total)
 
         future = asyncio.get_running_loop().run_in_executor(None, work, step)
         self._under_way[future] = end
         try:
             return await asyncio.shield(future)
-        except _Ended:
+        except Ended:
             raise _stopping() from None
         except anyio.get_cancelled_exc_class():
             await self._end([future])
@@ -112,7 +88,7 @@ def back_up(store: Path, target: Path, told: Told, *, replace: bool = False) -> 
     try:
         descriptor, name = tempfile.mkstemp(".partial", f".{target.name[:100]}.", target.parent)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     copy = Path(name)
     try:
         _copy_pages(store, copy, descriptor, told)
@@ -121,7 +97,7 @@ def back_up(store: Path, target: Path, told: Told, *, replace: bool = False) -> 
         _give_name(copy, target, replace=replace)
         sync_directory(target.parent)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     except sqlite3.Error as error:
         raise _untaken(target, error) from error
     finally:
@@ -137,18 +113,8 @@ def _check_free(store: Path, target: Path, *, replace: bool) -> None:
         raise Refusal(Code.BAD_ARGUMENT, f"{target} exists.", "Choose another name, or replace it with --force.")
     if target.exists() and target.samefile(store):
         raise Refusal(Code.BAD_ARGUMENT, f"{target} is the store itself.", "Choose another place.")
-    if not _is_ours(target):
+    if not is_ours(target):
         raise Refusal(Code.BAD_ARGUMENT, f"{target} is no backup, and is not replaced.", "Choose another name.")
-
-
-def _is_ours(path: Path) -> bool:
-    """Tell from its head (https://sqlite.org/fileformat.html) whether a file is a store or a backup of one."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except OSError:
-        return False
-    return head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION.to_bytes(4, "big")
 
 
 def _copy_pages(store: Path, copy: Path, descriptor: int, told: Told) -> None:
@@ -182,34 +148,13 @@ def _check_copy(copy: Path, told: Told) -> None:
     """Raise Refusal(STORE_DAMAGED) unless SQLite finds nothing wrong. Leaves no file beside it."""
     uri = f"{copy.absolute().as_uri()}?mode=ro&immutable=1"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-        problem = _problem(db, partial(told, 1, 1))
-    if problem is not None:
+        found = problem(db, partial(told, 1, 1))
+    if found is not None:
         raise Refusal(
             Code.STORE_DAMAGED,
-            f"The store is damaged ({problem}); no backup was made of that.",
+            f"The store is damaged ({found}); no backup was made of that.",
             "Restore an earlier backup. To keep what is left, `mcp-mailbox stop`, then copy its directory.",
         )
-
-
-def _problem(db: sqlite3.Connection, told: Callable[[], None]) -> str | None:
-    """Return what SQLite finds wrong, None for nothing; `told` is called now and then, and may raise."""
-
-    def interrupt() -> int:
-        try:
-            told()
-        except _Ended:
-            return 1
-        return 0
-
-    db.set_progress_handler(interrupt, _CHECK_EVERY)
-    try:
-        found = "; ".join(row[0] for row in db.execute("PRAGMA integrity_check(3)"))
-    except sqlite3.DatabaseError as error:
-        told()  # what has been ended was no fault of the file
-        return str(error)
-    finally:
-        db.set_progress_handler(None, 0)
-    return None if found == "ok" else found
 
 
 def _give_name(copy: Path, target: Path, *, replace: bool) -> None:
@@ -220,273 +165,16 @@ def _give_name(copy: Path, target: Path, *, replace: bool) -> None:
         except FileExistsError:
             raise Refusal(Code.BAD_ARGUMENT, f"{target} exists.", "Choose another name.") from None
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
         else:
             return
     copy.rename(target)
 
 
-# -- restoring
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """What became of a restore: where the store before it is kept, whether its tokens were."""
-
-    aside: Path | None
-    tokens_kept: bool
-
-
-@contextlib.contextmanager
-def taken_in(file: Path, store: Path, told: Told) -> Iterator[Path]:
-    """Copy a backup beside the store and make sure of it; yield where, and remove it unless it was put in place.
-
-    Raises Refusal(BAD_ARGUMENT) for what is no backup, (STORE_NEWER), (STORE_DAMAGED), (STORE_FULL).
-    """
-    copy = beside(store, ".restoring")
-    try:
-        descriptor = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unwritable(copy, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Refusal(Code.STORE_FAILED, "Another restore is under way.", "Wait for it, then look.") from None
-        try:
-            _read_in(file, copy, descriptor, told)
-            _make_sure(file, copy, told)
-            yield copy
-        finally:
-            if _is_same(copy, descriptor):
-                for suffix in ("", "-wal", "-shm"):
-                    beside(copy, suffix).unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)  # last: closing any descriptor of a file drops the locks that SQLite has on it
-
-
-def _read_in(file: Path, copy: Path, descriptor: int, told: Told) -> None:
-    """Copy the file, and the journal beside it: a store that nobody closed has its last commits there."""
-    journal = beside(copy, "-wal")
-    try:
-        os.fchmod(descriptor, 0o600)
-        for leftover in (journal, beside(copy, "-shm")):
-            leftover.unlink(missing_ok=True)
-        os.ftruncate(descriptor, 0)
-        _pour(file, descriptor, told)
-        if beside(file, "-wal").exists():
-            with journal.open("xb", buffering=0) as written:
-                os.fchmod(written.fileno(), 0o600)
-                _pour(beside(file, "-wal"), written.fileno(), told)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _unwritable(copy, error) from error
-        raise Refusal(Code.BAD_ARGUMENT, f"{file} cannot be read: {error.strerror}.", "Name a backup.") from error
-
-
-def _pour(file: Path, descriptor: int, told: Told) -> None:
-    with file.open("rb", buffering=0) as source:
-        total = os.fstat(source.fileno()).st_size
-        done = 0
-        while block := source.read(_BLOCK):
-            done += len(block)
-            told(done, total)
-            while block:
-                block = block[os.write(descriptor, block) :]
-    os.fsync(descriptor)
-
-
-def _make_sure(file: Path, copy: Path, told: Told) -> None:
-    """Check the copy, and bring it to today's version: what does not succeed has touched nothing."""
-    if not _is_ours(copy):
-        raise Refusal(Code.BAD_ARGUMENT, f"{file} is no backup of a store.", "Name what `mcp-mailbox backup` made.")
-    try:
-        with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
-            version = number(db, "user_version")
-            if version > VERSION:
-                raise Refusal(
-                    Code.STORE_NEWER,
-                    f"The backup {file} has schema {version}; this program knows {VERSION}.",
-                    "Upgrade mcp-mailbox, then restore it.",
-                )
-            problem = _problem(db, partial(told, 1, 1))
-            if problem is None:
-                db.execute("PRAGMA journal_mode = WAL")
-        if problem is None:
-            prepare(copy).close()
-    except sqlite3.Error as error:
-        problem = str(error)
-    if problem is not None:
-        raise Refusal(
-            Code.STORE_DAMAGED,
-            f"The backup {file} is damaged ({problem}).",
-            "Restore another one; the store is as it was.",
-        )
-
-
-def put_in_place(copy: Path, store: Path, moment: str) -> Placed:
-    """Make the copy the store; keep the one that is there under another name, which has `moment` in it.
-
-    To be called with the post office's lock. Raises Refusal(STORE_FAILED) when another program has the store open.
-    """
-    try:
-        present = _close_up(store) if store.exists() else None
-        with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA synchronous = FULL")
-            tokens_kept = _go_on(db, present)
-        aside = _set_aside(store, moment) if store.exists() else None
-        copy.rename(store)
-        sync_directory(store.parent)
-    except sqlite3.Error as error:
-        raise failures.translate(error) from error
-    except OSError as error:
-        raise _unwritable(store, error) from error
-    return Placed(aside, tokens_kept)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a store has given out, and the one in its place must not give out again."""
-
-    secret: bytes
-    time: int
-    seq: int
-    generation: int
-    tokens: Sequence[sqlite3.Row]
-
-
-def _known(db: sqlite3.Connection) -> _Known:
-    return _Known(
-        _meta(db, "secret"),
-        _meta(db, "time"),
-        db.execute(query.LAST_NUMBER).fetchone()[0],
-        _meta(db, "restored_generation") or 0,
-        db.execute(query.TOKENS_WHOLE).fetchall(),
-    )
-
-
-def _meta(db: sqlite3.Connection, name: str) -> Any:
-    row = db.execute(query.META, (name,)).fetchone()
-    return row[0] if row else None
-
-
-def _close_up(store: Path) -> _Known | None:
-    """Write its journal into it, so that the file is all of it; None when it is damaged or of another version.
-
-    Raises Refusal(STORE_FAILED) when another program has it open.
-    """
-    known = None
-    try:
-        with contextlib.closing(sqlite3.connect(store, isolation_level=None, timeout=0)) as db:
-            db.row_factory = sqlite3.Row
-            if number(db, "application_id") == APPLICATION and number(db, "user_version") == VERSION:
-                known = _known(db)
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise _in_use(store) from error
-        return None
-    if beside(store, "-wal").exists():  # SQLite removes it with the last connection, unless it is somebody else's
-        raise _in_use(store)
-    return known
-
-
-def _go_on(db: sqlite3.Connection, present: _Known | None) -> bool:
-    """Use no number, no generation and no moment again that may have been used since the backup.
-
-    What was handed out before the backup stays good, so the ids' secret must stay, and so must the numbers.
-    Tokens are not mail: where the store that is replaced can be read its tokens stay, or one that was revoked since
-    the backup would be good again. Return whether they did.
-    """
-    own = _known(db)
-    kept = present is not None and present.secret == own.secret
-    line = [own, present] if present is not None and kept else [own]
-    generation = max(db.execute(query.LAST_GENERATION).fetchone()[0] or 0, *(each.generation for each in line))
-    values = {
-        "time": max(own.time, present.time if present is not None else 0),
-        "restored_seq": own.seq,
-        "restored_generation": generation + _skip(*_GENERATIONS),
-    }
-    db.execute("BEGIN IMMEDIATE")
-    apply.go_on(db, max(each.seq for each in line) + _skip(*_NUMBERS), values)
-    if present is not None and kept:
-        apply.replace_tokens(db, present.tokens)
-    db.execute("COMMIT")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return kept
-
-
-def _skip(least: int, chance: int) -> int:
-    return least + secrets.randbelow(chance)
-
-
-def _set_aside(store: Path, moment: str) -> Path:
-    """Give the file a second name and leave it the first: a kill between this and the rename loses nothing."""
-    aside = beside(store, f".before-restore-{moment}")
-    count = 1
-    while os.path.lexists(aside):
-        count += 1
-        aside = beside(store, f".before-restore-{moment}-{count}")
-    for suffix in ("", "-wal"):  # the journal only of a store that is damaged
-        file = beside(store, suffix)
-        if file.exists():
-            _second_name(file, beside(aside, suffix))
-    sync_directory(store.parent)
-    for suffix in ("-wal", "-shm"):
-        beside(store, suffix).unlink(missing_ok=True)
-    sync_directory(store.parent)
-    return aside
-
-
-def _second_name(file: Path, name: Path) -> None:
-    try:
-        name.hardlink_to(file)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        shutil.copyfile(file, name)
-        with name.open("rb") as copied:
-            os.fchmod(copied.fileno(), 0o600)
-            os.fsync(copied.fileno())
-
-
-def _is_same(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except OSError:
-        return False
-
-
-# -- refusals
-
-
-def _in_use(store: Path) -> Refusal:
-    return Refusal(Code.STORE_FAILED, f"Another program has {store} open.", "Close it, then restore again.")
-
-
-def _unwritable(target: Path, error: OSError) -> Refusal:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _full(target)
-    return Refusal(
-        Code.BAD_ARGUMENT,
-        f"{target} cannot be written: {error.strerror}.",
-        "Choose a directory that is there and that you may write.",
-    )
-
-
-def _full(target: Path) -> Refusal:
-    return Refusal(
-        Code.STORE_FULL,
-        f"The disk of {target} is full; nothing was changed there.",
-        "Free some space, or choose another place.",
-    )
-
-
 def _untaken(target: Path, error: sqlite3.Error) -> BaseException:
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return _full(target) if primary == sqlite3.SQLITE_FULL else failures.translate(error)
+    return full(target) if primary == sqlite3.SQLITE_FULL else failures.translate(error)
 
 
 def _stopping() -> Refusal:
