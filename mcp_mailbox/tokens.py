@@ -6,6 +6,7 @@ One process makes all changes, so what is remembered of a token is never stale.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ class Tokens:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[bytes, Credential] = {}
+        self._changes = 0
+        """How often a token ended: what was read before that may be of yesterday."""
         self._hear: list[Callable[[str], None]] = []
 
     async def authenticate(self, token: str) -> Credential | None:
@@ -40,14 +43,24 @@ class Tokens:
         """
         digest = credentials.digest(token)
         found = self._known.get(digest)
-        if found is None:
+        while found is None:
+            changes = self._changes
             found = await self._store.credential(digest)
             if found is None:
                 return None
+            if self._changes != changes:
+                found = None  # a token ended while this was read, in a thread of its own
+                continue
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[digest] = found
         return found if found.good(self._store.clock.now()) else None
+
+    def left(self, credential: Credential) -> float:
+        """Return for how many more seconds it is good, by the store's time."""
+        if credential.expires_at is None:
+            return math.inf
+        return max(0.0, (credential.expires_at - self._store.clock.now()) / 1000)
 
     async def issue(
         self,
@@ -120,6 +133,7 @@ class Tokens:
         return secret
 
     def _forget(self, id_: str) -> None:
+        self._changes += 1
         self._known = {digest: known for digest, known in self._known.items() if known.id != id_}
         for hear in self._hear:
             hear(id_)

@@ -34,7 +34,15 @@ def test_names_of_this_machine_are_ours_at_our_port(post: Post, name: str) -> No
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://127.0.0.1", "http://localhost:1", "http://127.0.0.1.evil.example"],
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1",
+        "http://localhost:1",
+        "http://127.0.0.1.evil.example",
+        "http://[evil",
+        "http://a:b",
+    ],
 )
 def test_a_page_of_another_origin_may_not_call(post: Post, origin: str) -> None:
     answer = post.caller().alone("tools/list")
