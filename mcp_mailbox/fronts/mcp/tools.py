@@ -19,7 +19,7 @@ from mcp_mailbox.fronts.mcp import arguments, render
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import BODY_LIMIT, Draft
-from mcp_mailbox.store import Listing, Wanted
+from mcp_mailbox.store import Listing, Settled, Wanted
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -46,7 +46,6 @@ async def _send(client: Client, context: Context, given: Arguments) -> Json:
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.WaitForMessage, "wait_for_message", given)
     call = client.call(context, asked.mailbox)
-    unsettled = await client.office.settle(call, asked.ack, Outcome.ACK) if asked.ack else ()
     sender = addresses.parse(asked.sender, client.caller.space) if asked.sender else None
     timeout = client.cap(context.session, asked.timeout)
     if context.request:
@@ -54,17 +53,20 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     wanted = Wanted(sender, asked.thread)
     refusal: Refusal | None = None  # a task group would wrap it
     found: Sequence[Delivery] = ()
+    settled: Sequence[Settled] = ()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_show_progress, context, client.progress_every, timeout)
         try:
-            found = await client.office.wait(call, timeout * 1000, wanted, render.BODY_SHARE, client.ending)
+            found, settled = await client.office.wait(
+                call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack
+            )
         except Refusal as error:
             refusal = error
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
     answer = render.received(found) if found else render.nothing()
-    refused = [{"id": each.handle} | render.problem(each.refusal) for each in unsettled if each.refusal]
+    refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     return answer | ({"ack_failed": refused} if refused else {})
 
 
