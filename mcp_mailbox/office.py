@@ -85,8 +85,8 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
-    async def command(self, asked: dict[str, object]) -> dict[str, object]:
-        """Do what the command line asks; trouble is in the answer too."""
+    async def command(self, asked: object) -> dict[str, object]:
+        """Do what the command line asks, in whatever JSON it wrote; trouble is in the answer too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +386,8 @@ class _Office:
                 await self._greet(channel, first)
         except (_Gone, TimeoutError):
             pass
+        except Exception:  # one caller's trouble is not the others'
+            log.exception("a caller was let go")
         finally:
             await channel.close()
 
@@ -420,7 +422,14 @@ class _Office:
         if self.service is None or self.refusal:
             await self._refuse(channel, self.refusal or _GONE)
             return
-        answer = await self.service.command(json.loads(asked))
+        request = json.loads(asked)
+        try:
+            answer = await self.service.command(request)
+        except Exception:
+            log.exception("a command failed")
+            hint = f"The command failed: see {rendezvous.log_path(self.place.home)}, or where `serve` was started."
+            await self._refuse(channel, rendezvous.Refused("failed", hint))
+            return
         await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
 
     async def _greet_relay(self, channel: _Channel, fields: dict[str, str]) -> None:
@@ -429,11 +438,7 @@ class _Office:
             await self._refuse(channel, _FORBIDDEN)
             return
         if rendezvous.version_key(hello.version) > rendezvous.version_key(__version__):
-            rendezvous.record_program(self.place.home, hello.version, hello.program)
-            if self.stays:
-                log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
-            else:
-                self.stop.request(frames.DRAIN, f"for version {hello.version}")
+            self._make_way(hello)
         if not self.stop.reason and (mismatch := self._mismatch(hello.env)):
             await self._refuse(channel, mismatch)
             return
@@ -447,6 +452,18 @@ class _Office:
             await self._refuse(channel, self.refusal)
         elif newest:
             await self._serve_relay(RelayConnection(channel, hello))
+
+    def _make_way(self, hello: Hello) -> None:
+        """Leave for a newer version, if it is certain that the next office is of that version."""
+        try:
+            rendezvous.record_program(self.place.home, hello.version, hello.program)
+        except OSError as error:  # a full disk; the next relay of that version tries again
+            log.warning("version %s cannot be noted (%s); serving on as %s", hello.version, error, __version__)
+            return
+        if self.stays:
+            log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
+        else:
+            self.stop.request(frames.DRAIN, f"for version {hello.version}")
 
     async def _refuse(self, channel: _Channel, refused: rendezvous.Refused) -> None:
         hint = " ".join(refused.hint.split())  # a frame is one line

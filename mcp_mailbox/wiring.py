@@ -162,7 +162,7 @@ class _Relays:
         http = self.http()
         return {"readers": self.post_office.present, **({"http": http} if http else {})}
 
-    async def command(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def command(self, asked: object) -> dict[str, Any]:
         """See `office.Service`."""
         return await control.command(self.tokens, asked)
 

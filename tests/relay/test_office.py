@@ -108,6 +108,29 @@ def test_a_command_reaches_the_service(world: World) -> None:
     assert json.loads(answer) == {"asked": asked}
 
 
+def test_a_bug_in_a_command_is_told_and_ends_nothing_else(world: World) -> None:
+    host = world.host()
+    host.ask("echo")
+    with pytest.raises(rendezvous.Refused, match=r"office\.log") as refused:
+        rendezvous.ask(str(world.home), frames.COMMAND, json.dumps("fail").encode().hex())
+    assert refused.value.code == "failed"
+    assert "planted: a bug in a command" in world.log()
+    assert host.ask("echo", 1) == 1
+    assert len(world.journal("start")) == 1
+
+
+def test_a_newer_program_that_cannot_be_noted_is_served_as_it_is(world: World) -> None:
+    host = world.host()
+    host.ask("echo")
+    program = world.home / "program"
+    program.unlink()
+    program.mkdir()  # cannot be replaced, as nothing can on a full disk
+    assert world.host(package=world.newer("99.0.0")).ask("echo", "new") == "new"
+    assert host.ask("echo", 1) == 1
+    assert "version 99.0.0" in world.log()
+    assert len(world.journal("start")) == len(world.journal("hello")) - 1 == 1
+
+
 def test_stop_lets_waits_end_and_the_next_line_starts_a_new_office(world: World) -> None:
     host = world.host()
     host.ask("echo")
@@ -201,12 +224,19 @@ def test_a_relay_that_comes_back_ends_its_earlier_connection(world: World) -> No
             assert second.recv(100) == b"h %b\n" % __version__.encode()
 
 
-@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"h relay=zz\n", b"h \xff\n", b"\n", b"h epoch=31\n"])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"GET / HTTP/1.1\r\n\r\n", b"h relay=zz\n", b"h \xff\n", b"\n", b"h epoch=31\n", b"c zz\n", b"c\n",
+        pytest.param(b"c %b\n" % (b"[" * 100_000).hex().encode(), id="deep"),
+    ],
+)  # fmt: skip
 def test_a_caller_that_speaks_no_frames_is_let_go(world: World, noise: bytes) -> None:
     host = world.host()
     host.ask("echo")
     assert world.talk(noise) == b""
     assert host.ask("echo", 1) == 1
+    assert len(world.journal("start")) == 1
 
 
 def test_a_connection_that_takes_nothing_for_long_is_dropped_and_no_other(world: World) -> None:
