@@ -644,8 +644,13 @@ def take_over(home_path: str, program: Sequence[str] | None = None, seconds: flo
     while (place := claim(home_path, program)) is None:
         if time.monotonic() > deadline:
             raise unreachable(home_path)
-        # Meanwhile it may have left, and a relay may have started another one.
-        ask(home_path, frames.QUIT, frames.DRAIN)
+        try:
+            # Meanwhile it may have left, and a relay may have started another one.
+            ask(home_path, frames.QUIT, frames.DRAIN, max(CLAIM_SECONDS, deadline - time.monotonic()))
+        except Refused as refused:
+            if refused.code != "unreachable":
+                raise
+            # One that is leaving has its lock until the last relay is seen off, and listens no more.
     return place
 
 

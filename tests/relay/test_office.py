@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
+
+from .world import ROOT
 
 if TYPE_CHECKING:
     from .world import World
@@ -270,6 +273,38 @@ def test_stopping_waits_until_the_office_has_gone(world: World) -> None:
     assert rendezvous.stop(str(world.home))
     assert world.journal("closed")
     assert not rendezvous.stop(str(world.home))
+
+
+def test_who_takes_over_waits_for_an_office_that_is_leaving(world: World) -> None:
+    world.want(office={"FLUSH_SECONDS": 1.5})  # longer than one look at the lock and one at the endpoint
+    stuck = world.host()
+    stuck.send("big", 2_000_000)
+    world.wait_for("answered", serial=1)
+    stuck.send("big", 20_000_000)  # never read, so the office has something to say until it loses patience
+    world.wait_for("frame", serial=2)
+    taken = take_over(world)
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert world.journal("closed")[0]["reason"] == "drain"
+
+
+def test_who_takes_over_waits_no_longer_than_it_says(world: World) -> None:
+    world.host().ask("echo")
+    os.kill(world.office_pid(), signal.SIGSTOP)
+    began = time.monotonic()
+    taken = take_over(world, seconds=0.6)
+    assert time.monotonic() - began < 5
+    assert "unreachable" in taken.stderr
+
+
+def take_over(world: World, **how: float) -> subprocess.CompletedProcess[str]:
+    """Take the office's place in a process of its own, and leave."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mcp_mailbox import rendezvous;"
+        f" rendezvous.take_over(rendezvous.home(), **{how!r}).release()"
+    )
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], env=world.environment(), capture_output=True, text=True, check=False
+    )
 
 
 def test_stopping_kills_an_office_that_does_not_answer_and_no_other_process(world: World) -> None:
