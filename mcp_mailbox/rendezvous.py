@@ -5,7 +5,9 @@ its program. Refuses to know what is said once connected (`frames.py`), what a p
 what a relay does with a connection (`relay.py`).
 
 One store, one post office: whoever holds `office.lock` is it, and only the holder may remove or replace the socket.
-The kernel drops the lock when its holder dies, however it dies, so nothing here ever guesses from a process id.
+The kernel drops the lock when its holder dies, however it dies, so nothing here takes a process id for a sign of life.
+The one in the lock file is for people, and for `stop`, which ends an office that does not answer by it: only when the
+kernel says that this process has the file open.
 
 The relay imports this module before the host sees its first answer, so only what costs less than a millisecond is
 imported: `_socket` and not `socket`, which pulls in `selectors` and `enum` (17 ms, more than the interpreter's start).
@@ -547,7 +549,7 @@ class Claimed:
         self.detached = True
 
     def sign(self) -> None:
-        """Write the process id into the lock file: for people, no program reads it."""
+        """Write the process id into the lock file: what `unreachable` shows and `stop` may have to kill."""
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
 
