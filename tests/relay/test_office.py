@@ -131,6 +131,7 @@ def test_a_newer_program_that_cannot_be_noted_is_served_as_it_is(world: World) -
     assert world.host(package=world.newer("99.0.0")).ask("echo", "new") == "new"
     assert host.ask("echo", 1) == 1
     assert "version 99.0.0" in world.log()
+    assert [*world.home.glob("program*")] == [program], "what could not be replaced leaves nothing behind"
     assert len(world.journal("start")) == len(world.journal("hello")) - 1 == 1
 
 
