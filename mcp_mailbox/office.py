@@ -328,20 +328,23 @@ class _Office:
         self.stop = Stop()
         self.opened = anyio.Event()
         self.service: Service | None = None
-        self.refusal: rendezvous.Refused | None = None
+        self.refusal: rendezvous.Refused | None = None  # what all relays are told, for good
+        self.failure: rendezvous.Refused | None = None  # what only who started us by hand is told
         self.relays: dict[str, RelayConnection] = {}
         self.occupied = anyio.Event()
         self.vacant = anyio.Event()
         self.accepting = anyio.CancelScope()
 
     async def run(self) -> int:
-        """Serve until somebody asks to stop; the exit code."""
+        """Serve until somebody asks to stop; the exit code. Raises Refused to who started us by hand, if we cannot."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._hear_signals)
             tasks.start_soon(self._leave_when_idle)
             tasks.start_soon(self._accept, tasks)
             code = await self._serve()
             tasks.cancel_scope.cancel()
+        if self.failure:
+            raise self.failure
         return code
 
     async def _serve(self) -> int:
@@ -352,11 +355,13 @@ class _Office:
                 await self.stop.wait()
                 log.info("leaving: %s %s", self.stop.reason, self.stop.details)
                 await self._see_relays_off()
-        except Exception as error:  # whatever it is, the relays are told and the log has it
-            log.exception("the post office failed")
-            if self.opened.is_set():
+        except Exception as error:  # whatever it is, somebody is told
+            if self.stays and not self.opened.is_set():
+                await self._give_up(error)
                 return 1
-            await self._refuse_everyone(error)
+            log.exception("the post office failed")
+            if not self.opened.is_set():
+                await self._refuse_everyone(error)
             return 1
         return 0
 
@@ -364,6 +369,7 @@ class _Office:
 
     async def _accept(self, tasks: anyio.abc.TaskGroup) -> None:
         with self.accepting:
+            await anyio.lowlevel.checkpoint()  # the service may have failed, and the listener be closed, before we ran
             while True:
                 await anyio.wait_readable(self.listener)
                 try:
@@ -558,6 +564,13 @@ class _Office:
         with anyio.move_on_after(REFUSING_SECONDS):
             await self.stop.wait()
 
+    async def _give_up(self, error: BaseException) -> None:
+        """Refuse nobody: what is wrong with a `serve` is no matter of its relays, which start their own office."""
+        self.failure = _refusal(error, self.place.home)
+        if self.failure.code == _NO_START:
+            log.error("the post office failed", exc_info=error)
+        await self._see_relays_off()
+
     async def _leave_when_idle(self) -> None:
         await self.opened.wait()
         while True:
@@ -604,6 +617,7 @@ _STAYS = rendezvous.Refused(
     "serving",
     "Another `mcp-mailbox serve` has this store. `mcp-mailbox status` shows it; end that one first.",
 )
+_NO_START: Final = "no_start"
 _GONE = rendezvous.Refused("stopping", "The post office is stopping. Do the same again.")
 
 
@@ -625,9 +639,9 @@ def _refusal(error: BaseException, home: str) -> rendezvous.Refused:
         error = error.exceptions[0]
     code, hint = getattr(error, "code", None), getattr(error, "hint", None)
     if code and hint:
-        return rendezvous.Refused(str(code), str(hint))
+        return rendezvous.Refused(str(code), f"{getattr(error, 'problem', '')} {hint}".strip())
     return rendezvous.Refused(
-        "no_start", f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
+        _NO_START, f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
     )
 
 
@@ -683,7 +697,10 @@ def _allow_many_descriptors() -> None:
 
 
 def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = False) -> int:
-    """Be the office until somebody asks to stop; the exit code. `stays`: it serves in the foreground."""
+    """Be the office until somebody asks to stop; the exit code.
+
+    `stays`: it serves in the foreground, and raises Refused when it cannot open.
+    """
 
     async def main() -> int:
         return await _Office(place, open_service, stays=stays).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from typing import Any
 
 import anyio
 
-from mcp_mailbox import __version__, config, frames, office
+from mcp_mailbox import __version__, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
@@ -39,6 +40,9 @@ class FrontDoor:
 
     settings: config.Serving
     listener: socket.socket
+    tls: ssl.SSLContext | None
+    token_file: Path | None
+    """Where the token of the machine's own user stands; None when no token is needed."""
 
     @property
     def url(self) -> str:
@@ -54,12 +58,31 @@ class FrontDoor:
 
 
 @contextmanager
-def front_door(settings: config.Serving) -> Iterator[FrontDoor]:
-    """Take the address first: a server that cannot have it must not drive the running post office out."""
+def front_door(home: str, settings: config.Serving) -> Iterator[FrontDoor]:
+    """Take what a server needs first: one that cannot have it must not drive the running post office out.
+
+    Raises Refusal, and rendezvous.Refused for a home that cannot be used.
+    """
     from mcp_mailbox.fronts.mcp.http import listener  # noqa: PLC0415 - hosts on stdio need no HTTP
 
+    tls = listener.load_tls(settings.certificate, settings.key) if settings.certificate else None
     with closing(listener.bind(settings.host, settings.port)) as bound:
-        yield FrontDoor(settings, bound)
+        yield FrontDoor(settings, bound, tls, _token_file(home) if settings.tokens else None)
+
+
+def _token_file(home: str) -> Path:
+    """Return the file, which can be read and written, made when it is not there. Raises Refusal."""
+    rendezvous.prepare_home(home)
+    path = Path(home) / TOKEN_FILE
+    try:
+        os.close(files.open_private(str(path), os.O_RDWR))
+    except OSError as error:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"{path} cannot be used: {error.strerror}.",
+            "Your own token stands there: move what is there away; it is made anew.",
+        ) from error
+    return path
 
 
 @asynccontextmanager
@@ -78,28 +101,26 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             if door is None:
                 yield service
             else:
-                async with _http(home, service, door, stop):
+                async with _http(service, door, stop):
                     yield service
             tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
+async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
     from mcp_mailbox.fronts.mcp.http import app, desk, gate, listener  # noqa: PLC0415
 
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, settings.hosts, settings.origins)
     reception: desk.Desk
-    token_file = Path(home) / TOKEN_FILE if settings.tokens else None
-    if token_file is not None:
-        await service.tokens.default(token_file)
+    if door.token_file is not None:
+        await service.tokens.default(door.token_file)
         reception = desk.TokenDesk(service.post_office, service.tokens, config.DEFAULT_SPACE)
     else:
         reception = desk.OpenDesk(service.post_office, LOCAL, config.DEFAULT_SPACE)
     http = app.App(service.server, reception, entrance)
-    tls = listener.Tls(settings.certificate, settings.key) if settings.certificate else None
-    async with listener.listening(http, door.listener, tls), anyio.create_task_group() as tasks:
+    async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:
             await stop.wait()
@@ -107,7 +128,7 @@ async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop)
 
         tasks.start_soon(close_in_time)
         service.http = lambda: {"url": door.url, "auth": settings.tokens, **http.status()}
-        how = f"token in {token_file}" if token_file else "open to everybody on this machine"
+        how = f"token in {door.token_file}" if door.token_file else "open to everybody on this machine"
         log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", door.url, how)
         yield
         tasks.cancel_scope.cancel()
