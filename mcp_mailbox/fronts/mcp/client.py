@@ -13,7 +13,6 @@ from mcp.server.session import ServerSession
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 
 T = TypeVar("T")
@@ -107,20 +106,9 @@ class Client:
             # Several may share a reader's id (HTTP), and each may have a mailbox of its own configured.
             key = f"configured {self._configured} {self.caller.space}"
             try:
-                if self.caller.binds or not await self._is_there():
-                    await self.office.mailboxes.open(Call(self.caller, key), self._configured, Profile())
+                await self.office.mailboxes.ensure(Call(self.caller, key), self._configured)
             except Refusal as refusal:
                 self.refuse(Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint))
-
-    async def _is_there(self) -> bool:
-        """Look first: a token may be good for a mailbox that it may not make."""
-        try:
-            await self.office.mailboxes.own(self.caller)
-        except Refusal as refusal:
-            if refusal.code is not Code.UNKNOWN_MAILBOX:
-                raise
-            return False
-        return True
 
     @property
     def refused(self) -> bool:
@@ -150,16 +138,9 @@ class Client:
             return Refusal(refusal.code, refusal.problem, hint)
         return refusal
 
-    async def name(self, chosen: str | None) -> str | None:
-        """Return the name to open: a mailbox once made stays one's own, also when its name was forgotten."""
-        if chosen is not None or self._configured is not None:
-            return chosen if chosen is not None else self._configured
-        try:
-            return str(await self.office.mailboxes.own(self.caller))
-        except Refusal as refusal:
-            if refusal.code is not Code.NO_MAILBOX:
-                raise
-            return None
+    def name(self, chosen: str | None) -> str | None:
+        """Return the name to open: the one that the configuration says, when none was chosen."""
+        return chosen if chosen is not None else self._configured
 
     def cap(self, session: ServerSession, timeout: float) -> float:
         """Return how many seconds a wait may last on this host."""

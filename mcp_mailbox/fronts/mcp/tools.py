@@ -29,10 +29,10 @@ _SEVERAL = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 async def _create_mailbox(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
-    name = await client.name(asked.name)
     call = client.call(context, asked.name)
     contact = Contact(asked.contact) if asked.contact is not None else None
-    opened = await client.office.mailboxes.open(call, name, Profile(asked.about, asked.skills, contact))
+    profile = Profile(asked.about, asked.skills, contact)
+    opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
     return render.opened(opened, forgets=client.forgets)
 
