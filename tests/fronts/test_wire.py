@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -154,6 +155,27 @@ async def test_a_full_store_refuses_what_would_grow_it_and_recovers_by_itself(tm
         assert (await line.content(line.call("read", id=page["messages"][0]["id"])))["body"] == "before"
         await writer.do(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
         assert "id" in await line.content(line.call("send", to="alice", body="x" * 100_000))
+
+
+async def test_a_mailbox_that_could_not_be_opened_while_the_store_failed_is_opened_by_the_next_call(
+    tmp_path: Path,
+) -> None:
+    async with inside(tmp_path) as office, AsyncExitStack() as connection:
+        async with office.trouble():
+            line = await connection.enter_async_context(office.line(configured="bob"))
+            await line.greet()
+            problem = await line.content(line.call("list_inbox"))
+            assert problem["error"] == "store_failed"
+            assert problem["message"].startswith("MCP_MAILBOX_ADDRESS: ")
+        await line.content(line.call("send", to="bob", body="to myself"))
+        assert (await line.content(line.call("list_inbox")))["unread"] == 1
+
+
+async def test_a_mailbox_that_cannot_be_ones_own_stays_refused(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line(configured="../x") as line:
+        await line.greet()
+        for _ in range(2):
+            assert (await line.content(line.call("list_inbox")))["error"] == "bad_name"
 
 
 async def test_paging_through_500_messages_shows_each_once(tmp_path: Path) -> None:
