@@ -78,11 +78,19 @@ class Line:
 
     async def result(self, serial: int) -> Json:
         """Return the answer to that line, past what else is said."""
+        result: Json = (await self._answered(serial))["result"]
+        return result
+
+    async def error(self, serial: int) -> Json:
+        """Return the error that is the answer to that line."""
+        error: Json = (await self._answered(serial))["error"]
+        return error
+
+    async def _answered(self, serial: int) -> Json:
         while True:
             kind, number, message = await self._from_office.receive()
             if kind == "answer" and number == serial:
-                result: Json = message["result"]
-                return result
+                return message
 
     async def content(self, serial: int) -> Json:
         content: Json = (await self.result(serial))["structuredContent"]

@@ -14,6 +14,12 @@ from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from tests.fronts.inside import inside
 from tests.fronts.world import both_eras
+from tests.http.caller import ENVELOPE
+
+COMPLETION = {
+    "ref": {"type": "ref/resource", "uri": "mailbox:{address}"},
+    "argument": {"name": "address", "value": "a"},
+}
 
 pytestmark = [*both_eras, pytest.mark.stdio("about relays")]
 
@@ -138,6 +144,50 @@ async def test_a_bug_is_answered_with_a_number_and_not_with_its_text(
         assert problem["error"] == "internal"
         assert "_own" not in str(result)
         assert problem["message"].split()[-1].removesuffix(".") in caplog.text
+
+
+async def test_a_bug_outside_of_tools_is_told_in_the_same_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        owned = office.office.mailboxes._owned
+        del office.office.mailboxes._owned  # as good a bug as any
+        error = await line.error(line.ask("resources/read", {"uri": "mailbox:alice"}))
+        office.office.mailboxes._owned = owned
+        assert error["code"] == types.INTERNAL_ERROR
+        assert error["data"]["error"] == "internal"
+        assert "_owned" not in str(error)
+        assert error["message"].split()[-1].removesuffix(".") in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("resources/list", {}),
+        ("resources/read", {"uri": "mailbox:bob"}),
+        ("resources/read", {"uri": "mailbox:alice"}),
+        ("resources/subscribe", {"uri": "mailbox:bob"}),
+        ("completion/complete", COMPLETION),
+    ],
+)
+async def test_a_store_that_fails_is_told_as_that_and_not_as_something_missing(
+    tmp_path: Path, method: str, params: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        async with office.trouble():
+            error = await line.error(line.ask(method, params))
+        assert error["code"] == types.INTERNAL_ERROR
+        assert error["data"]["error"] == "store_failed"
+        assert "Traceback" not in caplog.text
+
+
+async def test_a_stream_is_refused_when_it_is_not_known_what_it_may_tell(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        listen = {"notifications": {"resourceSubscriptions": ["mailbox:bob"]}, "_meta": ENVELOPE}
+        async with office.trouble():
+            error = await line.error(line.ask("subscriptions/listen", listen))
+        assert error["data"]["error"] == "store_failed"
 
 
 async def test_a_full_store_refuses_what_would_grow_it_and_recovers_by_itself(tmp_path: Path) -> None:
