@@ -61,7 +61,6 @@ class Stop:
     def __init__(self) -> None:
         self.reason = ""
         self.details = ""
-        self.busy: Callable[[], bool] = lambda: False  # the service may set it: true keeps an idle office
         self._event = anyio.Event()
 
     def request(self, reason: str = frames.STOP, details: str = "") -> None:
@@ -576,7 +575,7 @@ class _Office:
         while True:
             with anyio.move_on_after(_idle_seconds()) as patience:
                 await self.occupied.wait()
-            if patience.cancelled_caught and not self.stays and not self.stop.busy():
+            if patience.cancelled_caught and not self.stays:
                 self.stop.request(frames.IDLE)
                 return
             if self.relays:

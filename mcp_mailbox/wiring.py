@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from mcp_mailbox import __version__, config, files, frames, office, rendezvous
+from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 STORE_FILE = "mail.db"
 TOKEN_FILE = "token"  # noqa: S105 - its name
-PATH = "/mcp"
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
 
@@ -45,11 +44,11 @@ class FrontDoor:
     """Where the token of the machine's own user stands; None when no token is needed."""
 
     @property
-    def url(self) -> str:
-        """Where MCP is."""
+    def origin(self) -> str:
+        """Scheme, host and port."""
         scheme = "https" if self.settings.certificate else "http"
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"{scheme}://{host}:{self.port}{PATH}"
+        return f"{scheme}://{host}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -116,9 +115,9 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
     reception: desk.Desk
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
-        reception = desk.TokenDesk(service.post_office, service.tokens, config.DEFAULT_SPACE)
+        reception = desk.TokenDesk(service.post_office, service.tokens, addresses.DEFAULT_SPACE)
     else:
-        reception = desk.OpenDesk(service.post_office, LOCAL, config.DEFAULT_SPACE)
+        reception = desk.OpenDesk(service.post_office, LOCAL, addresses.DEFAULT_SPACE)
     http = app.App(service.server, reception, entrance)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
@@ -127,9 +126,10 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
             await http.close()  # at once, while relays are seen off
 
         tasks.start_soon(close_in_time)
-        service.http = lambda: {"url": door.url, "auth": settings.tokens, **http.status()}
+        url = f"{door.origin}{app.PATH}"
+        service.http = lambda: {"url": url, "auth": settings.tokens, **http.status()}
         how = f"token in {door.token_file}" if door.token_file else "open to everybody on this machine"
-        log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", door.url, how)
+        log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", url, how)
         yield
         tasks.cancel_scope.cancel()
 
@@ -156,7 +156,7 @@ class _Relays:
         try:
             settings = config.host_settings(hello.env)
         except Refusal as refusal:
-            settings = config.HostSettings(config.DEFAULT_SPACE, None)
+            settings = config.HostSettings(addresses.DEFAULT_SPACE, None)
             bad_space: Refusal | None = Refusal(refusal.code, f"{config.SPACE}: {refusal.problem}", refusal.hint)
         else:
             bad_space = None

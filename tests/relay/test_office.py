@@ -210,7 +210,7 @@ def test_a_relay_that_comes_back_ends_its_earlier_connection(world: World) -> No
     world.host().ask("echo")
 
     def hello(epoch: int) -> bytes:
-        fields = {"protocol": "1", "relay": "abc", "version": __version__, "epoch": str(epoch), "replay": "0"}
+        fields = {"relay": "abc", "version": __version__, "epoch": str(epoch), "replay": "0"}
         return frames.hello(fields)
 
     path = (world.home / "office.endpoint").read_text().split()[1]
