@@ -409,9 +409,13 @@ def stop(home_path: str, reason: str = "asked", seconds: float = 15.0) -> bool:
     try:
         ask(home_path, frames.QUIT, reason, seconds / 3)
     except Refused as refused:
-        killed = refused.code == "unreachable" and _kill_holder(home_path)
-        if not killed:
+        if refused.code != "unreachable":
             raise
+        # One that is leaving has removed its endpoint, and goes by itself.
+        if _read(os.path.join(home_path, "office.endpoint")):
+            killed = _kill_holder(home_path)
+            if not killed:
+                raise
     while office_lives(home_path):
         if time.monotonic() > deadline:
             if killed or not _kill_holder(home_path):

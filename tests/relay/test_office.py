@@ -276,13 +276,26 @@ def test_stopping_waits_until_the_office_has_gone(world: World) -> None:
     assert not rendezvous.stop(str(world.home))
 
 
-def test_who_takes_over_waits_for_an_office_that_is_leaving(world: World) -> None:
+def take_long_to_leave(world: World) -> None:
+    """Have an office with a host that does not read: it has something to say until it loses patience."""
     world.want(office={"FLUSH_SECONDS": 1.5})  # longer than one look at the lock and one at the endpoint
     stuck = world.host()
     stuck.send("big", 2_000_000)
     world.wait_for("answered", serial=1)
-    stuck.send("big", 20_000_000)  # never read, so the office has something to say until it loses patience
+    stuck.send("big", 20_000_000)
     world.wait_for("frame", serial=2)
+
+
+def test_stopping_an_office_that_is_leaving_waits_for_it(world: World) -> None:
+    take_long_to_leave(world)
+    assert rendezvous.ask(str(world.home), frames.QUIT, "first") == b""
+    world.wait_for("leaving")
+    assert rendezvous.stop(str(world.home))
+    assert world.journal("closed"), "it was not killed"
+
+
+def test_who_takes_over_waits_for_an_office_that_is_leaving(world: World) -> None:
+    take_long_to_leave(world)
     taken = take_over(world)
     assert (taken.returncode, taken.stderr) == (0, "")
     assert world.journal("closed")[0]["reason"] == "drain"
