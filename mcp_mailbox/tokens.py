@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
-from mcp_mailbox import addresses, credentials
+from mcp_mailbox import addresses, credentials, files
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Store
@@ -79,7 +78,7 @@ class Tokens:
         if space is not None:
             addresses.check_name(space, "space")
         if mailbox is not None:
-            addresses.parse(mailbox, space or "default")
+            addresses.parse(mailbox, space or addresses.DEFAULT_SPACE)
         now = self._store.clock.now()
         credential = Credential(
             credentials.new_id(),
@@ -129,7 +128,7 @@ class Tokens:
         if found and await self.authenticate(found) is not None:
             return found
         _, secret = await self.issue(DEFAULT_NAME)
-        await anyio.to_thread.run_sync(_write, path, secret)
+        await anyio.to_thread.run_sync(files.replace, str(path), f"{secret}\n")
         return secret
 
     def _forget(self, id_: str) -> None:
@@ -148,14 +147,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-
-
-def _write(path: Path, secret: str) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        os.write(descriptor, f"{secret}\n".encode())
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)

@@ -146,7 +146,8 @@ def test_who_may_not_read_hears_nothing_either(post: Post) -> None:
         ("resources/read", {"uri": uri}),
         ("resources/list", {}),
     ):
-        assert "error" in narrow.within(method, **params).json, method
+        error = narrow.within(method, **params).json["error"]
+        assert (error["code"], error["data"]["error"]) == (-32602, "forbidden"), method
     reference = {"type": "ref/resource", "uri": "mailbox:{address}"}
     argument = {"name": "address", "value": ""}
     found = narrow.within("completion/complete", ref=reference, argument=argument).result["completion"]

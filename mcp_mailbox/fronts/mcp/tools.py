@@ -29,10 +29,10 @@ _SEVERAL = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 async def _create_mailbox(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
-    name = await client.name(asked.name)
-    call = client.call(context, asked.name)
+    call = await client.call(context, asked.name)
     contact = Contact(asked.contact) if asked.contact is not None else None
-    opened = await client.office.mailboxes.open(call, name, Profile(asked.about, asked.skills, contact))
+    profile = Profile(asked.about, asked.skills, contact)
+    opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
     return render.opened(opened, forgets=client.forgets)
 
@@ -40,12 +40,12 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Send, "send", given)
     draft = Draft(asked.to, asked.body, asked.subject, asked.rank, asked.reply_to, asked.key)
-    return render.accepted(await client.office.send(client.call(context, asked.mailbox), draft))
+    return render.accepted(await client.office.send(await client.call(context, asked.mailbox), draft))
 
 
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.WaitForMessage, "wait_for_message", given)
-    call = client.call(context, asked.mailbox)
+    call = await client.call(context, asked.mailbox)
     sender = addresses.parse(asked.sender, client.caller.space) if asked.sender else None
     timeout = client.cap(context.session, asked.timeout)
     if context.request:
@@ -81,12 +81,12 @@ async def _show_progress(context: Context, every: float, total: float) -> None:
 async def _list_inbox(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.ListInbox, "list_inbox", given)
     listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since)
-    return render.page(await client.office.list_inbox(client.call(context, asked.mailbox), listing))
+    return render.page(await client.office.list_inbox(await client.call(context, asked.mailbox), listing))
 
 
 async def _read(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Read, "read", given)
-    found = await client.office.read(client.call(context, asked.mailbox), asked.id)
+    found = await client.office.read(await client.call(context, asked.mailbox), asked.id)
     length = len(found.message.body)
     if asked.offset > length:
         raise Refusal(
@@ -99,7 +99,7 @@ async def _read(client: Client, context: Context, given: Arguments) -> Json:
 
 async def _settle(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Settle, "settle", given)
-    call = client.call(context, asked.mailbox)
+    call = await client.call(context, asked.mailbox)
     return render.settled(await client.office.settle(call, asked.ids, Outcome(asked.outcome)))
 
 
