@@ -37,6 +37,7 @@ class Code(StrEnum):
     STALE_LEASE = "stale_lease"
     LEASED_ELSEWHERE = "leased_elsewhere"
     ALREADY_SETTLED = "already_settled"
+    NOT_DEAD = "not_dead"
     STORE_FULL = "store_full"
     STORE_FAILED = "store_failed"
     STORE_DAMAGED = "store_damaged"
@@ -58,6 +59,7 @@ BLAME: dict[Code, Blame] = {
     Code.STALE_LEASE: Blame.STATE,
     Code.LEASED_ELSEWHERE: Blame.STATE,
     Code.ALREADY_SETTLED: Blame.STATE,
+    Code.NOT_DEAD: Blame.STATE,
     Code.STORE_FULL: Blame.STORE,
     Code.STORE_FAILED: Blame.STORE,
     Code.STORE_DAMAGED: Blame.STORE,

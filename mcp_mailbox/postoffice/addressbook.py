@@ -10,6 +10,7 @@ from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import MailboxStore, Opened
 
 _OWNED = 10_000
@@ -36,6 +37,8 @@ class AddressBook:
         caller = call.caller
         caller.must(Scope.CREATE)
         address = addresses.parse(name, caller.space) if name is not None else await self._kept(caller)
+        if address.folded == POSTMASTER and not await self._is_own(caller, str(address)):
+            raise Refusal(Code.NAME_TAKEN, f"The name {POSTMASTER!r} is the post office's own.", "Choose another.")
         opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address

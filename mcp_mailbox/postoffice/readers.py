@@ -50,14 +50,14 @@ class Readers:
         self._inherited_until = store.clock.now() + term
         """Until then leases may run out that were given before this post office began."""
         self._looked = 0
-        self._next_lapse: int | None = None
-        self._lapse_moved = anyio.Event()
+        self._next: int | None = None
+        self._moved = anyio.Event()
         self._owed: list[_Owed] = []
         self._owing = anyio.Event()
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watch the time, for as long as the tasks last."""
-        tasks.start_soon(self._ring_lapses)
+        tasks.start_soon(self._watch_time)
         tasks.start_soon(self._end_grace)
         tasks.start_soon(self._pay_back)
 
@@ -95,18 +95,22 @@ class Readers:
         """Give back what that request leased; None: all that never reached the reader."""
         await self._put_back(_Owed(reader, request))
 
+    def expect(self, moment: int) -> None:
+        """Look again then: something becomes ready, or is over."""
+        if self._next is None or moment < self._next:
+            self._moved.set()
+
     def leased(self, reader: str, until: int) -> None:
         """Note a lease: it may run out then."""
         if len(self._holders) >= _HOLDERS:
             self._inherited_until = max(until, self._inherited_until)  # costs a look at each departure until then
             self._holders.clear()
         self._holders[reader] = min(until, self._holders.get(reader, until))
-        if self._next_lapse is None or until < self._next_lapse:
-            self._lapse_moved.set()
+        self.expect(until)
 
     async def _ring_lapsed(self, reader: str) -> None:
         try:
-            lapsed = await self._store.leased_by(reader)
+            lapsed = await self._store.leave(reader)
         except Refusal as refusal:
             logger.warning("what a reader held is not handed on yet: %s", refusal)
             self._look_again()
@@ -119,7 +123,7 @@ class Readers:
     def _look_again(self) -> None:
         """Ring for all that has ever lapsed and is still there."""
         self._looked = 0
-        self._lapse_moved.set()
+        self._moved.set()
 
     async def _put_back(self, owed: _Owed) -> None:
         """Give leases back now, or as soon as the store can: whoever held them is not there to try again."""
@@ -142,30 +146,33 @@ class Readers:
                 if each.request is not None or not self.is_here(each.reader):
                     await self._put_back(each)
 
-    async def _ring_lapses(self) -> None:
-        """Ring where a lease runs out: one timer for all."""
+    async def _watch_time(self) -> None:
+        """Ring where something becomes ready, and carry off what is over: one timer for all."""
         clock = self._store.clock
         while True:
-            self._lapse_moved = anyio.Event()
+            self._moved = anyio.Event()
             after, self._looked = self._looked, clock.now()
-            self._next_lapse = None  # what is leased while the store looks may be the first to run out
+            self._next = None  # what is leased while the store looks may be the first to run out
             try:
-                lapsed, self._next_lapse = await self._store.due(after)
+                due = await self._store.due(after)
+                while due.sweep and self.present is not None and await self._store.sweep(after, self.present):
+                    pass
             except Refusal as refusal:
-                logger.warning("lapsed leases are not seen yet: %s", refusal)
+                logger.warning("what is due is not seen yet: %s", refusal)
                 self._looked = min(self._looked, after)
                 await self._pause(_RETRY)
                 continue
-            for address in lapsed:
+            self._next = due.next
+            for address in due.mailboxes:
                 self._bell.ring(address)
-            await self._until_lapse(self._next_lapse)
+            await self._until(due.next)
 
-    async def _until_lapse(self, moment: int | None) -> None:
-        """Wait for it, or for a claim whose lease ends earlier."""
+    async def _until(self, moment: int | None) -> None:
+        """Wait for it, or until something earlier is expected."""
         if moment is None:
-            await self._lapse_moved.wait()
+            await self._moved.wait()
         else:
-            await first_of(self._lapse_moved.wait, lambda: self._store.clock.sleep_until(moment))
+            await first_of(self._moved.wait, lambda: self._store.clock.sleep_until(moment))
 
     async def _pause(self, ms: float) -> None:
         await self._store.clock.sleep_until(self._store.clock.now() + ms)

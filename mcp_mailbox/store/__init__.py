@@ -27,13 +27,27 @@ from typing import Protocol
 
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
-from mcp_mailbox.store.mail import Accepted, Lease, Listing, MailStore, Page, Preview, Recipient, Settled, Wanted
+from mcp_mailbox.store.mail import (
+    Accepted,
+    Due,
+    Lease,
+    Listing,
+    MailStore,
+    Page,
+    Preview,
+    Reading,
+    Recipient,
+    Settled,
+    Show,
+    Wanted,
+)
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 
 __all__ = [
     "Accepted",
     "Clock",
     "CredentialStore",
+    "Due",
     "Lease",
     "Listing",
     "MailStore",
@@ -42,9 +56,11 @@ __all__ = [
     "Origin",
     "Page",
     "Preview",
+    "Reading",
     "Recipient",
     "Ring",
     "Settled",
+    "Show",
     "Store",
     "Wanted",
 ]

@@ -107,6 +107,8 @@ async def test_a_message_is_read_whole_by_who_sent_and_who_got_it(town: Town, er
         for reader in (alice, bob):
             whole = await reader.call("read", id=sent["id"])
             assert TIME.fullmatch(whole.pop("sent_at"))
+            tracks = whole.pop("sent", [])
+            assert [each["to"] for each in tracks] == ([bob.address, alice.address] if reader is alice else [])
             assert whole == {
                 "id": sent["id"],
                 "from": alice.address,

@@ -345,7 +345,7 @@ class Agent:
         assert problem["hint"], "a refusal says what to do"
         return problem
 
-    async def send(self, to: str | list[str], body: str = "hello", **more: object) -> Json:
+    async def send(self, to: str | list[str], body: object = "hello", **more: object) -> Json:
         return await self.call("send", to=to, body=body, **more)
 
     async def wait(self, timeout: float = 20, **more: object) -> list[Json]:  # noqa: ASYNC109 - the tool's parameter

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from mcp_mailbox.bell import Bell, Ending
-from mcp_mailbox.delivery import Delivery, Outcome, State
+from mcp_mailbox.delivery import Delivery, Outcome, Settlement, State
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
@@ -80,7 +80,7 @@ class World:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             # Through the writer, so that the claim before it has found nothing.
-            await self.office.settle(call("sender"), ["nothing"], Outcome.ACK)
+            await self.office.settle(call("sender"), ["nothing"], Settlement(Outcome.ACK))
             yield answer
             tasks.cancel_scope.cancel()
 
@@ -213,7 +213,7 @@ async def test_leases_that_a_store_in_trouble_could_not_take_back_are_given_back
     await world.arrive("one", "two")
     await world.send("departed")
     await world.send("cancelled")
-    await world.office.settle(call("sender"), ["nothing"], Outcome.ACK)
+    await world.office.settle(call("sender"), ["nothing"], Settlement(Outcome.ACK))
     await world.wait("one", request="r")
     world.store.writer._db.execute("PRAGMA query_only = ON")
     await world.office.missed(caller("one"), "r")
@@ -303,7 +303,7 @@ async def test_a_lease_that_is_given_while_the_timer_looks_rings_when_it_runs_ou
     await world.arrive("one", "two")
     await world.send()
     [done] = await world.wait("one")
-    await world.office.settle(call("one"), [done.handle], Outcome.ACK)
+    await world.office.settle(call("one"), [done.handle], Settlement(Outcome.ACK))
     await world.send()
     looking, looked = threading.Event(), threading.Event()
 
@@ -333,4 +333,6 @@ async def test_a_wait_that_is_refused_has_acked_nothing(world: World) -> None:
     wanted = Wanted(thread="nothing")
     ack = [taken.handle]
     assert await refused(world.office.wait(call("one"), 0, wanted, 1, Ending(), ack)) is Code.UNKNOWN_MESSAGE
-    assert (await world.office.read(call("one"), taken.message.id)).state is State.LEASED
+    found = await world.office.read(call("one"), taken.message.id)
+    assert found.own is not None
+    assert found.own.state is State.LEASED

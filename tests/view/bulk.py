@@ -33,8 +33,8 @@ SELECT mailbox, priority, seq, sender, thread FROM ({_DELIVERIES}) WHERE seq / 2
 ORDER BY mailbox, priority, seq
 """
 _DONE = f"""
-INSERT INTO done (mailbox, seq, state, generation, attempts, at)
-SELECT mailbox, seq, CASE seq / 2 % {UNSETTLED} WHEN 1 THEN 3 ELSE 2 END, 1, 1, :start FROM ({_DELIVERIES})
+INSERT INTO done (mailbox, seq, state, generation, attempts, at, listed)
+SELECT mailbox, seq, iif(seq / 2 % {UNSETTLED} = 1, 3, 2), 1, 1, :start, seq / 2 % {UNSETTLED} = 1 FROM ({_DELIVERIES})
 WHERE seq / 2 % {UNSETTLED} <> 0 ORDER BY mailbox, seq
 """
 _KEYS = """

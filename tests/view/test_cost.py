@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
@@ -90,7 +90,7 @@ class Asking:
         return page
 
     async def list_rejected(self, store: SqliteStore) -> object:
-        page = await store.inbox(BOX, Listing(20, store._codec.cursor(3, 0)))
+        page = await store.inbox(BOX, Listing(20, store._codec.cursor("inbox 1", 3, 0)))
         assert len(page.previews) == 20
         return page
 
@@ -121,7 +121,7 @@ class Asking:
 
     async def settle(self, store: SqliteStore) -> object:
         [found] = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
-        return await store.settle(BOX, [found.handle], Outcome.ACK, self.origin())
+        return await store.settle(BOX, [found.handle], Settlement(Outcome.ACK), self.origin())
 
     async def due(self, store: SqliteStore) -> object:
         return await store.due(0)
@@ -161,7 +161,7 @@ async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores
         first = await store.accept(OTHER, [BOX], Draft(("a",), "question"), asking.origin())
         for _ in range(200 * long):
             said = await store.accept(OTHER, [BOX], Draft(("a",), "more", reply_to=first.id), asking.origin())
-            await store.settle(BOX, [said.id], Outcome.ACK, asking.origin())
+            await store.settle(BOX, [said.id], Settlement(Outcome.ACK), asking.origin())
 
         async def claim(store: SqliteStore, asking: Asking = asking, thread: str = first.id) -> object:
             return await asking.claim(store, Wanted(thread=thread))

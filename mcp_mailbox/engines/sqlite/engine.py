@@ -8,10 +8,11 @@ in `mailboxes`, `sending`, `receiving`, `looking` and `granting`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -20,15 +21,15 @@ from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Delivery, Settlement
 from mcp_mailbox.engines.sqlite import failures, granting
 from mcp_mailbox.engines.sqlite.codec import Codec
 from mcp_mailbox.engines.sqlite.common import Common
+from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
-from mcp_mailbox.engines.sqlite.rows import address_of
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
@@ -38,16 +39,20 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.store import (
     Accepted,
     Clock,
+    Due,
     Lease,
     Listing,
     Opened,
     Origin,
     Page,
+    Reading,
     Ring,
     Settled,
     Wanted,
 )
 from mcp_mailbox.view import apply, query
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -89,8 +94,9 @@ class SqliteStore:
         common = Common(self._codec, clock.now)
         self._registry = common.registry
         self._mailboxes = Mailboxes(common)
-        self._sending = Sending(common)
-        self._receiving = Receiving(common)
+        self._ending = Ending(common)
+        self._sending = Sending(common, self._ending)
+        self._receiving = Receiving(common, self._ending)
         self._looking = Looking(common)
 
     # -- the bell
@@ -118,6 +124,7 @@ class SqliteStore:
 
     def _undone(self) -> None:
         self._registry.forget()
+        self._ending.forget()
 
     # -- mailboxes
 
@@ -160,47 +167,61 @@ class SqliteStore:
         """See `Store.similar`."""
         return await self._reader.do(lambda db: self._mailboxes.similar(db, address, owner))
 
-    # -- sending
+    # -- mail
 
-    async def accept(self, sender: Address, recipients: Sequence[Address], draft: Draft, origin: Origin) -> Accepted:
+    async def accept(
+        self,
+        sender: Address,
+        recipients: Sequence[Address],
+        draft: Draft,
+        origin: Origin,
+        cc: Sequence[Address] = (),
+    ) -> Accepted:
         """See `Store.accept`."""
-        accepted, _ = await self.writer.do(
-            lambda db: self._sending.accept(db, sender, recipients, draft, origin), lambda done: self._ring(done[1])
-        )
-        return accepted
-
-    # -- receiving
+        return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
 
     async def claim(
         self, mailbox: Address, wanted: Wanted, lease: Lease, origin: Origin, present: Collection[str] | None
     ) -> Sequence[Delivery]:
         """See `Store.claim`."""
-        return await self.writer.do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present))
+        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present))
 
     async def surface(self, origin: Origin) -> None:
         """See `Store.surface`. Not worth an fsync of its own: it goes with the next commit."""
-        self.writer.later(lambda db: apply.surface(db, origin.reader, origin.request))
+        self.writer.later(lambda db: apply.surface(db, origin.reader, origin.request, self.clock.now()))
+
+    async def show(self, mailbox: Address, ids: Sequence[str]) -> None:
+        """See `Store.show`."""
+        self.writer.later(lambda db: self._receiving.show(db, mailbox, ids))
+
+    async def note_ring(self, mailbox: Address) -> None:
+        """See `Store.note_ring`."""
+        self.writer.later(lambda db: self._receiving.note_ring(db, mailbox))
 
     async def give_back(self, reader: str, request: str | None, *, surfaced: bool) -> int:
         """See `Store.give_back`."""
-        freed = await self.writer.do(
-            lambda db: self._receiving.give_back(db, reader, request, surfaced), lambda freed: self._ring(set(freed))
-        )
-        return len(freed)
+        return await self._do(lambda db: self._receiving.give_back(db, reader, request, surfaced))
 
     async def settle(
-        self, mailbox: Address, handles: Sequence[str], outcome: Outcome, origin: Origin
+        self, mailbox: Address, handles: Sequence[str], settlement: Settlement, origin: Origin
     ) -> Sequence[Settled]:
         """See `Store.settle`."""
+        return await self._do(lambda db: self._receiving.settle(db, mailbox, handles, settlement, origin.reader))
 
-        def ring(done: tuple[Address, Sequence[Settled]]) -> None:
-            if outcome is Outcome.RELEASE:
-                self._ring([done[0]])
+    async def sweep(self, after: int, present: Collection[str]) -> bool:
+        """See `Store.sweep`."""
+        return await self._do(lambda db: self._receiving.sweep(db, after, present))
 
-        settled = await self.writer.do(
-            lambda db: self._receiving.settle(db, mailbox, handles, outcome, origin.reader), ring
-        )
-        return settled[1]
+    async def leave(self, reader: str) -> Sequence[Address]:
+        """See `Store.leave`."""
+        lapsed, over = await self._reader.do(lambda db: self._looking.left(db, reader))
+        while over:
+            over = await self._do(lambda db: self._receiving.leave(db, reader))
+        return lapsed
+
+    async def _do(self, work: Callable[[sqlite3.Connection], tuple[T, Collection[Address]]]) -> T:
+        """Return what the work gives first; ring for what it gives second, once that is on disk."""
+        return (await self.writer.do(work, lambda done: self._ring(done[1])))[0]
 
     # -- looking
 
@@ -208,22 +229,17 @@ class SqliteStore:
         """See `Store.inbox`."""
         return await self._reader.do(lambda db: self._looking.inbox(db, mailbox, listing))
 
-    async def read(self, mailbox: Address, id: str) -> Delivery:  # noqa: A002 - the domain's word
+    async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
         """See `Store.read`."""
         return await self._reader.do(lambda db: self._looking.read(db, mailbox, id))
 
-    async def due(self, after: int) -> tuple[Sequence[Address], int | None]:
+    async def due(self, after: int) -> Due:
         """See `Store.due`."""
         return await self._reader.do(lambda db: self._looking.due(db, after))
 
     async def unreached(self) -> Sequence[str]:
         """See `Store.unreached`."""
         return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
-
-    async def leased_by(self, reader: str) -> Sequence[Address]:
-        """See `Store.leased_by`."""
-        sql, now = query.LAPSED_OF_READER, self.clock.now()
-        return await self._reader.do(lambda db: [address_of(db, row[0]) for row in db.execute(sql, (reader, now))])
 
     # -- credentials
 

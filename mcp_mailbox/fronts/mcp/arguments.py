@@ -6,6 +6,7 @@ Models err in small ways: a number as text is read as what was meant; what canno
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Priority
+from mcp_mailbox.message import Format, Priority
 
 M = TypeVar("M", bound="Arguments")
 
@@ -46,6 +47,8 @@ def _time(value: object) -> object:
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Body = str | dict[str, Any] | list[Any] | int | float | bool
+"""Text is kept as it is, anything else as JSON."""
 Time = Annotated[int, BeforeValidator(_time)]
 
 
@@ -67,18 +70,36 @@ class CreateMailbox(Arguments):
     about: str | None = None
     skills: Several | None = None
     contact: Literal["open", "space", "closed"] | None = None
+    attempts: int | None = None
 
 
 class Send(Arguments):
     """`send`."""
 
     to: Several
-    body: str
+    body: Body
     subject: str = ""
+    cc: Several = ()
     priority: Literal["urgent", "normal", "low"] = "normal"
     reply_to: str | None = None
     key: str | None = None
+    ttl: Seconds | None = None
+    delay: Seconds = 0
+    topic: str | None = None
+    receipt: bool = False
     mailbox: str | None = None
+
+    @property
+    def format(self) -> Format:
+        """What the body is."""
+        return Format.TEXT if isinstance(self.body, str) else Format.JSON
+
+    @property
+    def text(self) -> str:
+        """The body as it is stored."""
+        if isinstance(self.body, str):
+            return self.body
+        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def rank(self) -> Priority:
@@ -104,6 +125,7 @@ class ListInbox(Arguments):
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
+    show: Literal["inbox", "dead", "overdue"] = "inbox"
 
 
 class Read(Arguments):
@@ -118,7 +140,9 @@ class Settle(Arguments):
     """`settle`."""
 
     ids: Several
-    outcome: Literal["ack", "release", "reject"]
+    outcome: Literal["ack", "release", "reject", "extend", "retry", "purge"]
+    delay: Seconds | None = None
+    reason: str = ""
     mailbox: str | None = None
 
 

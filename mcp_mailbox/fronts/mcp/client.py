@@ -56,12 +56,18 @@ class Request:
     key: str
     resumed: bool = False
     leases: bool = False
-    """Its answer may carry leases, so it matters whether that reached the host."""
+    """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
 
 
 Context = ServerRequestContext["Client", Request]
+
+
+def carries_mail(context: Context) -> None:
+    """Ask to be told whether the answer reached the host."""
+    if context.request is not None:
+        context.request.leases = True
 
 
 class Client:
@@ -100,6 +106,7 @@ class Client:
         """Why the configured mailbox is not open yet: nobody's mistake, so it is tried again."""
         self._subscriptions: dict[str, Callable[[], None]] = {}
         self._hears: dict[str, Callable[[], None]] = {}
+        self._rings: dict[str, Address | None] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
 
     async def prepare(self) -> None:
@@ -182,6 +189,7 @@ class Client:
             self._updated.add((uri, session))
 
         self._hears[uri] = hear
+        self._rings[uri] = address
         self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
         if resumed:
             hear()  # what rang while the post office was away was not heard
@@ -189,6 +197,7 @@ class Client:
     def unsubscribe(self, uri: str) -> None:
         """End it; not an error when there is none."""
         self._hears.pop(uri, None)
+        self._rings.pop(uri, None)
         self._subscriptions.pop(uri, lambda: None)()
 
     def ring_all(self) -> None:
@@ -201,7 +210,10 @@ class Client:
         while True:
             uri, session = await self._updated.take()
             if uri in self._subscriptions:
+                address = self._rings[uri]
                 await session.send_resource_updated(uri)
+                if address is not None:
+                    await self.office.rang(address)
 
     def close(self) -> None:
         """End all subscriptions."""

@@ -14,7 +14,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.arguments import DEFAULT_LIST_LIMIT
-from mcp_mailbox.fronts.mcp.client import Client, Context
+from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.store import Listing
 
@@ -95,6 +95,7 @@ async def read(client: Client, context: Context, text: str) -> types.ReadResourc
     """Return an inbox's first page, or a message whole. Raises as `rings`."""
     place, address = await _own(client, text)
     call = Call(client.caller, context.request.key if context.request else "", str(address))
+    carries_mail(context)
     try:
         if place.id is None:
             content = render.page(await client.office.list_inbox(call, Listing(DEFAULT_LIST_LIMIT)))

@@ -241,6 +241,9 @@ async def _stream(
         with client.ending.telling(lambda: events.add(None)):
             while (event := await events.take()) is not None:
                 await send(event_to_notification(event, meta))
+                address = places.get(event.uri) if isinstance(event, ResourceUpdated) else None
+                if address is not None:
+                    await client.office.rang(address)
     finally:
         for end in ends:
             end()
