@@ -29,6 +29,7 @@ from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.mail import Accepted, Lease, Listing, MailStore, Page, Preview, Recipient, Settled, Wanted
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
+from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
 
 __all__ = [
     "Accepted",
@@ -43,6 +44,9 @@ __all__ = [
     "Page",
     "Preview",
     "Recipient",
+    "Released",
+    "ReservationStore",
+    "Reserved",
     "Ring",
     "Settled",
     "Store",
@@ -50,7 +54,7 @@ __all__ = [
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

@@ -37,6 +37,14 @@ TOKEN_BY_DIGEST = f"{_TOKEN} WHERE digest = ?"
 TOKEN_BY_ID = f"{_TOKEN} WHERE id = ?"
 TOKENS = f"{_TOKEN} ORDER BY created, id"
 
+HELD = """
+SELECT r.mailbox, r.name, r.mode, r.note, r.made, r.until, m.name AS holder, m.space, m.owner
+FROM reservation r INDEXED BY reservation_space CROSS JOIN mailbox m ON m.id = r.mailbox
+WHERE r.space = ? AND r.until > ? ORDER BY r.until, r.mailbox, r.name
+"""
+HELD_BY = "SELECT name FROM reservation WHERE mailbox = ? AND until > ? ORDER BY name"
+ENDED = "SELECT mailbox, name FROM reservation WHERE until <= ? ORDER BY until LIMIT ?"
+
 UNREAD = """
 SELECT unsettled - (
     SELECT count(*) FROM inbox INDEXED BY inbox_leased

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite import open_store
-from mcp_mailbox.engines.sqlite.sending import KEY_AGE
+from mcp_mailbox.engines.sqlite.common import KEY_AGE
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Origin

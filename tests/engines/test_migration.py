@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
 BACK = {
     2: "DROP TABLE token; DROP INDEX mailbox_owner; DROP INDEX mailbox_folded;"
     " CREATE INDEX mailbox_folded ON mailbox (folded); ALTER TABLE mailbox DROP COLUMN contact;",
+    3: "",
+    4: "DROP TABLE reservation;",
 }
 """What undoes each migration, so that a test has an older store."""
 
@@ -63,6 +65,7 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         assert bob is not None
         assert bob.contact is Contact.OPEN
         assert await store.credentials() == []
+        assert await store.reservations("default") == []
         assert await store.check() == "ok"
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
     with closing(sqlite3.connect(tmp_path / "old.db")) as db:

@@ -12,7 +12,7 @@ from typing import Any
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.codec import unknown_message
-from mcp_mailbox.engines.sqlite.common import Common, request_key
+from mcp_mailbox.engines.sqlite.common import KEY_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
@@ -20,8 +20,6 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Recipient
 from mcp_mailbox.view import apply, query
 
-KEY_AGE = 30 * 24 * 3600 * 1000
-"""ms that a key is remembered."""
 _FORGET_EVERY = 256
 _FORGET_AT_MOST = 100
 
