@@ -1,11 +1,14 @@
 """File patterns: how one is spelled, which paths it covers, and when two of them can meet.
 
-A name is read as a pattern of paths below a project's root, in gitignore's way: `*` and `?` stay within a segment,
-`**` stands for any number of segments, `[…]` for one character, and what is below something that matches is covered
-too, so that `docs`, `docs/` and `docs/**` say the same. Unlike there, every pattern begins at the root. A plain name
-such as `release-lock` is the pattern of itself. In a segment with square brackets these may also stand for
-themselves: `pages/[id].tsx` is a file's name far more often than a class. Case counts. Who holds what, and for how
-long, this module refuses to know.
+A name is read as a pattern of paths below a project's root: `*` and `?` stay within a segment, `**` stands for any
+number of segments, `[…]` for one character; with a slash at its end it is a folder and all that is below. Unlike in
+gitignore, every pattern begins at the root. Case counts. In a segment with square brackets these may also stand for
+themselves: `pages/[id].tsx` is a file's name far more often than a class. A plain name such as `release-lock` is the
+pattern of itself. Who holds what, and for how long, this module refuses to know.
+
+Whether a name without a slash is a file or a folder no pattern tells. One with an extension is a file until something
+goes through it: the path of a file (`docs/v1.2/a.md`), or a pattern that spells it out. Any other may be a folder, and
+stands for what is below, too: who reserves `src` means all of it, and is not to learn otherwise from a merge.
 
 Whether two patterns meet is decided exactly, never guessed: both are walked at once, the places that can be reached
 in one being the bits of a number while the other is read from left to right. A walk takes as many steps as the one
@@ -18,7 +21,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import NamedTuple, TypeVar
 
 from mcp_mailbox.errors import Code, Refusal
@@ -70,20 +73,33 @@ def spell(name: str) -> str:
         if segment == "..":
             raise Refusal(Code.BAD_NAME, f"{_shown(text)} leads out of the project.", "Leave out `..`.")
         segments.append(segment if segment == _DEEP else _without_runs(segment))
-    while segments[1:] and segments[-1] == _DEEP:  # what is below is covered anyway
+    folder = text.endswith("/") or segments[-1:] == [_DEEP]
+    while segments and segments[-1] == _DEEP:  # a folder is what is below it
         segments.pop()
-    return "/".join(segments) or _DEEP
+    if not segments:
+        return _DEEP
+    return "/".join(segments) + ("/" if folder else "")
 
 
 def covers(pattern: str, path: str) -> bool:
-    """Tell whether a path, whose characters all stand for themselves, is one of the pattern's, or below one."""
+    """Tell whether a file's path, whose characters all stand for themselves, is one of the pattern's, or below one."""
     literal = tuple(_Segment(segment) for segment in unicodedata.normalize("NFC", path).split("/"))
-    return _paths_meet(_segments(pattern), literal)
+    own = _segments(pattern)
+    return not _apart(own, literal) and _paths_meet((*own, Many), literal)
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether there can be a path that both cover; both spelled as `spell` does."""
-    return one == other or _paths_meet(_segments(one), _segments(other))
+    """Tell whether there can be a path of both, or one goes through the other; both spelled as `spell` does."""
+    mine, theirs = _segments(one), _segments(other)
+    if _apart(mine, theirs):
+        return False
+    if one == other or _paths_meet(mine, theirs):
+        return True
+    through, through_theirs = _spelt_out(mine), _spelt_out(theirs)
+    return bool(
+        (through and _paths_meet((*theirs, Many), through))
+        or (through_theirs and _paths_meet((*mine, Many), through_theirs))
+    )
 
 
 def _check(text: str) -> None:
@@ -120,9 +136,15 @@ def _without_runs(segment: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _segments(pattern: str) -> tuple[_Segment | None, ...]:
-    """Return the pattern's segments, and those of all that is below."""
-    segments = [Many if text == _DEEP else _segment(text) for text in pattern.split("/")]
-    return (*segments, Many) if segments[-1] is not None else tuple(segments)
+    """Return the pattern's segments, and for what may be a folder those of all that is below."""
+    segments = [Many if text == _DEEP else _segment(text) for text in pattern.rstrip("/").split("/")]
+    last = pattern.rpartition("/")[2]  # nothing behind a slash
+    return tuple(segments) if "." in last.lstrip(".") or last == _DEEP else (*segments, Many)
+
+
+def _spelt_out(segments: Sequence[_Segment | None]) -> tuple[_Segment, ...]:
+    """Return the segments before the first one with a wildcard."""
+    return tuple(takewhile(lambda segment: segment is not None and not segment.readings, segments))  # type: ignore[arg-type]  # none is None
 
 
 def _segment(text: str) -> _Segment:
@@ -222,12 +244,17 @@ def _bits(tokens: Sequence[T], wanted: Callable[[T], bool]) -> int:
     return sum(1 << place for place, token in enumerate(tokens) if wanted(token))
 
 
-def _paths_meet(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
+def _apart(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
+    """Tell whether they part before the first wildcard: what nearly all pairs come to."""
     for mine, theirs in zip(one, other, strict=False):
         if mine is None or theirs is None or mine.readings or theirs.readings:
-            break
+            return False
         if mine.text != theirs.text:
-            return False  # what nearly all pairs come to
+            return True
+    return False
+
+
+def _paths_meet(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
     known: dict[_Segment, int] = {}
 
     def places_of(segment: _Segment) -> int:

@@ -47,7 +47,7 @@ class ReservationStore(Protocol):
         ...
 
     async def release_reservations(self, holder: Address, names: Sequence[str] | None, origin: Origin) -> Released:
-        """Release what that mailbox holds under exactly these names; None: all that it holds.
+        """Release what that mailbox holds under exactly these names, with or without a slash; None: all that it holds.
 
         A repeated request gets the same answer, and what was reserved meanwhile stays.
         """

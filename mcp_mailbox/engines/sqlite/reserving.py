@@ -59,11 +59,12 @@ class Reserving:
             return Released(*map(tuple, json.loads(known["answer"])))
         now = self._now()
         mine = [row["name"] for row in db.execute(query.HELD_BY, (box.id, now)).fetchall()]
-        wanted = mine if names is None else names
-        released = [name for name in wanted if name in mine]
+        asked = None if names is None else {name.rstrip("/") for name in names}
+        released = [name for name in mine if asked is None or name.rstrip("/") in asked]
         for name in released:
             apply.let_go(db, box.id, name)
-        answer = (released, [name for name in wanted if name not in mine])
+        found = {name.rstrip("/") for name in released}
+        answer = (released, [name for name in names or () if name.rstrip("/") not in found])
         self._remember(db, box, key, answer, now)
         return Released(*map(tuple, answer))
 
