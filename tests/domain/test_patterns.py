@@ -128,7 +128,7 @@ def test_patterns_of_the_same_path_meet(one: str, other: str, path: str) -> None
 @given(patterns, plain_paths)
 @many
 def test_a_pattern_meets_each_file_that_it_covers(pattern: str, path: str) -> None:
-    assert overlap(pattern, f"{path}.b") == covers(pattern, f"{path}.b")
+    assert overlap(pattern, f"{path}.txt") == covers(pattern, f"{path}.txt")
 
 
 @given(patterns, patterns)
