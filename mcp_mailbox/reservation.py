@@ -29,6 +29,8 @@ NOTE_LIMIT = 200
 DEFAULT_TERM = 3600 * 1000
 LONGEST_TERM = 24 * 3600 * 1000
 """ms after which a reservation ends by itself."""
+SOMEBODY = "somebody else"
+"""Who holds it, for whom it is nobody's business."""
 _MINUTE = 60 * 1000
 
 
@@ -97,11 +99,11 @@ class Taken(Refusal):
     def __init__(self, conflicts: Sequence[Conflict], now: int) -> None:
         first, more = conflicts[0], len(conflicts) - 1
         holders = dict.fromkeys(str(each.held.holder) for each in conflicts if each.held.holder is not None)
-        free = moment(max(each.held.until for each in conflicts))
+        free = ending(max(each.held.until for each in conflicts))
         write = f", or send to {next(iter(holders))}" if holders else ""
         super().__init__(
             Code.RESERVED,
-            f"{first.name!r} is held by {told(first, now)}." + (f" {more} more conflict." if more else ""),
+            f"{first.name!r} is held by {told(first, now)}." + (f" {more} more in the way." if more else ""),
             f"Nothing was reserved. Wait until {free}, reserve other names{write}.",
         )
         self.conflicts = tuple(conflicts)
@@ -110,14 +112,14 @@ class Taken(Refusal):
 def told(conflict: Conflict, now: int) -> str:
     """Return who holds it, as what, and until when, in words."""
     held = conflict.held
-    holder = str(held.holder) if held.holder is not None else "somebody else"
+    holder = str(held.holder) if held.holder is not None else SOMEBODY
     minutes = -(-(held.until - now) // _MINUTE)
     as_what = "" if held.name == conflict.name else f", as {held.name!r}"
-    return f"{holder} ({held.mode}{as_what}) until {moment(held.until)}, for {minutes} min"
+    return f"{holder} ({held.mode}{as_what}) until {ending(held.until)}, for {minutes} min"
 
 
-def moment(ms: int) -> str:
-    """Return the time as RFC 3339 in UTC, rounded up to the second: by then it is over."""
+def ending(ms: int) -> str:
+    """Return the time as RFC 3339 in UTC, rounded up to the second: whoever waits for it does not come too early."""
     return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -164,7 +164,7 @@ class _Relays:
 
     async def command(self, asked: dict[str, Any]) -> dict[str, Any]:
         """See `office.Service`."""
-        return await control.command(self.tokens, asked)
+        return await control.command(control.Parts(self.tokens, self.post_office), asked)
 
 
 async def _end_with(connection: office.RelayConnection, client: Client) -> None:

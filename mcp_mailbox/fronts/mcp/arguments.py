@@ -6,6 +6,7 @@ Models err in small ways: a number as text is read as what was meant; what canno
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Priority
+from mcp_mailbox.reservation import DEFAULT_TERM
 
 M = TypeVar("M", bound="Arguments")
 
@@ -25,6 +27,17 @@ DEFAULT_TIMEOUT = 50.0
 
 def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _one_or_listed(value: object) -> object:
+    """Read a list that was written as text, too: as one name its brackets would be taken for a class."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            listed = json.loads(value)
+        except ValueError:
+            return (value,)
+        return listed if isinstance(listed, list) else (value,)
+    return _one_or_several(value)
 
 
 def _time(value: object) -> object:
@@ -39,6 +52,7 @@ def _time(value: object) -> object:
 
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_listed)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Time = Annotated[int, BeforeValidator(_time)]
 
@@ -114,6 +128,22 @@ class Settle(Arguments):
     ids: Several
     outcome: Literal["ack", "release", "reject"]
     mailbox: str | None = None
+
+
+class Reserve(Arguments):
+    """`reserve`."""
+
+    names: Names = ()
+    mode: Literal["exclusive", "shared"] = "exclusive"
+    ttl: Seconds = DEFAULT_TERM / 1000
+    note: str = ""
+    release: bool = False
+    mailbox: str | None = None
+
+    @property
+    def term(self) -> int:
+        """The time to live in ms; one beyond any limit stays one."""
+        return round(min(self.ttl * 1000, 1e15))
 
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
