@@ -10,11 +10,12 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite.common import KEY_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.rows import Box, to_reservation
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.reservation import HELD_LIMIT, SPACE_LIMIT, Mode, Reservation, Terms, conflicts
+from mcp_mailbox.reservation import HELD_LIMIT, NAMES_LIMIT, SPACE_LIMIT, Mode, Reservation, Terms, conflicts
 from mcp_mailbox.store import Origin, Released, Reserved
 from mcp_mailbox.view import apply, query
 
-_FORGET_AT_MOST = 100
+_FORGET_AT_MOST = NAMES_LIMIT
+"""What has ended is dropped as fast as a call can add to it, and no faster."""
 
 
 class Reserving:
