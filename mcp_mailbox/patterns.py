@@ -10,9 +10,9 @@ Whether a name without a slash is a file or a folder no pattern tells. One with 
 goes through it: the path of a file (`docs/v1.2/a.md`), or a pattern that spells it out. Any other may be a folder, and
 stands for what is below, too: who reserves `src` means all of it, and is not to learn otherwise from a merge.
 
-Whether two patterns meet is decided exactly, never guessed: both are walked at once, the places that can be reached
-in one being the bits of a number while the other is read from left to right. A walk takes as many steps as the one
-has tokens, whatever is in them, and each distinct token is held against the other's once.
+Whether two patterns meet is decided exactly, never guessed: both are walked at once, the places that can be reached in
+one being the bits of a number while the other is read from left to right, first by segments, and by characters where
+both have a segment with wildcards. So no pattern makes a walk long, as it would a search that tries and turns back.
 """
 
 from __future__ import annotations
@@ -95,11 +95,7 @@ def overlap(one: str, other: str) -> bool:
         return False
     if one == other or _paths_meet(mine, theirs):
         return True
-    through, through_theirs = _spelt_out(mine), _spelt_out(theirs)
-    return bool(
-        (through and _paths_meet((*theirs, Many), through))
-        or (through_theirs and _paths_meet((*mine, Many), through_theirs))
-    )
+    return _goes_through(mine, theirs) or _goes_through(theirs, mine)
 
 
 def _check(text: str) -> None:
@@ -140,11 +136,6 @@ def _segments(pattern: str) -> tuple[_Segment | None, ...]:
     segments = [Many if text == _DEEP else _segment(text) for text in pattern.rstrip("/").split("/")]
     last = pattern.rpartition("/")[2]  # nothing behind a slash
     return tuple(segments) if "." in last.lstrip(".") or last == _DEEP else (*segments, Many)
-
-
-def _spelt_out(segments: Sequence[_Segment | None]) -> tuple[_Segment, ...]:
-    """Return the segments before the first one with a wildcard."""
-    return tuple(takewhile(lambda segment: segment is not None and not segment.readings, segments))  # type: ignore[arg-type]  # none is None
 
 
 def _segment(text: str) -> _Segment:
@@ -221,27 +212,26 @@ _NONE = _Token(())
 # -- walking
 
 
-def _walk(one: Sequence[T | None], other: Sequence[T | None], places_of: Callable[[T], int]) -> bool:
+def _walk(one: Sequence[T | None], other: Sequence[T | None], many: int, meeting: Callable[[T, int], int]) -> bool:
     """Tell whether something is described by both: each token by one thing that it can be, None by any number.
 
-    `places_of` says which tokens of `other` a token of `one` has something in common with. Bit p of `reached` says that
-    `other` may stand before its token p when `one` has been read so far.
+    Bit p of `reached` says that `other` may stand before its token p when `one` has been read so far; `many` are the
+    places of its None. `meeting` says which of some places hold what a token has something in common with.
     """
-    many = _bits(other, lambda token: token is None)
     reached = 1 | (many & 1) << 1
     for token in one:
         if token is None:
             reached = (2 << len(other)) - (reached & -reached)  # from the first one on, to the end
             continue
-        reached = (reached & places_of(token)) << 1 | (reached & many)
+        reached = meeting(token, reached & ~many) << 1 | (reached & many)
         reached |= (reached & many) << 1
         if not reached:
             return False
     return bool(reached >> len(other) & 1)
 
 
-def _bits(tokens: Sequence[T], wanted: Callable[[T], bool]) -> int:
-    return sum(1 << place for place, token in enumerate(tokens) if wanted(token))
+def _places_of_many(tokens: Sequence[T | None]) -> int:
+    return sum(1 << place for place, token in enumerate(tokens) if token is None)
 
 
 def _apart(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
@@ -254,15 +244,26 @@ def _apart(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> 
     return False
 
 
+def _goes_through(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
+    """Tell whether the folders that `one` spells out lead to one of the other's paths, or below one."""
+    spelt = tuple(takewhile(lambda segment: segment is not None and not segment.readings, one))
+    deep_enough = 0 < len(other) - other.count(Many) <= len(spelt)
+    return deep_enough and _paths_meet((*other, Many), spelt)
+
+
 def _paths_meet(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
-    known: dict[_Segment, int] = {}
 
-    def places_of(segment: _Segment) -> int:
-        if segment not in known:
-            known[segment] = _bits(other, lambda each: each is not None and _segments_meet(segment, each))
-        return known[segment]
+    def meeting(segment: _Segment, places: int) -> int:
+        found, places = 0, places & (1 << len(other)) - 1
+        while places:
+            bit = places & -places
+            places ^= bit
+            each = other[bit.bit_length() - 1]
+            if each is not None and _segments_meet(segment, each):
+                found |= bit
+        return found
 
-    return _walk(one, other, places_of)
+    return _walk(one, other, _places_of_many(other), meeting)
 
 
 def _segments_meet(one: _Segment, other: _Segment) -> bool:
@@ -270,7 +271,7 @@ def _segments_meet(one: _Segment, other: _Segment) -> bool:
         return one.text == other.text
     for mine in one.readings or _as_written(one.text):
         for theirs in other.readings or _as_written(other.text):
-            if _walk(mine.tokens, theirs.tokens, theirs.places_of):
+            if not mine.differs(theirs) and _walk(mine.tokens, theirs.tokens, theirs.many, theirs.meeting):
                 return True
     return False
 
@@ -285,16 +286,25 @@ class _Reading:
 
     def __init__(self, tokens: tuple[_Token | None, ...]) -> None:
         self.tokens = tokens
+        self.many = _places_of_many(tokens)
         self._places: dict[_Token, int] = {}
         for place, token in enumerate(tokens):
             if token is not None:
                 self._places[token] = self._places.get(token, 0) | 1 << place
         self._classes = [each for each in self._places if not each.single]
 
-    def places_of(self, token: _Token) -> int:
-        """Return the places of what has a character in common with the token."""
+    def differs(self, other: _Reading) -> bool:
+        """Tell whether they part at the first character or at the last one, where both have a certain one there."""
+        for end in (0, -1):
+            mine, theirs = self.tokens[end], other.tokens[end]
+            if mine is not None and theirs is not None and mine is not theirs and not mine.meets(theirs):
+                return True
+        return False
+
+    def meeting(self, token: _Token, places: int) -> int:
+        """Return which of these places hold what has a character in common with the token."""
         found = self._places.get(token, 0)
         for each in self._classes if token.single else self._places:
             if token.meets(each):
                 found |= self._places[each]
-        return found
+        return found & places

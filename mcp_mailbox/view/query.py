@@ -42,7 +42,6 @@ SELECT r.mailbox, r.name, r.mode, r.note, r.made, r.until, m.name AS holder, m.s
 FROM reservation r INDEXED BY reservation_space CROSS JOIN mailbox m ON m.id = r.mailbox
 WHERE r.space = ? AND r.until > ? ORDER BY r.until, r.mailbox, r.name
 """
-HELD_BY = "SELECT name FROM reservation WHERE mailbox = ? AND until > ? ORDER BY name"
 ENDED = "SELECT mailbox, name FROM reservation WHERE until <= ? ORDER BY until LIMIT ?"
 
 UNREAD = """

@@ -59,7 +59,8 @@ class Reserving:
         if known is not None:
             return Released(*map(tuple, json.loads(known["answer"])))
         now = self._now()
-        mine = [row["name"] for row in db.execute(query.HELD_BY, (box.id, now)).fetchall()]
+        rows = db.execute(query.HELD, (box.address.space, now)).fetchall()
+        mine = sorted(row["name"] for row in rows if row["mailbox"] == box.id)
         asked = None if names is None else {name.rstrip("/") for name in names}
         released = [name for name in mine if asked is None or name.rstrip("/") in asked]
         for name in released:
