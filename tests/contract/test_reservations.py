@@ -229,9 +229,8 @@ async def reserve_again(post: Post, box: str) -> list[str]:
     return names(await reserve(post, box, *(f"{box}/{number}" for number in range(HELD_LIMIT))))
 
 
-@promise("reserve-lapses")
-async def test_what_has_ended_is_cleared_away_a_little_at_a_time(post: Post) -> None:
-    """A bound on what stays behind, told by what a mailbox may hold: all that ended counts for nothing."""
+@promise("reserve-bounded")
+async def test_what_has_ended_counts_for_nothing(post: Post) -> None:
     await post.mailboxes("ann")
     for _ in range(3):
         await reserve(post, "ann", *(f"{number}" for number in range(HELD_LIMIT)), term=1)
