@@ -115,7 +115,7 @@ def told(conflict: Conflict, now: int) -> str:
     holder = str(held.holder) if held.holder is not None else SOMEBODY
     minutes = -(-(held.until - now) // _MINUTE)
     as_what = "" if held.name == conflict.name else f", as {held.name!r}"
-    return f"{holder} ({held.mode}{as_what}) until {ending(held.until)}, for {minutes} min"
+    return f"{holder} ({held.mode}{as_what}) until {ending(held.until)}, {minutes} min from now"
 
 
 def ending(ms: int) -> str:

@@ -127,8 +127,8 @@ def test_each_file_that_another_holds_is_named_with_who_holds_it_until_when_and_
         "  docs/x.md: bob@default (shared, as 'docs/*.md')",
         "  src/api/a.py: alice@default (exclusive, as 'src/api/')",
     ]
-    assert said[1].endswith("for 1 min")
-    assert said[3].endswith("for 60 min: moving files")
+    assert said[1].endswith("1 min from now")
+    assert said[3].endswith("60 min from now: moving files")
     assert "MCP_MAILBOX_GUARD=off" in said[4]
     assert "--no-verify" in said[4]
     assert len(said) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
@@ -102,6 +103,23 @@ async def test_who_shares_cannot_have_it_alone_before_the_others_let_go(post: Po
     await release(post, "bob", "src")
     assert names(await reserve(post, "ann", "src")) == ["src"]
     assert met(await reserve(post, "bob", "src", mode=SHARED)) == [("src", "src")]
+
+
+@promise("reserve-one")
+async def test_of_many_who_ask_at_once_one_has_it(post: Post) -> None:
+    boxes = [f"box{number}" for number in range(20)]
+    await post.mailboxes(*boxes)
+    had: list[str] = []
+
+    async def ask(box: str) -> None:
+        if (await reserve(post, box, f"{box}.md", "src/")).held:
+            had.append(box)
+
+    async with anyio.create_task_group() as tasks:
+        for box in boxes:
+            tasks.start_soon(ask, box)
+    [winner] = had
+    assert await held(post) == {winner: [f"{winner}.md", "src/"]}
 
 
 @promise("reserve-own")

@@ -37,7 +37,7 @@ async def test_who_wants_what_another_holds_is_told_who_and_until_when_and_has_i
         problem = await bob.refused("reserve", names=["README.md", "src/api/v1.py"])
         assert problem["error"] == "reserved"
         assert problem["message"] == (
-            f"'src/api/v1.py' is held by {alice.address} (exclusive, as 'src/api/') until {until}, for 10 min."
+            f"'src/api/v1.py' is held by {alice.address} (exclusive, as 'src/api/') until {until}, 10 min from now."
         )
         assert problem["hint"] == (
             f"Nothing was reserved. Wait until {until}, reserve other names, or send to {alice.address}."
