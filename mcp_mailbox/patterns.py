@@ -32,7 +32,7 @@ WILDCARD_LIMIT = 12
 """Wildcards in a name."""
 
 T = TypeVar("T")
-Many = None
+_MANY = None
 """Any number of characters in a segment, or of segments in a pattern; of nothing, too."""
 
 _LAST = 0x10FFFF
@@ -85,7 +85,7 @@ def covers(pattern: str, path: str) -> bool:
     """Tell whether a file's path, whose characters all stand for themselves, is one of the pattern's, or below one."""
     literal = tuple(_Segment(segment) for segment in unicodedata.normalize("NFC", path).split("/"))
     own = _segments(pattern)
-    return not _apart(own, literal) and _paths_meet((*own, Many), literal)
+    return not _apart(own, literal) and _paths_meet((*own, _MANY), literal)
 
 
 def overlap(one: str, other: str) -> bool:
@@ -133,9 +133,9 @@ def _without_runs(segment: str) -> str:
 @lru_cache(maxsize=4096)
 def _segments(pattern: str) -> tuple[_Segment | None, ...]:
     """Return the pattern's segments, and for what may be a folder those of all that is below."""
-    segments = [Many if text == _DEEP else _segment(text) for text in pattern.rstrip("/").split("/")]
+    segments = [_MANY if text == _DEEP else _segment(text) for text in pattern.rstrip("/").split("/")]
     last = pattern.rpartition("/")[2]  # nothing behind a slash
-    return tuple(segments) if "." in last.lstrip(".") or last == _DEEP else (*segments, Many)
+    return tuple(segments) if "." in last.lstrip(".") or last == _DEEP else (*segments, _MANY)
 
 
 def _segment(text: str) -> _Segment:
@@ -156,7 +156,7 @@ def _tokens(text: str, *, classes: bool) -> tuple[_Token | None, ...]:
         elif text[place] != "*":
             tokens.append(_ANY if text[place] == "?" else _literal(text[place]))
         elif not tokens or tokens[-1] is not None:
-            tokens.append(Many)
+            tokens.append(_MANY)
         place += 1
     return tuple(tokens)
 
@@ -247,8 +247,8 @@ def _apart(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> 
 def _goes_through(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
     """Tell whether the folders that `one` spells out lead to one of the other's paths, or below one."""
     spelt = tuple(takewhile(lambda segment: segment is not None and not segment.readings, one))
-    deep_enough = 0 < len(other) - other.count(Many) <= len(spelt)
-    return deep_enough and _paths_meet((*other, Many), spelt)
+    deep_enough = 0 < len(other) - other.count(_MANY) <= len(spelt)
+    return deep_enough and _paths_meet((*other, _MANY), spelt)
 
 
 def _paths_meet(one: Sequence[_Segment | None], other: Sequence[_Segment | None]) -> bool:
