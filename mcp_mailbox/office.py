@@ -61,7 +61,6 @@ class Stop:
     def __init__(self) -> None:
         self.reason = ""
         self.details = ""
-        self.busy: Callable[[], bool] = lambda: False  # the service may set it: true keeps an idle office
         self._event = anyio.Event()
 
     def request(self, reason: str = frames.STOP, details: str = "") -> None:
@@ -85,8 +84,8 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
-    async def command(self, asked: dict[str, object]) -> dict[str, object]:
-        """Do what the command line asks; trouble is in the answer too."""
+    async def command(self, asked: object) -> dict[str, object]:
+        """Do what the command line asks, in whatever JSON it wrote; trouble is in the answer too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,20 +327,23 @@ class _Office:
         self.stop = Stop()
         self.opened = anyio.Event()
         self.service: Service | None = None
-        self.refusal: rendezvous.Refused | None = None
+        self.refusal: rendezvous.Refused | None = None  # what all relays are told, for good
+        self.failure: rendezvous.Refused | None = None  # what only who started us by hand is told
         self.relays: dict[str, RelayConnection] = {}
         self.occupied = anyio.Event()
         self.vacant = anyio.Event()
         self.accepting = anyio.CancelScope()
 
     async def run(self) -> int:
-        """Serve until somebody asks to stop; the exit code."""
+        """Serve until somebody asks to stop; the exit code. Raises Refused to who started us by hand, if we cannot."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._hear_signals)
             tasks.start_soon(self._leave_when_idle)
             tasks.start_soon(self._accept, tasks)
             code = await self._serve()
             tasks.cancel_scope.cancel()
+        if self.failure:
+            raise self.failure
         return code
 
     async def _serve(self) -> int:
@@ -352,11 +354,13 @@ class _Office:
                 await self.stop.wait()
                 log.info("leaving: %s %s", self.stop.reason, self.stop.details)
                 await self._see_relays_off()
-        except Exception as error:  # whatever it is, the relays are told and the log has it
-            log.exception("the post office failed")
-            if self.opened.is_set():
+        except Exception as error:  # whatever it is, somebody is told
+            if self.stays and not self.opened.is_set():
+                await self._give_up(error)
                 return 1
-            await self._refuse_everyone(error)
+            log.exception("the post office failed")
+            if not self.opened.is_set():
+                await self._refuse_everyone(error)
             return 1
         return 0
 
@@ -364,6 +368,7 @@ class _Office:
 
     async def _accept(self, tasks: anyio.abc.TaskGroup) -> None:
         with self.accepting:
+            await anyio.lowlevel.checkpoint()  # the service may have failed, and the listener be closed, before we ran
             while True:
                 await anyio.wait_readable(self.listener)
                 try:
@@ -386,6 +391,8 @@ class _Office:
                 await self._greet(channel, first)
         except (_Gone, TimeoutError):
             pass
+        except Exception:  # one caller's trouble is not the others'
+            log.exception("a caller was let go")
         finally:
             await channel.close()
 
@@ -420,7 +427,14 @@ class _Office:
         if self.service is None or self.refusal:
             await self._refuse(channel, self.refusal or _GONE)
             return
-        answer = await self.service.command(json.loads(asked))
+        request = json.loads(asked)
+        try:
+            answer = await self.service.command(request)
+        except Exception:
+            log.exception("a command failed")
+            hint = f"The command failed: see {rendezvous.log_path(self.place.home)}, or where `serve` was started."
+            await self._refuse(channel, rendezvous.Refused("failed", hint))
+            return
         await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
 
     async def _greet_relay(self, channel: _Channel, fields: dict[str, str]) -> None:
@@ -429,11 +443,7 @@ class _Office:
             await self._refuse(channel, _FORBIDDEN)
             return
         if rendezvous.version_key(hello.version) > rendezvous.version_key(__version__):
-            rendezvous.record_program(self.place.home, hello.version, hello.program)
-            if self.stays:
-                log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
-            else:
-                self.stop.request(frames.DRAIN, f"for version {hello.version}")
+            self._make_way(hello)
         if not self.stop.reason and (mismatch := self._mismatch(hello.env)):
             await self._refuse(channel, mismatch)
             return
@@ -447,6 +457,18 @@ class _Office:
             await self._refuse(channel, self.refusal)
         elif newest:
             await self._serve_relay(RelayConnection(channel, hello))
+
+    def _make_way(self, hello: Hello) -> None:
+        """Leave for a newer version, if it is certain that the next office is of that version."""
+        try:
+            rendezvous.record_program(self.place.home, hello.version, hello.program)
+        except OSError as error:  # a full disk; the next relay of that version tries again
+            log.warning("version %s cannot be noted (%s); serving on as %s", hello.version, error, __version__)
+            return
+        if self.stays:
+            log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
+        else:
+            self.stop.request(frames.DRAIN, f"for version {hello.version}")
 
     async def _refuse(self, channel: _Channel, refused: rendezvous.Refused) -> None:
         hint = " ".join(refused.hint.split())  # a frame is one line
@@ -541,12 +563,19 @@ class _Office:
         with anyio.move_on_after(REFUSING_SECONDS):
             await self.stop.wait()
 
+    async def _give_up(self, error: BaseException) -> None:
+        """Refuse nobody: what is wrong with a `serve` is no matter of its relays, which start their own office."""
+        self.failure = _refusal(error, self.place.home)
+        if self.failure.code == _NO_START:
+            log.error("the post office failed", exc_info=error)
+        await self._see_relays_off()
+
     async def _leave_when_idle(self) -> None:
         await self.opened.wait()
         while True:
             with anyio.move_on_after(_idle_seconds()) as patience:
                 await self.occupied.wait()
-            if patience.cancelled_caught and not self.stays and not self.stop.busy():
+            if patience.cancelled_caught and not self.stays:
                 self.stop.request(frames.IDLE)
                 return
             if self.relays:
@@ -587,6 +616,7 @@ _STAYS = rendezvous.Refused(
     "serving",
     "Another `mcp-mailbox serve` has this store. `mcp-mailbox status` shows it; end that one first.",
 )
+_NO_START: Final = "no_start"
 _GONE = rendezvous.Refused("stopping", "The post office is stopping. Do the same again.")
 
 
@@ -608,9 +638,9 @@ def _refusal(error: BaseException, home: str) -> rendezvous.Refused:
         error = error.exceptions[0]
     code, hint = getattr(error, "code", None), getattr(error, "hint", None)
     if code and hint:
-        return rendezvous.Refused(str(code), str(hint))
+        return rendezvous.Refused(str(code), f"{getattr(error, 'problem', '')} {hint}".strip())
     return rendezvous.Refused(
-        "no_start", f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
+        _NO_START, f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
     )
 
 
@@ -666,7 +696,10 @@ def _allow_many_descriptors() -> None:
 
 
 def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = False) -> int:
-    """Be the office until somebody asks to stop; the exit code. `stays`: it serves in the foreground."""
+    """Be the office until somebody asks to stop; the exit code.
+
+    `stays`: it serves in the foreground, and raises Refused when it cannot open.
+    """
 
     async def main() -> int:
         return await _Office(place, open_service, stays=stays).run()

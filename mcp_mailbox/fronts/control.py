@@ -89,8 +89,10 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
 }
 
 
-async def command(parts: Parts, asked: Mapping[str, Any]) -> Json:
+async def command(parts: Parts, asked: object) -> Json:
     """Do what is asked. Never raises for what the command line may get wrong."""
+    if not isinstance(asked, dict):
+        return {"error": "bad_argument", "message": "A command is an object with `do`.", "hint": ""}
     name, given = asked.get("do"), {key: value for key, value in asked.items() if key != "do"}
     verb, arguments = COMMANDS.get(str(name), (None, _Nothing))
     if verb is None:

@@ -59,17 +59,12 @@ class PostOffice:
     async def depart(self, caller: Caller, *, put_back: bool = True) -> None:
         """Put back at once what was leased and never reached the reader; what lapsed goes to others.
 
-        `put_back` False leaves that to `missed` and `let_go`: others of the same id may be about to be answered.
+        `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
-        if self._readers.depart(caller.reader):
+        if await self._readers.depart(caller.reader):
             self.mailboxes.forget(caller.reader)
             if put_back:
                 await self._readers.put_back(caller.reader)
-
-    async def let_go(self, caller: Caller) -> None:
-        """Ring where the reader holds leases that ran out while it was present, once it is not any more."""
-        if not self._readers.is_here(caller.reader):
-            await self._readers.ring_lapsed(caller.reader)
 
     @property
     def present(self) -> int:
@@ -95,13 +90,25 @@ class PostOffice:
             raise
         return replace(accepted, recipients=tuple([await self._hinted(call, each) for each in accepted.recipients]))
 
-    async def wait(self, call: Call, patience: float, wanted: Wanted, size: int, ending: Ending) -> Sequence[Delivery]:
-        """Lease what is there, or what comes within `patience` ms; empty when nothing did.
+    async def wait(
+        self, call: Call, patience: float, wanted: Wanted, size: int, ending: Ending, ack: Sequence[str] = ()
+    ) -> tuple[Sequence[Delivery], Sequence[Settled]]:
+        """Ack what is done, then lease what is there, or what comes within `patience` ms; empty when nothing did.
 
-        A wait that is cancelled leaves every message where it was. `ending` ends it early.
+        At most about `size` bytes of bodies. A wait that is cancelled leaves every message where it was, what it acked
+        stays acked. `ending` ends it early. Raises Refusal(UNKNOWN_MESSAGE) for a thread that is not the caller's,
+        (BAD_ARGUMENT) for too many ids to ack, before it has done anything; and as `own`.
         """
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
+        if wanted.thread is not None and ack:
+            await self._store.read(address, wanted.thread)
+        settled = await self.settle(call, ack, Outcome.ACK) if ack else ()
+        return await self._wait(call, address, patience, wanted, size, ending), settled
+
+    async def _wait(
+        self, call: Call, address: Address, patience: float, wanted: Wanted, size: int, ending: Ending
+    ) -> Sequence[Delivery]:
         clock = self._store.clock
         deadline = clock.now() + patience
         with self.bell.listening(address) as ear, ending.telling(ear.hear):
@@ -151,7 +158,7 @@ class PostOffice:
                 with anyio.CancelScope(shield=True):
                     await self.missed(call.caller, call.request)
                 raise
-            self._readers.expect_lapse(min(each.lease_until or 0 for each in found))
+            self._readers.leased(call.caller.reader, min(each.lease_until or 0 for each in found))
         return found
 
     async def _hinted(self, call: Call, recipient: Recipient) -> Recipient:

@@ -65,8 +65,7 @@ DONE = "SELECT state, generation, attempts FROM done WHERE mailbox = ? AND seq =
 
 _READY = """
   AND i.lease_until <= :now
-  AND (i.reader IS NULL OR i.reader = :reader
-       OR (NOT :all_present AND i.reader NOT IN (SELECT value FROM json_each(:present))))
+  AND (i.reader IS NULL OR i.reader = :reader OR i.reader IN (SELECT value FROM json_each(:gone)))
 ORDER BY i.priority, i.seq LIMIT :count
 """
 _READY_COLUMNS = "SELECT i.mailbox, i.priority, i.seq, m.size"
@@ -80,6 +79,10 @@ READY_IN_THREAD = (
     " WHERE i.mailbox = :mailbox AND i.thread = :thread AND (:sender IS NULL OR i.sender = :sender)"
     f"{_READY}"
 )
+
+LAPSED_READERS = """
+SELECT reader FROM inbox INDEXED BY inbox_leased WHERE mailbox = ? AND reader IS NOT NULL AND lease_until <= ?
+"""
 
 LEASED_BY_REQUEST = """
 SELECT mailbox, priority, seq, surfaced FROM inbox INDEXED BY inbox_reader

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox import frames, rendezvous
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "mcp_mailbox"]
 DEADLINE = 60
@@ -122,6 +124,15 @@ def test_stop_ends_the_post_office_and_the_next_call_starts_another(shell: Shell
 def test_stop_without_a_post_office_says_so(shell: Shell) -> None:
     stopped = shell.run("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "The post office is not running.\n")
+
+
+@pytest.mark.parametrize("asked", ["[1]", "null", '"token list"', "{}", '{"do": []}'])
+def test_what_is_no_command_is_refused_and_the_post_office_goes_on(shell: Shell, asked: str) -> None:
+    shell.run(stdin=INITIALIZE + "\n")
+    before = json.loads(shell.run("status", "--json").stdout)["pid"]
+    answer = rendezvous.ask(str(shell.home / ".mcp-mailbox"), frames.COMMAND, asked.encode().hex())
+    assert json.loads(answer or b"")["error"] in {"bad_argument", "unknown_command"}
+    assert json.loads(shell.run("status", "--json").stdout)["pid"] == before
 
 
 def test_an_unknown_command_is_refused_with_what_there_is(shell: Shell) -> None:

@@ -93,6 +93,9 @@ def test_ids_and_leases_of_somebody_else_are_as_if_made_up(scene: Scene) -> None
 
 def test_a_thread_or_a_cursor_of_somebody_else_shows_nothing(scene: Scene) -> None:
     assert scene.eve.call("list_inbox", cursor=scene.cursor) == {"messages": [], "unread": 0}
+    for known in ("alice", "nobody"):  # whether there is such a mailbox must not show either
+        answer = scene.eve.tool("wait_for_message", thread="zzzzz", from_=known, timeout=0)
+        assert answer.content.get("error") == "unknown_message"
     for thread in (scene.sent["thread"], "zzzzz"):
         answer = scene.eve.tool("wait_for_message", thread=thread, timeout=0)
         assert "secret" not in str(answer.body)

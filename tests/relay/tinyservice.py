@@ -44,7 +44,9 @@ class Tiny:
         self.home = home
         self.stubborn = stubborn
 
-    async def command(self, asked: dict[str, object]) -> dict[str, object]:
+    async def command(self, asked: object) -> dict[str, object]:
+        if asked == "fail":
+            raise ValueError("planted: a bug in a command")
         return {"asked": asked}
 
     def status(self) -> dict[str, object]:

@@ -135,8 +135,9 @@ MUTANTS: dict[str, Mutant] = {
             Edit(_QUERY, "  AND i.lease_until <= :now\n", "  AND :now > 0\n"),
             Edit(
                 _RECEIVING,
-                'values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}',
-                'values |= {"all_present": False, "present": "[]"}',
+                '    lapsed = {row["reader"] for row in db.execute(query.LAPSED_READERS, (box, now))}\n'
+                "    return [reader for reader in lapsed if reader not in present]",
+                '    return [row[0] for row in db.execute("SELECT DISTINCT reader FROM inbox WHERE reader NOT NULL")]',
             ),
         ),
         frozenset({5}),

@@ -130,7 +130,7 @@ class SqliteStore:
         self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
     ) -> Opened:
         """See `Store.open`."""
-        space = address.space if address else "default"
+        space = address.space if address else addresses.DEFAULT_SPACE
         if address is not None and address.name:
             wanted = await wanted_mailbox(address.name, space, owner, profile)
             return await self.writer.do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))

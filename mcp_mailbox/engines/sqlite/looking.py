@@ -58,21 +58,25 @@ class Looking:
         """Return a message that the mailbox received or sent. Raises Refusal(UNKNOWN_MESSAGE)."""
         seq = self._codec.read(text).seq
         box = known_mailbox(db, mailbox)
-        row = db.execute(query.WHOLE, (seq,)).fetchone()
-        if row is None:
+        found = self._standing(db, box, seq)
+        if found is None:
             raise unknown_message(text)
-        found = whole(self._codec, row, names_of(db, row["recipients"]))
+        # Only now: what somebody else's message is, or that it is damaged, is not to be told nor to take time.
+        row = db.execute(query.WHOLE, (seq,)).fetchone()
+        message_ = whole(self._codec, row, names_of(db, row["recipients"]))
+        return Delivery(message_, message_.id, *found)
+
+    def _standing(self, db: sqlite3.Connection, box: int, seq: int) -> tuple[State, int | None, int] | None:
+        """Return state, end of the lease and attempts of a delivery; None when it is neither received nor sent."""
         waiting = waiting_delivery(db, box, seq)
         if waiting is not None:
             leased = waiting.lease_until > self._now()
-            state = State.LEASED if leased else State.STORED
-            return Delivery(found, found.id, state, waiting.lease_until if leased else None, waiting.attempts)
+            return State.LEASED if leased else State.STORED, waiting.lease_until if leased else None, waiting.attempts
         done = db.execute(query.DONE, (box, seq)).fetchone()
         if done is not None:
-            return Delivery(found, found.id, State(done["state"]), None, done["attempts"])
-        if row["sender"] != box:
-            raise unknown_message(text)
-        return Delivery(found, found.id, State.STORED)
+            return State(done["state"]), None, done["attempts"]
+        sent = db.execute(query.PARENT, (seq,)).fetchone()
+        return (State.STORED, None, 0) if sent is not None and sent["sender"] == box else None
 
     def due(self, db: sqlite3.Connection, after: int) -> tuple[Sequence[Address], int | None]:
         """Return where leases ran out since, and when the next one will."""

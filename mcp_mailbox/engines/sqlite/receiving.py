@@ -46,7 +46,7 @@ class Receiving:
         if not leased_before:
             sql, values = self._ready(db, box, wanted)
             values |= {"mailbox": box, "now": now, "reader": origin.reader, "count": lease.count}
-            values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}
+            values |= {"gone": json.dumps(_gone(db, box, now, present))}
             ready = db.execute(sql, values).fetchall() if sql else []
             keys = [(row["mailbox"], row["priority"], row["seq"]) for row in within(ready, lease.size)]
         rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
@@ -58,17 +58,22 @@ class Receiving:
 
     def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
+        thread = self._thread(db, box, wanted.thread) if wanted.thread is not None else None
         sender = self._registry.find(db, wanted.sender) if wanted.sender else None
         if wanted.sender and sender is None:
             return "", {}
         values: dict[str, Any] = {"sender": sender.id if sender else None}
-        if wanted.thread is not None:
-            seq = self._codec.read(wanted.thread).seq
-            row = db.execute(query.PARENT, (seq,)).fetchone()
-            if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
-                raise unknown_message(wanted.thread)
-            return query.READY_IN_THREAD, {**values, "thread": row["thread"]}
+        if thread is not None:
+            return query.READY_IN_THREAD, {**values, "thread": thread}
         return query.READY_FROM if sender else query.READY, values
+
+    def _thread(self, db: sqlite3.Connection, box: int, text: str) -> int:
+        """Return the thread that this id is in. Raises Refusal(UNKNOWN_MESSAGE), whatever else was asked."""
+        seq = self._codec.read(text).seq
+        row = db.execute(query.PARENT, (seq,)).fetchone()
+        if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
+            raise unknown_message(text)
+        return int(row["thread"])
 
     def give_back(self, db: sqlite3.Connection, reader: str, request: str | None, surfaced: bool) -> list[Address]:
         """Return the mailbox of each delivery that was put back."""
@@ -113,6 +118,14 @@ def _leased(codec: Codec, message: Message, row: sqlite3.Row, claimed: int, unti
     """Return the delivery as its reader gets it; `claimed` is 1 for a row that was read before this claim."""
     handle = codec.handle(row["seq"], row["generation"] + claimed)
     return Delivery(message, handle, State.LEASED, until, row["attempts"])
+
+
+def _gone(db: sqlite3.Connection, box: int, now: int, present: Collection[str] | None) -> list[str]:
+    """Return the readers of leases that ran out who are not there: as few as such leases, however many are there."""
+    if present is None:
+        return []
+    lapsed = {row["reader"] for row in db.execute(query.LAPSED_READERS, (box, now))}
+    return [reader for reader in lapsed if reader not in present]
 
 
 def _has_received(db: sqlite3.Connection, box: int, seq: int) -> bool:

@@ -20,8 +20,9 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Recipient
 from mcp_mailbox.view import apply, query
 
-_FORGET_EVERY = 256
+_FORGET_EVERY = 64
 _FORGET_AT_MOST = 100
+"""Keys that are dropped at once: more than come meanwhile, so that they do not pile up; few, so that nobody waits."""
 
 
 class Sending:
@@ -120,7 +121,7 @@ class Sending:
 
     def _forget_sometimes(self, db: sqlite3.Connection, now: int) -> None:
         self._accepts += 1
-        if self._accepts % _FORGET_EVERY == 0:
+        if self._accepts % _FORGET_EVERY == 1:  # also in lives that are short
             apply.forget(db, now - KEY_AGE, _FORGET_AT_MOST)
 
 

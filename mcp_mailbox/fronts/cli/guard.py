@@ -67,7 +67,7 @@ def _who(chosen: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, s
     """Return where to look, and who commits."""
     mailbox = chosen.mailbox or environ.get("MCP_MAILBOX_ADDRESS") or None
     own = (mailbox or "").partition("@")[2]
-    return chosen.space or own or environ.get("MCP_MAILBOX_SPACE") or "default", mailbox
+    return chosen.space or own or environ.get("MCP_MAILBOX_SPACE") or addresses.DEFAULT_SPACE, mailbox
 
 
 def _held(space: str, mailbox: str | None) -> Sequence[Reservation]:

@@ -125,7 +125,7 @@ def _is_good(token: Json) -> bool:
 def _end(token: Json) -> str:
     if token["revoked_at"] is not None:
         return f"revoked {_time(token['revoked_at'])}"
-    return _time(token["expires_at"]) if token["expires_at"] is not None else "revoked"
+    return _time(token["expires_at"]) if token["expires_at"] is not None else "no end"
 
 
 def _time(moment: int) -> str:

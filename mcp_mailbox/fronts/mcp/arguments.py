@@ -21,11 +21,17 @@ M = TypeVar("M", bound="Arguments")
 
 LIST_LIMIT = 100
 DEFAULT_LIST_LIMIT = 20
+_MANY = 1000
+"""Items or parameters that are looked at one by one; no verb takes as many, and each mistake would be spelled out."""
+_TOLD = 5
+"""Mistakes that are named at once."""
 DEFAULT_TIMEOUT = 50.0
 """Seconds that a wait lasts: below the 60 s after which an unknown host gives up."""
 
 
 def _one_or_several(value: object) -> object:
+    if isinstance(value, list) and len(value) > _MANY:
+        raise ValueError(f"it has {len(value):,} items, at most {_MANY} are allowed")
     return (value,) if isinstance(value, str) else value
 
 
@@ -148,12 +154,17 @@ class Reserve(Arguments):
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
     """Return the arguments, or raise Refusal(BAD_ARGUMENT) that names each problem and says what would do."""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    if len(arguments or {}) > _MANY:
+        problem = f"{tool} was given {len(arguments or {}):,} parameters."
+        raise Refusal(Code.BAD_ARGUMENT, problem, f"It takes {', '.join(names)}.")
     try:
         return model.model_validate(dict(arguments or {}), by_alias=True)
     except ValidationError as error:
-        names = [field.alias or name for name, field in model.model_fields.items()]
-        problems = [_problem(tool, item["type"], item["loc"], item["msg"]) for item in error.errors()]
-        unknown = next((str(item["loc"][0]) for item in error.errors() if item["type"] == "extra_forbidden"), None)
+        items = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [_problem(tool, item["type"], item["loc"], item["msg"]) for item in items]
+        problems[_TOLD:] = []
+        unknown = next((str(item["loc"][0]) for item in items if item["type"] == "extra_forbidden"), None)
         meant = difflib.get_close_matches(unknown, names, n=1) if unknown else []
         hint = f"Did you mean `{meant[0]}`?" if meant else f"{tool} takes {', '.join(names)}."
         raise Refusal(Code.BAD_ARGUMENT, " ".join(dict.fromkeys(problems)), hint) from None

@@ -20,7 +20,7 @@ from mcp_mailbox.fronts.mcp.client import Client, Context
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import BODY_LIMIT, Draft
 from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Listing, Wanted
+from mcp_mailbox.store import Listing, Settled, Wanted
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -30,10 +30,10 @@ _SEVERAL = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 async def _create_mailbox(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
-    name = await client.name(asked.name)
-    call = client.call(context, asked.name)
+    call = await client.call(context, asked.name)
     contact = Contact(asked.contact) if asked.contact is not None else None
-    opened = await client.office.mailboxes.open(call, name, Profile(asked.about, asked.skills, contact))
+    profile = Profile(asked.about, asked.skills, contact)
+    opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
     return render.opened(opened, forgets=client.forgets)
 
@@ -41,13 +41,12 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Send, "send", given)
     draft = Draft(asked.to, asked.body, asked.subject, asked.rank, asked.reply_to, asked.key)
-    return render.accepted(await client.office.send(client.call(context, asked.mailbox), draft))
+    return render.accepted(await client.office.send(await client.call(context, asked.mailbox), draft))
 
 
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.WaitForMessage, "wait_for_message", given)
-    call = client.call(context, asked.mailbox)
-    unsettled = await client.office.settle(call, asked.ack, Outcome.ACK) if asked.ack else ()
+    call = await client.call(context, asked.mailbox)
     sender = addresses.parse(asked.sender, client.caller.space) if asked.sender else None
     timeout = client.cap(context.session, asked.timeout)
     if context.request:
@@ -55,17 +54,20 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     wanted = Wanted(sender, asked.thread)
     refusal: Refusal | None = None  # a task group would wrap it
     found: Sequence[Delivery] = ()
+    settled: Sequence[Settled] = ()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_show_progress, context, client.progress_every, timeout)
         try:
-            found = await client.office.wait(call, timeout * 1000, wanted, render.BODY_SHARE, client.ending)
+            found, settled = await client.office.wait(
+                call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack
+            )
         except Refusal as error:
             refusal = error
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
     answer = render.received(found) if found else render.nothing()
-    refused = [{"id": each.handle} | render.problem(each.refusal) for each in unsettled if each.refusal]
+    refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     return answer | ({"ack_failed": refused} if refused else {})
 
 
@@ -80,12 +82,12 @@ async def _show_progress(context: Context, every: float, total: float) -> None:
 async def _list_inbox(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.ListInbox, "list_inbox", given)
     listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since)
-    return render.page(await client.office.list_inbox(client.call(context, asked.mailbox), listing))
+    return render.page(await client.office.list_inbox(await client.call(context, asked.mailbox), listing))
 
 
 async def _read(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Read, "read", given)
-    found = await client.office.read(client.call(context, asked.mailbox), asked.id)
+    found = await client.office.read(await client.call(context, asked.mailbox), asked.id)
     length = len(found.message.body)
     if asked.offset > length:
         raise Refusal(
@@ -98,13 +100,13 @@ async def _read(client: Client, context: Context, given: Arguments) -> Json:
 
 async def _settle(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Settle, "settle", given)
-    call = client.call(context, asked.mailbox)
+    call = await client.call(context, asked.mailbox)
     return render.settled(await client.office.settle(call, asked.ids, Outcome(asked.outcome)))
 
 
 async def _reserve(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Reserve, "reserve", given)
-    call = client.call(context, asked.mailbox)
+    call = await client.call(context, asked.mailbox)
     verbs = client.office.reservations
     if asked.release:
         return render.released(await verbs.release(call, asked.names or None))
