@@ -44,6 +44,7 @@ class Code(StrEnum):
     STORE_NEWER = "store_newer"
     STOPPING = "stopping"
     FORBIDDEN = "forbidden"
+    RESERVED = "reserved"
 
 
 BLAME: dict[Code, Blame] = {
@@ -66,6 +67,7 @@ BLAME: dict[Code, Blame] = {
     Code.STORE_NEWER: Blame.STORE,
     Code.STOPPING: Blame.STORE,
     Code.FORBIDDEN: Blame.CALLER,
+    Code.RESERVED: Blame.STATE,
 }
 
 

@@ -185,7 +185,7 @@ class _Relays:
 
     async def command(self, asked: object) -> dict[str, Any]:
         """See `office.Service`."""
-        return await control.command(self.tokens, asked)
+        return await control.command(control.Parts(self.tokens, self.post_office), asked)
 
 
 async def _end_with(connection: office.RelayConnection, client: Client) -> None:

@@ -7,16 +7,27 @@ was refused. The command line's half is in `fronts/cli/`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.postoffice import Caller, PostOffice
+from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.tokens import LOCAL, Tokens
 
 Json = dict[str, Any]
 _YEAR = 366 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What commands are about."""
+
+    tokens: Tokens
+    office: PostOffice
 
 
 class _Create(BaseModel):
@@ -38,35 +49,47 @@ class _Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-async def _create(tokens: Tokens, asked: _Create) -> Json:
-    credential, secret = await tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
+class _Held(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    space: str
+    besides: str | None = None
+
+
+async def _create(parts: Parts, asked: _Create) -> Json:
+    credential, secret = await parts.tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
     return {**_shown(credential), "token": secret}
 
 
-async def _list(tokens: Tokens, asked: _Nothing) -> Json:
+async def _list(parts: Parts, asked: _Nothing) -> Json:
     del asked
-    return {"tokens": [_shown(each) for each in await tokens.listed()]}
+    return {"tokens": [_shown(each) for each in await parts.tokens.listed()]}
 
 
-async def _revoke(tokens: Tokens, asked: _Which) -> Json:
-    return _shown(await tokens.revoke(asked.id))
+async def _revoke(parts: Parts, asked: _Which) -> Json:
+    return _shown(await parts.tokens.revoke(asked.id))
 
 
-async def _rotate(tokens: Tokens, asked: _Which) -> Json:
-    credential, secret = await tokens.rotate(asked.id)
+async def _rotate(parts: Parts, asked: _Which) -> Json:
+    credential, secret = await parts.tokens.rotate(asked.id)
     return {**_shown(credential), "token": secret}
 
 
-_Verb = Callable[[Tokens, Any], Awaitable[Json]]
+async def _held(parts: Parts, asked: _Held) -> Json:
+    caller = Caller("command line", LOCAL, asked.space, mailbox=asked.besides)
+    return {"reservations": [_described(each) for each in await parts.office.reservations.of_others(caller)]}
+
+
+_Verb = Callable[[Parts, Any], Awaitable[Json]]
 COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token create": (_create, _Create),
     "token list": (_list, _Nothing),
     "token revoke": (_revoke, _Which),
     "token rotate": (_rotate, _Which),
+    "reservations": (_held, _Held),
 }
 
 
-async def command(tokens: Tokens, asked: object) -> Json:
+async def command(parts: Parts, asked: object) -> Json:
     """Do what is asked. Never raises for what the command line may get wrong."""
     if not isinstance(asked, dict):
         return {"error": "bad_argument", "message": "A command is an object with `do`.", "hint": ""}
@@ -76,7 +99,7 @@ async def command(tokens: Tokens, asked: object) -> Json:
         hint = "Run `mcp-mailbox stop`: an older version may be running."
         return {"error": "unknown_command", "message": f"No command {name!a}.", "hint": hint}
     try:
-        return await verb(tokens, arguments.model_validate(given))
+        return await verb(parts, arguments.model_validate(given))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -96,4 +119,15 @@ def _shown(credential: Credential) -> Json:
         "created_at": credential.created_at,
         "expires_at": credential.expires_at,
         "revoked_at": credential.revoked_at,
+    }
+
+
+def _described(held: Reservation) -> Json:
+    return {
+        "name": held.name,
+        "holder": str(held.holder) if held.holder is not None else None,
+        "mode": held.mode.value,
+        "note": held.note,
+        "made_at": held.made_at,
+        "until": held.until,
     }

@@ -42,6 +42,7 @@ from mcp_mailbox.store.mail import (
     Wanted,
 )
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
+from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
 
 __all__ = [
     "Accepted",
@@ -58,6 +59,9 @@ __all__ = [
     "Preview",
     "Reading",
     "Recipient",
+    "Released",
+    "ReservationStore",
+    "Reserved",
     "Ring",
     "Settled",
     "Show",
@@ -66,7 +70,7 @@ __all__ = [
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

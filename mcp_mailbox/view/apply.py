@@ -249,6 +249,33 @@ def regrant(db: sqlite3.Connection, token: str, digest: bytes) -> None:
     db.execute("UPDATE token SET digest = ? WHERE id = ?", (digest, token))
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A row of `reservation`."""
+
+    mailbox: int
+    name: str
+    space: str
+    mode: str
+    note: str
+    made: int
+    until: int
+
+
+def hold(db: sqlite3.Connection, new: Holding) -> None:
+    """Reserve a name for a mailbox, in place of what it holds under that name."""
+    db.execute(
+        "INSERT OR REPLACE INTO reservation (mailbox, name, space, mode, note, made, until)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (new.mailbox, new.name, new.space, new.mode, new.note, new.made, new.until),
+    )
+
+
+def let_go(db: sqlite3.Connection, mailbox: int, name: str) -> None:
+    """End a reservation."""
+    db.execute("DELETE FROM reservation WHERE mailbox = ? AND name = ?", (mailbox, name))
+
+
 def note_time(db: sqlite3.Connection, now: int) -> None:
     """Keep what time it is, so that it goes on from here."""
     db.execute("UPDATE meta SET value = ? WHERE name = 'time'", (now,))

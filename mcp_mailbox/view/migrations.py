@@ -83,6 +83,20 @@ CREATE TABLE ring (
 ) WITHOUT ROWID;
 CREATE INDEX reader_at ON reader (at);
 """,
+    4: """
+CREATE TABLE reservation (
+    mailbox INTEGER NOT NULL,
+    name    TEXT    NOT NULL,
+    space   TEXT    NOT NULL,
+    mode    TEXT    NOT NULL,
+    note    TEXT    NOT NULL,
+    made    INTEGER NOT NULL,
+    until   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, name)
+) WITHOUT ROWID;
+CREATE INDEX reservation_space ON reservation (space, until);
+CREATE INDEX reservation_until ON reservation (until);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

@@ -34,6 +34,13 @@ TOKEN_BY_ID = f"{_TOKEN} WHERE id = ?"
 TOKENS = f"{_TOKEN} ORDER BY created, id"
 
 # What is leased or put off cannot be handed out, nor what waits to be carried off: tried too often, or expired.
+HELD = """
+SELECT r.mailbox, r.name, r.mode, r.note, r.made, r.until, m.name AS holder, m.space, m.owner
+FROM reservation r INDEXED BY reservation_space CROSS JOIN mailbox m ON m.id = r.mailbox
+WHERE r.space = ? AND r.until > ? ORDER BY r.until, r.mailbox, r.name
+"""
+ENDED = "SELECT mailbox, name FROM reservation WHERE until <= ? ORDER BY until LIMIT ?"
+
 UNREAD = """
 SELECT unsettled - (
     SELECT count(*) FROM inbox INDEXED BY inbox_leased

@@ -134,6 +134,20 @@ CREATE TABLE token (
 ) WITHOUT ROWID;
 CREATE INDEX token_created ON token (created, id);
 
+-- Who holds what: a row a name. One whose `until` has come is as if it were not there, so nothing has to be swept.
+CREATE TABLE reservation (
+    mailbox INTEGER NOT NULL,
+    name    TEXT    NOT NULL,   -- in its one spelling
+    space   TEXT    NOT NULL,   -- the mailbox's
+    mode    TEXT    NOT NULL,
+    note    TEXT    NOT NULL,
+    made    INTEGER NOT NULL,
+    until   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, name)
+) WITHOUT ROWID;
+CREATE INDEX reservation_space ON reservation (space, until);
+CREATE INDEX reservation_until ON reservation (until);
+
 CREATE TABLE reader (
     id      TEXT PRIMARY KEY,
     mailbox INTEGER NOT NULL,

@@ -26,6 +26,8 @@ UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
 LANGUAGE = "issue 4, The language"
 RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
+RESERVE = "design.md, Reservations"
+LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -123,6 +125,16 @@ PROMISES: dict[str, Promise] = {
     "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
     "token-revoked": Promise("A revoked credential stays revoked.", HTTP),
     "token-rotated": Promise("A new secret takes the old one's place in one step.", HTTP),
+    # reservations
+    "reserve-durable": Promise("What is reserved is held, by whom and until when, also after a crash.", RESERVE),
+    "reserve-one": Promise("What meets is held by one mailbox, or by several that all share it.", LOCKS),
+    "reserve-told": Promise("All names of a call are reserved, or none, and each that is in the way is told.", RESERVE),
+    "reserve-own": Promise("One is never in one's own way; reserving again extends, and never shortens.", RESERVE),
+    "reserve-lapses": Promise("A reservation whose time has come is as if it had never been made.", RESERVE),
+    "reserve-release": Promise("A mailbox releases what it holds itself, and nothing else.", RESERVE),
+    "reserve-repeats": Promise("A request repeated has one effect and the same answer; a refused one is new.", DESIGN),
+    "reserve-space": Promise("Reservations of two spaces never meet.", RESERVE),
+    "reserve-bounded": Promise("A mailbox and a space hold so many names and no more.", RESERVE),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

@@ -1,4 +1,4 @@
-"""Keys are kept for thirty days and not for ever."""
+"""Keys are kept for thirty days and not for ever, and what has ended makes way."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
-from mcp_mailbox.engines.sqlite.sending import KEY_AGE
+from mcp_mailbox.engines.sqlite.common import KEY_AGE
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.reservation import HELD_LIMIT, NAMES_LIMIT, Terms
 from mcp_mailbox.store import Origin
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -63,3 +64,19 @@ async def test_what_is_kept_does_not_grow_from_month_to_month(sends: tuple[Stepp
         await send(month * 1000, 1000)
         clock.step(KEY_AGE + 1)
     assert len(await keys(store)) <= 1000
+
+
+async def test_reservations_that_have_ended_are_dropped_as_fast_as_new_ones_come(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    with anyio.fail_after(DEADLINE):
+        async with open_store(tmp_path / "store.db", clock) as store:
+            await store.open(BOB, "someone", Profile(), Origin("bob", "open"))
+            most = 0
+            for round_ in range(10):
+                for call in range(HELD_LIMIT // NAMES_LIMIT):
+                    names = [f"{round_}/{call}/{number}" for number in range(NAMES_LIMIT)]
+                    await store.reserve(BOB, names, Terms(term=1000), Origin("bob", names[0]))
+                rows = await store.writer.do(lambda db: db.execute("SELECT count(*) FROM reservation").fetchone()[0])
+                most = max(most, rows)
+                clock.step(1000)
+            assert HELD_LIMIT <= most <= 2 * HELD_LIMIT

@@ -36,6 +36,7 @@ BACK = {
     + "CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE reader IS NOT NULL;"
     "CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE reader IS NOT NULL;"
     "CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;",
+    4: "DROP TABLE reservation;",
 }
 """What undoes each migration, so that a test has an older store."""
 
@@ -89,6 +90,7 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         assert bob is not None
         assert bob.contact is Contact.OPEN
         assert await store.credentials() == []
+        assert await store.reservations("default") == []
         assert await store.check() == "ok"
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
     with closing(sqlite3.connect(tmp_path / "old.db")) as db:

@@ -91,7 +91,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-fence": Mutant(
         "a lease of any generation settles",
-        (Edit(_FENCE, "        if handle.generation == waiting.generation:\n", "        if waiting:\n"),),
+        (Edit(_FENCE, '        if handle.generation == waiting["generation"]:\n', "        if waiting:\n"),),
         frozenset({5, 6}),
         _STALE,
     ),
@@ -172,8 +172,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _APPLY,
-                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq) for mailbox in new.recipients],",
-                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq) for mailbox in new.recipients[:2]"
+                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in new.recipients],",
+                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in new.recipients[:2]"
                 " if mailbox == new.recipients[0]],",
             ),
         ),

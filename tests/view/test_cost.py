@@ -18,6 +18,7 @@ from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
@@ -138,6 +139,18 @@ class Asking:
 
     async def open(self, store: SqliteStore) -> object:
         return await store.open(BOX, "someone", Profile(), self.origin())
+
+    async def reserve(self, store: SqliteStore) -> object:
+        reserved = await store.reserve(BOX, ["src/", "docs/*.md"], Terms(), self.origin())
+        assert reserved.held
+        return reserved
+
+    async def release(self, store: SqliteStore) -> object:
+        await self.reserve(store)
+        return await store.release_reservations(BOX, ["src/"], self.origin())
+
+    async def reservations(self, store: SqliteStore) -> object:
+        return await store.reservations("default")
 
 
 VERBS = [name for name in vars(Asking) if not name.startswith("_") and name != "origin"]

@@ -19,6 +19,7 @@ from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Show, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
@@ -138,6 +139,11 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock) -> None:
     await store.inbox(bob, Listing(2, show=Show.DEAD))
     await store.inbox(ann, Listing(2, show=Show.OVERDUE))
     await store.read(ann, sent[0].id)
+    for mailbox, names in ((ann, ["src/"]), (bob, ["src/a.py"]), (bob, ["docs/"])):
+        await store.reserve(mailbox, names, Terms(), next(origins))
+    await store.reservations("default")
+    await store.release_reservations(ann, ["src/"], next(origins))
+    await store.release_reservations(bob, None, next(origins))
 
 
 @pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking` and `granting`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `granting` and `reserving`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
+from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
     Accepted,
     Clock,
@@ -46,6 +48,8 @@ from mcp_mailbox.store import (
     Origin,
     Page,
     Reading,
+    Released,
+    Reserved,
     Ring,
     Settled,
     Wanted,
@@ -98,6 +102,7 @@ class SqliteStore:
         self._sending = Sending(common, self._ending)
         self._receiving = Receiving(common, self._ending)
         self._looking = Looking(common)
+        self._reserving = Reserving(common)
 
     # -- the bell
 
@@ -262,6 +267,20 @@ class SqliteStore:
     async def regrant(self, id: str, digest: bytes) -> Credential | None:  # noqa: A002
         """See `Store.regrant`."""
         return await self.writer.do(lambda db: granting.regrant(db, id, digest))
+
+    # -- reservations
+
+    async def reserve(self, holder: Address, names: Sequence[str], terms: Terms, origin: Origin) -> Reserved:
+        """See `Store.reserve`."""
+        return await self.writer.do(lambda db: self._reserving.reserve(db, holder, names, terms, origin))
+
+    async def release_reservations(self, holder: Address, names: Sequence[str] | None, origin: Origin) -> Released:
+        """See `Store.release_reservations`."""
+        return await self.writer.do(lambda db: self._reserving.release(db, holder, names, origin))
+
+    async def reservations(self, space: str) -> Sequence[Reservation]:
+        """See `Store.reservations`."""
+        return await self._reader.do(lambda db: self._reserving.held(db, space))
 
     async def check(self) -> str:
         """See `Store.check`."""

@@ -11,6 +11,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Mailbox
+from mcp_mailbox.reservation import Mode, Reservation
 from mcp_mailbox.view import query
 
 
@@ -68,6 +69,12 @@ def to_credential(row: sqlite3.Row) -> Credential:
         row["expires"],
         row["revoked"],
     )
+
+
+def to_reservation(row: sqlite3.Row) -> Reservation:
+    """Return the reservation that this row of HELD describes."""
+    holder = Address(row["holder"], row["space"])
+    return Reservation(row["name"], holder, row["owner"], Mode(row["mode"]), row["note"], row["made"], row["until"])
 
 
 def address_of(db: sqlite3.Connection, mailbox: int) -> Address:

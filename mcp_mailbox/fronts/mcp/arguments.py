@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format, Priority
+from mcp_mailbox.reservation import DEFAULT_TERM
 
 M = TypeVar("M", bound="Arguments")
 
@@ -34,6 +35,17 @@ def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _one_or_listed(value: object) -> object:
+    """Read a list that was written as text, too: as one name its brackets would be taken for a class."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            listed = json.loads(value)
+        except ValueError:
+            return (value,)
+        return listed if isinstance(listed, list) else (value,)
+    return _one_or_several(value)
+
+
 def _time(value: object) -> object:
     """Read an RFC 3339 time as ms since 1970; without an offset it is UTC, as all our times are."""
     if not isinstance(value, str):
@@ -46,6 +58,7 @@ def _time(value: object) -> object:
 
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_listed)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Body = str | dict[str, Any] | list[Any] | int | float | bool
 """Text is kept as it is, anything else as JSON."""
@@ -144,6 +157,22 @@ class Settle(Arguments):
     delay: Seconds | None = None
     reason: str = ""
     mailbox: str | None = None
+
+
+class Reserve(Arguments):
+    """`reserve`."""
+
+    names: Names = ()
+    mode: Literal["exclusive", "shared"] = "exclusive"
+    ttl: Seconds = DEFAULT_TERM / 1000
+    note: str = ""
+    release: bool = False
+    mailbox: str | None = None
+
+    @property
+    def term(self) -> int:
+        """The time to live in ms; one beyond any limit stays one."""
+        return round(min(self.ttl * 1000, 1e15))
 
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:

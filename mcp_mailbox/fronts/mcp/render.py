@@ -7,6 +7,7 @@ that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,8 @@ import mcp_types as types
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Format, Kind, Message
-from mcp_mailbox.store import Accepted, Opened, Page, Preview, Reading, Settled
+from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
+from mcp_mailbox.store import Accepted, Opened, Page, Preview, Reading, Released, Settled
 
 WAIT_LIMIT = 16_000
 """Bytes of a wait's or a read's answer; hosts count in KB of 1,000 or of 1,024."""
@@ -28,6 +30,8 @@ _SUBJECT_SHOWN = 60
 _CC_SHOWN = 5
 _SHORTEST_BODY = 100
 """Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
+_MORE = 40
+"""Bytes that it takes to say that there is more."""
 _RECIPIENTS_SHOWN = 2_000
 """Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
@@ -50,7 +54,8 @@ def refused(refusal: Refusal) -> types.CallToolResult:
 
 def problem(refusal: Refusal) -> Json:
     """Render a refusal as part of an answer."""
-    return {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
+    answer: Json = {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
+    return answer | _in_the_way(refusal, PAGE_LIMIT - size(answer)) if isinstance(refusal, Taken) else answer
 
 
 def opened(answer: Opened, *, forgets: bool = False) -> Json:
@@ -70,6 +75,9 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
         case {"messages": [*messages]}:
             what = "got" if tool == "wait_for_message" else "looked at"
             return f"{principal}: {what} {len(messages)} of {given.get('mailbox') or 'its mailbox'}"
+        case {"reserved": [*groups]}:
+            names = ", ".join(name for group in groups for name in group["names"])
+            return f"{principal}: reserved {names}"
         case {"address": address}:
             return f"{principal}: opened {address}"
         case _:
@@ -176,6 +184,58 @@ def settled(results: Iterable[Settled]) -> Json:
     failed = [{"id": each.handle} | problem(each.refusal) for each in done if each.refusal]
     answer: Json = {"settled": [each.handle for each in done if not each.refusal]}
     return answer | _given(failed=failed)
+
+
+def reserved(held: Sequence[Reservation]) -> Json:
+    """Render `reserve`."""
+    return {"reserved": _grouped(held, own=True)}
+
+
+def released(answer: Released) -> Json:
+    """Render `reserve` with `release`."""
+    return {"released": list(answer.names), **_given(not_held=list(answer.not_held))}
+
+
+def held(yours: Sequence[Reservation], others: Sequence[Reservation]) -> Json:
+    """Render `reserve` without names: as much as fits, yours first, and how many names are left out."""
+    content: Json = {"yours": [], "others": []}
+    for section, reservations in (("yours", yours), ("others", others)):
+        room = PAGE_LIMIT - size(content) - _MORE
+        content[section] = _grouped(reservations, room, own=section == "yours")
+    shown = sum(len(group["names"]) for group in content["yours"] + content["others"])
+    return content | _given(more=len(yours) + len(others) - shown)
+
+
+def _grouped(reservations: Sequence[Reservation], room: float = math.inf, *, own: bool) -> list[Json]:
+    """Render names that were reserved alike as one, while there is room."""
+    groups: dict[tuple[object, ...], Json] = {}
+    for each in reservations:
+        key = (each.holder, each.mode, each.until, each.note)
+        group = groups.get(key) or {"names": [], **_holding(each, own=own)}
+        room -= size(each.name) + 1 + (0 if key in groups else size(group) + 1)
+        if room < 0:
+            break
+        groups[key] = group
+        group["names"].append(each.name)
+    return list(groups.values())
+
+
+def _holding(held: Reservation, *, own: bool = False) -> Json:
+    by = str(held.holder) if held.holder is not None else SOMEBODY
+    about: Json = {"mode": held.mode.value, "until": ending(held.until), **_given(note=held.note)}
+    return about if own else {"by": by, **about}
+
+
+def _in_the_way(taken: Taken, room: int) -> Json:
+    """Render what stands in the way, as much of it as fits."""
+    shown: list[Json] = []
+    for each in taken.conflicts:
+        about = {"name": each.name, "held": each.held.name, **_holding(each.held), "since": moment(each.held.made_at)}
+        room -= size(about) + 1
+        if room < _MORE:
+            break
+        shown.append(about)
+    return {"conflicts": shown, **_given(more=len(taken.conflicts) - len(shown))}
 
 
 def moment(ms: int) -> str:
