@@ -172,9 +172,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _APPLY,
-                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in new.recipients],",
-                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in new.recipients[:2]"
-                " if mailbox == new.recipients[0]],",
+                "new.thread or seq, *rest) for mailbox in new.recipients],",
+                "new.thread or seq, *rest) for mailbox in new.recipients[:2] if mailbox == new.recipients[0]],",
             ),
         ),
         frozenset({1}),
