@@ -62,10 +62,10 @@ def _serve(arguments: list[str]) -> int:
     from mcp_mailbox import config, office, wiring  # noqa: PLC0415 - a second, which `serve --help` need not take
 
     try:
-        door = config.serving(**vars(given))
-        with wiring.front_door(door) as http:
-            place = rendezvous.take_over(rendezvous.home())
-            return office.run(place, lambda stop: wiring.open_service(place.home, stop, http), stays=True)
+        home = rendezvous.home()
+        with wiring.front_door(home, config.serving(**vars(given))) as door:
+            place = rendezvous.take_over(home)
+            return office.run(place, lambda stop: wiring.open_service(home, stop, door), stays=True)
     except (Refusal, rendezvous.Refused) as refused:
         print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
         return 1

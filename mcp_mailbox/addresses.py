@@ -17,6 +17,8 @@ from functools import cache, lru_cache
 
 from mcp_mailbox.errors import Code, Refusal
 
+DEFAULT_SPACE = "default"
+"""The space of bare names, unless somebody says another."""
 NAME_LIMIT = 64
 """Characters in a name, and in a space."""
 

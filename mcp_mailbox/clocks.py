@@ -8,20 +8,32 @@ import anyio
 
 from mcp_mailbox.store import Clock
 
+_LONGEST_SLEEP = 30.0
+"""Seconds after which a sleeper looks at the clock again: an event loop's timers stand still while a machine sleeps."""
+
+
+def _since_boot() -> float:
+    """Return seconds that never run backwards and go on while the machine sleeps, where the system counts these."""
+    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
+
+
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 
 class SystemClock:
     """The machine's time, read once; from there on it only moves forward, whatever is done to the machine's clock."""
 
     def __init__(self) -> None:
-        self._origin = time.time() - time.monotonic()
+        self._origin = time.time() - _since_boot()
 
     def now(self) -> int:
         """Return ms since 1970 UTC."""
-        return int((self._origin + time.monotonic()) * 1000)
+        return int((self._origin + _since_boot()) * 1000)
 
     async def sleep_until(self, moment: float) -> None:
-        """Return at that time."""
-        await anyio.sleep(max(0.0, moment - self.now()) / 1000)
+        """Return at that time, or as soon as the machine is awake after it."""
+        while (left := (moment - self.now()) / 1000) > 0:  # noqa: ASYNC110 - waking up is no event
+            await anyio.sleep(min(left, _LONGEST_SLEEP))
 
 
 class Onward:

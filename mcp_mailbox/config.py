@@ -20,7 +20,6 @@ from mcp_mailbox.postoffice import LEASE_TERM
 SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
 LEASE = "MCP_MAILBOX_LEASE"
-DEFAULT_SPACE = "default"
 STORE_FILE = "mail.db"
 """The store, in the home directory."""
 _LONGEST_LEASE = 7 * 24 * 3600.0
@@ -102,7 +101,7 @@ def _is_loopback(host: str) -> bool:
 
 def host_settings(env: Mapping[str, str]) -> HostSettings:
     """Read a host's settings. Raises Refusal(BAD_NAME) for a space that cannot be."""
-    space = env.get(SPACE) or DEFAULT_SPACE
+    space = env.get(SPACE) or addresses.DEFAULT_SPACE
     return HostSettings(addresses.check_name(space, "space"), env.get(ADDRESS) or None)
 
 

@@ -23,7 +23,7 @@ class Scope(StrEnum):
     READ = "read"
     """List, read, wait for, settle and subscribe to the mail of the principal's mailboxes."""
     SEND = "send"
-    """Send from the principal's mailboxes."""
+    """Send from the principal's mailboxes, and reserve names for them."""
     CREATE = "create"
     """Make mailboxes and change what they say of themselves."""
 

@@ -37,12 +37,14 @@ class Code(StrEnum):
     STALE_LEASE = "stale_lease"
     LEASED_ELSEWHERE = "leased_elsewhere"
     ALREADY_SETTLED = "already_settled"
+    NOT_DEAD = "not_dead"
     STORE_FULL = "store_full"
     STORE_FAILED = "store_failed"
     STORE_DAMAGED = "store_damaged"
     STORE_NEWER = "store_newer"
     STOPPING = "stopping"
     FORBIDDEN = "forbidden"
+    RESERVED = "reserved"
 
 
 BLAME: dict[Code, Blame] = {
@@ -58,12 +60,14 @@ BLAME: dict[Code, Blame] = {
     Code.STALE_LEASE: Blame.STATE,
     Code.LEASED_ELSEWHERE: Blame.STATE,
     Code.ALREADY_SETTLED: Blame.STATE,
+    Code.NOT_DEAD: Blame.STATE,
     Code.STORE_FULL: Blame.STORE,
     Code.STORE_FAILED: Blame.STORE,
     Code.STORE_DAMAGED: Blame.STORE,
     Code.STORE_NEWER: Blame.STORE,
     Code.STOPPING: Blame.STORE,
     Code.FORBIDDEN: Blame.CALLER,
+    Code.RESERVED: Blame.STATE,
 }
 
 

@@ -11,7 +11,6 @@ The relay imports this module before the host sees its first answer: constants a
 
 from __future__ import annotations
 
-PROTOCOL = 1
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of one line from the host; the relay drops longer ones and says so
 HEAD_LIMIT = 1024  # first bytes of a dropped line that still travel, so that its request can be answered
 TAIL_LIMIT = 1024  # and its last: some hosts write the id there

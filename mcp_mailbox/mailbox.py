@@ -14,6 +14,8 @@ ABOUT_LIMIT = 500
 SKILL_LIMIT = 20
 """Skills of one mailbox; each has at most 50 characters."""
 _SKILL_LENGTH = 50
+DEFAULT_ATTEMPTS = 5
+MOST_ATTEMPTS = 100
 
 
 class Contact(StrEnum):
@@ -38,9 +40,13 @@ class Profile:
     about: str | None = None
     skills: tuple[str, ...] | None = None
     contact: Contact | None = None
+    attempts: int | None = None
+    """How often a message may be in a reader's hands without an ack, before it is a dead letter."""
 
     def __post_init__(self) -> None:
-        """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed."""
+        """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed, or cannot be."""
+        if self.attempts is not None and not 0 < self.attempts <= MOST_ATTEMPTS:
+            raise Refusal(Code.BAD_ARGUMENT, f"`attempts` is {self.attempts}.", f"Give 1 to {MOST_ATTEMPTS}.")
         if self.about is not None and len(self.about) > ABOUT_LIMIT:
             raise Refusal(Code.BAD_ARGUMENT, f"`about` has {len(self.about)} characters.", f"At most {ABOUT_LIMIT}.")
         skills = self.skills or ()
@@ -66,3 +72,4 @@ class Mailbox:
     created_at: int
     unread: int
     contact: Contact = Contact.OPEN
+    attempts: int = DEFAULT_ATTEMPTS

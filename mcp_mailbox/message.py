@@ -18,6 +18,10 @@ KEY_LIMIT = 200
 """Characters in an idempotency key."""
 RECIPIENT_LIMIT = 100
 """Addresses that one message can be sent to."""
+TOPIC_LIMIT = 100
+"""Characters in a topic."""
+LONGEST = 365 * 24 * 3600 * 1000
+"""ms of a time to live; a message may be held back for a twelfth of that."""
 
 
 class Priority(IntEnum):
@@ -33,9 +37,41 @@ class Priority(IntEnum):
         return self.name.lower()
 
 
+class Kind(IntEnum):
+    """Who speaks: somebody, or the post office of what became of a message. The numbers are what the store holds."""
+
+    MESSAGE = 0
+    RECEIPT = 1
+    """It was acked, and the sender had asked to be told (RFC 8098)."""
+    REPORT = 2
+    """It came to nothing (RFC 3464)."""
+
+    @property
+    def word(self) -> str:
+        """The word that agents read."""
+        return self.name.lower()
+
+
+class Format(IntEnum):
+    """What a body is. The numbers are what the store holds."""
+
+    TEXT = 0
+    JSON = 1
+
+    @property
+    def word(self) -> str:
+        """The word that programs read."""
+        return self.name.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a sender hands in. `key` makes a retry harmless; `reply_to` is a message id or a lease's handle."""
+    """What a sender hands in. Durations are in ms.
+
+    `key` makes a retry harmless; `reply_to` is a message id or a lease's handle. Who is in `cc` gets the message but is
+    not rung. After `ttl` nobody is handed it any more; before `delay` is over nobody is yet. Of what one sender sends
+    one mailbox under one `topic`, only the newest that nobody has seen is kept. `receipt` asks to be told of the ack.
+    """
 
     to: tuple[str, ...]
     body: str
@@ -43,6 +79,12 @@ class Draft:
     priority: Priority = Priority.NORMAL
     reply_to: str | None = None
     key: str | None = None
+    cc: tuple[str, ...] = ()
+    format: Format = Format.TEXT
+    ttl: int | None = None
+    delay: int = 0
+    topic: str | None = None
+    receipt: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no mailbox could hold.
@@ -51,13 +93,13 @@ class Draft:
         """
         if not self.to:
             raise Refusal(Code.BAD_ARGUMENT, "`to` is empty.", "Name at least one address.")
-        if len(self.to) > RECIPIENT_LIMIT:
+        if len(self.to) + len(self.cc) > RECIPIENT_LIMIT:
             raise Refusal(
                 Code.BAD_ARGUMENT,
-                f"`to` has {len(self.to)} addresses.",
+                f"`to` and `cc` have {len(self.to) + len(self.cc)} addresses.",
                 f"At most {RECIPIENT_LIMIT} are allowed.",
             )
-        _check_text("body", self.body)
+        check_text("body", self.body)
         size = len(self.body.encode())
         if size > BODY_LIMIT:
             raise Refusal(
@@ -70,6 +112,19 @@ class Draft:
             _check_line("key", self.key, KEY_LIMIT)
             if not self.key:
                 raise Refusal(Code.BAD_ARGUMENT, "`key` is empty.", "Leave it out, or choose one per message.")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        if self.topic is not None:
+            _check_line("topic", self.topic, TOPIC_LIMIT)
+            if not self.topic:
+                raise Refusal(Code.BAD_ARGUMENT, "`topic` is empty.", "Leave it out, or name one.")
+        if self.ttl is not None and not 0 < self.ttl <= LONGEST:
+            raise Refusal(Code.BAD_ARGUMENT, "`ttl` is out of range.", "Give seconds, above 0 and up to a year.")
+        if not 0 <= self.delay <= LONGEST // 12:
+            raise Refusal(Code.BAD_ARGUMENT, "`delay` is out of range.", "Give seconds, from 0 to 30 days.")
+        if self.ttl is not None and self.ttl <= self.delay:
+            raise Refusal(Code.BAD_ARGUMENT, "`ttl` ends before `delay`: nobody would ever get it.", "Raise `ttl`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +143,14 @@ class Message:
     priority: Priority
     accepted_at: int
     reply_to: str | None = None
+    cc: tuple[str, ...] = ()
+    kind: Kind = Kind.MESSAGE
+    format: Format = Format.TEXT
+    expires_at: int | None = None
 
 
-def _check_text(what: str, text: str) -> None:
+def check_text(what: str, text: str) -> None:
+    """Raise Refusal(BAD_ARGUMENT) for what is no Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -102,7 +162,7 @@ def _check_text(what: str, text: str) -> None:
 
 
 def _check_line(what: str, text: str, limit: int) -> None:
-    _check_text(what, text)
+    check_text(what, text)
     if len(text) > limit:
         raise Refusal(Code.BAD_ARGUMENT, f"`{what}` has {len(text):,} characters.", f"At most {limit} are allowed.")
     if "\0" in text or text.splitlines() not in ([], [text]):

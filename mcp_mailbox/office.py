@@ -62,7 +62,6 @@ class Stop:
     def __init__(self) -> None:
         self.reason = ""
         self.details = ""
-        self.busy: Callable[[], bool] = lambda: False  # the service may set it: true keeps an idle office
         self._event = anyio.Event()
 
     def request(self, reason: str = frames.STOP, details: str = "") -> None:
@@ -86,10 +85,10 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
-    async def command(self, asked: dict[str, object], tell: Tell) -> dict[str, object]:
-        """Do what the command line asks; trouble is in the answer too. What takes long is to `tell` how far it is.
+    async def command(self, asked: object, tell: Tell) -> dict[str, object]:
+        """Do what the command line asks, in whatever JSON it wrote; trouble is in the answer too.
 
-        It is cancelled when whoever asked has gone.
+        What takes long is to `tell` how far it is. It is cancelled when whoever asked has gone.
         """
 
 
@@ -332,7 +331,8 @@ class _Office:
         self.stop = Stop()
         self.opened = anyio.Event()
         self.service: Service | None = None
-        self.refusal: rendezvous.Refused | None = None
+        self.refusal: rendezvous.Refused | None = None  # what all relays are told, for good
+        self.failure: rendezvous.Refused | None = None  # what only who started us by hand is told
         self.relays: dict[str, RelayConnection] = {}
         self.commands = 0  # of the command line, that are under way
         self.occupied = anyio.Event()
@@ -340,13 +340,15 @@ class _Office:
         self.accepting = anyio.CancelScope()
 
     async def run(self) -> int:
-        """Serve until somebody asks to stop; the exit code."""
+        """Serve until somebody asks to stop; the exit code. Raises Refused to who started us by hand, if we cannot."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._hear_signals)
             tasks.start_soon(self._leave_when_idle)
             tasks.start_soon(self._accept, tasks)
             code = await self._serve()
             tasks.cancel_scope.cancel()
+        if self.failure:
+            raise self.failure
         return code
 
     async def _serve(self) -> int:
@@ -357,13 +359,13 @@ class _Office:
                 await self.stop.wait()
                 log.info("leaving: %s %s", self.stop.reason, self.stop.details)
                 await self._see_relays_off()
-        except Exception as error:  # whatever it is, the relays are told and the log has it
+        except Exception as error:  # whatever it is, somebody is told
             if self.opened.is_set():
                 log.exception("the post office failed")
-                return 1
-            self.refusal = _refusal(error, self.place.home)
-            log.error("%s", self.refusal.hint, exc_info=error if self.refusal.code == _NO_START else None)  # noqa: TRY400 - a refusal says it all
-            await self._refuse_everyone()
+            elif self.stays:
+                await self._give_up(error)
+            else:
+                await self._refuse_everyone(error)
             return 1
         return 0
 
@@ -371,6 +373,7 @@ class _Office:
 
     async def _accept(self, tasks: anyio.abc.TaskGroup) -> None:
         with self.accepting:
+            await anyio.lowlevel.checkpoint()  # the service may have failed, and the listener be closed, before we ran
             while True:
                 await anyio.wait_readable(self.listener)
                 try:
@@ -393,6 +396,8 @@ class _Office:
                 await self._greet(channel, first)
         except (_Gone, TimeoutError):
             pass
+        except Exception:  # one caller's trouble is not the others'
+            log.exception("a caller was let go")
         finally:
             await channel.close()
 
@@ -427,6 +432,7 @@ class _Office:
         if self.service is None or self.refusal:
             await self._refuse(channel, self.refusal or _GONE)
             return
+        request = json.loads(asked)
         self.commands += 1
         try:
             with anyio.CancelScope() as patience:
@@ -437,7 +443,12 @@ class _Office:
                     except _Gone:
                         patience.cancel()
 
-                answer = await self.service.command(json.loads(asked), tell)
+                answer = await self.service.command(request, tell)
+        except Exception:
+            log.exception("a command failed")
+            hint = f"The command failed: see {rendezvous.log_path(self.place.home)}, or where `serve` was started."
+            await self._refuse(channel, rendezvous.Refused("failed", hint))
+            return
         finally:
             self.commands -= 1
         if not patience.cancelled_caught:
@@ -449,11 +460,7 @@ class _Office:
             await self._refuse(channel, _FORBIDDEN)
             return
         if rendezvous.version_key(hello.version) > rendezvous.version_key(__version__):
-            rendezvous.record_program(self.place.home, hello.version, hello.program)
-            if self.stays:
-                log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
-            else:
-                self.stop.request(frames.DRAIN, f"for version {hello.version}")
+            self._make_way(hello)
         if not self.stop.reason and (mismatch := self._mismatch(hello.env)):
             await self._refuse(channel, mismatch)
             return
@@ -467,6 +474,18 @@ class _Office:
             await self._refuse(channel, self.refusal)
         elif newest:
             await self._serve_relay(RelayConnection(channel, hello))
+
+    def _make_way(self, hello: Hello) -> None:
+        """Leave for a newer version, if it is certain that the next office is of that version."""
+        try:
+            rendezvous.record_program(self.place.home, hello.version, hello.program)
+        except OSError as error:  # a full disk; the next relay of that version tries again
+            log.warning("version %s cannot be noted (%s); serving on as %s", hello.version, error, __version__)
+            return
+        if self.stays:
+            log.warning("version %s is installed; serving on as %s until restarted", hello.version, __version__)
+        else:
+            self.stop.request(frames.DRAIN, f"for version {hello.version}")
 
     async def _refuse(self, channel: _Channel, refused: rendezvous.Refused) -> None:
         hint = " ".join(refused.hint.split())  # a frame is one line
@@ -554,19 +573,27 @@ class _Office:
         for connection in relays:
             await connection._ended.wait()  # noqa: SLF001
 
-    async def _refuse_everyone(self) -> None:
+    async def _refuse_everyone(self, error: BaseException) -> None:
         """Stay for a moment, so that the relays that wait for us learn why there will be no service."""
+        self.refusal = _refusal(error, self.place.home)
+        log.error("%s", self.refusal.hint, exc_info=error if self.refusal.code == _NO_START else None)
         self.opened.set()
         with anyio.move_on_after(REFUSING_SECONDS):
             await self.stop.wait()
+
+    async def _give_up(self, error: BaseException) -> None:
+        """Refuse nobody: what is wrong with a `serve` is no matter of its relays, which start their own office."""
+        self.failure = _refusal(error, self.place.home)
+        if self.failure.code == _NO_START:
+            log.error("the post office failed", exc_info=error)
+        await self._see_relays_off()
 
     async def _leave_when_idle(self) -> None:
         await self.opened.wait()
         while True:
             with anyio.move_on_after(_idle_seconds()) as patience:
                 await self.occupied.wait()
-            busy = self.commands or self.stop.busy()
-            if patience.cancelled_caught and not self.stays and not busy:
+            if patience.cancelled_caught and not self.stays and not self.commands:
                 self.stop.request(frames.IDLE)
                 return
             if self.relays:
@@ -601,14 +628,13 @@ def _only_the_end(error: Exception) -> bool:
     return isinstance(error, anyio.EndOfStream)
 
 
-_NO_START: Final = "no_start"
-
 _FORBIDDEN = rendezvous.Refused("forbidden", "The token is not the one in this office's home directory.")
 
 _STAYS = rendezvous.Refused(
     "serving",
     "Another `mcp-mailbox serve` has this store. `mcp-mailbox status` shows it; end that one first.",
 )
+_NO_START: Final = "no_start"
 _GONE = rendezvous.Refused("stopping", "The post office is stopping. Do the same again.")
 
 
@@ -688,7 +714,10 @@ def _allow_many_descriptors() -> None:
 
 
 def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = False) -> int:
-    """Be the office until somebody asks to stop; the exit code. `stays`: it serves in the foreground."""
+    """Be the office until somebody asks to stop; the exit code.
+
+    `stays`: it serves in the foreground, and raises Refused when it cannot open.
+    """
 
     async def main() -> int:
         return await _Office(place, open_service, stays=stays).run()

@@ -309,7 +309,6 @@ class Relay:
         self.searched = 0
         self.outgoing.clear()
         fields = {
-            "protocol": str(frames.PROTOCOL),
             "relay": self.id,
             "version": __version__,
             "program": "\n".join(self.program),

@@ -5,13 +5,15 @@ its program. Refuses to know what is said once connected (`frames.py`), what a p
 what a relay does with a connection (`relay.py`).
 
 One store, one post office: whoever holds `office.lock` is it, and only the holder may remove or replace the socket.
-The kernel drops the lock when its holder dies, however it dies, so nothing here ever guesses from a process id.
+The kernel drops the lock when its holder dies, however it dies, so nothing here takes a process id for a sign of life.
+The one in the lock file is for people, and for `stop`, which ends an office that does not answer by it: only when the
+kernel says that this process has the file open.
 
 The relay imports this module before the host sees its first answer, so only what costs less than a millisecond is
 imported: `_socket` and not `socket`, which pulls in `selectors` and `enum` (17 ms, more than the interpreter's start).
 """
 
-# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH105, PTH108, PTH111, PTH112, PTH114, PTH110, PTH116, PTH118, PTH120, PTH121, PTH208, SIM105
+# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH108, PTH111, PTH112, PTH114, PTH110, PTH116, PTH118, PTH120, PTH121, PTH208, SIM105
 # (pathlib would cost 8 ms, contextlib 3 ms)
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ import os
 import sys
 import time
 
-from . import __version__, frames
+from . import __version__, files, frames
 
 TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost 4 ms
 if TYPE_CHECKING:
@@ -115,14 +117,6 @@ def _unusable(path: str, error: OSError) -> Refused:
     )
 
 
-def _private_file(path: str, flags: int) -> int:
-    """Open for the owner alone, whatever the umask and whoever made the file looser."""
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if os.fstat(descriptor).st_mode & 0o177:
-        os.fchmod(descriptor, 0o600)
-    return descriptor
-
-
 def _read(path: str) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -132,17 +126,6 @@ def _read(path: str) -> str:
         return os.read(descriptor, 65536).decode("utf-8", "surrogateescape")
     finally:
         os.close(descriptor)
-
-
-def _write(path: str, text: str) -> None:
-    """Replace a file whole: a reader sees the old text or the new one."""
-    fresh = f"{path}.{os.getpid()}"
-    descriptor = _private_file(fresh, os.O_WRONLY | os.O_TRUNC)
-    try:
-        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
-    finally:
-        os.close(descriptor)
-    os.replace(fresh, path)
 
 
 def _lock(descriptor: int, mode: int) -> bool:
@@ -207,7 +190,7 @@ def record_program(home_path: str, version: str, program: Sequence[str]) -> None
     if recorded and version_key(recorded[0]) > version_key(version):
         return
     if program and not any("\n" in word for word in program):
-        _write(path, "\n".join([version, *program]) + "\n")
+        files.replace(path, "\n".join([version, *program]) + "\n")
 
 
 def newest_program(home_path: str, version: str, program: Sequence[str]) -> list[str]:
@@ -341,7 +324,7 @@ class Search:
     def _may_start(self) -> bool:
         """Of many relays that find no office, the one with this lock starts it."""
         if self._start_lock < 0:
-            descriptor = _private_file(os.path.join(self.home, "start.lock"), os.O_RDWR)
+            descriptor = files.open_private(os.path.join(self.home, "start.lock"), os.O_RDWR)
             if not _lock(descriptor, fcntl.LOCK_EX):
                 os.close(descriptor)
                 return False
@@ -440,9 +423,13 @@ def stop(home_path: str, reason: str = "asked", seconds: float = 15.0) -> bool:
     try:
         ask(home_path, frames.QUIT, reason, seconds / 3)
     except Refused as refused:
-        killed = refused.code == "unreachable" and _kill_holder(home_path)
-        if not killed:
+        if refused.code != "unreachable":
             raise
+        # One that is leaving has removed its endpoint, and goes by itself.
+        if _read(os.path.join(home_path, "office.endpoint")):
+            killed = _kill_holder(home_path)
+            if not killed:
+                raise
     while office_lives(home_path):
         if time.monotonic() > deadline:
             if killed or not _kill_holder(home_path):
@@ -500,7 +487,7 @@ def _read_tail(path: str) -> str:
 def spawn(home_path: str, program: Sequence[str]) -> int:
     """Start an office that owes its starter nothing: own session, no terminal, a clean environment."""
     log = log_path(home_path)
-    os.close(_private_file(log, os.O_WRONLY | os.O_APPEND))
+    os.close(files.open_private(log, os.O_WRONLY | os.O_APPEND))
     environment = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
     environment[HOME_VARIABLE] = home_path
     try:
@@ -543,7 +530,7 @@ class Claimed:
         self.detached = False
         self.endpoint = ""
         self.listener = self._listen()
-        _write(os.path.join(home_path, "office.endpoint"), self.endpoint + "\n")
+        files.replace(os.path.join(home_path, "office.endpoint"), self.endpoint + "\n")
 
     def __enter__(self) -> Self:
         return self
@@ -561,7 +548,7 @@ class Claimed:
         self.detached = True
 
     def sign(self) -> None:
-        """Write the process id into the lock file: for people, no program reads it."""
+        """Write the process id into the lock file: what `unreachable` shows and `stop` may have to kill."""
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
 
@@ -621,7 +608,7 @@ class Claimed:
 
     def _listen_tcp(self) -> _socket.socket:
         self.token = os.urandom(32).hex()
-        _write(os.path.join(self.home, "office.token"), self.token + "\n")
+        files.replace(os.path.join(self.home, "office.token"), self.token + "\n")
         listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
         listener.bind(("127.0.0.1", 0))
         listener.listen(BACKLOG)
@@ -634,7 +621,7 @@ def hold(home_path: str) -> int | None:
     """Take the lock of the store's office, so that there is none; None when there is one. Closing it lets others in."""
     os.umask(0o077)
     prepare_home(home_path)
-    lock = _private_file(os.path.join(home_path, "office.lock"), os.O_RDWR)
+    lock = files.open_private(os.path.join(home_path, "office.lock"), os.O_RDWR)
     deadline = time.monotonic() + CLAIM_SECONDS
     while not _lock(lock, fcntl.LOCK_EX):
         if time.monotonic() > deadline:
@@ -666,8 +653,13 @@ def take_over(home_path: str, program: Sequence[str] | None = None, seconds: flo
     while (place := claim(home_path, program)) is None:
         if time.monotonic() > deadline:
             raise unreachable(home_path)
-        # Meanwhile it may have left, and a relay may have started another one.
-        ask(home_path, frames.QUIT, frames.DRAIN)
+        try:
+            # Meanwhile it may have left, and a relay may have started another one.
+            ask(home_path, frames.QUIT, frames.DRAIN, max(CLAIM_SECONDS, deadline - time.monotonic()))
+        except Refused as refused:
+            if refused.code != "unreachable":
+                raise
+            # One that is leaving has its lock until the last relay is seen off, and listens no more.
     return place
 
 

@@ -6,13 +6,13 @@ One process makes all changes, so what is remembered of a token is never stale.
 from __future__ import annotations
 
 import logging
-import os
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
-from mcp_mailbox import addresses, credentials
+from mcp_mailbox import addresses, credentials, files
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Store
@@ -31,6 +31,8 @@ class Tokens:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[bytes, Credential] = {}
+        self._changes = 0
+        """How often a token ended: what was read before that may be of yesterday."""
         self._hear: list[Callable[[str], None]] = []
 
     async def authenticate(self, token: str) -> Credential | None:
@@ -40,14 +42,24 @@ class Tokens:
         """
         digest = credentials.digest(token)
         found = self._known.get(digest)
-        if found is None:
+        while found is None:
+            changes = self._changes
             found = await self._store.credential(digest)
             if found is None:
                 return None
+            if self._changes != changes:
+                found = None  # a token ended while this was read, in a thread of its own
+                continue
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[digest] = found
         return found if found.good(self._store.clock.now()) else None
+
+    def left(self, credential: Credential) -> float:
+        """Return for how many more seconds it is good, by the store's time."""
+        if credential.expires_at is None:
+            return math.inf
+        return max(0.0, (credential.expires_at - self._store.clock.now()) / 1000)
 
     async def issue(
         self,
@@ -66,7 +78,7 @@ class Tokens:
         if space is not None:
             addresses.check_name(space, "space")
         if mailbox is not None:
-            addresses.parse(mailbox, space or "default")
+            addresses.parse(mailbox, space or addresses.DEFAULT_SPACE)
         now = self._store.clock.now()
         credential = Credential(
             credentials.new_id(),
@@ -116,10 +128,11 @@ class Tokens:
         if found and await self.authenticate(found) is not None:
             return found
         _, secret = await self.issue(DEFAULT_NAME)
-        await anyio.to_thread.run_sync(_write, path, secret)
+        await anyio.to_thread.run_sync(files.replace, str(path), f"{secret}\n")
         return secret
 
     def _forget(self, id_: str) -> None:
+        self._changes += 1
         self._known = {digest: known for digest, known in self._known.items() if known.id != id_}
         for hear in self._hear:
             hear(id_)
@@ -134,14 +147,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-
-
-def _write(path: Path, secret: str) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        os.write(descriptor, f"{secret}\n".encode())
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from typing import Any
 
 import anyio
 
-from mcp_mailbox import __version__, config, frames, office
+from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
@@ -28,7 +29,6 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 log = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"  # noqa: S105 - its name
-PATH = "/mcp"
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
 
@@ -39,13 +39,16 @@ class FrontDoor:
 
     settings: config.Serving
     listener: socket.socket
+    tls: ssl.SSLContext | None
+    token_file: Path | None
+    """Where the token of the machine's own user stands; None when no token is needed."""
 
     @property
-    def url(self) -> str:
-        """Where MCP is."""
+    def origin(self) -> str:
+        """Scheme, host and port."""
         scheme = "https" if self.settings.certificate else "http"
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"{scheme}://{host}:{self.port}{PATH}"
+        return f"{scheme}://{host}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -54,12 +57,31 @@ class FrontDoor:
 
 
 @contextmanager
-def front_door(settings: config.Serving) -> Iterator[FrontDoor]:
-    """Take the address first: a server that cannot have it must not drive the running post office out."""
+def front_door(home: str, settings: config.Serving) -> Iterator[FrontDoor]:
+    """Take what a server needs first: one that cannot have it must not drive the running post office out.
+
+    Raises Refusal, and rendezvous.Refused for a home that cannot be used.
+    """
     from mcp_mailbox.fronts.mcp.http import listener  # noqa: PLC0415 - hosts on stdio need no HTTP
 
+    tls = listener.load_tls(settings.certificate, settings.key) if settings.certificate else None
     with closing(listener.bind(settings.host, settings.port)) as bound:
-        yield FrontDoor(settings, bound)
+        yield FrontDoor(settings, bound, tls, _token_file(home) if settings.tokens else None)
+
+
+def _token_file(home: str) -> Path:
+    """Return the file, which can be read and written, made when it is not there. Raises Refusal."""
+    rendezvous.prepare_home(home)
+    path = Path(home) / TOKEN_FILE
+    try:
+        os.close(files.open_private(str(path), os.O_RDWR))
+    except OSError as error:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"{path} cannot be used: {error.strerror}.",
+            "Your own token stands there: move what is there away; it is made anew.",
+        ) from error
+    return path
 
 
 @asynccontextmanager
@@ -78,37 +100,36 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             if door is None:
                 yield service
             else:
-                async with _http(home, service, door, stop):
+                async with _http(service, door, stop):
                     yield service
             tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def _http(home: str, service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
+async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
     from mcp_mailbox.fronts.mcp.http import app, desk, gate, listener  # noqa: PLC0415
 
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, settings.hosts, settings.origins)
     reception: desk.Desk
-    token_file = Path(home) / TOKEN_FILE if settings.tokens else None
-    if token_file is not None:
-        await service.tokens.default(token_file)
-        reception = desk.TokenDesk(service.post_office, service.tokens, config.DEFAULT_SPACE)
+    if door.token_file is not None:
+        await service.tokens.default(door.token_file)
+        reception = desk.TokenDesk(service.post_office, service.tokens, addresses.DEFAULT_SPACE)
     else:
-        reception = desk.OpenDesk(service.post_office, LOCAL, config.DEFAULT_SPACE)
+        reception = desk.OpenDesk(service.post_office, LOCAL, addresses.DEFAULT_SPACE)
     http = app.App(service.server, reception, entrance)
-    tls = listener.Tls(settings.certificate, settings.key) if settings.certificate else None
-    async with listener.listening(http, door.listener, tls), anyio.create_task_group() as tasks:
+    async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:
             await stop.wait()
             await http.close()  # at once, while relays are seen off
 
         tasks.start_soon(close_in_time)
-        service.http = lambda: {"url": door.url, "auth": settings.tokens, **http.status()}
-        how = f"token in {token_file}" if token_file else "open to everybody on this machine"
-        log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", door.url, how)
+        url = f"{door.origin}{app.PATH}"
+        service.http = lambda: {"url": url, "auth": settings.tokens, **http.status()}
+        how = f"token in {door.token_file}" if door.token_file else "open to everybody on this machine"
+        log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", url, how)
         yield
         tasks.cancel_scope.cancel()
 
@@ -135,7 +156,7 @@ class _Relays:
         try:
             settings = config.host_settings(hello.env)
         except Refusal as refusal:
-            settings = config.HostSettings(config.DEFAULT_SPACE, None)
+            settings = config.HostSettings(addresses.DEFAULT_SPACE, None)
             bad_space: Refusal | None = Refusal(refusal.code, f"{config.SPACE}: {refusal.problem}", refusal.hint)
         else:
             bad_space = None
@@ -162,7 +183,7 @@ class _Relays:
         http = self.http()
         return {"readers": self.post_office.present, **({"http": http} if http else {})}
 
-    async def command(self, asked: dict[str, Any], tell: office.Tell) -> dict[str, Any]:
+    async def command(self, asked: object, tell: office.Tell) -> dict[str, Any]:
         """See `office.Service`."""
         return await control.command(control.Desk(self.tokens, self.post_office, tell), asked)
 

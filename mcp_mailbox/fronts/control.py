@@ -15,8 +15,10 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
+from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.store import Archived, Portion
 from mcp_mailbox.tokens import LOCAL, Tokens
 
@@ -29,6 +31,8 @@ _PORTION_SIZE = 1 << 18
 """Bytes of bodies in one answer: it is spelled in one go, in which nobody else is served."""
 _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
+_NOWHERE = Progress(State.STORED)
+"""Of what was only sent: no time, no reason, no attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,12 @@ class _Mail(BaseModel):
     space: str
     thread: str | None = None
     cursor: str | None = None
+
+
+class _Held(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    space: str
+    besides: str | None = None
 
 
 async def _create(desk: Desk, asked: _Create) -> Json:
@@ -140,6 +150,11 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
     }
 
 
+async def _held(desk: Desk, asked: _Held) -> Json:
+    caller = Caller("command line", LOCAL, asked.space, mailbox=asked.besides)
+    return {"reservations": [_described(each) for each in await desk.post_office.reservations.of_others(caller)]}
+
+
 _Verb = Callable[[Desk, Any], Awaitable[Json]]
 COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token create": (_create, _Create),
@@ -148,11 +163,14 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token rotate": (_rotate, _Which),
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
+    "reservations": (_held, _Held),
 }
 
 
-async def command(desk: Desk, asked: Mapping[str, Any]) -> Json:
+async def command(desk: Desk, asked: object) -> Json:
     """Do what is asked. Never raises for what the command line may get wrong."""
+    if not isinstance(asked, dict):
+        return {"error": "bad_argument", "message": "A command is an object with `do`.", "hint": ""}
     name, given = asked.get("do"), {key: value for key, value in asked.items() if key != "do"}
     verb, arguments = COMMANDS.get(str(name), (None, _Nothing))
     if verb is None:
@@ -183,20 +201,40 @@ def _shown(credential: Credential) -> Json:
 
 
 def _archived(each: Archived) -> Json:
-    message = each.message
+    message, own = each.message, each.own or _NOWHERE
     return {
         "id": message.id,
         "thread": message.thread,
         "reply_to": message.reply_to,
         "from": message.sender,
         "to": list(message.to),
+        "cc": list(message.cc),
         "subject": message.subject,
         "body": message.body,
+        "format": message.format.word,
+        "kind": message.kind.word,
         "priority": message.priority.word,
         "accepted_at": message.accepted_at,
+        "expires_at": message.expires_at,
         "sent": each.sent,
-        "state": each.state.word if each.state is not None else None,
-        "attempts": each.attempts,
-        "lease_until": each.lease_until,
-        "settled_at": each.settled_at,
+        "state": own.state.word if each.own else None,
+        "attempts": own.attempts,
+        "reason": own.reason,
+        "deliver_at": own.deliver_at,
+        "rung_at": own.rung_at,
+        "surfaced_at": own.surfaced_at,
+        "leased_at": own.leased_at,
+        "lease_until": own.lease_until,
+        "settled_at": own.settled_at,
+    }
+
+
+def _described(held: Reservation) -> Json:
+    return {
+        "name": held.name,
+        "holder": str(held.holder) if held.holder is not None else None,
+        "mode": held.mode.value,
+        "note": held.note,
+        "made_at": held.made_at,
+        "until": held.until,
     }

@@ -10,6 +10,7 @@ from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import MailboxStore, Opened
 
 _OWNED = 10_000
@@ -29,14 +30,27 @@ class AddressBook:
         self._own.pop(reader, None)
 
     async def open(self, call: Call, name: str | None, profile: Profile) -> Opened:
-        """Open one's own mailbox of that name, or create it; it becomes the caller's."""
+        """Open one's own mailbox of that name, or create it; it becomes the caller's.
+
+        Without a name it is the one that the caller has, else one whose name the store finds.
+        """
         caller = call.caller
         caller.must(Scope.CREATE)
-        address = addresses.parse(name, caller.space) if name is not None else Address("", caller.space)
+        address = addresses.parse(name, caller.space) if name is not None else await self._kept(caller)
+        if address.folded == POSTMASTER and not await self._is_own(caller, str(address)):
+            raise Refusal(Code.NAME_TAKEN, f"The name {POSTMASTER!r} is the post office's own.", "Choose another.")
         opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address
         return opened
+
+    async def ensure(self, call: Call, name: str) -> None:
+        """Open the mailbox, unless it is there and need not become the caller's.
+
+        Looks first: a token may be good for a mailbox that it may not make. Raises Refusal as `open`.
+        """
+        if call.caller.binds or not await self._is_own(call.caller, name):
+            await self.open(call, name, Profile())
 
     async def own(self, caller: Caller, name: str | None = None) -> Address:
         """Return the address that a call acts for.
@@ -59,6 +73,24 @@ class AddressBook:
         """Return the address of a mailbox that the caller may read, and so hear of. Raises Refusal as `own`."""
         caller.must(Scope.READ)
         return await self.own(caller, name)
+
+    async def _is_own(self, caller: Caller, name: str) -> bool:
+        try:
+            await self.own(caller, name)
+        except Refusal as refusal:
+            if refusal.code is not Code.UNKNOWN_MAILBOX:
+                raise
+            return False
+        return True
+
+    async def _kept(self, caller: Caller) -> Address:
+        """Return the address of the mailbox that the caller has: once made it stays one's own, its name forgotten."""
+        try:
+            return await self.own(caller)
+        except Refusal as refusal:
+            if refusal.code is not Code.NO_MAILBOX:
+                raise
+            return Address("", caller.space)
 
     async def _look_up(self, caller: Caller, address: Address, key: tuple[str, str, str]) -> Address:
         """Ask the store, and remember what it says of mailboxes that are the principal's: that never changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,13 @@ from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.credentials import Scope
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers, first_of
+from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.store import (
     Accepted,
     Lease,
@@ -28,8 +29,10 @@ from mcp_mailbox.store import (
     Origin,
     Page,
     Portion,
+    Reading,
     Recipient,
     Settled,
+    Show,
     Store,
     Told,
     Wanted,
@@ -41,6 +44,10 @@ CLAIM_COUNT = 10
 """Messages that one wait hands out at most."""
 SETTLE_LIMIT = 100
 """Ids in one settle."""
+OVERDUE = LEASE_TERM
+"""ms after which mail that nobody has acked is overdue."""
+_SHOWN = 1000
+"""Answers with previews that are under way to their hosts."""
 
 
 class PostOffice:
@@ -49,9 +56,11 @@ class PostOffice:
     def __init__(self, store: Store, *, lease_term: int = LEASE_TERM) -> None:
         self.bell = Bell()
         self.mailboxes = AddressBook(store)
+        self.reservations = Reservations(store, self.mailboxes)
         self._store = store
         self._lease_term = lease_term
         self._readers = Readers(store, self.bell, lease_term)
+        self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
 
     @asynccontextmanager
     async def business(self) -> AsyncIterator[None]:
@@ -71,17 +80,12 @@ class PostOffice:
     async def depart(self, caller: Caller, *, put_back: bool = True) -> None:
         """Put back at once what was leased and never reached the reader; what lapsed goes to others.
 
-        `put_back` False leaves that to `missed` and `let_go`: others of the same id may be about to be answered.
+        `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
-        if self._readers.depart(caller.reader):
+        if await self._readers.depart(caller.reader):
             self.mailboxes.forget(caller.reader)
             if put_back:
                 await self._readers.put_back(caller.reader)
-
-    async def let_go(self, caller: Caller) -> None:
-        """Ring where the reader holds leases that ran out while it was present, once it is not any more."""
-        if not self._readers.is_here(caller.reader):
-            await self._readers.ring_lapsed(caller.reader)
 
     @property
     def present(self) -> int:
@@ -94,26 +98,39 @@ class PostOffice:
         """Store a message durably for every recipient, and ring; one result each."""
         call.caller.must(Scope.SEND)
         sender = await self.mailboxes.own(call.caller, call.mailbox)
-        recipients: dict[tuple[str, str], Address] = {}
-        for text in draft.to:
-            address = addresses.parse(text, call.caller.space)
-            recipients.setdefault((address.folded, address.space), address)
-        to = list(recipients.values())
+        to = _addresses(draft.to, call.caller.space)
+        cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
         try:
-            accepted = await self._store.accept(sender, to, draft, call.origin)
+            accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
             if refusal.code is Code.UNKNOWN_MAILBOX:
-                raise await self.mailboxes.unknown(call.caller, to[0]) from None
+                raise await self.mailboxes.unknown(call.caller, next(iter(to.values()))) from None
             raise
+        now = self._store.clock.now()
+        for later in (draft.delay, draft.ttl):
+            if later:
+                self._readers.expect(now + later)
         return replace(accepted, recipients=tuple([await self._hinted(call, each) for each in accepted.recipients]))
 
-    async def wait(self, call: Call, patience: float, wanted: Wanted, size: int, ending: Ending) -> Sequence[Delivery]:
-        """Lease what is there, or what comes within `patience` ms; empty when nothing did.
+    async def wait(
+        self, call: Call, patience: float, wanted: Wanted, size: int, ending: Ending, ack: Sequence[str] = ()
+    ) -> tuple[Sequence[Delivery], Sequence[Settled]]:
+        """Ack what is done, then lease what is there, or what comes within `patience` ms; empty when nothing did.
 
-        A wait that is cancelled leaves every message where it was. `ending` ends it early.
+        At most about `size` bytes of bodies. A wait that is cancelled leaves every message where it was, what it acked
+        stays acked. `ending` ends it early. Raises Refusal(UNKNOWN_MESSAGE) for a thread that is not the caller's,
+        (BAD_ARGUMENT) for too many ids to ack, before it has done anything; and as `own`.
         """
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
+        if wanted.thread is not None and ack:
+            await self._store.read(address, wanted.thread)
+        settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
+        return await self._wait(call, address, patience, wanted, size, ending), settled
+
+    async def _wait(
+        self, call: Call, address: Address, patience: float, wanted: Wanted, size: int, ending: Ending
+    ) -> Sequence[Delivery]:
         clock = self._store.clock
         deadline = clock.now() + patience
         with self.bell.listening(address) as ear, ending.telling(ear.hear):
@@ -126,14 +143,23 @@ class PostOffice:
                 await first_of(ear.wait, lambda: clock.sleep_until(deadline))
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
-        """List what is not settled; nothing is leased by looking."""
+        """List what is not settled; nothing is leased by looking. Raises Refusal as the store does, and as `own`."""
         call.caller.must(Scope.READ)
-        return await self._store.inbox(await self.mailboxes.own(call.caller, call.mailbox), listing)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        found = await self._store.inbox(address, replace(listing, overdue=OVERDUE))
+        if listing.show is not Show.OVERDUE:
+            fresh = [each.delivery.message.id for each in found.previews if each.delivery.progress.surfaced_at is None]
+            self._show(call, address, fresh)
+        return found
 
-    async def read(self, call: Call, id: str) -> Delivery:  # noqa: A002 - the domain's word
-        """Return a message that the mailbox received or sent, whole."""
+    async def read(self, call: Call, id: str) -> Reading:  # noqa: A002 - the domain's word
+        """Return a message that the mailbox received or sent, whole. Raises Refusal as the store does, and as `own`."""
         call.caller.must(Scope.READ)
-        return await self._store.read(await self.mailboxes.own(call.caller, call.mailbox), id)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        found = await self._store.read(address, id)
+        if found.own is not None and found.own.surfaced_at is None:
+            self._show(call, address, [found.message.id])
+        return found
 
     async def mail_of(self, call: Call, portion: Portion) -> MailPage:
         """Return a page of all mail that the mailbox received or sent, whatever became of it."""
@@ -144,22 +170,50 @@ class PostOffice:
         """Copy the whole store, everybody's mail, to a file; for whoever owns the store alone."""
         return await self._store.backup(path, told, replace=replace)
 
-    async def settle(self, call: Call, ids: Sequence[str], outcome: Outcome) -> Sequence[Settled]:
-        """End leases, one result each."""
+    async def settle(self, call: Call, ids: Sequence[str], settlement: Settlement) -> Sequence[Settled]:
+        """Do this with deliveries, one result each.
+
+        A lease that is extended for no time in particular lasts as long again as a new one.
+        Raises Refusal(BAD_ARGUMENT) for too many ids, and as `own`.
+        """
         call.caller.must(Scope.READ)
         if not ids or len(ids) > SETTLE_LIMIT:
             raise Refusal(Code.BAD_ARGUMENT, f"{len(ids)} ids were given.", f"Give 1 to {SETTLE_LIMIT}.")
-        return await self._store.settle(await self.mailboxes.own(call.caller, call.mailbox), ids, outcome, call.origin)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        if settlement.outcome is Outcome.EXTEND and not settlement.delay:
+            settlement = replace(settlement, delay=self._lease_term)
+        settled = await self._store.settle(address, ids, settlement, call.origin)
+        if settlement.outcome is Outcome.EXTEND:
+            self._readers.leased(call.caller.reader, self._store.clock.now() + settlement.delay)
+        elif settlement.delay:
+            self._readers.expect(self._store.clock.now() + settlement.delay)
+        return settled
+
+    async def rang(self, address: Address) -> None:
+        """Note that somebody was told of mail in that mailbox."""
+        await self._store.note_ring(address)
 
     async def reached(self, caller: Caller, request: str) -> None:
         """Note that the answer of that request reached the caller's host."""
-        await self._store.surface(Origin(caller.reader, request))
+        shown = self._shown.pop((caller.reader, request), None)
+        if shown is None:
+            await self._store.surface(Origin(caller.reader, request))
+        else:
+            await self._store.show(*shown)
 
     async def missed(self, caller: Caller, request: str) -> None:
         """Put back at once what that request leased: its answer was not wanted any more."""
-        await self._readers.put_back(caller.reader, request)
+        if self._shown.pop((caller.reader, request), None) is None:
+            await self._readers.put_back(caller.reader, request)
 
     # -- inside
+
+    def _show(self, call: Call, address: Address, ids: Sequence[str]) -> None:
+        """Keep what an answer shows until it is known to have reached the caller's host."""
+        if ids:
+            while len(self._shown) >= _SHOWN:
+                del self._shown[next(iter(self._shown))]
+            self._shown[call.caller.reader, call.request] = (address, ids)
 
     async def _claim(self, call: Call, address: Address, wanted: Wanted, size: int) -> Sequence[Delivery]:
         lease = Lease(CLAIM_COUNT, size, self._lease_term)
@@ -172,7 +226,7 @@ class PostOffice:
                 with anyio.CancelScope(shield=True):
                     await self.missed(call.caller, call.request)
                 raise
-            self._readers.expect_lapse(min(each.lease_until or 0 for each in found))
+            self._readers.leased(call.caller.reader, min(each.lease_until or 0 for each in found))
         return found
 
     async def _hinted(self, call: Call, recipient: Recipient) -> Recipient:
@@ -180,3 +234,12 @@ class PostOffice:
             return recipient
         address = addresses.parse(recipient.address, call.caller.space)
         return replace(recipient, refusal=await self.mailboxes.unknown(call.caller, address))
+
+
+def _addresses(texts: Iterable[str], space: str) -> dict[tuple[str, str], Address]:
+    """Return each address once, by what makes it the same."""
+    found: dict[tuple[str, str], Address] = {}
+    for text in texts:
+        address = addresses.parse(text, space)
+        found.setdefault((address.folded, address.space), address)
+    return found

@@ -24,6 +24,8 @@ _RETURN_GRACE = 3_000
 """ms after a start in which every reader counts as present: relays need a moment to reconnect. Never over a lease."""
 _RETRY = 1_000
 """ms after which a store that could not is asked again."""
+_HOLDERS = 100_000
+"""Readers of which it is remembered that they hold leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,19 @@ class Readers:
         self._term = term
         self._here: Counter[str] = Counter()
         self._everybody = True
+        self._holders: dict[str, int] = {}
+        """Who leased something, and when the first of that may have run out."""
+        self._inherited_until = store.clock.now() + term
+        """Until then leases may run out that were given before this post office began."""
         self._looked = 0
-        self._next_lapse: int | None = None
-        self._lapse_moved = anyio.Event()
+        self._next: int | None = None
+        self._moved = anyio.Event()
         self._owed: list[_Owed] = []
         self._owing = anyio.Event()
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
         """Watch the time, for as long as the tasks last."""
-        tasks.start_soon(self._ring_lapses)
+        tasks.start_soon(self._watch_time)
         tasks.start_soon(self._end_grace)
         tasks.start_soon(self._pay_back)
 
@@ -59,12 +65,18 @@ class Readers:
         """Count it as present: its leases are not handed to others."""
         self._here[reader] += 1
 
-    def depart(self, reader: str) -> bool:
-        """Count it out; return whether it is gone. It is not when it has reconnected already."""
+    async def depart(self, reader: str) -> bool:
+        """Count it out; return whether it is gone. It is not when it has reconnected already.
+
+        What ran out while it was here is handed to others from now on.
+        """
         self._here[reader] -= 1
         if self._here[reader] > 0:
             return False
         del self._here[reader]
+        now = self._store.clock.now()
+        if now < self._inherited_until or self._holders.get(reader, now + 1) <= now:
+            await self._ring_lapsed(reader)
         return True
 
     def is_here(self, reader: str) -> bool:
@@ -83,22 +95,40 @@ class Readers:
         """Give back what that request leased; None: all that never reached the reader."""
         await self._put_back(_Owed(reader, request))
 
-    async def ring_lapsed(self, reader: str) -> None:
-        """Ring where it holds leases that ran out."""
-        for address in await self._store.leased_by(reader):
+    def expect(self, moment: int) -> None:
+        """Look again then: something becomes ready, or is over."""
+        if self._next is None or moment < self._next:
+            self._moved.set()
+
+    def leased(self, reader: str, until: int) -> None:
+        """Note a lease: it may run out then."""
+        if len(self._holders) >= _HOLDERS:
+            self._inherited_until = max(until, self._inherited_until)  # costs a look at each departure until then
+            self._holders.clear()
+        self._holders[reader] = min(until, self._holders.get(reader, until))
+        self.expect(until)
+
+    async def _ring_lapsed(self, reader: str) -> None:
+        try:
+            lapsed = await self._store.leave(reader)
+        except Refusal as refusal:
+            logger.warning("what a reader held is not handed on yet: %s", refusal)
+            self._look_again()
+            return
+        if not lapsed:
+            self._holders.pop(reader, None)
+        for address in lapsed:
             self._bell.ring(address)
 
-    def expect_lapse(self, at: int) -> None:
-        """Look again then: a lease ends."""
-        if self._next_lapse is None or at < self._next_lapse:
-            self._lapse_moved.set()
+    def _look_again(self) -> None:
+        """Ring for all that has ever lapsed and is still there."""
+        self._looked = 0
+        self._moved.set()
 
     async def _put_back(self, owed: _Owed) -> None:
         """Give leases back now, or as soon as the store can: whoever held them is not there to try again."""
         try:
             await self._store.give_back(owed.reader, owed.request, surfaced=owed.request is not None)
-            if owed.request is None:
-                await self.ring_lapsed(owed.reader)
         except Refusal as refusal:
             if refusal.code is not Code.STOPPING:
                 logger.warning("leases are not given back yet: %s", refusal)
@@ -116,29 +146,33 @@ class Readers:
                 if each.request is not None or not self.is_here(each.reader):
                     await self._put_back(each)
 
-    async def _ring_lapses(self) -> None:
-        """Ring where a lease runs out: one timer for all."""
+    async def _watch_time(self) -> None:
+        """Ring where something becomes ready, and carry off what is over: one timer for all."""
         clock = self._store.clock
         while True:
-            self._lapse_moved = anyio.Event()
+            self._moved = anyio.Event()
             after, self._looked = self._looked, clock.now()
+            self._next = None  # what is leased while the store looks may be the first to run out
             try:
-                lapsed, self._next_lapse = await self._store.due(after)
+                due = await self._store.due(after)
+                while due.sweep and self.present is not None and await self._store.sweep(after, self.present):
+                    pass
             except Refusal as refusal:
-                logger.warning("lapsed leases are not seen yet: %s", refusal)
+                logger.warning("what is due is not seen yet: %s", refusal)
                 self._looked = min(self._looked, after)
                 await self._pause(_RETRY)
                 continue
-            for address in lapsed:
+            self._next = due.next
+            for address in due.mailboxes:
                 self._bell.ring(address)
-            await self._until_lapse(self._next_lapse)
+            await self._until(due.next)
 
-    async def _until_lapse(self, moment: int | None) -> None:
-        """Wait for it, or for a claim whose lease ends earlier."""
+    async def _until(self, moment: int | None) -> None:
+        """Wait for it, or until something earlier is expected."""
         if moment is None:
-            await self._lapse_moved.wait()
+            await self._moved.wait()
         else:
-            await first_of(self._lapse_moved.wait, lambda: self._store.clock.sleep_until(moment))
+            await first_of(self._moved.wait, lambda: self._store.clock.sleep_until(moment))
 
     async def _pause(self, ms: float) -> None:
         await self._store.clock.sleep_until(self._store.clock.now() + ms)
@@ -146,8 +180,7 @@ class Readers:
     async def _end_grace(self) -> None:
         await self._pause(min(_RETURN_GRACE, self._term))
         self._everybody = False
-        self._looked = 0  # ring again for all that has lapsed meanwhile
-        self._lapse_moved.set()
+        self._look_again()
         # Readers that ended together with the post office before us: nobody has seen what they were handed.
         for reader in await self._unreached():
             if not self.is_here(reader):

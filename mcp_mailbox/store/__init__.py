@@ -28,8 +28,22 @@ from typing import Protocol
 from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion, Told
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
-from mcp_mailbox.store.mail import Accepted, Lease, Listing, MailStore, Page, Preview, Recipient, Settled, Wanted
+from mcp_mailbox.store.mail import (
+    Accepted,
+    Due,
+    Lease,
+    Listing,
+    MailStore,
+    Page,
+    Preview,
+    Reading,
+    Recipient,
+    Settled,
+    Show,
+    Wanted,
+)
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
+from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
 
 __all__ = [
     "Accepted",
@@ -37,6 +51,7 @@ __all__ = [
     "Archived",
     "Clock",
     "CredentialStore",
+    "Due",
     "Lease",
     "Listing",
     "MailPage",
@@ -47,16 +62,21 @@ __all__ = [
     "Page",
     "Portion",
     "Preview",
+    "Reading",
     "Recipient",
+    "Released",
+    "ReservationStore",
+    "Reserved",
     "Ring",
     "Settled",
+    "Show",
     "Store",
     "Told",
     "Wanted",
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, ArchiveStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, ArchiveStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

@@ -2,7 +2,8 @@
 
 Restoring is no verb, for no store is open while it happens. What holds of a store that was restored: everything that
 the backup had is as it was, ids, handles and cursors that were given out before it are good, and none that was given
-out since the backup ever names anything else.
+out since the backup ever names anything else. Credentials and reservations are of now and not of then: where the
+store that is replaced can be read, they are as that one had them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import State
+from mcp_mailbox.delivery import Progress
 from mcp_mailbox.message import Message
 
 Told = Callable[[int, int], None]
@@ -22,17 +23,11 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """A message as one mailbox has it: sent, received, or both. `state` is None for one that was only sent.
-
-    `lease_until` is set while it is leased, `settled_at` once it is settled.
-    """
+    """A message as one mailbox has it: sent, received, or both; how far it has come there, None if it was only sent."""
 
     message: Message
     sent: bool
-    state: State | None
-    attempts: int = 0
-    lease_until: int | None = None
-    settled_at: int | None = None
+    own: Progress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ class ArchiveStore(Protocol):
         ...
 
     async def mail_of(self, mailbox: Address, portion: Portion) -> MailPage:
-        """Return mail that this mailbox received or sent, whatever became of it.
+        """Return mail that this mailbox received or sent, whatever became of it, the postmaster's notices too.
 
         Nothing is left out or told twice when pages follow one another, whatever happens in between. A page costs the
         same in a long history as in a short one, so it may be empty before the end.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Delivery, Progress, Settlement
 from mcp_mailbox.errors import Refusal
-from mcp_mailbox.message import Draft
+from mcp_mailbox.message import Draft, Message
 from mcp_mailbox.store.basics import Origin
 
 
@@ -69,6 +70,38 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Answer of `read`: how far the message has come in the mailbox that asks, None when it was only sent from there.
+
+    For its sender, `sent` says the same of each recipient, by address.
+    """
+
+    message: Message
+    own: Progress | None
+    sent: tuple[tuple[str, Progress], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Answer of `due`: mailboxes where something became ready, when the next thing happens, whether to `sweep`."""
+
+    mailboxes: Sequence[Address]
+    next: int | None
+    sweep: bool
+
+
+class Show(StrEnum):
+    """Which part of a mailbox to list."""
+
+    INBOX = "inbox"
+    """What waits, then the dead letters."""
+    DEAD = "dead"
+    """Dead letters alone."""
+    OVERDUE = "overdue"
+    """What was sent from there, a while ago, and nobody has acked; one row for each recipient, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A page of an inbox; `more` follows behind the last preview's cursor."""
 
@@ -79,24 +112,34 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What to list: `cursor` from the page before, `since` a time."""
+    """What to list: `cursor` from the page before, `since` a time, `overdue` the ms after which an ack is."""
 
     limit: int
     cursor: str | None = None
     urgent_only: bool = False
     since: int | None = None
+    show: Show = Show.INBOX
+    overdue: int = 0
 
 
 class MailStore(Protocol):
     """The verbs about mail."""
 
-    async def accept(self, sender: Address, recipients: Sequence[Address], draft: Draft, origin: Origin) -> Accepted:
-        """Store a message for every recipient that exists; one result each.
+    async def accept(
+        self,
+        sender: Address,
+        recipients: Sequence[Address],
+        draft: Draft,
+        origin: Origin,
+        cc: Sequence[Address] = (),
+    ) -> Accepted:
+        """Store a message for every recipient that exists; one result each, those of `cc` last. These are not rung.
 
         The key is the draft's, else the origin's: the same key from the same sender with the same content gives the
         same id again, with other content Refusal(KEY_CONFLICT). Keys outlive the longest outbox age (30 days).
         `reply_to` puts it in that message's thread and acks that delivery in the sender's mailbox, fenced by its
-        handle.
+        handle. What the sender has under the same `topic` in a recipient's mailbox, and nobody has seen, it replaces.
+        It is handed out from its `delay` on, and until its `ttl` is over.
 
         A mailbox whose `Contact` does not admit the sender is as if it did not exist.
 
@@ -111,7 +154,9 @@ class MailStore(Protocol):
 
         One delivery has one live lease. A repeated request gets the deliveries that it leased before, generation
         unchanged. A lease that ran out goes back to its own reader, and to others unless its reader is `present`
-        (None: everybody is).
+        (None: everybody is), but to nobody once it was in readers' hands as often as its mailbox allows.
+
+        Raises Refusal(UNKNOWN_MAILBOX), (UNKNOWN_MESSAGE) for a thread of which the mailbox has nothing.
         """
         ...
 
@@ -129,38 +174,59 @@ class MailStore(Protocol):
         """
         ...
 
+    async def show(self, mailbox: Address, ids: Sequence[str]) -> None:
+        """Note that previews of these reached the mailbox's reader. Soon on disk, as `surface`."""
+        ...
+
+    async def note_ring(self, mailbox: Address) -> None:
+        """Note that somebody was told that there is mail. Soon on disk, as `surface`."""
+        ...
+
     async def settle(
-        self, mailbox: Address, handles: Sequence[str], outcome: Outcome, origin: Origin
+        self, mailbox: Address, handles: Sequence[str], settlement: Settlement, origin: Origin
     ) -> Sequence[Settled]:
-        """End leases, one result each. Repeating an outcome is not an error.
+        """Do this with deliveries, one result each. Repeating it is not an error.
 
         A handle with a generation settles only that lease, also after it ran out, until somebody else has leased it;
-        a plain message id settles what is not leased by another reader.
+        a plain message id settles what is not leased by another reader. What is released for the last time that the
+        mailbox allows is a dead letter. Dead letters are retried, or purged, which ends their being listed.
+
+        The sender is told, by mail from the postmaster, what was rejected or died, and of an ack if it asked for that;
+        but not of its own mail to itself, nor of what the postmaster wrote.
+        """
+        ...
+
+    async def sweep(self, after: int, present: Collection[str]) -> bool:
+        """Carry out what time has done; return whether there is more, since it is done in slices.
+
+        What expired, and what was in readers' hands too often when its lease ran out after `after`, becomes a dead
+        letter, unless its reader is present. Senders are told as in `settle`.
         """
         ...
 
     async def inbox(self, mailbox: Address, listing: Listing) -> Page:
-        """List what is not settled, urgent first, then what was rejected; nothing is leased by looking.
+        """List what is not settled, urgent first, then dead letters; nothing is leased by looking.
 
-        A cursor never skips what was there when its page was made.
+        A cursor never skips what was there when its page was made. Raises Refusal(UNKNOWN_MAILBOX), (BAD_ARGUMENT) for
+        a cursor that is not of this listing.
         """
         ...
 
-    async def read(self, mailbox: Address, id: str) -> Delivery:  # noqa: A002 - the domain's word
-        """Return a message that this mailbox received or sent, with where its delivery stands.
+    async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
+        """Return a message that this mailbox received or sent, and how far its deliveries have come.
 
-        Raises Refusal(UNKNOWN_MESSAGE).
+        Raises Refusal(UNKNOWN_MAILBOX | UNKNOWN_MESSAGE).
         """
         ...
 
-    async def due(self, after: int) -> tuple[Sequence[Address], int | None]:
-        """Return the mailboxes where a lease ran out after `after` and by now, and when the next one will."""
+    async def due(self, after: int) -> Due:
+        """Return where something became ready to be handed out after `after` and by now, and when to look again."""
         ...
 
     async def unreached(self) -> Sequence[str]:
         """Return the readers that hold leases whose answer has not reached them, as far as is known."""
         ...
 
-    async def leased_by(self, reader: str) -> Sequence[Address]:
-        """Return the mailboxes in which that reader holds leases that ran out: ring them when it leaves."""
+    async def leave(self, reader: str) -> Sequence[Address]:
+        """Carry out what `sweep` left to a reader that was present; return where it holds leases that ran out."""
         ...

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from mcp_mailbox.delivery import State
 
 _PREVIEW_LENGTH = 120
+_KEY = "mailbox = ? AND priority = ? AND seq = ?"
+
+Key = tuple[int, int, int]
+"""Of a row of `inbox`: (mailbox, priority, seq)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,12 @@ class NewMailbox:
     skills: Sequence[str]
     created: int
     contact: str
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A row of `message`; no thread: it begins one."""
+    """A row of `message`; no thread: it begins one. `cc` is a part of the recipients."""
 
     thread: int | None
     sender: int
@@ -44,13 +49,20 @@ class NewMessage:
     accepted: int
     subject: str
     body: str
+    cc: Sequence[int] = ()
+    kind: int = 0
+    format: int = 0
+    expires: int = 0
+    receipt: bool = False
+    topic: str | None = None
+    deliver_at: int = 0
 
 
 def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     """Insert a mailbox; return its row's number."""
     cursor = db.execute(
         "INSERT INTO mailbox (space, name, folded, looks, capitals, ascii, owner, about, skills, created,"
-        " contact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " contact, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.space,
             new.name,
@@ -63,6 +75,7 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
             json.dumps(new.skills),
             new.created,
             new.contact,
+            new.attempts,
         ),
     )
     db.execute("INSERT INTO counter (mailbox, unsettled) VALUES (?, 0)", (cursor.lastrowid,))
@@ -70,16 +83,11 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     return cursor.lastrowid
 
 
-def describe_mailbox(
-    db: sqlite3.Connection, mailbox: int, about: str | None, skills: Sequence[str] | None, contact: str | None
-) -> None:
+def describe_mailbox(db: sqlite3.Connection, mailbox: int, **columns: object) -> None:
     """Set what is given, leave what is None."""
-    if contact is not None:
-        db.execute("UPDATE mailbox SET contact = ? WHERE id = ?", (contact, mailbox))
-    if about is not None:
-        db.execute("UPDATE mailbox SET about = ? WHERE id = ?", (about, mailbox))
-    if skills is not None:
-        db.execute("UPDATE mailbox SET skills = ? WHERE id = ?", (json.dumps(skills), mailbox))
+    for name, value in columns.items():
+        if value is not None:
+            db.execute(f"UPDATE mailbox SET {name} = ? WHERE id = ?", (value, mailbox))  # noqa: S608 - ours alone
 
 
 def bind_reader(db: sqlite3.Connection, reader: str, mailbox: int, at: int) -> None:
@@ -92,18 +100,23 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     body = new.body.encode()
     cursor = db.execute(
         "INSERT INTO message (thread, sender, recipients, reply_to, priority, accepted, size, checksum,"
-        " subject, preview, body)"
+        " kind, format, expires, receipt, cc, subject, preview, body)"
         " VALUES (ifnull(?, (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'message')),"
-        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.thread,
             new.sender,
-            f"[{','.join(map(str, new.recipients))}]",
+            _array(new.recipients),
             new.reply_to,
             new.priority,
             new.accepted,
             len(body),
             checksum(new.subject, body),
+            new.kind,
+            new.format,
+            new.expires,
+            new.receipt,
+            _array(new.cc),
             new.subject,
             preview(new.body),
             new.body,
@@ -111,9 +124,11 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     )
     seq = cursor.lastrowid
     assert seq is not None  # noqa: S101 - an INSERT has a row
+    rest = (new.deliver_at, new.expires, new.topic)
     db.executemany(
-        "INSERT INTO inbox (mailbox, priority, seq, sender, thread) VALUES (?, ?, ?, ?, ?)",
-        [(mailbox, new.priority, seq, new.sender, new.thread or seq) for mailbox in new.recipients],
+        "INSERT INTO inbox (mailbox, priority, seq, sender, thread, lease_until, expires, topic)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in new.recipients],
     )
     db.executemany(
         "UPDATE counter SET unsettled = unsettled + 1 WHERE mailbox = ?",
@@ -122,44 +137,91 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     return seq
 
 
-def lease(
-    db: sqlite3.Connection, rows: Iterable[tuple[int, int, int, int]], until: int, reader: str, request: str
-) -> None:
-    """Event.CLAIM for each (generation, mailbox, priority, seq); the generation is the new lease's."""
-    db.executemany(
-        "UPDATE inbox SET lease_until = ?, reader = ?, request = ?, surfaced = 0, generation = ?"
-        " WHERE mailbox = ? AND priority = ? AND seq = ?",
-        [(until, reader, request, *row) for row in rows],
+def ring(db: sqlite3.Connection, mailbox: int, at: int) -> None:
+    """Event.RING for all that has come to that mailbox so far, unless it was rung before."""
+    db.execute(
+        "INSERT INTO ring (mailbox, seq, at) SELECT ?1, seq, ?2 FROM sqlite_sequence WHERE name = 'message'"
+        " AND NOT EXISTS (SELECT 1 FROM ring WHERE mailbox = ?1 AND ring.seq >= sqlite_sequence.seq)",
+        (mailbox, at),
     )
 
 
-def surface(db: sqlite3.Connection, reader: str, request: str) -> None:
+def show(db: sqlite3.Connection, rows: Iterable[Key], at: int) -> None:
+    """Event.SHOW for what has not been seen."""
+    db.executemany(
+        f"UPDATE inbox SET seen = ? WHERE {_KEY} AND seen = 0",  # noqa: S608 - constants only
+        [(at, *row) for row in rows],
+    )
+
+
+def lease(
+    db: sqlite3.Connection, rows: Iterable[tuple[int, Key]], at: int, until: int, reader: str, request: str
+) -> None:
+    """Event.CLAIM for each key, with the generation of its new lease."""
+    db.executemany(
+        "UPDATE inbox SET generation = ?, leased = ?, lease_until = ?, reader = ?, request = ?,"  # noqa: S608
+        f" surfaced = 0 WHERE {_KEY}",
+        [(generation, at, until, reader, request, *key) for generation, key in rows],
+    )
+
+
+def surface(db: sqlite3.Connection, reader: str, request: str, at: int) -> None:
     """Event.SURFACE for what that request leased."""
     db.execute(
-        "UPDATE inbox SET surfaced = 1, attempts = attempts + 1 WHERE reader = ? AND request = ? AND surfaced = 0",
-        (reader, request),
+        "UPDATE inbox SET surfaced = 1, attempts = attempts + 1, seen = iif(seen, seen, ?)"
+        " WHERE reader = ? AND request = ? AND surfaced = 0",
+        (at, reader, request),
     )
 
 
-def free(db: sqlite3.Connection, mailbox: int, priority: int, seq: int) -> None:
-    """Event.RELEASE or Event.GIVE_BACK: ready for anybody at once. The generation stays, so a late ack still counts."""
+def give_back(db: sqlite3.Connection, key: Key) -> None:
+    """Event.GIVE_BACK: ready for anybody at once. The generation stays, so a late ack still counts."""
     db.execute(
-        "UPDATE inbox SET lease_until = 0, reader = NULL, request = NULL, surfaced = 0"
-        " WHERE mailbox = ? AND priority = ? AND seq = ?",
-        (mailbox, priority, seq),
+        f"UPDATE inbox SET lease_until = 0, reader = NULL, request = NULL, surfaced = 0 WHERE {_KEY}",  # noqa: S608
+        key,
     )
 
 
-def settle(db: sqlite3.Connection, mailbox: int, priority: int, seq: int, state: State, at: int) -> None:
-    """Event.ACK or Event.REJECT: from the hot table to the cold one."""
-    key = (mailbox, priority, seq)
+def release(db: sqlite3.Connection, key: Key, at: int, until: int) -> None:
+    """Event.RELEASE: ready for anybody then; 0 for at once. Who releases it has seen it."""
+    give_back(db, key)
     db.execute(
-        "INSERT INTO done (mailbox, seq, state, generation, attempts, at)"
-        " SELECT mailbox, seq, ?, generation, attempts, ? FROM inbox WHERE mailbox = ? AND priority = ? AND seq = ?",
-        (int(state), at, *key),
+        f"UPDATE inbox SET lease_until = ?, seen = iif(seen, seen, ?) WHERE {_KEY}",  # noqa: S608
+        (until, at, *key),
     )
-    db.execute("DELETE FROM inbox WHERE mailbox = ? AND priority = ? AND seq = ?", key)
-    db.execute("UPDATE counter SET unsettled = unsettled - 1 WHERE mailbox = ?", (mailbox,))
+
+
+def extend(db: sqlite3.Connection, key: Key, until: int) -> None:
+    """Event.EXTEND."""
+    db.execute(f"UPDATE inbox SET lease_until = ? WHERE {_KEY}", (until, *key))  # noqa: S608
+
+
+def settle(db: sqlite3.Connection, key: Key, state: State, at: int, reason: str = "") -> None:
+    """Event.ACK, REJECT, EXHAUST, EXPIRE or REPLACE: from the hot table to the cold one."""
+    db.execute(
+        "INSERT INTO done (mailbox, seq, state, generation, attempts, at, leased, seen, reason, listed)"  # noqa: S608
+        f" SELECT mailbox, seq, ?, generation, attempts, ?, leased, seen, ?, ? FROM inbox WHERE {_KEY}",
+        (int(state), at, reason, state.dead_letter, *key),
+    )
+    db.execute(f"DELETE FROM inbox WHERE {_KEY}", key)  # noqa: S608
+    db.execute("UPDATE counter SET unsettled = unsettled - 1 WHERE mailbox = ?", (key[0],))
+
+
+def revive(db: sqlite3.Connection, mailbox: int, seq: int) -> None:
+    """Event.RETRY: back to the hot table, as if it had never been seen; its generation goes on."""
+    db.execute(
+        "INSERT INTO inbox (mailbox, priority, seq, sender, thread, generation)"
+        " SELECT d.mailbox, m.priority, d.seq, m.sender, m.thread, d.generation"
+        " FROM done d JOIN message m ON m.seq = d.seq WHERE d.mailbox = ? AND d.seq = ?",
+        (mailbox, seq),
+    )
+    db.execute("DELETE FROM done WHERE mailbox = ? AND seq = ?", (mailbox, seq))
+    db.execute("UPDATE counter SET unsettled = unsettled + 1 WHERE mailbox = ?", (mailbox,))
+
+
+def purge(db: sqlite3.Connection, mailbox: int, seq: int) -> None:
+    """List a dead letter no more."""
+    db.execute("UPDATE done SET listed = 0 WHERE mailbox = ? AND seq = ?", (mailbox, seq))
 
 
 def remember(db: sqlite3.Connection, sender: int, key: str, digest: bytes, answer: str, at: int) -> None:
@@ -196,10 +258,47 @@ def replace_tokens(db: sqlite3.Connection, rows: Iterable[Sequence[object]]) -> 
         grant(db, row)
 
 
+def replace_reservations(db: sqlite3.Connection, rows: Iterable[Sequence[object]]) -> None:
+    """Have these rows of RESERVATIONS_WHOLE and no others, but for holders that are not there."""
+    db.execute("DELETE FROM reservation")
+    db.executemany(
+        "INSERT INTO reservation (mailbox, name, space, mode, note, made, until)"
+        " SELECT id, ?, space, ?, ?, ?, ? FROM mailbox WHERE space = ? AND folded = ? AND owner = ?",
+        rows,
+    )
+
+
 def go_on(db: sqlite3.Connection, seq: int, values: Mapping[str, int]) -> None:
     """Give the next message a number behind `seq`, and keep these values in `meta`."""
     db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'message'", (seq,))
     db.executemany("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", values.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A row of `reservation`."""
+
+    mailbox: int
+    name: str
+    space: str
+    mode: str
+    note: str
+    made: int
+    until: int
+
+
+def hold(db: sqlite3.Connection, new: Holding) -> None:
+    """Reserve a name for a mailbox, in place of what it holds under that name."""
+    db.execute(
+        "INSERT OR REPLACE INTO reservation (mailbox, name, space, mode, note, made, until)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (new.mailbox, new.name, new.space, new.mode, new.note, new.made, new.until),
+    )
+
+
+def let_go(db: sqlite3.Connection, mailbox: int, name: str) -> None:
+    """End a reservation."""
+    db.execute("DELETE FROM reservation WHERE mailbox = ? AND name = ?", (mailbox, name))
 
 
 def note_time(db: sqlite3.Connection, now: int) -> None:
@@ -207,12 +306,19 @@ def note_time(db: sqlite3.Connection, now: int) -> None:
     db.execute("UPDATE meta SET value = ? WHERE name = 'time'", (now,))
 
 
-def forget(db: sqlite3.Connection, before: int, most: int) -> int:
+def forget_keys(db: sqlite3.Connection, before: int, most: int) -> None:
     """Drop the oldest keys, at most so many, so that no transaction grows long."""
-    keys = db.execute(
+    db.execute(
         "DELETE FROM idempotency WHERE rowid < (SELECT min(rowid) FROM idempotency) + ? AND at < ?", (most, before)
     )
-    return keys.rowcount
+
+
+def forget_readers(db: sqlite3.Connection, before: int, most: int) -> None:
+    """Drop what readers opened that have opened nothing since, at most so many."""
+    db.execute(
+        "DELETE FROM reader WHERE id IN (SELECT id FROM reader INDEXED BY reader_at WHERE at < ? LIMIT ?)",
+        (before, most),
+    )
 
 
 def checksum(subject: str, body: bytes) -> int:
@@ -224,3 +330,7 @@ def preview(body: str) -> str:
     """Return the body's beginning on one line."""
     beginning = " ".join(body[: 2 * _PREVIEW_LENGTH].split())
     return beginning if len(beginning) <= _PREVIEW_LENGTH else beginning[: _PREVIEW_LENGTH - 1] + "…"
+
+
+def _array(numbers: Iterable[int]) -> str:
+    return f"[{','.join(map(str, numbers))}]"

@@ -26,6 +26,77 @@ CREATE TABLE token (
 ) WITHOUT ROWID;
 CREATE INDEX token_created ON token (created, id);
 """,
+    # New columns of `message` stand before its body, so it is made anew; numbers go on where they were.
+    3: """
+ALTER TABLE mailbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 5;
+CREATE TABLE message_3 (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    thread     INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    recipients TEXT    NOT NULL,
+    reply_to   INTEGER,
+    priority   INTEGER NOT NULL,
+    accepted   INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL,
+    kind       INTEGER NOT NULL DEFAULT 0,
+    format     INTEGER NOT NULL DEFAULT 0,
+    expires    INTEGER NOT NULL DEFAULT 0,
+    receipt    INTEGER NOT NULL DEFAULT 0,
+    cc         TEXT    NOT NULL DEFAULT '[]',
+    subject    TEXT    NOT NULL,
+    preview    TEXT    NOT NULL,
+    body       TEXT    NOT NULL
+);
+INSERT INTO message_3 (seq, thread, sender, recipients, reply_to, priority, accepted, size, checksum, subject, preview,
+    body)
+SELECT seq, thread, sender, recipients, reply_to, priority, accepted, size, checksum, subject, preview, body
+FROM message ORDER BY seq;
+DELETE FROM sqlite_sequence WHERE name = 'message_3';
+INSERT INTO sqlite_sequence (name, seq) SELECT 'message_3', seq FROM sqlite_sequence WHERE name = 'message';
+DROP TABLE message;
+ALTER TABLE message_3 RENAME TO message;
+CREATE INDEX message_accepted ON message (accepted);
+ALTER TABLE inbox ADD COLUMN leased INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE inbox ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE inbox ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE inbox ADD COLUMN topic TEXT;
+DROP INDEX inbox_leased;
+DROP INDEX inbox_lapse;
+CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE lease_until > 0;
+CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE lease_until > 0;
+CREATE INDEX inbox_expiry ON inbox (expires) WHERE expires > 0;
+CREATE INDEX inbox_topic ON inbox (mailbox, sender, topic) WHERE topic IS NOT NULL;
+CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox);
+ALTER TABLE done ADD COLUMN leased INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE done ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE done ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE done ADD COLUMN listed INTEGER NOT NULL DEFAULT 0;
+UPDATE done SET listed = 1 WHERE state = 3;
+DROP INDEX done_rejected;
+CREATE INDEX done_listed ON done (mailbox, seq) WHERE listed = 1;
+CREATE TABLE ring (
+    mailbox INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, seq)
+) WITHOUT ROWID;
+CREATE INDEX reader_at ON reader (at);
+""",
+    4: """
+CREATE TABLE reservation (
+    mailbox INTEGER NOT NULL,
+    name    TEXT    NOT NULL,
+    space   TEXT    NOT NULL,
+    mode    TEXT    NOT NULL,
+    note    TEXT    NOT NULL,
+    made    INTEGER NOT NULL,
+    until   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, name)
+) WITHOUT ROWID;
+CREATE INDEX reservation_space ON reservation (space, until);
+CREATE INDEX reservation_until ON reservation (until);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

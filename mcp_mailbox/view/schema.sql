@@ -19,6 +19,7 @@ CREATE TABLE mailbox (
     skills    TEXT    NOT NULL,   -- a JSON array
     created   INTEGER NOT NULL,
     contact   TEXT    NOT NULL DEFAULT 'open',   -- who else may write to it
+    attempts  INTEGER NOT NULL DEFAULT 5,        -- leases without an ack after which a delivery is a dead letter
     UNIQUE (space, folded)
 );
 CREATE INDEX mailbox_folded ON mailbox (folded, owner);   -- the same name in another space
@@ -42,6 +43,11 @@ CREATE TABLE message (
     accepted   INTEGER NOT NULL,
     size       INTEGER NOT NULL,                    -- bytes of the body
     checksum   INTEGER NOT NULL,                    -- of subject and body: SQLite sees damaged pages, not damaged text
+    kind       INTEGER NOT NULL DEFAULT 0,          -- who speaks: somebody, or the post office of what became of mail
+    format     INTEGER NOT NULL DEFAULT 0,          -- of the body
+    expires    INTEGER NOT NULL DEFAULT 0,          -- when nobody is handed it any more; 0 for never
+    receipt    INTEGER NOT NULL DEFAULT 0,          -- whether its sender wants to hear of acks
+    cc         TEXT    NOT NULL DEFAULT '[]',       -- those of the recipients who are not rung, as a JSON array
     subject    TEXT    NOT NULL,
     preview    TEXT    NOT NULL,                    -- its beginning, so that a listing reads no overflow page
     body       TEXT    NOT NULL                     -- last: what stands before it is read without it
@@ -49,7 +55,8 @@ CREATE TABLE message (
 INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
 CREATE INDEX message_accepted ON message (accepted);
 
--- Hot: only what is not settled. A row is ready when lease_until <= now, so nothing has to be swept.
+-- Hot: only what is not settled. A row is ready when lease_until <= now, so nothing has to be swept; a row that nobody
+-- holds and that was put off has a lease_until and no reader.
 CREATE TABLE inbox (
     mailbox     INTEGER NOT NULL,
     priority    INTEGER NOT NULL,
@@ -61,14 +68,21 @@ CREATE TABLE inbox (
     lease_until INTEGER NOT NULL DEFAULT 0,
     reader      TEXT,                               -- who holds the lease, NULL when nobody does
     request     TEXT,                               -- by which of its requests
-    surfaced    INTEGER NOT NULL DEFAULT 0,
+    surfaced    INTEGER NOT NULL DEFAULT 0,         -- whether this lease is known to have reached its reader
+    leased      INTEGER NOT NULL DEFAULT 0,         -- when it was last leased
+    seen        INTEGER NOT NULL DEFAULT 0,         -- when it was first in its reader's hands
+    expires     INTEGER NOT NULL DEFAULT 0,         -- as its message has it, or 0 once it was retried
+    topic       TEXT,                               -- a newer one of the same sender and topic takes its place
     PRIMARY KEY (mailbox, priority, seq)
 ) WITHOUT ROWID;
 CREATE INDEX inbox_sender ON inbox (mailbox, sender, priority, seq);
 CREATE INDEX inbox_thread ON inbox (mailbox, thread, priority, seq);
-CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE reader IS NOT NULL;
+CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE lease_until > 0;
 CREATE INDEX inbox_reader ON inbox (reader, request) WHERE reader IS NOT NULL;
-CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE reader IS NOT NULL;
+CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE lease_until > 0;
+CREATE INDEX inbox_expiry ON inbox (expires) WHERE expires > 0;
+CREATE INDEX inbox_topic ON inbox (mailbox, sender, topic) WHERE topic IS NOT NULL;
+CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox);   -- what of somebody's mail nobody has acked
 
 -- Cold: what is settled.
 CREATE TABLE done (
@@ -78,9 +92,21 @@ CREATE TABLE done (
     generation INTEGER NOT NULL,
     attempts   INTEGER NOT NULL,
     at         INTEGER NOT NULL,
+    leased     INTEGER NOT NULL DEFAULT 0,
+    seen       INTEGER NOT NULL DEFAULT 0,
+    reason     TEXT    NOT NULL DEFAULT '',
+    listed     INTEGER NOT NULL DEFAULT 0,   -- a dead letter that was neither retried nor purged
     PRIMARY KEY (mailbox, seq)
 ) WITHOUT ROWID;
-CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;
+CREATE INDEX done_listed ON done (mailbox, seq) WHERE listed = 1;
+
+-- When readers were told that there is mail: of all messages up to that number, if they were not told before.
+CREATE TABLE ring (
+    mailbox INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, seq)
+) WITHOUT ROWID;
 
 -- What a repeated request is answered from. Names the sender's mailbox, or 0 where a request made a mailbox.
 -- By rowid, in the order of age, beside a slim index: fat rows in the order of keys dirtied a page a send.
@@ -108,8 +134,23 @@ CREATE TABLE token (
 ) WITHOUT ROWID;
 CREATE INDEX token_created ON token (created, id);
 
+-- Who holds what: a row a name. One whose `until` has come is as if it were not there, so nothing has to be swept.
+CREATE TABLE reservation (
+    mailbox INTEGER NOT NULL,
+    name    TEXT    NOT NULL,   -- in its one spelling
+    space   TEXT    NOT NULL,   -- the mailbox's
+    mode    TEXT    NOT NULL,
+    note    TEXT    NOT NULL,
+    made    INTEGER NOT NULL,
+    until   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, name)
+) WITHOUT ROWID;
+CREATE INDEX reservation_space ON reservation (space, until);
+CREATE INDEX reservation_until ON reservation (until);
+
 CREATE TABLE reader (
     id      TEXT PRIMARY KEY,
     mailbox INTEGER NOT NULL,
     at      INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX reader_at ON reader (at);

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox import frames, rendezvous
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "mcp_mailbox"]
 DEADLINE = 60
@@ -124,6 +126,15 @@ def test_stop_without_a_post_office_says_so(shell: Shell) -> None:
     assert (stopped.returncode, stopped.stdout) == (0, "The post office is not running.\n")
 
 
+@pytest.mark.parametrize("asked", ["[1]", "null", '"token list"', "{}", '{"do": []}'])
+def test_what_is_no_command_is_refused_and_the_post_office_goes_on(shell: Shell, asked: str) -> None:
+    shell.run(stdin=INITIALIZE + "\n")
+    before = json.loads(shell.run("status", "--json").stdout)["pid"]
+    answer = rendezvous.ask(str(shell.home / ".mcp-mailbox"), frames.COMMAND, asked.encode().hex())
+    assert json.loads(answer or b"")["error"] in {"bad_argument", "unknown_command"}
+    assert json.loads(shell.run("status", "--json").stdout)["pid"] == before
+
+
 def test_an_unknown_command_is_refused_with_what_there_is(shell: Shell) -> None:
     refused = shell.run("serv")
     assert refused.returncode == 2
@@ -175,6 +186,24 @@ def test_the_example_agent_answers_mail(shell: Shell) -> None:
         example.kill()
         example.communicate()
         shell.run("stop", MCP_MAILBOX_HOME=home)
+
+
+def test_the_example_of_a_conflict_ends_with_the_files_in_the_others_hands(shell: Shell, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "reservation_conflict.py")],
+        env=shell.environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    said = [line.partition(" until ")[0] for line in shown.stdout.splitlines()]
+    assert said[1].startswith("bob   is refused: 'src/api/routes.py' is held by alice@default")
+    assert said[-1] == "bob   holds src/api/routes.py, README.md"
+    assert list(temporary.iterdir()) == []
 
 
 def _converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:

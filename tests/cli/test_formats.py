@@ -51,13 +51,22 @@ def mail(body: str = "hello", subject: str = "", **more: object) -> Json:
         "reply_to": None,
         "from": "alice@default",
         "to": ["bob@default"],
+        "cc": [],
         "subject": subject,
         "body": body,
+        "format": "text",
+        "kind": "message",
         "priority": "normal",
         "accepted_at": 1_800_000_000_123,
+        "expires_at": None,
         "sent": False,
         "state": "acked",
         "attempts": 1,
+        "reason": "",
+        "deliver_at": None,
+        "rung_at": None,
+        "surfaced_at": None,
+        "leased_at": 1_800_000_000_500,
         "lease_until": None,
         "settled_at": 1_800_000_001_000,
         **more,
@@ -167,8 +176,42 @@ def test_addresses_are_read_by_any_program_and_tell_the_name(sender: str, to: li
 @given(subjects)
 def test_a_header_holds_no_line_that_a_subject_made(subject: str) -> None:
     head = formats.email(mail("body", subject), STORE).decode().partition("\n\n")[0]
-    known = re.compile(r"(From|To|Date|Subject|Message-ID|X-Mailbox-\w+|MIME-Version|Content-[\w-]+): .*|[ \t].+")
+    known = re.compile(r"(From|To|Date|Subject|Message-ID|X-Mailbox-[\w-]+|MIME-Version|Content-[\w-]+): .*|[ \t].+")
     assert all(known.fullmatch(line) for line in head.split("\n")), head
+
+
+@example("\n")
+@example("two\nlines" * 50)
+@given(st.one_of(texts, marks))
+@settings(deadline=None)
+def test_a_reason_is_given_back_to_the_letter_and_makes_no_line(reason: str) -> None:
+    text = formats.email(mail() | {"state": "rejected", "reason": reason}, STORE)
+    found = message_from_bytes(text)["X-Mailbox-Reason"]
+    assert (str(make_header(decode_header(found))) if found else "") == reason
+    assert all(re.match(r"[\w-]+: |[ \t]", line) for line in text.decode().partition("\n\n")[0].split("\n"))
+    section = formats.markdown(mail() | {"state": "rejected", "reason": reason}).decode().split("\n")
+    assert [unescaped(line[10:]) for line in section if line.startswith("- reason: ")] == ([reason] if reason else [])
+
+
+def test_what_the_language_says_of_a_message_is_in_each_format() -> None:
+    body = '{"ok":true,"n":[1,2.5,"\u2028ü"]}'
+    told: Json = {"cc": ["eve@default", "bürger@default"], "kind": "report", "format": "json", "reason": "no *time*"}
+    times: Json = {"expires_at": 1, "deliver_at": 2, "rung_at": 3, "surfaced_at": 4, "leased_at": 5, "lease_until": 6}
+    said = mail(body, **told, **times, state="dead")
+    line = json.loads(formats.jsonl(said))
+    assert line["body"] == {"ok": True, "n": [1, 2.5, "\u2028ü"]}
+    assert {name: line[name] for name in told} == told
+    assert [line[name] for name in times] == [f"1970-01-01T00:00:00.00{ms}Z" for ms in times.values()]
+    message = message_from_bytes(formats.email(said, STORE))
+    assert [urllib.parse.unquote(each) for _, each in getaddresses([message["Cc"]])] == told["cc"]
+    assert (message.get_content_type(), read(message)[1]) == ("application/json", body)
+    heads = ("State", "Kind", "Reason", "Expires", "Deliver", "Rung", "Surfaced", "Leased", "Lease-Until")
+    found = [message[f"X-Mailbox-{head}"] for head in heads]
+    assert found == ["dead", "report", "no *time*", *[f"1970-01-01T00:00:00.00{ms}Z" for ms in times.values()]]
+    text = formats.markdown(said).decode()
+    for part in ("- cc: `eve@default`, `bürger@default`", "- kind: report", r"- reason: no \*time\*", "json escaped"):
+        assert part in text
+    assert "surfaced 1970-01-01T00:00:00.004Z" in text
 
 
 def test_a_reply_refers_to_its_thread_and_what_it_answers() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import count
+from typing import Any
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Delivery, Outcome, Progress, Settlement
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft, Priority
-from mcp_mailbox.store import Accepted, Lease, Listing, Opened, Origin, Page, Settled, Store, Wanted
+from mcp_mailbox.store import Accepted, Lease, Listing, Opened, Origin, Page, Settled, Show, Store, Wanted
 from tests.clocks import SteppedClock
 from tests.contract.engines import Engine
 
@@ -66,11 +67,12 @@ class Post:
         key: str | None = None,
         reader: str | None = None,
         request: str | None = None,
+        cc: Sequence[str] = (),
+        **options: Any,
     ) -> Accepted:
-        draft = Draft(to, body, subject, priority, reply_to, key)
-        return await self.store.accept(
-            at(sender), [at(name) for name in to], draft, self.origin(reader or sender, request)
-        )
+        draft = Draft(to, body, subject, priority, reply_to, key, tuple(cc), **options)
+        origin = self.origin(reader or sender, request)
+        return await self.store.accept(at(sender), [*map(at, to)], draft, origin, [*map(at, cc)])
 
     async def send_many(self, sender: str, to: str, *bodies: str, priority: Priority = Priority.NORMAL) -> list[str]:
         return [(await self.send(sender, to, body=body, priority=priority)).id for body in bodies]
@@ -97,9 +99,27 @@ class Post:
         return delivery
 
     async def settle(
-        self, mailbox: str, *handles: str, outcome: Outcome = Outcome.ACK, reader: str | None = None
+        self,
+        mailbox: str,
+        *handles: str,
+        outcome: Outcome = Outcome.ACK,
+        reader: str | None = None,
+        delay: int = 0,
+        reason: str = "",
     ) -> Sequence[Settled]:
-        return await self.store.settle(at(mailbox), handles, outcome, self.origin(reader or mailbox))
+        settlement = Settlement(outcome, delay, reason)
+        return await self.store.settle(at(mailbox), handles, settlement, self.origin(reader or mailbox))
+
+    async def read(self, mailbox: str, id_: str) -> Progress:
+        """How far the delivery in that mailbox has come."""
+        own = (await self.store.read(at(mailbox), id_)).own
+        assert own is not None
+        return own
+
+    async def sent(self, mailbox: str, id_: str) -> dict[str, Progress]:
+        """How far the deliveries of what that mailbox has sent have come."""
+        found = await self.store.read(at(mailbox), id_)
+        return {address.partition("@")[0]: each for address, each in found.sent}
 
     async def inbox(
         self,
@@ -109,8 +129,10 @@ class Post:
         *,
         urgent_only: bool = False,
         since: int | None = None,
+        show: Show = Show.INBOX,
+        overdue: int = 0,
     ) -> Page:
-        return await self.store.inbox(at(mailbox), Listing(limit, cursor, urgent_only, since))
+        return await self.store.inbox(at(mailbox), Listing(limit, cursor, urgent_only, since, show, overdue))
 
     async def listed(self, mailbox: str) -> list[str]:
         return bodies(await self.inbox(mailbox))

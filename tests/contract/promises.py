@@ -25,6 +25,10 @@ RFC8265 = "RFC 8265, UsernameCasePreserved"
 UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
 ARCHIVE = "issue 4, Backup, restore, export"
+LANGUAGE = "issue 4, The language"
+RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
+RESERVE = "design.md, Reservations"
+LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -74,11 +78,33 @@ PROMISES: dict[str, Promise] = {
     "reply-acks": Promise("A reply acks what it answers.", DESIGN),
     "reply-fenced": Promise("A reply by a stale handle is refused and stores nothing.", FENCE),
     "reply-threads": Promise("A reply stands in the thread of what it answers.", RFC5322),
+    "release-later": Promise("What is released for later is handed out then, and not before.", "NATS, Nak with delay"),
+    "extend": Promise("An extended lease is the same lease, and lasts as long as was asked.", f"{SQS}, change"),
+    "attempts-limit": Promise(
+        "After as many attempts as its mailbox allows a delivery is a dead letter.", "Amazon SQS, maxReceiveCount"
+    ),
+    "retry": Promise("A dead letter that is retried is handed out again, its attempts counted anew.", LANGUAGE),
+    "expires": Promise("After its time to live a message is handed to nobody.", "AMQP 1.0, 3.2.1 ttl"),
+    "delay": Promise("A delayed message is handed out from its time on, and not before.", "Amazon SQS, DelaySeconds"),
+    "topic": Promise(
+        "Of one sender's mail on one topic, a newer message replaces what nobody has seen.", "Apache Kafka, compaction"
+    ),
+    "cc": Promise("Who is in cc gets the message and is not rung.", RFC5322CC),
+    "states": Promise("A sender can see how far each delivery has come, and since when.", LANGUAGE),
+    "told": Promise(
+        "A sender is told of what came to nothing, and of acks if it asked for that; of these notices nobody is told.",
+        "RFC 3464; RFC 8098; RFC 5321, 4.5.5 no reports on reports",
+    ),
+    "overdue": Promise("A sender can list what nobody has acked for a while.", LANGUAGE),
     # look
     "look-only": Promise("Listing and reading lease nothing and change nothing.", IMAP),
     "cursor": Promise("Pages skip nothing that was there when the page before was made.", KEYSET),
     "listing-filters": Promise("A listing may show urgent mail only, or what came since a time.", ISSUE),
-    "rejected-listed": Promise("Rejected mail is kept, and listed behind everything else.", "Amazon SQS, dead-letter"),
+    "dead-letters": Promise(
+        "What was rejected, expired or tried too often is kept and listed behind everything else, until it is retried"
+        " or purged.",
+        "Amazon SQS, dead-letter queues; AMQP 1.0, 3.4.3 rejected",
+    ),
     "unread": Promise("`unread` is what a wait could hand out now, exactly.", ISSUE),
     "read": Promise("A message can be read by who received or sent it and by nobody else.", DESIGN),
     "ids-opaque": Promise("An id, handle or cursor that this store did not make is refused.", DESIGN),
@@ -106,8 +132,19 @@ PROMISES: dict[str, Promise] = {
     "restore-same": Promise("A restored store is as it was; ids, handles and cursors of then are good.", ARCHIVE),
     "restore-never-again": Promise("What was given out after the backup names nothing after its restore.", ARCHIVE),
     "restore-revoked": Promise("What was revoked stays so when an older backup is restored.", ARCHIVE),
+    "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
+    # reservations
+    "reserve-durable": Promise("What is reserved is held, by whom and until when, also after a crash.", RESERVE),
+    "reserve-one": Promise("What meets is held by one mailbox, or by several that all share it.", LOCKS),
+    "reserve-told": Promise("All names of a call are reserved, or none, and each that is in the way is told.", RESERVE),
+    "reserve-own": Promise("One is never in one's own way; reserving again extends, and never shortens.", RESERVE),
+    "reserve-lapses": Promise("A reservation whose time has come is as if it had never been made.", RESERVE),
+    "reserve-release": Promise("A mailbox releases what it holds itself, and nothing else.", RESERVE),
+    "reserve-repeats": Promise("A request repeated has one effect and the same answer; a refused one is new.", DESIGN),
+    "reserve-space": Promise("Reservations of two spaces never meet.", RESERVE),
+    "reserve-bounded": Promise("A mailbox and a space hold so many names and no more.", RESERVE),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

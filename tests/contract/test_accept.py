@@ -30,7 +30,7 @@ async def test_mail_leases_and_settlements_are_there_after_a_close(post: Post) -
 
     assert await post.listed("bob") == ["leased", "waiting"]
     assert bodies(await post.claim("bob", "another")) == ["waiting"]
-    assert (await post.store.read(at("bob"), leased.message.id)).lease_until == leased.lease_until
+    assert (await post.read("bob", leased.message.id)).lease_until == leased.lease_until
     assert (await post.settle("bob", leased.handle))[0].refusal is None
 
 

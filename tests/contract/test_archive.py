@@ -11,6 +11,9 @@ import pytest
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.message import Format, Kind
+from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Archived, Portion
 from tests.contract.post import Post, at, bodies, refused
 from tests.contract.promises import promise
@@ -238,6 +241,90 @@ async def test_tokens_are_as_they_were_before_the_restore_and_not_as_the_backup_
     assert revoked.revoked_at is not None
 
 
+@promise("restore-never-again", "retry")
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_dead_letter_that_was_retried_after_the_backup_has_other_handles_after_its_restore(
+    post: Post, tmp_path: Path, lost: bool
+) -> None:
+    await post.mailboxes("ann", "bob")
+    sent = await post.send("ann", "bob")
+    first = await post.claim_one("bob")
+    await post.settle("bob", first.handle, outcome=Outcome.REJECT)
+    await back_up(post, tmp_path / "backup.db")
+    stale = []
+    for again in range(3):
+        assert refused(await post.settle("bob", sent.id, outcome=Outcome.RETRY)) == [None]
+        held = await post.claim_one("bob", f"reader {again}")
+        stale.append(held.handle)
+        if again:
+            assert refused(await post.settle("bob", held.handle, outcome=Outcome.REJECT)) == [None]
+        await restore(post, tmp_path / "backup.db", lost=lost)
+        assert (await post.read("bob", sent.id)).state is State.REJECTED
+        assert refused(await post.settle("bob", *stale, reader="late")) == ["stale_lease"] * len(stale)
+    await post.settle("bob", sent.id, outcome=Outcome.RETRY)
+    held = await post.claim_one("bob")
+    assert len({*stale, held.handle}) == 4
+    assert refused(await post.settle("bob", *stale, outcome=Outcome.ACK)) == ["stale_lease"] * 3
+    assert refused(await post.settle("bob", held.handle, outcome=Outcome.REJECT)) == [None]
+    await post.settle("bob", sent.id, outcome=Outcome.RETRY)
+    later = await post.claim_one("bob")
+    assert int(later.handle.partition(".")[2]) == int(held.handle.partition(".")[2]) + 1, "it goes on from there"
+
+
+@promise("restore-same")
+async def test_a_mailbox_and_its_mail_have_their_attempts_of_the_backup(post: Post, tmp_path: Path) -> None:
+    await post.open("ann")
+    await post.open("bob", profile=Profile(attempts=2))
+    await post.send("ann", "bob")
+    await back_up(post, tmp_path / "backup.db")
+    for number in range(2):
+        held = await post.claim("bob", request=f"{number}", term=1)
+        assert len(held) == 1
+        await post.store.surface(post.origin("bob", f"{number}"))
+        post.clock.step(1)
+    assert await post.claim("bob") == []
+    await post.open("bob", profile=Profile(attempts=7))
+    await restore(post, tmp_path / "backup.db")
+    bob = await post.store.mailbox(at("bob"))
+    assert bob is not None
+    assert bob.attempts == 2
+    assert (await post.claim_one("bob")).attempts == 0
+
+
+@promise("restore-held")
+async def test_who_holds_names_when_a_store_is_replaced_goes_on_holding_them(post: Post, tmp_path: Path) -> None:
+    await post.mailboxes("ann", "bob")
+    for mailbox, name in (("ann", "released"), ("bob", "kept")):
+        await post.store.reserve(at(mailbox), [name], Terms(), post.origin(mailbox))
+    await back_up(post, tmp_path / "backup.db")
+    await post.mailboxes("newcomer")
+    await post.store.release_reservations(at("ann"), ["released"], post.origin("ann"))
+    await post.store.reserve(at("ann"), ["since/"], Terms(note="mine"), post.origin("ann"))
+    await post.store.reserve(at("newcomer"), ["nobody's"], Terms(), post.origin("newcomer"))
+    before = [each for each in await post.store.reservations("default") if each.name != "nobody's"]
+    await restore(post, tmp_path / "backup.db")
+    assert await post.store.reservations("default") == before
+    assert {each.name for each in before} == {"kept", "since/"}
+    taken = await post.store.reserve(at("bob"), ["since/file"], Terms(), post.origin("bob"))
+    assert [each.held.note for each in taken.conflicts] == ["mine"]
+
+
+@promise("restore-held")
+async def test_reservations_of_the_backup_go_on_until_their_time_when_the_store_is_lost(
+    post: Post, tmp_path: Path
+) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.store.reserve(at("ann"), ["short"], Terms(term=1000), post.origin("ann"))
+    await post.store.reserve(at("ann"), ["long"], Terms(term=5000), post.origin("ann"))
+    await back_up(post, tmp_path / "backup.db")
+    post.clock.step(2000)
+    await restore(post, tmp_path / "backup.db", lost=True)
+    assert [each.name for each in await post.store.reservations("default")] == ["long"]
+    assert (await post.store.reserve(at("bob"), ["long"], Terms(), post.origin("bob"))).conflicts
+    post.clock.step(4000)
+    assert (await post.store.reserve(at("bob"), ["long"], Terms(), post.origin("bob"))).held
+
+
 # -- all mail
 
 
@@ -253,7 +340,7 @@ async def test_mail_is_told_in_order_of_acceptance_with_what_became_of_it(post: 
     await post.settle("bob", held[0].handle)
     await post.settle("bob", held[1].handle, outcome=Outcome.REJECT)
     found = await mail(post, "bob")
-    assert [(each.message.body, each.sent, each.state) for each in found] == [
+    assert [(each.message.body, each.sent, each.own and each.own.state) for each in found] == [
         ("acked", False, State.ACKED),
         ("rejected", False, State.REJECTED),
         ("leased", False, State.LEASED),
@@ -261,10 +348,72 @@ async def test_mail_is_told_in_order_of_acceptance_with_what_became_of_it(post: 
         ("sent", True, None),
         ("to himself", True, State.STORED),
     ]
-    assert [each.settled_at for each in found] == [post.clock.now()] * 2 + [None] * 4
-    assert [each.lease_until for each in found] == [None, None, held[2].lease_until, None, None, None]
+    told = [each.own for each in found if each.own is not None]
+    assert [each.settled_at for each in told] == [post.clock.now()] * 2 + [None] * 3
+    assert [each.lease_until for each in told] == [None, None, held[2].lease_until, None, None]
     assert found[0].message == held[0].message
     assert said(await mail(post, "eve")) == ["somebody else's"]
+
+
+@promise("mail-all", "states")
+async def test_mail_is_told_with_all_that_the_language_says_of_it(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    start = post.clock.now()
+    await post.send("ann", "bob", body="expired", ttl=100)
+    await post.send("ann", "bob", body="old", topic="t")
+    await post.send("ann", "bob", body="new", topic="t")
+    await post.send("ann", "bob", body="later", delay=10_000, cc=["eve"], ttl=20_000)
+    await post.send("ann", "bob", body='{"a":1}', format=Format.JSON, receipt=True)
+    await post.send("ann", "bob", body="no")
+    await post.store.note_ring(at("bob"))
+    await post.mailboxes("zoe")  # a ring goes to disk with the next verb
+    post.clock.step(200)
+    await post.store.sweep(0, ())
+    held = {each.message.body: each for each in await post.claim("bob")}
+    assert set(held) == {"new", '{"a":1}', "no"}
+    await post.settle("bob", held['{"a":1}'].handle)
+    await post.settle("bob", held["no"].handle, outcome=Outcome.REJECT, reason="not mine")
+    await post.settle("bob", held["no"].message.id, outcome=Outcome.PURGE)
+    found = {each.message.body: each for each in await mail(post, "bob")}
+    for body, each in found.items():
+        reading = await post.store.read(at("bob"), each.message.id)
+        assert (each.message, each.own, each.sent) == (reading.message, reading.own, False), body
+    states = {body: each.own.state for body, each in found.items() if each.own is not None}
+    assert states == {
+        "expired": State.EXPIRED,
+        "old": State.REPLACED,
+        "new": State.LEASED,
+        "later": State.RUNG,
+        '{"a":1}': State.ACKED,
+        "no": State.REJECTED,
+    }
+    no, later = found["no"].own, found["later"]
+    assert no is not None
+    assert (no.reason, no.rung_at, no.leased_at, no.settled_at) == ("not mine", start, start + 200, start + 200)
+    assert later.own is not None
+    assert (later.own.deliver_at, later.message.expires_at) == (start + 10_000, start + 20_000)
+    assert (later.message.to, later.message.cc) == (("bob@default",), ("eve@default",))
+    assert found['{"a":1}'].message.format is Format.JSON
+    assert said(await mail(post, "eve")) == ["later"]
+
+
+@promise("mail-all", "mail-thread")
+async def test_what_the_postmaster_wrote_is_told_like_other_mail(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    one = await post.send("ann", "bob", body="one", receipt=True)
+    two = await post.send("ann", "bob", body="two")
+    await post.settle("bob", one.id)
+    await post.settle("bob", two.id, outcome=Outcome.REJECT, reason="not mine")
+    found = await mail(post, "ann")
+    assert [(each.message.kind, each.sent, each.own and each.own.state) for each in found] == [
+        (Kind.MESSAGE, True, None),
+        (Kind.MESSAGE, True, None),
+        (Kind.RECEIPT, False, State.STORED),
+        (Kind.REPORT, False, State.STORED),
+    ]
+    assert [each.message.sender for each in found[2:]] == ["postmaster@default"] * 2
+    assert [each.message.kind for each in await mail(post, "ann", thread=two.id)] == [Kind.MESSAGE, Kind.REPORT]
+    assert said(await mail(post, "bob")) == ["one", "two"]
 
 
 @promise("mail-all")

@@ -12,6 +12,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Priority
+from mcp_mailbox.store import Due
 from tests.contract.post import TERM, Post, at, bodies, refused
 from tests.contract.promises import promise
 
@@ -382,7 +383,7 @@ async def test_an_attempt_is_kept_when_the_lease_lapses_and_after_the_ack(post: 
         await post.store.surface(post.origin("one", request))
         post.clock.step(TERM)
     await post.settle("bob", claimed.handle, reader="one")
-    assert (await post.store.read(at("bob"), claimed.message.id)).attempts == 2
+    assert (await post.read("bob", claimed.message.id)).attempts == 2
 
 
 @promise("attempts")
@@ -391,7 +392,7 @@ async def test_what_was_surfaced_is_counted_though_nothing_else_happens(post: Po
     sent = await post.send("ann", "bob")
     await post.claim_one("bob", "one", "7")
     await post.store.surface(post.origin("one", "7"))
-    while (await post.store.read(at("bob"), sent.id)).attempts == 0:
+    while (await post.read("bob", sent.id)).attempts == 0:
         await anyio.lowlevel.checkpoint()
 
 
@@ -402,7 +403,7 @@ async def test_what_was_surfaced_before_a_close_is_counted(post: Post) -> None:
     await post.claim_one("bob", "one", "7")
     await post.store.surface(post.origin("one", "7"))
     await post.reopen()
-    assert (await post.store.read(at("bob"), sent.id)).attempts == 1
+    assert (await post.read("bob", sent.id)).attempts == 1
 
 
 @promise("due")
@@ -411,16 +412,16 @@ async def test_due_tells_where_leases_ran_out_and_when_the_next_will(post: Post)
     await post.send_many("ann", "bob", "1", "2")
     await post.send("ann", "eve")
     start = post.clock.now()
-    assert await post.store.due(0) == ([], None)
+    assert await post.store.due(0) == Due([], None, sweep=False)
     await post.claim("bob", "one", term=1000)
     await post.claim("eve", "two", term=3000)
-    assert await post.store.due(0) == ([], start + 1000)
+    assert await post.store.due(0) == Due([], start + 1000, sweep=False)
     post.clock.step(1000)
-    assert await post.store.due(start) == ([at("bob")], start + 3000)
-    assert await post.store.due(post.clock.now()) == ([], start + 3000)
+    assert await post.store.due(start) == Due([at("bob")], start + 3000, sweep=False)
+    assert await post.store.due(post.clock.now()) == Due([], start + 3000, sweep=False)
     post.clock.step(2000)
-    assert sorted(map(str, (await post.store.due(start))[0])) == ["bob@default", "eve@default"]
-    assert await post.store.due(start + 1000) == ([at("eve")], None)
+    assert sorted(map(str, (await post.store.due(start)).mailboxes)) == ["bob@default", "eve@default"]
+    assert await post.store.due(start + 1000) == Due([at("eve")], None, sweep=False)
 
 
 @promise("due")
@@ -432,7 +433,7 @@ async def test_what_is_settled_or_given_back_is_not_due(post: Post) -> None:
     await post.settle("bob", second.handle, outcome=Outcome.RELEASE)
     await post.store.give_back("one", "7", surfaced=True)
     post.clock.step(1000)
-    assert await post.store.due(0) == ([], None)
+    assert await post.store.due(0) == Due([], None, sweep=False)
 
 
 @promise("due")
@@ -441,10 +442,10 @@ async def test_a_reader_that_leaves_is_told_which_mailboxes_to_ring(post: Post) 
     await post.send("ann", "bob", "eve")
     await post.claim("bob", "one", term=1000)
     await post.claim("eve", "one", term=3000)
-    assert await post.store.leased_by("one") == []
+    assert await post.store.leave("one") == []
     post.clock.step(1000)
-    assert await post.store.leased_by("one") == [at("bob")]
-    assert await post.store.leased_by("two") == []
+    assert await post.store.leave("one") == [at("bob")]
+    assert await post.store.leave("two") == []
 
 
 @promise("time-forward")

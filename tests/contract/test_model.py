@@ -29,10 +29,13 @@ from hypothesis.stateful import (
 
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Priority
+from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.report import POSTMASTER
+from mcp_mailbox.store import Show
 from tests.clocks import SteppedClock
 from tests.contract.engines import ENGINES
-from tests.contract.post import Post, at, bodies, refused
+from tests.contract.post import Post, at, refused
 from tests.contract.promises import promise
 
 T = TypeVar("T")
@@ -40,6 +43,8 @@ BOXES = ["ann", "bob"]
 READERS = ["one", "two"]
 EXAMPLES = int(os.environ.get("MCP_MAILBOX_EXAMPLES", "60"))
 TERM = 100
+ATTEMPTS = 2
+KINDS = {"acked": Kind.RECEIPT, "Not delivered": Kind.REPORT}
 
 boxes = st.sampled_from(BOXES)
 readers = st.sampled_from(READERS)
@@ -48,12 +53,12 @@ requests = st.sampled_from(["7", "8", "9"])
 
 @dataclass
 class Copy:
-    """A message in a mailbox, as the model has it."""
+    """A message in a mailbox, as the model has it. What the postmaster writes has no id until it is listed."""
 
     box: str
     sender: str
     place: int
-    id: str
+    id: str | None
     body: str
     priority: Priority
     state: State = State.STORED
@@ -63,13 +68,41 @@ class Copy:
     request: str | None = None
     surfaced: bool = False
     attempts: int = 0
+    expires: int = 0
+    topic: str | None = None
+    receipt: bool = False
+    seen: bool = False
+    leased: bool = False
+    rung: bool = False
+    listed: bool = True
 
     @property
     def rank(self) -> tuple[int, int]:
-        return (3 if self.state is State.REJECTED else self.priority, self.place)
+        return (3 if self.state.dead_letter else self.priority, self.place)
 
-    def free(self) -> None:
-        self.until, self.reader, self.request, self.surfaced = 0, None, None, False
+    def free(self, until: int = 0) -> None:
+        self.state = State.STORED
+        self.until, self.reader, self.request, self.surfaced = until, None, None, False
+
+    def held(self, now: int) -> bool:
+        return self.reader is not None and self.until > now
+
+    def expired(self, now: int) -> bool:
+        return 0 < self.expires <= now
+
+    def over(self, now: int) -> bool:
+        """Nobody is to be handed it, once nobody holds it."""
+        tried = self.reader is not None and self.attempts >= ATTEMPTS
+        return not self.state.settled and self.until <= now and (tried or self.expired(now))
+
+    def shown(self, now: int) -> State:
+        if self.state.settled:
+            return self.state
+        if self.held(now):
+            return State.LEASED
+        if self.seen:
+            return State.SURFACED
+        return State.RUNG if self.leased else State.STORED  # a listing asks nobody whether it rang
 
 
 @dataclass
@@ -93,8 +126,16 @@ class Model:
     def find(self, box: str, id_: str) -> Copy | None:
         return next((c for c in self.copies if c.box == box and c.id == id_), None)
 
-    def leased(self, copy: Copy, now: int) -> bool:
-        return copy.reader is not None and copy.until > now
+    def end(self, copy: Copy, state: State) -> None:
+        """End it, and tell its sender where that is owed."""
+        copy.free()
+        copy.state = state
+        copy.listed = state.dead_letter
+        owed = state.dead_letter or (state is State.ACKED and copy.receipt)
+        if owed and copy.sender in BOXES and copy.sender != copy.box:
+            told = "acked" if state is State.ACKED else "Not delivered"
+            place = len(self.copies)
+            self.copies.append(Copy(copy.sender, POSTMASTER, place, None, told, Priority.NORMAL))
 
 
 class Machine(RuleBasedStateMachine):
@@ -112,7 +153,8 @@ class Machine(RuleBasedStateMachine):
         self.post = Post(ENGINES[self.engine_name](self.directory / "store", self.clock), self.clock)
         self.model = Model()
         self.run(self.post.engine.open())
-        self.run(self.post.mailboxes(*BOXES))
+        for box in BOXES:
+            self.run(self.post.open(box, profile=Profile(attempts=ATTEMPTS)))
 
     def run(self, verb: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(verb)
@@ -127,6 +169,10 @@ class Machine(RuleBasedStateMachine):
     def now(self) -> int:
         return self.post.store.clock.now()
 
+    def flush(self) -> None:
+        """Wait for what may take a while; the model does not take any."""
+        self.run(self.post.store.give_back("nobody", None, surfaced=True))
+
     def teardown(self) -> None:
         self.run(self.post.engine.close())
         self.runner.close()
@@ -139,11 +185,27 @@ class Machine(RuleBasedStateMachine):
         priority=st.sampled_from(Priority),
         body=st.sampled_from(["x", "y" * 50]),
         key=st.sampled_from([None, None, "k", "l"]),
+        ttl=st.sampled_from([None, None, TERM // 2, 2 * TERM]),
+        delay=st.sampled_from([0, 0, TERM // 4]),
+        topic=st.sampled_from([None, None, "t"]),
+        receipt=st.booleans(),
     )
-    def accept(self, sender: str, to: list[str], priority: Priority, body: str, key: str | None) -> Any:
-        content = (frozenset(to), priority, body)
+    def accept(
+        self,
+        sender: str,
+        to: list[str],
+        priority: Priority,
+        body: str,
+        key: str | None,
+        ttl: int | None,
+        delay: int,
+        topic: str | None,
+        receipt: bool,
+    ) -> Any:
+        content = (frozenset(to), priority, body, ttl, delay, topic, receipt)
         known = self.model.keys.get((sender, key)) if key else None
-        answer = self.attempt(self.post.send(sender, *to, body=body, priority=priority, key=key))
+        options: dict[str, Any] = {"ttl": ttl, "delay": delay, "topic": topic, "receipt": receipt}
+        answer = self.attempt(self.post.send(sender, *to, body=body, priority=priority, key=key, **options))
         if isinstance(answer, Code):
             assert answer is Code.KEY_CONFLICT
             assert known
@@ -154,8 +216,28 @@ class Machine(RuleBasedStateMachine):
             assert (known.id, known.content) == (answer.id, content)
         else:
             assert all(copy.id != answer.id for copy in self.model.copies)
+            for copy in self.model.copies:
+                same = topic is not None and (copy.sender, copy.topic) == (sender, topic) and copy.box in to
+                if same and not copy.state.settled and copy.reader is None and not copy.seen:
+                    self.model.end(copy, State.REPLACED)
             place = len(self.model.copies)
-            self.model.copies += [Copy(box, sender, place, answer.id, body, priority) for box in to]
+            expires = self.now + ttl if ttl else 0
+            until = self.now + delay if delay else 0
+            self.model.copies += [
+                Copy(
+                    box,
+                    sender,
+                    place,
+                    answer.id,
+                    body,
+                    priority,
+                    expires=expires,
+                    until=until,
+                    topic=topic,
+                    receipt=receipt,
+                )
+                for box in to
+            ]
             if key:
                 self.model.keys[sender, key] = Sent(answer.id, content)
         return answer.id
@@ -183,51 +265,93 @@ class Machine(RuleBasedStateMachine):
         waiting = self.model.waiting(box)
         expected = [c for c in waiting if (c.reader, c.request) == (reader, request)]
         if not expected:
+            used = 0
             for copy in waiting:
                 kept = copy.reader not in (None, reader) and (present is None or copy.reader in present)
-                if self.model.leased(copy, self.now) or kept or sender not in (None, copy.sender):
+                wrong = sender not in (None, copy.sender)
+                if copy.until > self.now or copy.over(self.now) or kept or wrong:
                     continue
-                full = sum(len(c.body) for c in expected) + len(copy.body) > size
-                if len(expected) == most or (expected and full):
+                length = len(copy.body) if copy.sender != POSTMASTER else self.lengths[copy.id or ""]
+                if len(expected) == most or (expected and used + length > size):
                     break
+                used += length
                 expected.append(copy)
+            for copy in waiting:
+                if copy.over(self.now) and copy.reader == reader:
+                    exhausted = copy.attempts >= ATTEMPTS
+                    self.model.end(copy, State.DEAD if exhausted else State.EXPIRED)
             for copy in expected:
-                copy.state, copy.generation, copy.surfaced = State.LEASED, copy.generation + 1, False
+                copy.state, copy.generation, copy.surfaced, copy.leased = State.LEASED, copy.generation + 1, False, True
                 copy.until, copy.reader, copy.request = self.now + TERM, reader, request
         found = self.run(
             self.post.claim(box, reader, request, most=most, size=size, term=TERM, present=present, sender=sender)
         )
         assert [d.message.id for d in found] == [c.id for c in expected]
-        assert bodies(found) == [c.body for c in expected]
         assert [d.attempts for d in found] == [c.attempts for c in expected]
-        assert [d.lease_until for d in found] == [c.until for c in expected]
+        held = [c.until if c.held(self.now) else None for c in expected]
+        assert [d.lease_until for d in found] == held
         return multiple(*((box, d.handle, c.id, c.generation) for d, c in zip(found, expected, strict=True)))
 
-    @rule(handle=handles, reader=readers, outcome=st.sampled_from(Outcome))
-    def settle(self, handle: tuple[str, str, str, int], reader: str, outcome: Outcome) -> None:
+    @rule(
+        handle=handles,
+        reader=readers,
+        outcome=st.sampled_from(Outcome),
+        delay=st.sampled_from([0, TERM // 2]),
+    )
+    def settle(self, handle: tuple[str, str, str, int], reader: str, outcome: Outcome, delay: int) -> None:
         box, text, id_, generation = handle
         copy = self.model.find(box, id_)
         assert copy is not None
-        expected = "stale_lease" if copy.generation != generation else self._settle(copy, outcome)
-        assert refused(self.run(self.post.settle(box, text, outcome=outcome, reader=reader))) == [expected]
+        delay = delay if outcome in {Outcome.RELEASE, Outcome.EXTEND} else 0
+        stale = copy.generation != generation and not (
+            outcome in {Outcome.RETRY, Outcome.PURGE} and not copy.state.settled
+        )
+        expected = "stale_lease" if stale else self._settle(copy, outcome, delay)
+        assert refused(self.run(self.post.settle(box, text, outcome=outcome, reader=reader, delay=delay))) == [expected]
 
     @rule(id_=ids, box=boxes, reader=readers, outcome=st.sampled_from(Outcome))
     def settle_plainly(self, id_: str, box: str, reader: str, outcome: Outcome) -> None:
         copy = self.model.find(box, id_)
         if copy is None:
             expected: str | None = "unknown_message"
-        elif not copy.state.settled and self.model.leased(copy, self.now) and copy.reader != reader:
+        elif (
+            not copy.state.settled
+            and copy.held(self.now)
+            and copy.reader != reader
+            and outcome not in {Outcome.RETRY, Outcome.PURGE}
+        ):
             expected = "leased_elsewhere"
         else:
-            expected = self._settle(copy, outcome)
+            expected = self._settle(copy, outcome, 0)
         assert refused(self.run(self.post.settle(box, id_, outcome=outcome, reader=reader))) == [expected]
 
-    def _settle(self, copy: Copy, outcome: Outcome) -> str | None:
-        target = {Outcome.ACK: State.ACKED, Outcome.REJECT: State.REJECTED, Outcome.RELEASE: State.STORED}[outcome]
+    def _settle(self, copy: Copy, outcome: Outcome, delay: int) -> str | None:
+        if outcome in {Outcome.RETRY, Outcome.PURGE}:
+            return self._clear(copy, outcome)
+        ends = {Outcome.ACK: State.ACKED, Outcome.REJECT: State.REJECTED}
         if copy.state.settled:
-            return None if copy.state is target else "already_settled"
-        copy.state = target
-        copy.free()
+            return None if ends.get(outcome) is copy.state else "already_settled"
+        if outcome in ends:
+            self.model.end(copy, ends[outcome])
+        elif outcome is Outcome.EXTEND:
+            if copy.reader is None:
+                return "stale_lease"
+            copy.until = self.now + delay
+        elif copy.reader is not None and copy.attempts >= ATTEMPTS:
+            self.model.end(copy, State.DEAD)
+        else:
+            copy.free(self.now + delay if delay else 0)
+            copy.seen = True
+        return None
+
+    def _clear(self, copy: Copy, outcome: Outcome) -> str | None:
+        if not copy.state.dead_letter:
+            return None if outcome is Outcome.RETRY and not copy.state.settled else "not_dead"
+        if outcome is Outcome.PURGE:
+            copy.listed = False
+        else:
+            copy.free()
+            copy.attempts, copy.expires, copy.topic, copy.seen, copy.leased = 0, 0, None, False, False
         return None
 
     @rule(target=ids, handle=consumes(handles), to=boxes)
@@ -241,9 +365,9 @@ class Machine(RuleBasedStateMachine):
             assert copy.generation != generation
             return multiple()
         assert copy.generation == generation
-        if not copy.state.settled:
-            self._settle(copy, Outcome.ACK)
         self.model.copies.append(Copy(to, box, len(self.model.copies), answer.id, "reply", Priority.NORMAL))
+        if not copy.state.settled:
+            self.model.end(copy, State.ACKED)
         return answer.id
 
     @rule(reader=readers, request=requests | st.none(), surfaced=st.booleans())
@@ -257,7 +381,6 @@ class Machine(RuleBasedStateMachine):
             and (surfaced or not c.surfaced)
         ]
         for copy in returned:
-            copy.state = State.STORED
             copy.free()
         assert self.run(self.post.store.give_back(reader, request, surfaced=surfaced)) == len(returned)
 
@@ -265,13 +388,43 @@ class Machine(RuleBasedStateMachine):
     def surface(self, reader: str, request: str) -> None:
         for copy in self.model.copies:
             if not copy.state.settled and (copy.reader, copy.request) == (reader, request) and not copy.surfaced:
-                copy.surfaced = True
+                copy.surfaced = copy.seen = True
                 copy.attempts += 1
         self.run(self.post.store.surface(self.post.origin(reader, request)))
-        # It may take a while, the model does not: a verb that changes nothing waits for all before it.
-        self.run(self.post.store.give_back("nobody", None, surfaced=True))
+        self.flush()
 
-    @rule(ms=st.sampled_from([1, TERM - 1, TERM]))
+    @rule(box=boxes, id_=ids)
+    def show(self, box: str, id_: str) -> None:
+        copy = self.model.find(box, id_)
+        if copy is not None and not copy.state.settled:
+            copy.seen = True
+        self.run(self.post.store.show(at(box), [id_]))
+        self.flush()
+
+    @rule(box=boxes)
+    def ring(self, box: str) -> None:
+        for copy in self.model.copies:
+            copy.rung = copy.rung or copy.box == box
+        self.run(self.post.store.note_ring(at(box)))
+        self.flush()
+
+    @rule(present=st.sampled_from([frozenset(), frozenset({"one"})]))
+    def sweep(self, present: frozenset[str]) -> None:
+        for copy in list(self.model.copies):
+            if copy.over(self.now) and copy.reader not in present:
+                exhausted = copy.reader is not None and copy.attempts >= ATTEMPTS
+                self.model.end(copy, State.DEAD if exhausted else State.EXPIRED)
+        assert not self.run(self.post.store.sweep(0, present))
+
+    @rule(reader=readers)
+    def leave(self, reader: str) -> None:
+        mine = [c for c in self.model.copies if not c.state.settled and c.reader == reader and c.until <= self.now]
+        assert set(self.run(self.post.store.leave(reader))) == {at(c.box) for c in mine}
+        for copy in mine:
+            if copy.over(self.now):
+                self.model.end(copy, State.DEAD if copy.attempts >= ATTEMPTS else State.EXPIRED)
+
+    @rule(ms=st.sampled_from([1, TERM // 4, TERM // 2, TERM - 1, TERM]))
     def time_passes(self, ms: int) -> None:
         self.clock.step(ms)
 
@@ -290,48 +443,88 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_listings_are_the_models(self) -> None:
+        self.lengths: dict[str, int] = {}
         for box in BOXES:
             expected = sorted(
-                (c for c in self.model.copies if c.box == box and c.state is not State.ACKED), key=lambda c: c.rank
+                (c for c in self.model.copies if c.box == box and (not c.state.settled or c.listed)),
+                key=lambda c: c.rank,
             )
             shown, cursor, more = [], None, True
             while more:
                 page = self.run(self.post.inbox(box, 2, cursor))
                 shown += [p.delivery for p in page.previews]
+                self.lengths |= {p.delivery.message.id: p.size for p in page.previews}
                 cursor, more = page.previews[-1].cursor if page.previews else None, page.more
+            assert len(shown) == len(expected)
+            # What one verb ended together was told in an order that is the store's to choose.
+            known = {copy.id for copy in expected}
+            new = iter(d.message for d in shown if d.message.id not in known)
+            for copy in sorted((c for c in expected if c.id is None), key=lambda c: c.place):
+                message = next(new)
+                assert (message.sender, message.kind) == (f"{POSTMASTER}@default", KINDS[copy.body])
+                copy.id = message.id
             assert [d.message.id for d in shown] == [c.id for c in expected]
             for delivery, copy in zip(shown, expected, strict=True):
-                leased = self.model.leased(copy, self.now)
-                held = copy.state if copy.state.settled else (State.LEASED if leased else State.STORED)
-                assert (delivery.state, delivery.attempts) == (held, copy.attempts)
-                assert delivery.lease_until == (copy.until if leased and not copy.state.settled else None)
-            ready = [c for c in self.model.waiting(box) if not self.model.leased(c, self.now)]
+                assert (delivery.state, delivery.attempts) == (copy.shown(self.now), copy.attempts)
+                later = copy.until if not copy.state.settled and copy.until > self.now else None
+                assert later == (delivery.lease_until or delivery.progress.deliver_at)
+            ready = [c for c in self.model.waiting(box) if c.until <= self.now and not c.over(self.now)]
             assert page.unread == len(ready)
 
     @invariant()
+    def what_is_overdue_is_the_models(self) -> None:
+        for box in BOXES:
+            page = self.run(self.post.inbox(box, show=Show.OVERDUE))
+            expected = sorted(
+                (c.place, c.box, c.id) for c in self.model.copies if c.sender == box and not c.state.settled
+            )
+            found = [(p.delivery.message.to, p.delivery.message.id) for p in page.previews]
+            assert found == [((f"{to}@default",), id_) for _, to, id_ in expected]
+
+    @invariant()
     def what_is_due_is_the_models(self) -> None:
-        leases = [c for c in self.model.copies if not c.state.settled and c.reader is not None]
-        mailboxes, upcoming = self.run(self.post.store.due(0))
-        assert set(mailboxes) == {at(c.box) for c in leases if c.until <= self.now}
-        assert upcoming == min((c.until for c in leases if c.until > self.now), default=None)
+        waiting = [c for c in self.model.copies if not c.state.settled]
+        due = self.run(self.post.store.due(0))
+        assert set(due.mailboxes) == {at(c.box) for c in waiting if 0 < c.until <= self.now}
+        moments = [moment for c in waiting for moment in (c.until, c.expires) if moment > self.now]
+        assert due.next == min(moments, default=None)
+        assert due.sweep is any(c.over(self.now) for c in waiting)
 
     @rule(id_=ids, box=boxes)
     def read(self, id_: str, box: str) -> None:
         copy = self.model.find(box, id_)
-        wrote = any(c.id == id_ and c.sender == box for c in self.model.copies)
+        sent = {f"{c.box}@default": c for c in self.model.copies if c.id == id_ and c.sender == box}
         found = self.attempt(self.post.store.read(at(box), id_))
         if isinstance(found, Code):
             assert found is Code.UNKNOWN_MESSAGE
             assert copy is None
-            assert not wrote
+            assert not sent
             return
-        assert copy is not None or wrote
-        if copy is not None and copy.state.settled:
-            assert found.state is copy.state
+        assert (copy is None) == (found.own is None)
+        assert {address for address, _ in found.sent} == set(sent)
+        for address, progress in found.sent:
+            expected = sent[address].shown(self.now)
+            if expected is State.STORED and sent[address].rung:
+                expected = State.RUNG
+            assert progress.state is expected
 
 
 @promise(
-    "durable", "order", "one-lease", "fence", "settled-stays", "unread", "cursor", "due", "key-repeats", "attempts"
+    "durable",
+    "order",
+    "one-lease",
+    "fence",
+    "settled-stays",
+    "unread",
+    "cursor",
+    "due",
+    "key-repeats",
+    "attempts",
+    "dead-letters",
+    "expires",
+    "told",
+    "topic",
+    "overdue",
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_order_of_verbs_does_what_the_model_does(engine: str) -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from mcp_mailbox.delivery import MEANING, TRANSITIONS, Event, Outcome, State
+from mcp_mailbox.delivery import (
+    EVENT_OF,
+    MEANING,
+    POSTPONE_LIMIT,
+    REASON_LIMIT,
+    TRANSITIONS,
+    Event,
+    Outcome,
+    Settlement,
+    State,
+)
+from mcp_mailbox.errors import Code, Refusal
 from tests.domain import lifecycle
 
 
@@ -18,13 +31,23 @@ def test_every_state_has_a_row_and_every_event_a_meaning_and_a_use() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_nothing_follows_what_is_settled_and_something_what_is_not(state: State) -> None:
-    assert bool(TRANSITIONS[state]) is not state.settled
+def test_a_dead_letter_can_be_retried_and_nothing_else_follows_what_is_settled(state: State) -> None:
+    events = set(TRANSITIONS[state])
+    if state.settled:
+        assert events == ({Event.RETRY} if state.dead_letter else set())
+    else:
+        assert events
 
 
 @pytest.mark.parametrize("state", [state for state in State if not state.settled])
-def test_whatever_is_not_settled_can_be(state: State) -> None:
-    assert {target for target in TRANSITIONS[state].values() if target.settled} == {State.ACKED, State.REJECTED}
+def test_whatever_is_not_settled_can_be_acked_rejected_and_come_to_an_end_by_time(state: State) -> None:
+    assert {State.ACKED, State.REJECTED} < {target for target in TRANSITIONS[state].values() if target.settled}
+    assert {Event.EXPIRE, Event.EXHAUST} & set(TRANSITIONS[state])
+
+
+@pytest.mark.parametrize("state", [State.SURFACED, State.LEASED])
+def test_what_somebody_may_have_seen_is_not_replaced(state: State) -> None:
+    assert Event.REPLACE not in TRANSITIONS[state]
 
 
 def test_every_state_can_be_reached() -> None:
@@ -35,9 +58,27 @@ def test_every_state_can_be_reached() -> None:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_every_outcome_ends_a_lease(outcome: Outcome) -> None:
-    assert TRANSITIONS[State.LEASED][outcome.event] is not State.LEASED
+def test_every_outcome_but_a_purge_is_an_event(outcome: Outcome) -> None:
+    assert (outcome in EVENT_OF) is (outcome is not Outcome.PURGE)
 
 
-def test_only_what_is_stored_can_be_claimed() -> None:
-    assert [state for state, events in TRANSITIONS.items() if Event.CLAIM in events] == [State.STORED]
+@pytest.mark.parametrize(
+    "settlement",
+    [
+        {"outcome": Outcome.ACK, "delay": 1},
+        {"outcome": Outcome.RELEASE, "delay": -1},
+        {"outcome": Outcome.RELEASE, "delay": POSTPONE_LIMIT + 1},
+        {"outcome": Outcome.ACK, "reason": "because"},
+        {"outcome": Outcome.REJECT, "reason": "x" * (REASON_LIMIT + 1)},
+        {"outcome": Outcome.REJECT, "reason": "\ud800"},
+    ],
+)
+def test_a_settlement_that_makes_no_sense_is_refused(settlement: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        Settlement(**settlement)
+    assert refusal.value.code is Code.BAD_ARGUMENT
+
+
+def test_only_what_nobody_holds_can_be_claimed() -> None:
+    claimable = {state for state, events in TRANSITIONS.items() if Event.CLAIM in events}
+    assert claimable == {State.STORED, State.RUNG, State.SURFACED}

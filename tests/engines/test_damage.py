@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
@@ -158,9 +158,8 @@ async def test_a_damaged_page_fails_what_needs_it_and_nothing_else(
             tasks.start_soon(attempt, "after", ids[0])
         assert outcomes == {"before": False, "needs it": Code.STORE_DAMAGED, "after": False}
         claimed = await store.claim(BOB, Wanted(), Lease(5, 10_000, 1000), Origin("bob", "claim"), ())
-        assert [
-            result.refusal for result in await store.settle(BOB, [claimed[0].handle], Outcome.ACK, Origin("bob", "s"))
-        ] == [None]
+        done = await store.settle(BOB, [claimed[0].handle], Settlement(Outcome.ACK), Origin("bob", "s"))
+        assert [result.refusal for result in done] == [None]
     assert caplog.records
 
 
@@ -243,7 +242,7 @@ async def test_text_that_was_damaged_on_disk_is_never_handed_out(tmp_path: Path,
             assert refusal.value.code is Code.STORE_DAMAGED
             assert bad in refusal.value.hint
         assert (await store.inbox(BOB, Listing(10))).previews[0].delivery.handle == bad
-        [settled] = await store.settle(BOB, [bad], Outcome.REJECT, Origin("bob", "3"))
+        [settled] = await store.settle(BOB, [bad], Settlement(Outcome.REJECT), Origin("bob", "3"))
         assert settled.refusal is None
         assert await claim(store, "4") == ["whole"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.delivery import Outcome, Settlement, State
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
@@ -20,22 +21,42 @@ pytestmark = pytest.mark.anyio
 BACK = {
     2: "DROP TABLE token; DROP INDEX mailbox_owner; DROP INDEX mailbox_folded;"
     " CREATE INDEX mailbox_folded ON mailbox (folded); ALTER TABLE mailbox DROP COLUMN contact;",
+    3: "DROP TABLE ring; DROP INDEX reader_at; DROP INDEX inbox_leased; DROP INDEX inbox_lapse;"
+    " DROP INDEX inbox_expiry; DROP INDEX inbox_topic; DROP INDEX inbox_sent; DROP INDEX done_listed;"
+    " ALTER TABLE mailbox DROP COLUMN attempts;"
+    + "".join(
+        f"ALTER TABLE {table} DROP COLUMN {column};"
+        for table, columns in {
+            "message": ("kind", "format", "expires", "receipt", "cc"),
+            "inbox": ("leased", "seen", "expires", "topic"),
+            "done": ("leased", "seen", "reason", "listed"),
+        }.items()
+        for column in columns
+    )
+    + "CREATE INDEX inbox_leased ON inbox (mailbox, lease_until) WHERE reader IS NOT NULL;"
+    "CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE reader IS NOT NULL;"
+    "CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;",
+    4: "DROP TABLE reservation;",
 }
 """What undoes each migration, so that a test has an older store."""
 
 
-async def older(path: Path) -> None:
-    """Make a store of version 1 with mail in it."""
+async def older(path: Path) -> int:
+    """Make a store of version 1 with mail in it; return the last message's number."""
     async with open_store(path, SteppedClock()) as store:
         for name in ("ann", "bob"):
             await store.open(Address(name, "default"), "someone", Profile(), Origin(name, "open"))
-        await store.accept(
-            Address("ann", "default"), [Address("bob", "default")], Draft(("bob",), "kept"), Origin("ann", "1")
-        )
+        ann, bob = Address("ann", "default"), Address("bob", "default")
+        for number, body in enumerate(("kept", "rejected", "acked", "kept too")):
+            sent = await store.accept(ann, [bob], Draft(("bob",), body), Origin("ann", f"{number}"))
+            if outcome := {"rejected": Outcome.REJECT, "acked": Outcome.ACK}.get(body):
+                await store.settle(bob, [sent.id], Settlement(outcome), Origin("bob", f"{number}"))
+        await store.writer.do(lambda db: db.execute("DELETE FROM message WHERE kind <> 0"))
     with closing(sqlite3.connect(path)) as db:
         for version in sorted(MIGRATIONS, reverse=True):
             db.executescript(BACK[version])
         db.execute("PRAGMA user_version = 1")
+        return int(db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'message'").fetchone()[0])
 
 
 def shape(path: Path) -> dict[str, object]:
@@ -52,17 +73,24 @@ def shape(path: Path) -> dict[str, object]:
 
 
 async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: Path) -> None:
-    await older(tmp_path / "old.db")
+    last = await older(tmp_path / "old.db")
     async with open_store(tmp_path / "new.db", SteppedClock()):
         pass
     assert shape(tmp_path / "old.db") != shape(tmp_path / "new.db")
     async with open_store(tmp_path / "old.db", SteppedClock()) as store:
-        [preview] = (await store.inbox(Address("bob", "default"), Listing(10))).previews
-        assert preview.delivery.message.body == "kept"
+        found = (await store.inbox(Address("bob", "default"), Listing(10))).previews
+        assert [each.delivery.message.body for each in found] == ["kept", "kept too", "rejected"]
+        assert found[-1].delivery.state is State.REJECTED
+        fresh = await store.accept(
+            Address("ann", "default"), [Address("bob", "default")], Draft(("bob",), "new"), Origin("ann", "new")
+        )
+        assert fresh.id not in {each.delivery.message.id for each in found}
+        assert store._codec.read(fresh.id).seq == last + 1, "numbers go on"
         bob = await store.mailbox(Address("bob", "default"))
         assert bob is not None
         assert bob.contact is Contact.OPEN
         assert await store.credentials() == []
+        assert await store.reservations("default") == []
         assert await store.check() == "ok"
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
     with closing(sqlite3.connect(tmp_path / "old.db")) as db:
@@ -82,7 +110,7 @@ async def test_a_migration_that_fails_half_way_leaves_the_store_as_it_was(
     assert shape(path) == before
     monkeypatch.undo()
     async with open_store(path, SteppedClock()) as store:
-        assert len((await store.inbox(Address("bob", "default"), Listing(10))).previews) == 1
+        assert len((await store.inbox(Address("bob", "default"), Listing(10))).previews) == 3
 
 
 def test_every_migration_leads_on_from_the_one_before() -> None:

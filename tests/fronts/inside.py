@@ -78,11 +78,19 @@ class Line:
 
     async def result(self, serial: int) -> Json:
         """Return the answer to that line, past what else is said."""
+        result: Json = (await self._answered(serial))["result"]
+        return result
+
+    async def error(self, serial: int) -> Json:
+        """Return the error that is the answer to that line."""
+        error: Json = (await self._answered(serial))["error"]
+        return error
+
+    async def _answered(self, serial: int) -> Json:
         while True:
             kind, number, message = await self._from_office.receive()
             if kind == "answer" and number == serial:
-                result: Json = message["result"]
-                return result
+                return message
 
     async def content(self, serial: int) -> Json:
         content: Json = (await self.result(serial))["structuredContent"]
@@ -106,16 +114,29 @@ class Inside:
         self.store = store
 
     @asynccontextmanager
+    async def trouble(self) -> AsyncIterator[None]:
+        """Let the store fail for a while: to SQLite it looks as if a table were missing."""
+        writer = self.store.writer  # type: ignore[attr-defined]  # a file's trouble is no verb
+        await writer.do(lambda db: db.execute("ALTER TABLE mailbox RENAME TO missing").fetchall())
+        yield
+        await writer.do(lambda db: db.execute("ALTER TABLE missing RENAME TO mailbox").fetchall())
+
+    @asynccontextmanager
     async def line(
-        self, epoch: int = 1, *, progress_every: float = PROGRESS_EVERY, server: Server[Client] | None = None
+        self,
+        epoch: int = 1,
+        *,
+        configured: str | None = None,
+        progress_every: float = PROGRESS_EVERY,
+        server: Server[Client] | None = None,
     ) -> AsyncIterator[Line]:
         line = Line()
-        client = Client(
-            self.office, Caller("relay", "local", "default"), resumed=epoch > 1, progress_every=progress_every
-        )
+        caller = Caller("relay", "local", "default")
+        client = Client(self.office, caller, configured, resumed=epoch > 1, progress_every=progress_every)
         wire = Wire(line, client, epoch, client.ending)
         self.office.arrive(client.caller)
         try:
+            await client.prepare()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
                 tasks.start_soon(serve, server or build_server(), client, wire)

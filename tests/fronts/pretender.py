@@ -25,7 +25,6 @@ class Pretender:
         self._channel.settimeout(DEADLINE)
         self._received = b""
         fields = {
-            "protocol": str(frames.PROTOCOL),
             "relay": relay,
             "version": __version__,
             "program": "",

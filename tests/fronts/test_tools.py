@@ -11,7 +11,7 @@ from tests.fronts.world import Era, Town
 pytestmark = pytest.mark.anyio
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-TOOLS = ["create_mailbox", "send", "wait_for_message", "list_inbox", "read", "settle"]
+TOOLS = ["create_mailbox", "send", "wait_for_message", "list_inbox", "read", "settle", "reserve"]
 
 
 async def test_a_mailbox_is_made_once_and_opened_from_then_on(town: Town, era: Era) -> None:
@@ -107,6 +107,8 @@ async def test_a_message_is_read_whole_by_who_sent_and_who_got_it(town: Town, er
         for reader in (alice, bob):
             whole = await reader.call("read", id=sent["id"])
             assert TIME.fullmatch(whole.pop("sent_at"))
+            tracks = whole.pop("sent", [])
+            assert [each["to"] for each in tracks] == ([bob.address, alice.address] if reader is alice else [])
             assert whole == {
                 "id": sent["id"],
                 "from": alice.address,

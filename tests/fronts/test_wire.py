@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,12 @@ from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from tests.fronts.inside import inside
 from tests.fronts.world import both_eras
+from tests.http.caller import ENVELOPE
+
+COMPLETION = {
+    "ref": {"type": "ref/resource", "uri": "mailbox:{address}"},
+    "argument": {"name": "address", "value": "a"},
+}
 
 pytestmark = [*both_eras, pytest.mark.stdio("about relays")]
 
@@ -139,6 +146,50 @@ async def test_a_bug_is_answered_with_a_number_and_not_with_its_text(
         assert problem["message"].split()[-1].removesuffix(".") in caplog.text
 
 
+async def test_a_bug_outside_of_tools_is_told_in_the_same_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        owned = office.office.mailboxes._owned
+        del office.office.mailboxes._owned  # as good a bug as any
+        error = await line.error(line.ask("resources/read", {"uri": "mailbox:alice"}))
+        office.office.mailboxes._owned = owned
+        assert error["code"] == types.INTERNAL_ERROR
+        assert error["data"]["error"] == "internal"
+        assert "_owned" not in str(error)
+        assert error["message"].split()[-1].removesuffix(".") in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("resources/list", {}),
+        ("resources/read", {"uri": "mailbox:bob"}),
+        ("resources/read", {"uri": "mailbox:alice"}),
+        ("resources/subscribe", {"uri": "mailbox:bob"}),
+        ("completion/complete", COMPLETION),
+    ],
+)
+async def test_a_store_that_fails_is_told_as_that_and_not_as_something_missing(
+    tmp_path: Path, method: str, params: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        async with office.trouble():
+            error = await line.error(line.ask(method, params))
+        assert error["code"] == types.INTERNAL_ERROR
+        assert error["data"]["error"] == "store_failed"
+        assert "Traceback" not in caplog.text
+
+
+async def test_a_stream_is_refused_when_it_is_not_known_what_it_may_tell(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        listen = {"notifications": {"resourceSubscriptions": ["mailbox:bob"]}, "_meta": ENVELOPE}
+        async with office.trouble():
+            error = await line.error(line.ask("subscriptions/listen", listen))
+        assert error["data"]["error"] == "store_failed"
+
+
 async def test_a_full_store_refuses_what_would_grow_it_and_recovers_by_itself(tmp_path: Path) -> None:
     async with inside(tmp_path) as office, office.line() as line:
         await line.greet()
@@ -154,6 +205,27 @@ async def test_a_full_store_refuses_what_would_grow_it_and_recovers_by_itself(tm
         assert (await line.content(line.call("read", id=page["messages"][0]["id"])))["body"] == "before"
         await writer.do(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
         assert "id" in await line.content(line.call("send", to="alice", body="x" * 100_000))
+
+
+async def test_a_mailbox_that_could_not_be_opened_while_the_store_failed_is_opened_by_the_next_call(
+    tmp_path: Path,
+) -> None:
+    async with inside(tmp_path) as office, AsyncExitStack() as connection:
+        async with office.trouble():
+            line = await connection.enter_async_context(office.line(configured="bob"))
+            await line.greet()
+            problem = await line.content(line.call("list_inbox"))
+            assert problem["error"] == "store_failed"
+            assert problem["message"].startswith("MCP_MAILBOX_ADDRESS: ")
+        await line.content(line.call("send", to="bob", body="to myself"))
+        assert (await line.content(line.call("list_inbox")))["unread"] == 1
+
+
+async def test_a_mailbox_that_cannot_be_ones_own_stays_refused(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line(configured="../x") as line:
+        await line.greet()
+        for _ in range(2):
+            assert (await line.content(line.call("list_inbox")))["error"] == "bad_name"
 
 
 async def test_paging_through_500_messages_shows_each_once(tmp_path: Path) -> None:

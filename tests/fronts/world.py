@@ -126,15 +126,16 @@ class Home:
 class Served(Home):
     """A home whose post office is `mcp-mailbox serve`: its agents come over HTTP."""
 
-    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, program: str | None = None, **settings: str) -> None:
         super().__init__(directory, **settings)
         self._arguments = arguments
+        self._program = ["-m", "mcp_mailbox"] if program is None else ["-c", program]
         self._output = directory / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, port: int = 0) -> Served:
         """Start it, and return once it serves."""
-        command = [sys.executable, "-P", "-m", "mcp_mailbox", "serve", "--port", str(port), *self._arguments]
+        command = [sys.executable, "-P", *self._program, "serve", "--port", str(port), *self._arguments]
         with self._output.open("ab") as output:
             self.process = subprocess.Popen(command, env=self.environment(), stdout=output, stderr=output)
         deadline = time.monotonic() + DEADLINE
@@ -344,7 +345,7 @@ class Agent:
         assert problem["hint"], "a refusal says what to do"
         return problem
 
-    async def send(self, to: str | list[str], body: str = "hello", **more: object) -> Json:
+    async def send(self, to: str | list[str], body: object = "hello", **more: object) -> Json:
         return await self.call("send", to=to, body=body, **more)
 
     async def wait(self, timeout: float = 20, **more: object) -> list[Json]:  # noqa: ASYNC109 - the tool's parameter

@@ -61,8 +61,8 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     """Return what makes a home of one's own; its server is to be started."""
     homes: list[Served] = []
 
-    def make(*arguments: str, **settings: str) -> Served:
-        homes.append(Served(tmp_path_factory.mktemp("h"), *arguments, **settings))
+    def make(*arguments: str, program: str | None = None, **settings: str) -> Served:
+        homes.append(Served(tmp_path_factory.mktemp("h"), *arguments, program=program, **settings))
         return homes[-1]
 
     yield make

@@ -34,7 +34,15 @@ def test_names_of_this_machine_are_ours_at_our_port(post: Post, name: str) -> No
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://127.0.0.1", "http://localhost:1", "http://127.0.0.1.evil.example"],
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1",
+        "http://localhost:1",
+        "http://127.0.0.1.evil.example",
+        "http://[evil",
+        "http://a:b",
+    ],
 )
 def test_a_page_of_another_origin_may_not_call(post: Post, origin: str) -> None:
     answer = post.caller().alone("tools/list")
@@ -138,7 +146,8 @@ def test_who_may_not_read_hears_nothing_either(post: Post) -> None:
         ("resources/read", {"uri": uri}),
         ("resources/list", {}),
     ):
-        assert "error" in narrow.within(method, **params).json, method
+        error = narrow.within(method, **params).json["error"]
+        assert (error["code"], error["data"]["error"]) == (-32602, "forbidden"), method
     reference = {"type": "ref/resource", "uri": "mailbox:{address}"}
     argument = {"name": "address", "value": ""}
     found = narrow.within("completion/complete", ref=reference, argument=argument).result["completion"]

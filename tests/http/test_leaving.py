@@ -10,10 +10,20 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import DEADLINE
 from tests.fronts.world import Served
-from tests.http.caller import Caller, Line
+from tests.http.caller import LEGACY, Caller, Line
 from tests.http.conftest import Post
 from tests.relay.world import ended
+
+BEGIN = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+IMPATIENT = """
+from mcp_mailbox.fronts.mcp.http import stream
+stream._STALLED = stream.PING_EVERY = 0.5
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A server that gives up on whoever does not read after half a second."""
 
 
 def wait(caller: Caller, line: Line, **arguments: object) -> None:
@@ -55,20 +65,37 @@ def test_a_client_that_resets_its_connection_at_once_takes_nothing(post: Post) -
     assert [each["body"] for each in got] == ["x"]
 
 
+def test_a_client_that_takes_in_nothing_counts_as_gone(new_home: Callable[..., Served]) -> None:
+    home = new_home(program=IMPATIENT).start()
+    stalled = Caller(home.port, home.token, mailbox_address="bob")
+    stalled.call("create_mailbox")
+    message = stalled.message("subscriptions/listen", notifications={"resourceSubscriptions": ["mailbox:bob@default"]})
+    message["id"] = "x" * 1_000_000  # stands in each event, so that a few fill all buffers
+    with stalled.line() as line:
+        line.write(stalled.request(body=message, **stalled.modern(message)))
+        while home.status()["http"]["requests"] == 0:
+            pass
+        deadline = time.monotonic() + DEADLINE
+        while home.status()["http"]["requests"] and time.monotonic() < deadline:
+            stalled.call("send", to="bob", body="x")
+        assert home.status()["http"]["requests"] == 0
+
+
 def test_a_reader_that_stands_still_delays_nobody(post: Post) -> None:
     stalled, bob = post.caller(mailbox_address="bob"), post.caller(mailbox_address="bob")
     bob.call("create_mailbox")
     uri = f"mailbox:bob@{post.space}"
     with stalled.line() as standing, stalled.line() as full, bob.line() as reading:
-        standing.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stalled.listen(standing, uri)
+        long = stalled.message("subscriptions/listen", notifications={"resourceSubscriptions": [uri]})
+        long["id"] = "x" * 1_000_000  # stands in each event, so that a few fill all buffers
+        standing.write(stalled.request(body=long, **stalled.modern(long)))
         bob.listen(reading, uri)
         message = stalled.message("tools/list")
         try:
             full.socket.settimeout(1)
             full.write(stalled.request(body=message, **stalled.modern(message)) * 1000)  # 8 MB of answers
-        except TimeoutError:
-            pass  # the server does not read on while nobody takes what it answers
+        except OSError:
+            pass  # there is a limit to what may come while nobody takes what is answered
         slowest = 0.0
         for number in range(300):  # nobody reads these on the standing line
             began = time.monotonic()
@@ -93,6 +120,35 @@ def test_a_token_that_is_revoked_closes_what_it_has_open(post: Post) -> None:
         assert waiting.ended()
     assert caller.alone("tools/list").status == 401
     assert caller.within("tools/list").status == 401
+
+
+@pytest.mark.parametrize("ends", ["revoke", "rotate"])
+@pytest.mark.parametrize("what", ["tools/call", "subscriptions/listen", "initialize"])
+def test_a_token_that_ends_while_a_request_is_still_coming_does_not_let_it_in(post: Post, what: str, ends: str) -> None:
+    issued = post.issue()
+    caller = post.caller(issued["token"], mailbox_address="carol")
+    caller.call("create_mailbox")
+    message = {
+        "tools/call": caller.message("tools/call", name="send", arguments={"to": "carol", "body": "late"}),
+        "subscriptions/listen": caller.message("subscriptions/listen", notifications={}),
+        "initialize": {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": BEGIN},
+    }[what]
+    headers = caller.modern(message) if what != "initialize" else {}
+    request = caller.request(body=message, **headers)
+    sessions = post.home.status()["http"]["sessions"]
+    with caller.line() as line:
+        line.write(request[:-5])
+        post.command(f"token {ends}", id=issued["id"])
+        line.write(request[-5:])
+        assert line.answer().status == 401
+    assert post.caller(mailbox_address="carol").call("list_inbox")["unread"] == 0
+    assert post.home.status()["http"]["sessions"] == sessions
+
+
+def test_what_a_token_that_expires_had_begun_is_no_success(post: Post) -> None:
+    caller = post.caller(post.issue(lasts=400)["token"], mailbox_address="carol")
+    caller.call("create_mailbox")
+    assert caller.tool("wait_for_message", timeout=20).status == 401
 
 
 def test_a_token_that_expires_closes_what_it_has_open(post: Post) -> None:

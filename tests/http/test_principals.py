@@ -92,7 +92,11 @@ def test_ids_and_leases_of_somebody_else_are_as_if_made_up(scene: Scene) -> None
 
 
 def test_a_thread_or_a_cursor_of_somebody_else_shows_nothing(scene: Scene) -> None:
-    assert scene.eve.call("list_inbox", cursor=scene.cursor) == {"messages": [], "unread": 0}
+    theirs, made_up = (scene.eve.refused("list_inbox", cursor=each) for each in (scene.cursor, "c1.zzzzz"))
+    assert blank(theirs, scene.cursor) == blank(made_up, "c1.zzzzz")
+    for known in ("alice", "nobody"):  # whether there is such a mailbox must not show either
+        answer = scene.eve.tool("wait_for_message", thread="zzzzz", from_=known, timeout=0)
+        assert answer.content.get("error") == "unknown_message"
     for thread in (scene.sent["thread"], "zzzzz"):
         answer = scene.eve.tool("wait_for_message", thread=thread, timeout=0)
         assert "secret" not in str(answer.body)
@@ -151,3 +155,47 @@ def test_of_a_name_that_looks_like_anothers_no_more_is_told(post: Post) -> None:
     eve = post.caller(post.issue("eve")["token"])
     assert "paypal" not in eve.refused("create_mailbox", name="paypa1")["message"]
     assert eve.refused("create_mailbox", name="paypal")["error"] == "name_taken"
+
+
+def test_of_what_somebody_else_holds_only_that_it_is_held_is_told(post: Post) -> None:
+    owner, friend = post.caller(mailbox_address="olga"), post.caller(mailbox_address="friend")
+    eve = post.caller(post.issue("eve")["token"], mailbox_address="eve")
+    for caller in (owner, friend, eve):
+        caller.call("create_mailbox")
+    owner.call("reserve", names=["src/", "secret-plan"], note="olga's reason")
+    refused = eve.refused("reserve", names="src/a.py")
+    listed = eve.call("reserve")
+    assert refused["error"] == "reserved"
+    assert refused["message"].startswith("'src/a.py' is held by somebody else (exclusive, as 'src/') until ")
+    assert refused["conflicts"][0]["by"] == listed["others"][0]["by"] == "somebody else"
+    assert listed["others"][0]["names"] == ["secret-plan", "src/"]
+    for answer in (refused, listed):
+        assert "olga" not in str(answer), "neither whose it is nor what for"
+    assert "send to" not in refused["hint"]
+    assert friend.call("reserve")["others"][0]["by"] == f"olga@{post.space}"
+    assert friend.refused("reserve", names="src/a.py")["conflicts"][0]["note"] == "olga's reason"
+
+
+def test_what_somebody_else_holds_cannot_be_released_or_taken_over(post: Post) -> None:
+    owner = post.caller(mailbox_address="olga")
+    eve = post.caller(post.issue("eve")["token"], mailbox_address="eve")
+    for caller in (owner, eve):
+        caller.call("create_mailbox")
+    owner.call("reserve", names="src/")
+    assert eve.call("reserve", names="src/", release=True) == {"released": [], "not_held": ["src/"]}
+    for tool_arguments in ({"names": "src/", "release": True}, {"release": True}, {"names": "x"}, {}):
+        theirs = eve.refused("reserve", mailbox="olga", **tool_arguments)
+        nobodys = eve.refused("reserve", mailbox="zelda", **tool_arguments)
+        assert blank(theirs, "olga") == blank(nobodys, "zelda")
+    assert owner.call("reserve")["yours"][0]["names"] == ["src/"]
+
+
+def test_a_token_that_may_only_read_looks_and_reserves_nothing(post: Post) -> None:
+    post.caller(mailbox_address="olga").call("create_mailbox")
+    reader = post.stranger("local", mailbox="olga", scopes=["read"], space=post.space)
+    assert reader.call("reserve") == {"yours": [], "others": []}
+    for tool_arguments in ({"names": "src/"}, {"names": "src/", "release": True}, {"release": True}):
+        assert reader.refused("reserve", **tool_arguments)["error"] == "forbidden"
+    sender = post.stranger("local", mailbox="olga", scopes=["send"], space=post.space)
+    assert sender.refused("reserve")["error"] == "forbidden"
+    assert sender.call("reserve", names="src/")["reserved"]

@@ -6,8 +6,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mcp_mailbox import config
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.cli import serving
 from tests.conftest import DEADLINE
-from tests.fronts.world import Served
+from tests.fronts.world import Raw, Served
 from tests.http.caller import Caller
 
 
@@ -75,6 +75,50 @@ def test_an_address_that_is_taken_is_told_and_leaves_the_running_post_office_alo
     assert "Choose another --host or --port." in ended.stderr
     host.ask("ping")
     host.end()
+
+
+@pytest.mark.parametrize("missing", ["certificate", "token"])
+def test_files_that_cannot_be_used_are_told_and_leave_the_running_post_office_alone(
+    new_home: Callable[..., Served], missing: str
+) -> None:
+    home = new_home()
+    with agent(home) as alice:
+        office = home.status()["pid"]
+        if missing == "token":
+            (home.path / "token").mkdir()
+        ended = serve(home, "--port", "0", *(["--tls-cert", "/nonexistent.pem"] if missing == "certificate" else []))
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("mcp-mailbox: ")
+        assert ("/nonexistent.pem" if missing == "certificate" else str(home.path / "token")) in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        alice.call("list_inbox")
+        assert home.status()["pid"] == office
+
+
+def test_a_serve_that_cannot_open_says_why_and_the_hosts_go_on_without_it(new_home: Callable[..., Served]) -> None:
+    home = new_home()
+    with agent(home) as alice:
+        office = home.status()["pid"]
+        ended = serve(home, "--port", "0", MCP_MAILBOX_LEASE="nonsense")
+        alice.call("list_inbox")
+        assert home.status()["pid"] != office, "it had given its place to the one that could not open"
+        assert not home.status()["serves"]
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("mcp-mailbox: MCP_MAILBOX_LEASE is 'nonsense'. ")
+        assert ended.stderr.count("\n") == 1
+
+
+@contextmanager
+def agent(home: Served) -> Iterator[Raw]:
+    """Start an agent on stdio, with a mailbox."""
+    host = home.host()
+    try:
+        raw = Raw(host)
+        raw.greet()
+        raw.call("create_mailbox", name="alice")
+        yield raw
+    finally:
+        host.end()
 
 
 def test_a_second_serve_of_the_same_store_is_refused(new_home: Callable[..., Served]) -> None:
@@ -158,8 +202,8 @@ def test_a_token_file_that_is_no_good_is_made_anew(
     assert Caller(home.port, home.token).alone("tools/list").status == 200
 
 
-def serve(home: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
+def serve(home: Served, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "mcp_mailbox", "serve", *arguments]
     return subprocess.run(
-        command, env=home.environment(), capture_output=True, text=True, timeout=DEADLINE, check=False
+        command, env=home.environment(**env), capture_output=True, text=True, timeout=DEADLINE, check=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from mcp_mailbox.bell import Bell, Ending
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Delivery, Outcome, Settlement, State
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
@@ -20,6 +22,7 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
 from mcp_mailbox.store import Wanted
 from tests.clocks import SteppedClock
+from tests.conftest import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +55,8 @@ class World:
         await self.office.send(call("sender"), Draft(("box",), body))
 
     async def wait(self, reader: str, patience: float = 0, request: str | None = None) -> Sequence[Delivery]:
-        return await self.office.wait(call(reader, request), patience, Wanted(), 1 << 20, Ending())
+        found, _ = await self.office.wait(call(reader, request), patience, Wanted(), 1 << 20, Ending())
+        return found
 
     async def step(self, ms: int) -> None:
         """Let time pass, and those whom it wakes go on."""
@@ -76,7 +80,7 @@ class World:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run)
             # Through the writer, so that the claim before it has found nothing.
-            await self.office.settle(call("sender"), ["nothing"], Outcome.ACK)
+            await self.office.settle(call("sender"), ["nothing"], Settlement(Outcome.ACK))
             yield answer
             tasks.cancel_scope.cancel()
 
@@ -209,7 +213,7 @@ async def test_leases_that_a_store_in_trouble_could_not_take_back_are_given_back
     await world.arrive("one", "two")
     await world.send("departed")
     await world.send("cancelled")
-    await world.office.settle(call("sender"), ["nothing"], Outcome.ACK)
+    await world.office.settle(call("sender"), ["nothing"], Settlement(Outcome.ACK))
     await world.wait("one", request="r")
     world.store.writer._db.execute("PRAGMA query_only = ON")
     await world.office.missed(caller("one"), "r")
@@ -234,7 +238,7 @@ async def test_a_wait_ends_early_when_told_and_takes_nothing(world: World) -> No
     await world.arrive("one", "two")
     ending = Ending()
     ending.set()
-    assert not await world.office.wait(call("one"), 1e9, Wanted(), 1, ending)
+    assert await world.office.wait(call("one"), 1e9, Wanted(), 1, ending) == ([], ())
     await world.send()
     assert len(await world.wait("two")) == 1
 
@@ -282,3 +286,53 @@ def test_a_bell_forgets_who_has_left() -> None:
     bell.ring(Address("box", "default"))
     assert heard == ["x"]
     assert bell._listeners == {}
+
+
+async def test_a_reader_whose_requests_come_and_go_holds_nothing_up_after_its_last(world: World) -> None:
+    await world.arrive("one", "two")
+    await world.send()
+    await world.wait("one", request="r")
+    await world.office.reached(caller("one"), "r")
+    async with world.waiting("two") as answer:
+        await world.step(2 * LEASE_TERM)  # it is here all the time, so this is still its own
+        await world.office.depart(caller("one"), put_back=False)
+        assert len(await answer()) == 1
+
+
+async def test_a_lease_that_is_given_while_the_timer_looks_rings_when_it_runs_out(world: World) -> None:
+    await world.arrive("one", "two")
+    await world.send()
+    [done] = await world.wait("one")
+    await world.office.settle(call("one"), [done.handle], Settlement(Outcome.ACK))
+    await world.send()
+    looking, looked = threading.Event(), threading.Event()
+
+    def hold() -> int:
+        if not looking.is_set():
+            looking.set()
+            looked.wait(DEADLINE)
+        return 0
+
+    # The look at what is due stands still in its thread, with what there was before the claim.
+    world.store._reader._db.set_progress_handler(hold, 8)
+    world.clock.step(LEASE_TERM)  # the timer was set for a lease that has been settled since
+    await anyio.to_thread.run_sync(looking.wait, DEADLINE)
+    await world.wait("one", request="r")
+    looked.set()
+    await world.office.reached(caller("one"), "r")
+    async with world.waiting("two") as answer:
+        await world.office.depart(caller("one"))
+        await world.step(LEASE_TERM)
+        assert len(await answer()) == 1
+
+
+async def test_a_wait_that_is_refused_has_acked_nothing(world: World) -> None:
+    await world.arrive("one")
+    await world.send()
+    [taken] = await world.wait("one")
+    wanted = Wanted(thread="nothing")
+    ack = [taken.handle]
+    assert await refused(world.office.wait(call("one"), 0, wanted, 1, Ending(), ack)) is Code.UNKNOWN_MESSAGE
+    found = await world.office.read(call("one"), taken.message.id)
+    assert found.own is not None
+    assert found.own.state is State.LEASED

@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
+
+from .world import ROOT
 
 if TYPE_CHECKING:
     from .world import World
@@ -110,6 +113,30 @@ def test_a_command_reaches_the_service(world: World) -> None:
     assert [json.loads(each) for each in told] == [{"told": asked}]
 
 
+def test_a_bug_in_a_command_is_told_and_ends_nothing_else(world: World) -> None:
+    host = world.host()
+    host.ask("echo")
+    with pytest.raises(rendezvous.Refused, match=r"office\.log") as refused:
+        rendezvous.ask(str(world.home), frames.COMMAND, json.dumps("fail").encode().hex())
+    assert refused.value.code == "failed"
+    assert "planted: a bug in a command" in world.log()
+    assert host.ask("echo", 1) == 1
+    assert len(world.journal("start")) == 1
+
+
+def test_a_newer_program_that_cannot_be_noted_is_served_as_it_is(world: World) -> None:
+    host = world.host()
+    host.ask("echo")
+    program = world.home / "program"
+    program.unlink()
+    program.mkdir()  # cannot be replaced, as nothing can on a full disk
+    assert world.host(package=world.newer("99.0.0")).ask("echo", "new") == "new"
+    assert host.ask("echo", 1) == 1
+    assert "version 99.0.0" in world.log()
+    assert [*world.home.glob("program*")] == [program], "what could not be replaced leaves nothing behind"
+    assert len(world.journal("start")) == len(world.journal("hello")) - 1 == 1
+
+
 def test_stop_lets_waits_end_and_the_next_line_starts_a_new_office(world: World) -> None:
     host = world.host()
     host.ask("echo")
@@ -185,7 +212,7 @@ def test_a_relay_that_comes_back_ends_its_earlier_connection(world: World) -> No
     world.host().ask("echo")
 
     def hello(epoch: int) -> bytes:
-        fields = {"protocol": "1", "relay": "abc", "version": __version__, "epoch": str(epoch), "replay": "0"}
+        fields = {"relay": "abc", "version": __version__, "epoch": str(epoch), "replay": "0"}
         return frames.hello(fields)
 
     path = (world.home / "office.endpoint").read_text().split()[1]
@@ -203,12 +230,19 @@ def test_a_relay_that_comes_back_ends_its_earlier_connection(world: World) -> No
             assert second.recv(100) == b"h %b\n" % __version__.encode()
 
 
-@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"h relay=zz\n", b"h \xff\n", b"\n", b"h epoch=31\n"])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"GET / HTTP/1.1\r\n\r\n", b"h relay=zz\n", b"h \xff\n", b"\n", b"h epoch=31\n", b"c zz\n", b"c\n",
+        pytest.param(b"c %b\n" % (b"[" * 100_000).hex().encode(), id="deep"),
+    ],
+)  # fmt: skip
 def test_a_caller_that_speaks_no_frames_is_let_go(world: World, noise: bytes) -> None:
     host = world.host()
     host.ask("echo")
     assert world.talk(noise) == b""
     assert host.ask("echo", 1) == 1
+    assert len(world.journal("start")) == 1
 
 
 def test_a_connection_that_takes_nothing_for_long_is_dropped_and_no_other(world: World) -> None:
@@ -242,6 +276,51 @@ def test_stopping_waits_until_the_office_has_gone(world: World) -> None:
     assert rendezvous.stop(str(world.home))
     assert world.journal("closed")
     assert not rendezvous.stop(str(world.home))
+
+
+def take_long_to_leave(world: World) -> None:
+    """Have an office with a host that does not read: it has something to say until it loses patience."""
+    world.want(office={"FLUSH_SECONDS": 1.5})  # longer than one look at the lock and one at the endpoint
+    stuck = world.host()
+    stuck.send("big", 2_000_000)
+    world.wait_for("answered", serial=1)
+    stuck.send("big", 20_000_000)
+    world.wait_for("frame", serial=2)
+
+
+def test_stopping_an_office_that_is_leaving_waits_for_it(world: World) -> None:
+    take_long_to_leave(world)
+    assert rendezvous.ask(str(world.home), frames.QUIT, "first") == b""
+    world.wait_for("leaving")
+    assert rendezvous.stop(str(world.home))
+    assert world.journal("closed"), "it was not killed"
+
+
+def test_who_takes_over_waits_for_an_office_that_is_leaving(world: World) -> None:
+    take_long_to_leave(world)
+    taken = take_over(world)
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert world.journal("closed")[0]["reason"] == "drain"
+
+
+def test_who_takes_over_waits_no_longer_than_it_says(world: World) -> None:
+    world.host().ask("echo")
+    os.kill(world.office_pid(), signal.SIGSTOP)
+    began = time.monotonic()
+    taken = take_over(world, seconds=0.6)
+    assert time.monotonic() - began < 5
+    assert "unreachable" in taken.stderr
+
+
+def take_over(world: World, **how: float) -> subprocess.CompletedProcess[str]:
+    """Take the office's place in a process of its own, and leave."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mcp_mailbox import rendezvous;"
+        f" rendezvous.take_over(rendezvous.home(), **{how!r}).release()"
+    )
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], env=world.environment(), capture_output=True, text=True, check=False
+    )
 
 
 def test_stopping_kills_an_office_that_does_not_answer_and_no_other_process(world: World) -> None:

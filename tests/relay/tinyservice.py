@@ -44,7 +44,9 @@ class Tiny:
         self.home = home
         self.stubborn = stubborn
 
-    async def command(self, asked: dict[str, object], tell: office.Tell) -> dict[str, object]:
+    async def command(self, asked: object, tell: office.Tell) -> dict[str, object]:
+        if asked == "fail":
+            raise ValueError("planted: a bug in a command")
         await tell({"told": asked})
         return {"asked": asked}
 

@@ -91,7 +91,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-fence": Mutant(
         "a lease of any generation settles",
-        (Edit(_FENCE, "        if handle.generation == waiting.generation:\n", "        if waiting:\n"),),
+        (Edit(_FENCE, '        if handle.generation == waiting["generation"]:\n', "        if waiting:\n"),),
         frozenset({5, 6}),
         _STALE,
     ),
@@ -135,8 +135,9 @@ MUTANTS: dict[str, Mutant] = {
             Edit(_QUERY, "  AND i.lease_until <= :now\n", "  AND :now > 0\n"),
             Edit(
                 _RECEIVING,
-                'values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}',
-                'values |= {"all_present": False, "present": "[]"}',
+                '    lapsed = {row["reader"] for row in db.execute(query.LAPSED_READERS, (box, now))}\n'
+                "    return [reader for reader in lapsed if reader not in present]",
+                '    return [row[0] for row in db.execute("SELECT DISTINCT reader FROM inbox WHERE reader NOT NULL")]',
             ),
         ),
         frozenset({5}),
@@ -171,9 +172,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _APPLY,
-                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq) for mailbox in new.recipients],",
-                "        [(mailbox, new.priority, seq, new.sender, new.thread or seq) for mailbox in new.recipients[:2]"
-                " if mailbox == new.recipients[0]],",
+                "new.thread or seq, *rest) for mailbox in new.recipients],",
+                "new.thread or seq, *rest) for mailbox in new.recipients[:2] if mailbox == new.recipients[0]],",
             ),
         ),
         frozenset({1}),

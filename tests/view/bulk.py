@@ -33,24 +33,33 @@ SELECT mailbox, priority, seq, sender, thread FROM ({_DELIVERIES}) WHERE seq / 2
 ORDER BY mailbox, priority, seq
 """
 _DONE = f"""
-INSERT INTO done (mailbox, seq, state, generation, attempts, at)
-SELECT mailbox, seq, CASE seq / 2 % {UNSETTLED} WHEN 1 THEN 3 ELSE 2 END, 1, 1, :start FROM ({_DELIVERIES})
+INSERT INTO done (mailbox, seq, state, generation, attempts, at, listed)
+SELECT mailbox, seq, iif(seq / 2 % {UNSETTLED} = 1, 3, 2), 1, 1, :start, seq / 2 % {UNSETTLED} = 1 FROM ({_DELIVERIES})
 WHERE seq / 2 % {UNSETTLED} <> 0 ORDER BY mailbox, seq
 """
 _KEYS = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 10)
 INSERT INTO idempotency (sender, key, hash, answer, at) SELECT 1, 'k:' || (1000000000 + i), x'00', '{}', :start FROM n
 """
+_RESERVATIONS = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 5)
+INSERT INTO reservation (mailbox, name, space, mode, note, made, until)
+SELECT i % :boxes + 1, 'file ' || i, CASE i % 2 WHEN 0 THEN 'default' ELSE 'elsewhere' END, 'exclusive', '', 1,
+       CASE i % 2 WHEN 0 THEN i ELSE 1 << 50 END FROM n
+"""
 _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) FROM inbox GROUP BY mailbox"
 
 
 def build(path: Path, messages: int, start: int) -> None:
-    """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked."""
+    """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked.
+
+    A fifth as many reservations: half of them have ended, half are held in another space.
+    """
     values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _COUNTERS):
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS):
             db.execute(statement, values)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

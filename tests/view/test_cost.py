@@ -14,10 +14,11 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Portion, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
@@ -91,7 +92,7 @@ class Asking:
         return page
 
     async def list_rejected(self, store: SqliteStore) -> object:
-        page = await store.inbox(BOX, Listing(20, store._codec.cursor(3, 0)))
+        page = await store.inbox(BOX, Listing(20, store._codec.cursor("inbox 1", 3, 0)))
         assert len(page.previews) == 20
         return page
 
@@ -122,7 +123,7 @@ class Asking:
 
     async def settle(self, store: SqliteStore) -> object:
         [found] = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
-        return await store.settle(BOX, [found.handle], Outcome.ACK, self.origin())
+        return await store.settle(BOX, [found.handle], Settlement(Outcome.ACK), self.origin())
 
     async def due(self, store: SqliteStore) -> object:
         return await store.due(0)
@@ -131,7 +132,7 @@ class Asking:
         return await store.read(BOX, store._codec.id(2000))
 
     async def mail_of(self, store: SqliteStore) -> object:
-        page = await store.mail_of(BOX, Portion(20, 10_000, store._codec.cursor(0, 2000)))
+        page = await store.mail_of(BOX, Portion(20, 10_000, store._codec.cursor("mail 1", 2000)))
         assert len(page.mail) == 20
         return page
 
@@ -155,6 +156,18 @@ class Asking:
     async def open(self, store: SqliteStore) -> object:
         return await store.open(BOX, "someone", Profile(), self.origin())
 
+    async def reserve(self, store: SqliteStore) -> object:
+        reserved = await store.reserve(BOX, ["src/", "docs/*.md"], Terms(), self.origin())
+        assert reserved.held
+        return reserved
+
+    async def release(self, store: SqliteStore) -> object:
+        await self.reserve(store)
+        return await store.release_reservations(BOX, ["src/"], self.origin())
+
+    async def reservations(self, store: SqliteStore) -> object:
+        return await store.reservations("default")
+
 
 VERBS = [name for name in vars(Asking) if not name.startswith("_") and name != "origin"]
 
@@ -177,7 +190,7 @@ async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores
         first = await store.accept(OTHER, [BOX], Draft(("a",), "question"), asking.origin())
         for _ in range(200 * long):
             said = await store.accept(OTHER, [BOX], Draft(("a",), "more", reply_to=first.id), asking.origin())
-            await store.settle(BOX, [said.id], Outcome.ACK, asking.origin())
+            await store.settle(BOX, [said.id], Settlement(Outcome.ACK), asking.origin())
 
         async def claim(store: SqliteStore, asking: Asking = asking, thread: str = first.id) -> object:
             return await asking.claim(store, Wanted(thread=thread))

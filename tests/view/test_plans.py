@@ -8,17 +8,19 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Lease, Listing, Origin, Portion, Wanted
+from mcp_mailbox.reservation import Terms
+from mcp_mailbox.store import Lease, Listing, Origin, Portion, Show, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -34,7 +36,7 @@ SORTS = {
     "LAPSED_OF_READER": "one mailbox once, of one reader's leases",
 }
 """Queries that may sort, and over how little."""
-WHOLE = {"TOKENS", "TOKENS_WHOLE"}
+WHOLE = {"TOKENS", "TOKENS_WHOLE", "RESERVATIONS_WHOLE"}
 """Queries whose answer is the whole table."""
 
 # A scan of these is no scan of a table: a list that was handed in, the one row of the sequence.
@@ -87,17 +89,18 @@ async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str
     """What the verbs really ran, values filled in."""
     monkeypatch.setattr(sending, "_FORGET_EVERY", 1)
     found: set[str] = set()
-    async with open_store(tmp_path / "store.db", SteppedClock()) as store:
+    clock = SteppedClock()
+    async with open_store(tmp_path / "store.db", clock) as store:
         for connection in (store.writer._db, store._reader._db):
             connection.set_trace_callback(found.add)
         with anyio.fail_after(DEADLINE):
-            await _every_verb(store)
+            await _every_verb(store, clock)
         for connection in (store.writer._db, store._reader._db):
             connection.set_trace_callback(None)
     return found
 
 
-async def _every_verb(store: SqliteStore) -> None:
+async def _every_verb(store: SqliteStore, clock: SteppedClock) -> None:
     ann, bob = Address("ann", "default"), Address("bob", "default")
     origins = (Origin("reader", f"{number}") for number in range(100))
     lease = Lease(5, 10_000, 1000)
@@ -107,23 +110,42 @@ async def _every_verb(store: SqliteStore) -> None:
     await store.mailbox(bob)
     await store.mailboxes("someone", "default", "b", 10)
     await store.similar(Address("bobb", "default"), "someone")
-    sent = [await store.accept(ann, [bob], Draft(("bob",), "hello"), next(origins)) for _ in range(5)]
+    options: dict[str, Any] = {"ttl": 900, "topic": "t", "receipt": True}
+    sent = [await store.accept(ann, [bob], Draft(("bob",), "hello"), next(origins), [ann]) for _ in range(5)]
+    for _ in range(2):
+        await store.accept(ann, [bob], Draft(("bob",), "hello", **options), next(origins))
     for wanted in (Wanted(ann), Wanted(ann, sent[1].id), Wanted(thread=sent[2].id), Wanted()):
         origin = next(origins)
         held = await store.claim(bob, wanted, Lease(1, 1, 1000), origin, ["someone else"])
         await store.surface(origin)
         await store.due(0)
     await store.accept(bob, [ann], Draft(("ann",), "answer", reply_to=held[0].handle), next(origins))
-    for outcome in (Outcome.RELEASE, Outcome.REJECT):
-        await store.settle(bob, [sent[0].id], outcome, next(origins))
+    for outcome in (Outcome.EXTEND, Outcome.RELEASE, Outcome.REJECT, Outcome.RETRY, Outcome.REJECT, Outcome.PURGE):
+        await store.settle(bob, [sent[0].id], Settlement(outcome), next(origins))
+    await store.show(bob, [sent[1].id])
+    await store.note_ring(bob)
     await store.give_back("reader", None, surfaced=True)
-    await store.leased_by("reader")
+    for _ in range(6):
+        origin = next(origins)
+        await store.claim(bob, Wanted(), lease, origin, ())
+        await store.surface(origin)
+        clock.step(1000)
+    await store.leave("reader")
+    await store.sweep(0, ())
+    await store.due(0)
     await store.claim(bob, Wanted(), lease, next(origins), None)
     page = await store.inbox(bob, Listing(2))
     await store.inbox(bob, Listing(2, page.previews[-1].cursor, since=1))
-    await store.read(bob, sent[0].id)
+    await store.inbox(bob, Listing(2, show=Show.DEAD))
+    await store.inbox(ann, Listing(2, show=Show.OVERDUE))
+    await store.read(ann, sent[0].id)
     mail = await store.mail_of(bob, Portion(1, 1000))
     await store.mail_of(bob, Portion(10, 1000, mail.next, sent[0].id))
+    for mailbox, names in ((ann, ["src/"]), (bob, ["src/a.py"]), (bob, ["docs/"])):
+        await store.reserve(mailbox, names, Terms(), next(origins))
+    await store.reservations("default")
+    await store.release_reservations(ann, ["src/"], next(origins))
+    await store.release_reservations(bob, None, next(origins))
 
 
 @pytest.mark.anyio

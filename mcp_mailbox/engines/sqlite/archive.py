@@ -8,10 +8,9 @@ from __future__ import annotations
 import sqlite3
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import whole
+from mcp_mailbox.engines.sqlite.messages import progress_in, whole
 from mcp_mailbox.engines.sqlite.rows import known_mailbox, names_of, waiting_delivery, within
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Archived, MailPage, Portion
@@ -31,10 +30,11 @@ class Archive:
     def mail_of(self, db: sqlite3.Connection, mailbox: Address, portion: Portion) -> MailPage:
         """Return a page, maybe an empty one."""
         box = known_mailbox(db, mailbox)
+        of = f"mail {box}"
         thread = self._thread(db, box, portion.thread) if portion.thread is not None else None
         after = thread - 1 if thread is not None else 0
         if portion.cursor is not None:
-            after = max(after, self._codec.read_cursor(portion.cursor)[1])
+            after = max(after, *self._codec.read_cursor(of, portion.cursor))
         end = db.execute(query.RANGE_END, (after, _LOOKED_THROUGH - 1)).fetchone()
         last = end[0] if end else db.execute(query.LAST_MESSAGE).fetchone()[0] or 0
         values = {"after": after, "last": last, "mailbox": box, "thread": thread, "limit": portion.count + 1}
@@ -51,21 +51,13 @@ class Archive:
                     raise
                 damaged.append(self._codec.id(row["seq"]))
         more = end is not None or len(taken) < len(found)
-        following = self._codec.cursor(0, last) if more else None
+        following = self._codec.cursor(of, last) if more else None
         return MailPage(tuple(mail), tuple(damaged), following, self._codec.store, self._now())
 
     def _archived(self, db: sqlite3.Connection, box: int, seq: int) -> Archived:
         row = db.execute(query.WHOLE, (seq,)).fetchone()
-        message, sent = whole(self._codec, row, names_of(db, row["recipients"])), row["sender"] == box
-        waiting = waiting_delivery(db, box, seq)
-        if waiting is not None:
-            leased = waiting.lease_until > self._now()
-            state = State.LEASED if leased else State.STORED
-            return Archived(message, sent, state, waiting.attempts, waiting.lease_until if leased else None)
-        done = db.execute(query.DONE, (box, seq)).fetchone()
-        if done is not None:
-            return Archived(message, sent, State(done["state"]), done["attempts"], settled_at=done["at"])
-        return Archived(message, sent, None)
+        message = whole(self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
+        return Archived(message, row["sender"] == box, progress_in(db, box, seq, self._now()))
 
     def _thread(self, db: sqlite3.Connection, box: int, text: str) -> int:
         """Return the number of the thread's first message."""

@@ -73,27 +73,26 @@ class Codec:
             raise unknown_message(text)
         return Handle(_decode(body), int(generation) if dot else None)
 
-    def cursor(self, rank: int, seq: int) -> str:
-        """Return the cursor of what stands behind that row."""
-        number = _encode(seq * 4 + rank)
-        return f"c{number}{self._check(_CURSOR + number)}"
+    def cursor(self, of: str, *place: int) -> str:
+        """Return the cursor of what stands behind that place in a listing; `of` names the listing and whose it is."""
+        numbers = ".".join(map(_encode, place))
+        return f"c{numbers}{self._check(f'{_CURSOR}{of} {numbers}')}"
 
-    def read_cursor(self, text: str) -> tuple[int, int]:
-        """Return (rank, seq). Raises Refusal(BAD_ARGUMENT) for what this store never made."""
-        number, check = text[1:-_CHECK], text[-_CHECK:]
+    def read_cursor(self, of: str, text: str) -> tuple[int, ...]:
+        """Return the place. Raises Refusal(BAD_ARGUMENT) for what was not made for that listing."""
+        numbers, check = text[1:-_CHECK], text[-_CHECK:]
+        place = numbers.split(".")
         if not (
             text[:1] == "c"
-            and 0 < len(number) <= _LONGEST
-            and all(digit in _VALUES for digit in number)
-            and self._check(_CURSOR + number) == check
+            and all(0 < len(number) <= _LONGEST and all(digit in _VALUES for digit in number) for number in place)
+            and self._check(f"{_CURSOR}{of} {numbers}") == check
         ):
             raise Refusal(
                 Code.BAD_ARGUMENT,
                 f"{text[:40]!a} is not a cursor.",
                 "Copy `next` from the page before, or leave it out.",
             )
-        value = _decode(number)
-        return value % 4, value // 4
+        return tuple(map(_decode, place))
 
     def _check(self, number: str) -> str:
         digest = hashlib.blake2b(number.encode(), key=self._secret, digest_size=_CHECK).digest()

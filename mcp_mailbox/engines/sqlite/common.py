@@ -10,6 +10,8 @@ from mcp_mailbox.engines.sqlite.codec import Codec
 from mcp_mailbox.engines.sqlite.rows import Box, find_mailbox, unknown_mailbox
 from mcp_mailbox.store import Origin
 
+KEY_AGE = 30 * 24 * 3600 * 1000
+"""ms that a key is remembered."""
 _BOXES = 10_000
 
 

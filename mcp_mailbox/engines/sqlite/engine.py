@@ -2,16 +2,17 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `archive` and `granting`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `archive`, `granting` and `reserving`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -20,26 +21,29 @@ from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Delivery, Settlement
 from mcp_mailbox.engines.sqlite import failures, granting
 from mcp_mailbox.engines.sqlite.archive import Archive
 from mcp_mailbox.engines.sqlite.backup import Backups, back_up
 from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
+from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
-from mcp_mailbox.engines.sqlite.rows import address_of
+from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
     Accepted,
     Clock,
+    Due,
     Lease,
     Listing,
     MailPage,
@@ -47,12 +51,17 @@ from mcp_mailbox.store import (
     Origin,
     Page,
     Portion,
+    Reading,
+    Released,
+    Reserved,
     Ring,
     Settled,
     Told,
     Wanted,
 )
 from mcp_mailbox.view import apply, query
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -102,10 +111,12 @@ class SqliteStore:
         common = Common(self._codec, clock.now)
         self._registry = common.registry
         self._mailboxes = Mailboxes(common)
-        self._sending = Sending(common)
-        self._receiving = Receiving(common)
+        self._ending = Ending(common)
+        self._sending = Sending(common, self._ending)
+        self._receiving = Receiving(common, self._ending)
         self._looking = Looking(common)
         self._archive = Archive(common)
+        self._reserving = Reserving(common)
 
     # -- the bell
 
@@ -132,6 +143,7 @@ class SqliteStore:
 
     def _undone(self) -> None:
         self._registry.forget()
+        self._ending.forget()
 
     # -- mailboxes
 
@@ -139,7 +151,7 @@ class SqliteStore:
         self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
     ) -> Opened:
         """See `Store.open`."""
-        space = address.space if address else "default"
+        space = address.space if address else addresses.DEFAULT_SPACE
         if address is not None and address.name:
             wanted = await wanted_mailbox(address.name, space, owner, profile)
             return await self.writer.do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))
@@ -174,47 +186,61 @@ class SqliteStore:
         """See `Store.similar`."""
         return await self._reader.do(lambda db: self._mailboxes.similar(db, address, owner))
 
-    # -- sending
+    # -- mail
 
-    async def accept(self, sender: Address, recipients: Sequence[Address], draft: Draft, origin: Origin) -> Accepted:
+    async def accept(
+        self,
+        sender: Address,
+        recipients: Sequence[Address],
+        draft: Draft,
+        origin: Origin,
+        cc: Sequence[Address] = (),
+    ) -> Accepted:
         """See `Store.accept`."""
-        accepted, _ = await self.writer.do(
-            lambda db: self._sending.accept(db, sender, recipients, draft, origin), lambda done: self._ring(done[1])
-        )
-        return accepted
-
-    # -- receiving
+        return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
 
     async def claim(
         self, mailbox: Address, wanted: Wanted, lease: Lease, origin: Origin, present: Collection[str] | None
     ) -> Sequence[Delivery]:
         """See `Store.claim`."""
-        return await self.writer.do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present))
+        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present))
 
     async def surface(self, origin: Origin) -> None:
         """See `Store.surface`. Not worth an fsync of its own: it goes with the next commit."""
-        self.writer.later(lambda db: apply.surface(db, origin.reader, origin.request))
+        self.writer.later(lambda db: apply.surface(db, origin.reader, origin.request, self.clock.now()))
+
+    async def show(self, mailbox: Address, ids: Sequence[str]) -> None:
+        """See `Store.show`."""
+        self.writer.later(lambda db: self._receiving.show(db, mailbox, ids))
+
+    async def note_ring(self, mailbox: Address) -> None:
+        """See `Store.note_ring`."""
+        self.writer.later(lambda db: self._receiving.note_ring(db, mailbox))
 
     async def give_back(self, reader: str, request: str | None, *, surfaced: bool) -> int:
         """See `Store.give_back`."""
-        freed = await self.writer.do(
-            lambda db: self._receiving.give_back(db, reader, request, surfaced), lambda freed: self._ring(set(freed))
-        )
-        return len(freed)
+        return await self._do(lambda db: self._receiving.give_back(db, reader, request, surfaced))
 
     async def settle(
-        self, mailbox: Address, handles: Sequence[str], outcome: Outcome, origin: Origin
+        self, mailbox: Address, handles: Sequence[str], settlement: Settlement, origin: Origin
     ) -> Sequence[Settled]:
         """See `Store.settle`."""
+        return await self._do(lambda db: self._receiving.settle(db, mailbox, handles, settlement, origin.reader))
 
-        def ring(done: tuple[Address, Sequence[Settled]]) -> None:
-            if outcome is Outcome.RELEASE:
-                self._ring([done[0]])
+    async def sweep(self, after: int, present: Collection[str]) -> bool:
+        """See `Store.sweep`."""
+        return await self._do(lambda db: self._receiving.sweep(db, after, present))
 
-        settled = await self.writer.do(
-            lambda db: self._receiving.settle(db, mailbox, handles, outcome, origin.reader), ring
-        )
-        return settled[1]
+    async def leave(self, reader: str) -> Sequence[Address]:
+        """See `Store.leave`."""
+        lapsed, over = await self._reader.do(lambda db: self._looking.left(db, reader))
+        while over:
+            over = await self._do(lambda db: self._receiving.leave(db, reader))
+        return lapsed
+
+    async def _do(self, work: Callable[[sqlite3.Connection], tuple[T, Collection[Address]]]) -> T:
+        """Return what the work gives first; ring for what it gives second, once that is on disk."""
+        return (await self.writer.do(work, lambda done: self._ring(done[1])))[0]
 
     # -- looking
 
@@ -222,22 +248,17 @@ class SqliteStore:
         """See `Store.inbox`."""
         return await self._reader.do(lambda db: self._looking.inbox(db, mailbox, listing))
 
-    async def read(self, mailbox: Address, id: str) -> Delivery:  # noqa: A002 - the domain's word
+    async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
         """See `Store.read`."""
         return await self._reader.do(lambda db: self._looking.read(db, mailbox, id))
 
-    async def due(self, after: int) -> tuple[Sequence[Address], int | None]:
+    async def due(self, after: int) -> Due:
         """See `Store.due`."""
         return await self._reader.do(lambda db: self._looking.due(db, after))
 
     async def unreached(self) -> Sequence[str]:
         """See `Store.unreached`."""
         return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
-
-    async def leased_by(self, reader: str) -> Sequence[Address]:
-        """See `Store.leased_by`."""
-        sql, now = query.LAPSED_OF_READER, self.clock.now()
-        return await self._reader.do(lambda db: [address_of(db, row[0]) for row in db.execute(sql, (reader, now))])
 
     # -- looking back
 
@@ -271,6 +292,20 @@ class SqliteStore:
     async def regrant(self, id: str, digest: bytes) -> Credential | None:  # noqa: A002
         """See `Store.regrant`."""
         return await self.writer.do(lambda db: granting.regrant(db, id, digest))
+
+    # -- reservations
+
+    async def reserve(self, holder: Address, names: Sequence[str], terms: Terms, origin: Origin) -> Reserved:
+        """See `Store.reserve`."""
+        return await self.writer.do(lambda db: self._reserving.reserve(db, holder, names, terms, origin))
+
+    async def release_reservations(self, holder: Address, names: Sequence[str] | None, origin: Origin) -> Released:
+        """See `Store.release_reservations`."""
+        return await self.writer.do(lambda db: self._reserving.release(db, holder, names, origin))
+
+    async def reservations(self, space: str) -> Sequence[Reservation]:
+        """See `Store.reservations`."""
+        return await self._reader.do(lambda db: self._reserving.held(db, space))
 
     async def check(self) -> str:
         """See `Store.check`."""

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 
-from mcp_mailbox.delivery import TRANSITIONS, Outcome, State
+from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Outcome, State
 from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.view import query
 
 
-def fenced(text: str, handle: Handle, waiting: query.Waiting, reader: str, now: int) -> Refusal | None:
+def fenced(text: str, handle: Handle, waiting: sqlite3.Row, reader: str, now: int) -> Refusal | None:
     """Return why this reader may not settle it: somebody else has leased it since."""
     if handle.generation is not None:
-        if handle.generation == waiting.generation:
+        if handle.generation == waiting["generation"]:
             return None
         return stale_lease(text)
-    if waiting.reader is None or waiting.reader == reader or waiting.lease_until <= now:
+    if waiting["reader"] is None or waiting["reader"] == reader or waiting["lease_until"] <= now:
         return None
     return Refusal(
         Code.LEASED_ELSEWHERE,
@@ -39,9 +39,10 @@ def already_settled(
     if handle.generation not in (None, done["generation"]):
         return stale_lease(text)
     state = State(done["state"])
-    if TRANSITIONS[State.LEASED][outcome.event] is state:
+    if TRANSITIONS[State.LEASED][EVENT_OF[outcome]] is state:
         return None
-    return Refusal(Code.ALREADY_SETTLED, f"{text} is {state.word} already.", "Nothing is left to do.")
+    hint = "Retry it, to have it handed out again, or purge it." if done["listed"] else "Nothing is left to do."
+    return Refusal(Code.ALREADY_SETTLED, f"{text} is {state.word} already.", hint)
 
 
 def stale_lease(text: str) -> Refusal:
@@ -51,3 +52,13 @@ def stale_lease(text: str) -> Refusal:
         f"The lease of {text} ran out and the message was handed out again.",
         "Leave it: its new reader settles it.",
     )
+
+
+def not_leased(text: str) -> Refusal:
+    """Return the refusal of an extension of what nobody holds."""
+    return Refusal(Code.STALE_LEASE, f"Nobody holds a lease of {text}.", "Take it with wait_for_message.")
+
+
+def not_dead(text: str) -> Refusal:
+    """Return the refusal of clearing away what has not come to nothing."""
+    return Refusal(Code.NOT_DEAD, f"{text} is no dead letter.", 'See list_inbox(show="dead").')

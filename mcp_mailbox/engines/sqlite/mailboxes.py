@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite.common import Common, request_key
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Contact, Mailbox, Profile
+from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, Contact, Mailbox, Profile
 from mcp_mailbox.store import Opened, Origin
 from mcp_mailbox.view import apply, query
 
@@ -47,8 +48,10 @@ class Mailboxes:
             return self._create(db, wanted, origin, bind=bind)
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
-        apply.describe_mailbox(db, row["id"], profile.about, profile.skills, profile.contact)
-        if profile.contact is not None:
+        skills = json.dumps(profile.skills) if profile.skills is not None else None
+        settings = {"contact": profile.contact, "attempts": profile.attempts}
+        apply.describe_mailbox(db, row["id"], about=profile.about, skills=skills, **settings)
+        if any(value is not None for value in settings.values()):
             self._registry.forget()
         if bind:
             apply.bind_reader(db, origin.reader, row["id"], self._now())
@@ -100,8 +103,19 @@ class Mailboxes:
 async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) -> apply.NewMailbox:
     """Return what to insert when there is no such mailbox; what a name looks like takes a while to find out."""
     looks, capitals = await anyio.to_thread.run_sync(_looks, name)
-    about, skills, contact = profile.about or "", profile.skills or (), profile.contact or Contact.OPEN
-    return apply.NewMailbox(space, name, addresses.fold(name), looks, capitals, owner, about, skills, 0, contact)
+    return apply.NewMailbox(
+        space,
+        name,
+        addresses.fold(name),
+        looks,
+        capitals,
+        owner,
+        profile.about or "",
+        profile.skills or (),
+        0,
+        profile.contact or Contact.OPEN,
+        profile.attempts or DEFAULT_ATTEMPTS,
+    )
 
 
 def _looks(name: str) -> tuple[str, str]:

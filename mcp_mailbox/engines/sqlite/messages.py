@@ -1,17 +1,22 @@
-"""Rows of the view as messages."""
+"""Rows of the view as messages, and as how far their deliveries have come."""
 
 from __future__ import annotations
 
 import sqlite3
 
+from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec
+from mcp_mailbox.engines.sqlite.rows import waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Message, Priority
-from mcp_mailbox.view import apply
+from mcp_mailbox.message import Format, Kind, Message, Priority
+from mcp_mailbox.view import apply, query
 
 
-def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...]) -> Message:
-    """Return the message with its body. Raises Refusal(STORE_DAMAGED) when it is not what was accepted."""
+def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()) -> Message:
+    """Return the message with its body. Raises Refusal(STORE_DAMAGED) when it is not what was accepted.
+
+    `to` are all recipients, `cc` those of them who were not rung.
+    """
     body: bytes = row["text"]
     if apply.checksum(row["subject"], body) != row["checksum"]:
         name = codec.id(row["seq"])
@@ -20,10 +25,10 @@ def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...]) -> Message:
             f"Message {name} is damaged on disk.",
             f"To go on without it, settle {name} with reject; a backup may still have it.",
         )
-    return message(codec, row, to, body.decode())
+    return message(codec, row, tuple(address for address in to if address not in cc), body.decode(), cc)
 
 
-def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str) -> Message:
+def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str, cc: tuple[str, ...] = ()) -> Message:
     """Return the message with that text for a body."""
     return Message(
         id=codec.id(row["seq"]),
@@ -35,4 +40,56 @@ def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str) -> M
         priority=Priority(row["priority"]),
         accepted_at=row["accepted"],
         reply_to=codec.id(row["reply_to"]) if row["reply_to"] is not None else None,
+        cc=cc,
+        kind=Kind(row["kind"]),
+        format=Format(row["format"]),
+        expires_at=row["expires"] or None,
+    )
+
+
+def progress(row: sqlite3.Row, now: int, rung: int | None = None) -> Progress:
+    """Return how far a delivery has come that is not settled; `rung` is when its reader was told, where that is asked.
+
+    What was leased once, and is not known to have been seen, has at least been rung.
+    """
+    later = row["lease_until"] if row["lease_until"] > now else None
+    held = later is not None and row["reader"] is not None
+    if held:
+        state = State.LEASED
+    elif row["seen"]:
+        state = State.SURFACED
+    else:
+        state = State.RUNG if row["leased"] or rung else State.STORED
+    return Progress(
+        state,
+        row["attempts"],
+        lease_until=later if held else None,
+        deliver_at=None if held else later,
+        rung_at=rung,
+        surfaced_at=row["seen"] or None,
+        leased_at=row["leased"] or None,
+    )
+
+
+def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progress | None:
+    """Return how far the delivery in that mailbox has come, None when there is none."""
+    row = db.execute(query.RUNG, (box, seq)).fetchone()
+    rung = row["at"] if row else None
+    waiting = waiting_delivery(db, box, seq)
+    if waiting is not None:
+        return progress(waiting, now, rung)
+    done = db.execute(query.DONE, (box, seq)).fetchone()
+    return settled(done, rung) if done is not None else None
+
+
+def settled(row: sqlite3.Row, rung: int | None = None) -> Progress:
+    """Return how far a delivery had come when it ended."""
+    return Progress(
+        State(row["state"]),
+        row["attempts"],
+        rung_at=rung,
+        surfaced_at=row["seen"] or None,
+        leased_at=row["leased"] or None,
+        settled_at=row["at"],
+        reason=row["reason"],
     )

@@ -1,4 +1,4 @@
-"""Leases taken, given back and ended."""
+"""Leases taken, extended, given back and ended; dead letters retried and purged."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import TRANSITIONS, Delivery, Outcome, State
-from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
+from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Delivery, Event, Outcome, Progress, Settlement, State
+from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.fence import already_settled, fenced
-from mcp_mailbox.engines.sqlite.messages import whole
-from mcp_mailbox.engines.sqlite.rows import address_of, names_of, waiting_delivery, within
+from mcp_mailbox.engines.sqlite.ending import Ending
+from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, not_dead, not_leased, stale_lease
+from mcp_mailbox.engines.sqlite.messages import progress, whole
+from mcp_mailbox.engines.sqlite.rows import Box, address_of, names_of, waiting_delivery, within
 from mcp_mailbox.errors import Refusal
-from mcp_mailbox.message import Message
 from mcp_mailbox.store import Lease, Origin, Settled, Wanted
 from mcp_mailbox.view import apply, query
+from mcp_mailbox.view.apply import Key
 
 
 class Receiving:
-    """The verbs that move a delivery."""
+    """The verbs that move a delivery. Those that may report something return whom to ring."""
 
-    def __init__(self, common: Common) -> None:
+    def __init__(self, common: Common, ending: Ending) -> None:
         self._codec = common.codec
         self._now = common.now
         self._registry = common.registry
+        self._ending = ending
+
+    # -- leases
 
     def claim(
         self,
@@ -36,87 +40,181 @@ class Receiving:
         lease: Lease,
         origin: Origin,
         present: Collection[str] | None,
-    ) -> Sequence[Delivery]:
+    ) -> tuple[Sequence[Delivery], Collection[Address]]:
         """Return what is leased by that request now."""
         now = self._now()
-        box = self._registry.box(db, mailbox).id
+        box = self._registry.box(db, mailbox)
         before = db.execute(query.LEASED_BY_REQUEST, (origin.reader, origin.request)).fetchall()
-        keys = [(row["mailbox"], row["priority"], row["seq"]) for row in before if row["mailbox"] == box]
-        leased_before = bool(keys)
-        if not leased_before:
-            sql, values = self._ready(db, box, wanted)
-            values |= {"mailbox": box, "now": now, "reader": origin.reader, "count": lease.count}
-            values |= {"all_present": present is None, "present": json.dumps(list(present or ()))}
-            ready = db.execute(sql, values).fetchall() if sql else []
-            keys = [(row["mailbox"], row["priority"], row["seq"]) for row in within(ready, lease.size)]
+        keys = [_key(row) for row in before if row["mailbox"] == box.id]
+        if keys:
+            rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
+            return [self._delivery(db, row, row["generation"], progress(row, now)) for row in rows], ()
+        sql, values = self._ready(db, box.id, wanted)
+        values |= {"mailbox": box.id, "now": now, "reader": origin.reader, "count": lease.count}
+        values |= {"gone": json.dumps(_gone(db, box.id, now, present)), "attempts": box.attempts}
+        ready = db.execute(sql, values).fetchall() if sql else []
+        keys = [_key(row) for row in within(ready, lease.size)]
         rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
-        messages = [whole(self._codec, row, names_of(db, row["recipients"])) for row in rows]
-        found = list(zip(messages, rows, strict=True))
-        if leased_before:
-            return [_leased(self._codec, *each, each[1]["generation"], each[1]["lease_until"]) for each in found]
         generations = [self._codec.next_generation(row["seq"], row["generation"]) for row in rows]
-        leases = [(generation, *key) for generation, key in zip(generations, keys, strict=True)]
-        apply.lease(db, leases, now + lease.term, origin.reader, origin.request)
         until = now + lease.term
-        return [_leased(self._codec, *each, new, until) for each, new in zip(found, generations, strict=True)]
+        found = [self._claimed(db, *each, now, until) for each in zip(rows, generations, strict=True)]
+        # Who asks again holds nothing any more of what is over. Refusals are behind us: from here on it writes.
+        over = db.execute(query.OVER_OF_READER, {"reader": origin.reader, "now": now})
+        told, _ = self._ending.carry_off(db, [row for row in over if row["mailbox"] == box.id], ())
+        apply.lease(db, zip(generations, keys, strict=True), now, until, origin.reader, origin.request)
+        return found, told
+
+    def _claimed(self, db: sqlite3.Connection, row: sqlite3.Row, generation: int, now: int, until: int) -> Delivery:
+        """Return the delivery as it is once it is leased."""
+        seen = row["seen"] or None
+        leased = Progress(State.LEASED, row["attempts"], lease_until=until, surfaced_at=seen, leased_at=now)
+        return self._delivery(db, row, generation, leased)
+
+    def _delivery(self, db: sqlite3.Connection, row: sqlite3.Row, generation: int, progress: Progress) -> Delivery:
+        message = whole(self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
+        return Delivery(message, self._codec.handle(row["seq"], generation), progress)
 
     def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
+        thread = self._thread(db, box, wanted.thread) if wanted.thread is not None else None
         sender = self._registry.find(db, wanted.sender) if wanted.sender else None
         if wanted.sender and sender is None:
             return "", {}
         values: dict[str, Any] = {"sender": sender.id if sender else None}
-        if wanted.thread is not None:
-            seq = self._codec.read(wanted.thread).seq
-            row = db.execute(query.PARENT, (seq,)).fetchone()
-            if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
-                raise unknown_message(wanted.thread)
-            return query.READY_IN_THREAD, {**values, "thread": row["thread"]}
+        if thread is not None:
+            return query.READY_IN_THREAD, {**values, "thread": thread}
         return query.READY_FROM if sender else query.READY, values
 
-    def give_back(self, db: sqlite3.Connection, reader: str, request: str | None, surfaced: bool) -> list[Address]:
-        """Return the mailbox of each delivery that was put back."""
+    def _thread(self, db: sqlite3.Connection, box: int, text: str) -> int:
+        """Return the thread that this id is in. Raises Refusal(UNKNOWN_MESSAGE), whatever else was asked."""
+        seq = self._codec.read(text).seq
+        row = db.execute(query.PARENT, (seq,)).fetchone()
+        if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
+            raise unknown_message(text)
+        return int(row["thread"])
+
+    def give_back(
+        self, db: sqlite3.Connection, reader: str, request: str | None, surfaced: bool
+    ) -> tuple[int, Collection[Address]]:
+        """Return how many were put back."""
         if request is None:
             rows = db.execute(query.LEASED_BY_READER, (reader,)).fetchall()
         else:
             rows = db.execute(query.LEASED_BY_REQUEST, (reader, request)).fetchall()
         rows = [row for row in rows if surfaced or not row["surfaced"]]
         for row in rows:
-            apply.free(db, row["mailbox"], row["priority"], row["seq"])
-        return [address_of(db, row["mailbox"]) for row in rows]
+            apply.give_back(db, _key(row))
+        return len(rows), {address_of(db, row["mailbox"]) for row in rows}
+
+    def sweep(self, db: sqlite3.Connection, after: int, present: Collection[str]) -> tuple[bool, Collection[Address]]:
+        """Carry out what time has done; return also whether there may be more."""
+        now = self._now()
+        lapsed = db.execute(query.OVER_BY_LAPSE, {"after": after, "now": now})
+        told, more = self._ending.carry_off(db, lapsed, present)
+        expired = db.execute(query.OVER_BY_EXPIRY, {"now": now})
+        told_too, more_too = self._ending.carry_off(db, expired, present)
+        return more or more_too, {*told, *told_too}
+
+    def leave(self, db: sqlite3.Connection, reader: str) -> tuple[bool, Collection[Address]]:
+        """Carry off what is over of what a reader held; return also whether there may be more."""
+        over = db.execute(query.OVER_OF_READER, {"reader": reader, "now": self._now()})
+        told, more = self._ending.carry_off(db, over, ())
+        return more, told
+
+    def show(self, db: sqlite3.Connection, mailbox: Address, ids: Sequence[str]) -> None:
+        """Note what a listing has shown."""
+        box = self._registry.box(db, mailbox).id
+        seqs = [self._codec.read(text).seq for text in ids]
+        found = [(seq, waiting_delivery(db, box, seq)) for seq in seqs]
+        apply.show(db, [(box, waiting["priority"], seq) for seq, waiting in found if waiting is not None], self._now())
+
+    def note_ring(self, db: sqlite3.Connection, mailbox: Address) -> None:
+        """Note that somebody was told."""
+        apply.ring(db, self._registry.box(db, mailbox).id, self._now())
+
+    # -- outcomes
 
     def settle(
-        self, db: sqlite3.Connection, mailbox: Address, handles: Sequence[str], outcome: Outcome, reader: str
-    ) -> tuple[Address, Sequence[Settled]]:
-        """Return whose mailbox it was, and one result each."""
+        self, db: sqlite3.Connection, mailbox: Address, handles: Sequence[str], settlement: Settlement, reader: str
+    ) -> tuple[Sequence[Settled], Collection[Address]]:
+        """Return one result each."""
         box = self._registry.box(db, mailbox)
-        return box.address, [Settled(text, self._settle(db, box.id, text, outcome, reader)) for text in handles]
+        told: set[Address] = set()
+        results = [Settled(text, self._settle(db, box, text, settlement, reader, told)) for text in handles]
+        return results, told
 
-    def _settle(self, db: sqlite3.Connection, box: int, text: str, outcome: Outcome, reader: str) -> Refusal | None:
+    def _settle(
+        self,
+        db: sqlite3.Connection,
+        box: Box,
+        text: str,
+        settlement: Settlement,
+        reader: str,
+        told: set[Address],
+    ) -> Refusal | None:
         try:
             handle = self._codec.read(text)
         except Refusal as unreadable:
             return unreadable
-        waiting = waiting_delivery(db, box, handle.seq)
+        waiting = waiting_delivery(db, box.id, handle.seq)
+        if settlement.outcome in {Outcome.RETRY, Outcome.PURGE}:
+            return self._clear(db, box, text, handle, settlement.outcome, told)
         if waiting is None:
-            return already_settled(db, box, handle, text, outcome)
+            return already_settled(db, box.id, handle, text, settlement.outcome)
         now = self._now()
         refusal = fenced(text, handle, waiting, reader, now)
         if refusal is not None:
             return refusal
-        state = State.LEASED if waiting.reader else State.STORED
-        target = TRANSITIONS[state].get(outcome.event, state)
+        key = (box.id, waiting["priority"], handle.seq)
+        state = State.LEASED if waiting["reader"] else State.SURFACED
+        target = TRANSITIONS[state].get(EVENT_OF[settlement.outcome])
+        if target is None:
+            return not_leased(text)
+        until = now + settlement.delay
         if target.settled:
-            apply.settle(db, box, waiting.priority, handle.seq, target, now)
+            told.update(self._ending.end(db, key, target, settlement.reason))
+        elif settlement.outcome is Outcome.EXTEND:
+            apply.extend(db, key, until)
+        elif waiting["reader"] and waiting["attempts"] >= box.attempts:
+            told.update(self._ending.end(db, key, TRANSITIONS[state][Event.EXHAUST], settlement.reason))
         else:
-            apply.free(db, box, waiting.priority, handle.seq)
+            apply.release(db, key, now, until if settlement.delay else 0)
+            if not settlement.delay:
+                told.add(box.address)
+        return None
+
+    def _clear(
+        self, db: sqlite3.Connection, box: Box, text: str, handle: Handle, outcome: Outcome, told: set[Address]
+    ) -> Refusal | None:
+        """Retry or purge a dead letter."""
+        done = db.execute(query.DONE, (box.id, handle.seq)).fetchone()
+        if done is None:
+            if waiting_delivery(db, box.id, handle.seq) is None:
+                return unknown_message(text)
+            return None if outcome is Outcome.RETRY else not_dead(text)
+        if handle.generation not in (None, done["generation"]):
+            return stale_lease(text)
+        state = State(done["state"])
+        if not state.dead_letter:
+            return not_dead(text)
+        if outcome is Outcome.RETRY:
+            apply.revive(db, box.id, handle.seq)
+            told.add(box.address)
+        else:
+            apply.purge(db, box.id, handle.seq)
         return None
 
 
-def _leased(codec: Codec, message: Message, row: sqlite3.Row, generation: int, until: int) -> Delivery:
-    """Return the delivery as its reader gets it; the row may have been read before this claim."""
-    handle = codec.handle(row["seq"], generation)
-    return Delivery(message, handle, State.LEASED, until, row["attempts"])
+def _key(row: sqlite3.Row) -> Key:
+    return row["mailbox"], row["priority"], row["seq"]
+
+
+def _gone(db: sqlite3.Connection, box: int, now: int, present: Collection[str] | None) -> list[str]:
+    """Return the readers of leases that ran out who are not there: as few as such leases, however many are there."""
+    if present is None:
+        return []
+    lapsed = {row["reader"] for row in db.execute(query.LAPSED_READERS, (box, now))}
+    return [reader for reader in lapsed if reader not in present]
 
 
 def _has_received(db: sqlite3.Connection, box: int, seq: int) -> bool:

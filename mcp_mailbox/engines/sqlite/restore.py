@@ -23,6 +23,7 @@ from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.engines.sqlite.files import NO_LINKS, is_ours, problem, unwritable
 from mcp_mailbox.engines.sqlite.schema import APPLICATION, beside, number, prepare, sync_directory
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.files import open_private
 from mcp_mailbox.store import Told
 from mcp_mailbox.view import apply, query
 from mcp_mailbox.view.migrations import VERSION
@@ -51,7 +52,7 @@ def taken_in(file: Path, store: Path, told: Told) -> Iterator[Path]:
     """
     copy = beside(store, ".restoring")
     try:
-        descriptor = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(str(copy), os.O_RDWR)
     except OSError as error:
         raise unwritable(copy, error) from error
     try:
@@ -75,7 +76,6 @@ def _read_in(file: Path, copy: Path, descriptor: int, told: Told) -> None:
     """Copy the file, and the journal beside it: a store that nobody closed has its last commits there."""
     journal = beside(copy, "-wal")
     try:
-        os.fchmod(descriptor, 0o600)
         for leftover in (journal, beside(copy, "-shm")):
             leftover.unlink(missing_ok=True)
         os.ftruncate(descriptor, 0)
@@ -160,6 +160,7 @@ class _Known:
     seq: int
     generation: int
     tokens: Sequence[sqlite3.Row]
+    reservations: Sequence[sqlite3.Row]
 
 
 def _known(db: sqlite3.Connection) -> _Known:
@@ -169,6 +170,7 @@ def _known(db: sqlite3.Connection) -> _Known:
         db.execute(query.LAST_NUMBER).fetchone()[0],
         _meta(db, "restored_generation") or 0,
         db.execute(query.TOKENS_WHOLE).fetchall(),
+        db.execute(query.RESERVATIONS_WHOLE).fetchall(),
     )
 
 
@@ -203,7 +205,8 @@ def _go_on(db: sqlite3.Connection, present: _Known | None) -> bool:
 
     What was handed out before the backup stays good, so the ids' secret must stay, and so must the numbers.
     Tokens are not mail: where the store that is replaced can be read its tokens stay, or one that was revoked since
-    the backup would be good again. Return whether they did.
+    the backup would be good again. Nor are reservations, which are of files and not of what was said: those who hold
+    them go on holding them. Return whether they did.
     """
     own = _known(db)
     kept = present is not None and present.secret == own.secret
@@ -218,6 +221,7 @@ def _go_on(db: sqlite3.Connection, present: _Known | None) -> bool:
     apply.go_on(db, max(each.seq for each in line) + _skip(*_NUMBERS), values)
     if present is not None and kept:
         apply.replace_tokens(db, present.tokens)
+        apply.replace_reservations(db, present.reservations)
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return kept

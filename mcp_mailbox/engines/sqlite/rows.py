@@ -11,6 +11,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Mailbox
+from mcp_mailbox.reservation import Mode, Reservation
 from mcp_mailbox.view import query
 
 
@@ -24,22 +25,27 @@ def to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
         row["created"],
         unread,
         Contact(row["contact"]),
+        row["attempts"],
     )
 
 
 class Box(NamedTuple):
-    """A mailbox's number, its address as it was chosen, whose it is and who may write to it."""
+    """A mailbox's number, its address as it was chosen, whose it is, who may write to it, how often it tries."""
 
     id: int
     address: Address
     owner: str
     contact: Contact
+    attempts: int
 
 
 def find_mailbox(db: sqlite3.Connection, address: Address) -> Box | None:
     """Return what sending and receiving need to know of a mailbox, if there is one."""
     row = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
-    return Box(row["id"], Address(row["name"], row["space"]), row["owner"], Contact(row["contact"])) if row else None
+    if row is None:
+        return None
+    address = Address(row["name"], row["space"])
+    return Box(row["id"], address, row["owner"], Contact(row["contact"]), row["attempts"])
 
 
 def known_mailbox(db: sqlite3.Connection, address: Address) -> int:
@@ -65,6 +71,12 @@ def to_credential(row: sqlite3.Row) -> Credential:
     )
 
 
+def to_reservation(row: sqlite3.Row) -> Reservation:
+    """Return the reservation that this row of HELD describes."""
+    holder = Address(row["holder"], row["space"])
+    return Reservation(row["name"], holder, row["owner"], Mode(row["mode"]), row["note"], row["made"], row["until"])
+
+
 def address_of(db: sqlite3.Connection, mailbox: int) -> Address:
     """Return the address of the mailbox with that number."""
     row = db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()
@@ -76,10 +88,10 @@ def names_of(db: sqlite3.Connection, text: str) -> tuple[str, ...]:
     return tuple(str(address_of(db, mailbox)) for mailbox in json.loads(text))
 
 
-def waiting_delivery(db: sqlite3.Connection, mailbox: int, seq: int) -> query.Waiting | None:
-    """Return what is known of a delivery that is not settled."""
-    row = db.execute(query.WAITING, (mailbox, seq)).fetchone()
-    return query.Waiting(*row) if row else None
+def waiting_delivery(db: sqlite3.Connection, mailbox: int, seq: int) -> sqlite3.Row | None:
+    """Return what is known of a delivery that is not settled: a row of WAITING."""
+    row: sqlite3.Row | None = db.execute(query.WAITING, (mailbox, seq)).fetchone()
+    return row
 
 
 def within(rows: Iterable[sqlite3.Row], size: int) -> Iterator[sqlite3.Row]:

@@ -12,7 +12,8 @@ from typing import Any
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.codec import unknown_message
-from mcp_mailbox.engines.sqlite.common import Common, request_key
+from mcp_mailbox.engines.sqlite.common import KEY_AGE, Common, request_key
+from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
@@ -20,19 +21,21 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Recipient
 from mcp_mailbox.view import apply, query
 
-KEY_AGE = 30 * 24 * 3600 * 1000
-"""ms that a key is remembered."""
-_FORGET_EVERY = 256
+READER_AGE = 90 * 24 * 3600 * 1000
+"""ms that it is remembered what a reader opened, after it has opened something last."""
+_FORGET_EVERY = 64
 _FORGET_AT_MOST = 100
+"""Keys that are dropped at once: more than come meanwhile, so that they do not pile up; few, so that nobody waits."""
 
 
 class Sending:
     """The verb `accept`."""
 
-    def __init__(self, common: Common) -> None:
+    def __init__(self, common: Common, ending: Ending) -> None:
         self._codec = common.codec
         self._now = common.now
         self._registry = common.registry
+        self._ending = ending
         self._accepts = 0
 
     def accept(
@@ -40,6 +43,7 @@ class Sending:
         db: sqlite3.Connection,
         sender: Address,
         recipients: Sequence[Address],
+        cc: Sequence[Address],
         draft: Draft,
         origin: Origin,
     ) -> tuple[Accepted, Collection[Address]]:
@@ -47,7 +51,7 @@ class Sending:
         own = self._registry.box(db, sender)
         box = own.id
         key = f"k:{draft.key}" if draft.key is not None else request_key(origin)
-        digest = _digest(recipients, draft)
+        digest = _digest(recipients, cc, draft)
         known = db.execute(query.KNOWN, (box, key)).fetchone()
         if known is not None:
             if known["hash"] != digest:
@@ -60,28 +64,44 @@ class Sending:
 
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        found = [(address, self._admitting(db, address, own, parent)) for address in recipients]
-        to = {row.id: row.address for _, row in found if row is not None}
-        if not to:
+        found = [(address, self._admitting(db, address, own, parent)) for address in (*recipients, *cc)]
+        rung = {row.id: row.address for _, row in found[: len(recipients)] if row is not None}
+        quiet = {row.id for _, row in found[len(recipients) :] if row is not None} - set(rung)
+        if not rung and not quiet:
             raise unknown_mailbox(str(recipients[0]))
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
-            recipients=tuple(to),
+            recipients=(*rung, *quiet),
             reply_to=parent.seq if parent else None,
             priority=int(draft.priority),
             accepted=now,
             subject=draft.subject,
             body=draft.body,
+            cc=tuple(quiet),
+            format=int(draft.format),
+            expires=now + draft.ttl if draft.ttl is not None else 0,
+            receipt=draft.receipt,
+            topic=draft.topic,
+            deliver_at=now + draft.delay if draft.delay else 0,
         )
+        if draft.topic is not None:
+            self._replace(db, new)
         seq = apply.store_message(db, new)
+        told: set[Address] = set() if draft.delay else set(rung.values())
         if parent is not None and parent.acks is not None:
-            apply.settle(db, box, parent.acks, parent.seq, State.ACKED, now)
+            told.update(self._ending.end(db, (box, parent.acks, parent.seq), State.ACKED))
         results = [[str(row.address if row else address), row is not None] for address, row in found]
         answer = {"seq": seq, "thread": new.thread or seq, "to": results}
         apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, now)
-        return self._accepted(answer, repeated=False), to.values()
+        return self._accepted(answer, repeated=False), told
+
+    def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
+        """End what nobody has seen of the same topic."""
+        for mailbox in new.recipients:
+            for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
+                self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
     def _admitting(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> Box | None:
         """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
@@ -118,12 +138,13 @@ class Sending:
         refusal = fenced(text, handle, waiting, origin.reader, self._now())
         if refusal is not None and handle.generation is not None:
             raise refusal
-        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting.priority)
+        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting["priority"])
 
     def _forget_sometimes(self, db: sqlite3.Connection, now: int) -> None:
         self._accepts += 1
-        if self._accepts % _FORGET_EVERY == 0:
-            apply.forget(db, now - KEY_AGE, _FORGET_AT_MOST)
+        if self._accepts % _FORGET_EVERY == 1:  # also in lives that are short
+            apply.forget_keys(db, now - KEY_AGE, _FORGET_AT_MOST)
+            apply.forget_readers(db, now - READER_AGE, _FORGET_AT_MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +157,22 @@ class _Parent:
     acks: int | None
 
 
-def _digest(recipients: Sequence[Address], draft: Draft) -> bytes:
-    """Return what tells one message from another under the same key."""
+def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) -> bytes:
+    """Return what tells one message from another under the same key.
+
+    What is left at its default adds nothing, so that a new option does not make yesterday's keys conflict.
+    """
     to = sorted({f"{address.folded}@{address.space}" for address in recipients})
-    content = (str(len(to)), *to, draft.body, draft.subject, draft.priority.word, draft.reply_to or "")
+    content = [str(len(to)), *to, draft.body, draft.subject, draft.priority.word, draft.reply_to or ""]
+    content += sorted(f"cc {address.folded}@{address.space}" for address in cc)
+    options = {
+        "format": draft.format or "",
+        "ttl": draft.ttl or "",
+        "delay": draft.delay or "",
+        "topic": draft.topic or "",
+        "receipt": draft.receipt or "",
+    }
+    content += [f"{name} {value}" for name, value in options.items() if value]
     digest = hashlib.blake2b(digest_size=16)
     for part in (text.encode() for text in content):
         digest.update(len(part).to_bytes(4, "big") + part)

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox.fronts.cli.asking import ask
 
 Json = dict[str, Any]
 _SPACE = f"{rendezvous.ENV_PREFIX}SPACE"
@@ -27,7 +28,6 @@ _PATIENCE = 120.0
 _REST_AT_MOST = 0.1
 _NICE = 10
 """An export has time; agents come first."""
-_SETTLED = ("acked", "rejected", None)
 
 
 def add(commands: Any) -> None:
@@ -96,18 +96,6 @@ def show_restored(store: Path, aside: Path | None, *, tokens_kept: bool, as_json
         )
 
 
-def _ask(do: str, told: Callable[[bytes], None] = lambda _: None, **arguments: object) -> Json:
-    """Put a command to the post office, which is started when there is none. Raises rendezvous.Refused."""
-    asked = json.dumps({"do": do, **arguments}).encode().hex()
-    answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, _PATIENCE, start=True, told=told)
-    if not answer:
-        raise rendezvous.Refused("stopping", "The post office ended before it was done. Do the same again.")
-    found: Json = json.loads(answer)
-    if "error" in found:
-        raise rendezvous.Refused(found["error"], f"{found['message']} {found['hint']}".strip())
-    return found
-
-
 def _backup(chosen: argparse.Namespace) -> int:
     with progress("backup") as show:
 
@@ -115,7 +103,7 @@ def _backup(chosen: argparse.Namespace) -> int:
             so_far = json.loads(line)
             show(so_far["done"], so_far["of"])
 
-        made = _ask("backup", told, path=os.path.abspath(chosen.file), replace=chosen.force)  # noqa: PTH100 - no links
+        made = ask("backup", told, _PATIENCE, path=os.path.abspath(chosen.file), replace=chosen.force)  # noqa: PTH100 - no links
     if chosen.json:
         print(json.dumps(made, indent=2))  # noqa: T201
     else:
@@ -153,13 +141,13 @@ def _pages(
     address: str, thread: str | None, damaged: list[str], show: Callable[[float, float], None]
 ) -> Iterator[Json]:
     """Yield what there was when the export began; what comes meanwhile would never end."""
-    space = os.environ.get(_SPACE) or "default"
+    space = os.environ.get(_SPACE) or addresses.DEFAULT_SPACE
     cursor: str | None = None
     began: int | None = None
     since: int | None = None
     while True:
         asked = time.monotonic()
-        page = _ask("mail", mailbox=address, space=space, thread=thread, cursor=cursor)
+        page = ask("mail", lambda _: None, _PATIENCE, mailbox=address, space=space, thread=thread, cursor=cursor)
         # Agents have the post office for themselves at least half of the time.
         time.sleep(min(time.monotonic() - asked, _REST_AT_MOST))
         damaged += page["damaged"]
@@ -183,7 +171,7 @@ def _write(shape: str, path: Path | None, first: Json, pages: Iterator[Json]) ->
         assert path is not None  # noqa: S101 - refused above
         with output.maildir(path) as folder:
             for mail in _each(first, pages):
-                seen = mail["state"] in _SETTLED
+                seen = mail["state"] is None or mail["settled_at"] is not None
                 folder.add(formats.email(mail, store), mail["accepted_at"], mail["id"], seen=seen)
                 count += 1
         return count

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import archive, registration, serving, tokens
+from mcp_mailbox.fronts.cli import archive, guard, registration, serving, tokens
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.add(commands.add_parser("serve", help="serve MCP over HTTP too, in the foreground"))
     tokens.add(commands)
     archive.add(commands)
+    guard.add(commands)
     stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
     stop.set_defaults(run=_stop)
     return parser

@@ -20,17 +20,25 @@ Json = dict[str, Any]
 _PLAIN = re.compile(r"[!-~]+( [!-~]+)*")
 """A subject that may stand in a header as it is."""
 _SUBJECT_WIDTH = 60
+_WORD_BYTES = 42
+"""Bytes in an encoded word, which has at most 75 characters."""
+_TYPES = {"text": 'text/plain; charset="utf-8"', "json": "application/json"}
 # Controls, and what turns text around or breaks lines where none are seen (Unicode TR 36, 3.1; CVE-2021-42574).
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _ESCAPED_IN_BODY = re.compile(rf"[\\{_UNSEEN}]")
 _HIDDEN = re.compile(f"[{_UNSEEN}]")
-_ESCAPED_IN_LINE = re.compile(rf"(?P<mark>[!-/:-@\[-`{{-~])|[\t{_UNSEEN}]|^ | $")
+_ESCAPED_IN_LINE = re.compile(rf"(?P<mark>[!-/:-@\[-`{{-~])|[\t\n{_UNSEEN}]|^ | $")
+_BREAK = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+
+
+_MOMENTS = ("expires_at", "deliver_at", "rung_at", "surfaced_at", "leased_at", "lease_until", "settled_at")
 
 
 def jsonl(mail: Json) -> bytes:
-    """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it."""
-    times = {name: moment(mail[name]) for name in ("accepted_at", "lease_until", "settled_at")}
-    return json.dumps({**mail, **times}).encode() + b"\n"
+    """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it. A JSON body is JSON in it."""
+    times = {name: moment(mail[name]) for name in ("accepted_at", *_MOMENTS)}
+    body = json.loads(mail["body"]) if mail["format"] == "json" else mail["body"]
+    return json.dumps({**mail, "body": body, **times}).encode() + b"\n"
 
 
 def moment(ms: int | None) -> str | None:
@@ -50,21 +58,24 @@ def email(mail: Json, store: str) -> bytes:
     encoding, body = _encoded(mail["body"].encode())
     head = {
         "From": _address(mail["from"]),
-        "To": ",\n ".join(_address(each) for each in mail["to"]),
+        "To": _addresses(mail["to"]),
+        "Cc": _addresses(mail["cc"]),
         "Date": format_datetime(_time(mail["accepted_at"]).replace(microsecond=0)),
         "Subject": _text(mail["subject"]),
         "Message-ID": _message_id(mail["id"], store),
         "In-Reply-To": mail["reply_to"] and _message_id(mail["reply_to"], store),
         "References": mail["reply_to"] and _references(mail, store),
         "X-Mailbox-State": mail["state"] or "sent",
+        "X-Mailbox-Reason": _text(mail["reason"]),
+        "X-Mailbox-Kind": mail["kind"],
         "X-Mailbox-Priority": mail["priority"],
         "X-Mailbox-Id": mail["id"],
         "X-Mailbox-Thread": mail["thread"],
         "X-Mailbox-Accepted": moment(mail["accepted_at"]),
-        "X-Mailbox-Settled": moment(mail["settled_at"]),
+        **{f"X-Mailbox-{_titled(name)}": moment(mail[name]) for name in _MOMENTS},
         "X-Mailbox-Attempts": str(mail["attempts"]) if mail["state"] is not None else None,
         "MIME-Version": "1.0",
-        "Content-Type": 'text/plain; charset="utf-8"',
+        "Content-Type": _TYPES[mail["format"]],
         "Content-Transfer-Encoding": encoding,
     }
     lines = "".join(f"{name}: {value}\n" for name, value in head.items() if value)
@@ -87,10 +98,27 @@ def _address(address: str) -> str:
     return plain if plain == address else f"{Header(address, 'utf-8').encode(maxlinelen=0)} <{plain}>"
 
 
-def _text(subject: str) -> str:
-    if len(subject) <= _SUBJECT_WIDTH and "=?" not in subject and (not subject or _PLAIN.fullmatch(subject)):
-        return subject
-    return Header(subject, "utf-8", header_name="Subject").encode()
+def _addresses(several: list[str]) -> str:
+    return ",\n ".join(_address(each) for each in several)
+
+
+def _text(text: str) -> str:
+    """Return what may stand in a header, for RFC 2047; a reason may have line breaks, which `Header` would lose."""
+    if len(text) <= _SUBJECT_WIDTH and "=?" not in text and (not text or _PLAIN.fullmatch(text)):
+        return text
+    if not _BREAK.search(text):
+        return Header(text, "utf-8", header_name="X-Mailbox-Reason").encode()
+    words, word = [], b""
+    for character in map(str.encode, text):
+        if len(word) + len(character) > _WORD_BYTES:
+            words.append(word)
+            word = b""
+        word += character
+    return "\n ".join(f"=?utf-8?b?{binascii.b2a_base64(each, newline=False).decode()}?=" for each in (*words, word))
+
+
+def _titled(name: str) -> str:
+    return name.removesuffix("_at").title().replace("_", "-")
 
 
 def _references(mail: Json, store: str) -> str:
@@ -128,22 +156,27 @@ def markdown(mail: Json) -> bytes:
     """Return a section. The body is a block of code as it is; with backslashes where it has what cannot be seen."""
     state = mail["state"] or "sent"
     settled = f" {moment(mail['settled_at'])}" if mail["settled_at"] is not None else ""
+    times = [f"{_said(name)} {moment(mail[name])}" for name in _MOMENTS if mail[name] and name != "settled_at"]
     rows = [
         ("from", _code(mail["from"])),
         ("to", ", ".join(_code(each) for each in mail["to"])),
+        *([("cc", ", ".join(_code(each) for each in mail["cc"]))] if mail["cc"] else []),
+        *([("kind", mail["kind"])] if mail["kind"] != "message" else []),
         ("accepted", moment(mail["accepted_at"])),
         ("state", f"{state}{settled}, {mail['priority']}"),
+        *([("reason", _line(mail["reason"]))] if mail["reason"] else []),
+        *([("times", ", ".join(times))] if times else []),
         ("id", _code(mail["id"])),
         *([("in reply to", _code(mail["reply_to"]))] if mail["reply_to"] is not None else []),
         *([("thread", _code(mail["thread"]))] if mail["thread"] != mail["id"] else []),
     ]
     body = mail["body"]
-    kind = "text"
+    kind = mail["format"]
     if _HIDDEN.search(body):
-        body, kind = _ESCAPED_IN_BODY.sub(_backslashed, body), "text escaped"
+        body, kind = _ESCAPED_IN_BODY.sub(_backslashed, body), f"{kind} escaped"
     fence = _fence(body)
     facts = "".join(f"- {name}: {value}\n" for name, value in rows)
-    subject = _ESCAPED_IN_LINE.sub(_as_text, mail["subject"]) or "(no subject)"
+    subject = _line(mail["subject"]) or "(no subject)"
     return f"\n## {subject}\n\n{facts}\n{fence}{kind}\n{body}\n{fence}\n".encode()
 
 
@@ -158,6 +191,14 @@ def _fence(body: str) -> str:
         longest = max((len(run) for run in re.findall(f"{mark}+", body)), default=0)
         marks.append(mark * max(3, longest + 1))
     return min(marks, key=len)
+
+
+def _line(text: str) -> str:
+    return _ESCAPED_IN_LINE.sub(_as_text, text)
+
+
+def _said(name: str) -> str:
+    return name.removesuffix("_at").replace("_", " ")
 
 
 def _backslashed(found: re.Match[str]) -> str:

@@ -9,11 +9,15 @@ from pathlib import Path
 _LAUNCHER = "mcp-mailbox"
 
 
+def launcher() -> list[str]:
+    """Return what starts this program: the launcher beside its interpreter, or else that with the module."""
+    beside = Path(sys.executable).with_name(_LAUNCHER)
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "mcp_mailbox"]
+
+
 def command() -> list[str]:
-    """Return what a host must run: the launcher beside this interpreter, or else the interpreter with the module."""
-    launcher = Path(sys.executable).with_name(_LAUNCHER)
-    started = [str(launcher)] if launcher.exists() else [sys.executable, "-m", "mcp_mailbox"]
-    return [*started, "stdio"]
+    """Return what a host must run."""
+    return [*launcher(), "stdio"]
 
 
 def http_lines(url: str, home: str, *, auth: bool) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox.fronts.cli.asking import ask
 
 Json = dict[str, Any]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
@@ -62,16 +62,6 @@ def _seconds(text: str) -> int:
     return seconds
 
 
-def _ask(do: str, **arguments: object) -> Json:
-    """Put a command to the post office, which is started when there is none. Raises rendezvous.Refused."""
-    asked = json.dumps({"do": do, **arguments}).encode().hex()
-    answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, start=True)
-    found: Json = json.loads(answer or b"{}")
-    if "error" in found:
-        raise rendezvous.Refused(found["error"], f"{found['message']} {found['hint']}".strip())
-    return found
-
-
 def _create(chosen: argparse.Namespace) -> int:
     given = {
         "principal": chosen.principal,
@@ -81,11 +71,11 @@ def _create(chosen: argparse.Namespace) -> int:
         "lasts": chosen.expires * 1000 if chosen.expires else None,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
-    return _tell(_ask("token create", name=chosen.name, **wanted), "made")
+    return _tell(ask("token create", name=chosen.name, **wanted), "made")
 
 
 def _rotate(chosen: argparse.Namespace) -> int:
-    return _tell(_ask("token rotate", id=chosen.id), "has a new secret")
+    return _tell(ask("token rotate", id=chosen.id), "has a new secret")
 
 
 def _tell(made: Json, what: str) -> int:
@@ -101,13 +91,13 @@ def _tell(made: Json, what: str) -> int:
 
 
 def _revoke(chosen: argparse.Namespace) -> int:
-    revoked = _ask("token revoke", id=chosen.id)
+    revoked = ask("token revoke", id=chosen.id)
     print(f"Token {revoked['id']} ({revoked['name']}) is revoked.", file=sys.stderr)  # noqa: T201
     return 0
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    tokens = [each for each in _ask("token list")["tokens"] if chosen.all or _is_good(each)]
+    tokens = [each for each in ask("token list")["tokens"] if chosen.all or _is_good(each)]
     if chosen.json:
         print(json.dumps(tokens, indent=2))  # noqa: T201
         return 0
@@ -135,7 +125,7 @@ def _is_good(token: Json) -> bool:
 def _end(token: Json) -> str:
     if token["revoked_at"] is not None:
         return f"revoked {_time(token['revoked_at'])}"
-    return _time(token["expires_at"]) if token["expires_at"] is not None else "revoked"
+    return _time(token["expires_at"]) if token["expires_at"] is not None else "no end"
 
 
 def _time(moment: int) -> str:

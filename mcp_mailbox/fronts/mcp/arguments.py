@@ -6,6 +6,7 @@ Models err in small ways: a number as text is read as what was meant; what canno
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,18 +14,36 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Priority
+from mcp_mailbox.message import Format, Priority
+from mcp_mailbox.reservation import DEFAULT_TERM
 
 M = TypeVar("M", bound="Arguments")
 
 LIST_LIMIT = 100
 DEFAULT_LIST_LIMIT = 20
+_MANY = 1000
+"""Items or parameters that are looked at one by one; no verb takes as many, and each mistake would be spelled out."""
+_TOLD = 5
+"""Mistakes that are named at once."""
 DEFAULT_TIMEOUT = 50.0
 """Seconds that a wait lasts: below the 60 s after which an unknown host gives up."""
 
 
 def _one_or_several(value: object) -> object:
+    if isinstance(value, list) and len(value) > _MANY:
+        raise ValueError(f"it has {len(value):,} items, at most {_MANY} are allowed")
     return (value,) if isinstance(value, str) else value
+
+
+def _one_or_listed(value: object) -> object:
+    """Read a list that was written as text, too: as one name its brackets would be taken for a class."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            listed = json.loads(value)
+        except ValueError:
+            return (value,)
+        return listed if isinstance(listed, list) else (value,)
+    return _one_or_several(value)
 
 
 def _time(value: object) -> object:
@@ -39,7 +58,10 @@ def _time(value: object) -> object:
 
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_listed)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Body = str | dict[str, Any] | list[Any] | int | float | bool
+"""Text is kept as it is, anything else as JSON."""
 Time = Annotated[int, BeforeValidator(_time)]
 
 
@@ -61,18 +83,36 @@ class CreateMailbox(Arguments):
     about: str | None = None
     skills: Several | None = None
     contact: Literal["open", "space", "closed"] | None = None
+    attempts: int | None = None
 
 
 class Send(Arguments):
     """`send`."""
 
     to: Several
-    body: str
+    body: Body
     subject: str = ""
+    cc: Several = ()
     priority: Literal["urgent", "normal", "low"] = "normal"
     reply_to: str | None = None
     key: str | None = None
+    ttl: Seconds | None = None
+    delay: Seconds = 0
+    topic: str | None = None
+    receipt: bool = False
     mailbox: str | None = None
+
+    @property
+    def format(self) -> Format:
+        """What the body is."""
+        return Format.TEXT if isinstance(self.body, str) else Format.JSON
+
+    @property
+    def text(self) -> str:
+        """The body as it is stored."""
+        if isinstance(self.body, str):
+            return self.body
+        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def rank(self) -> Priority:
@@ -98,6 +138,7 @@ class ListInbox(Arguments):
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
+    show: Literal["inbox", "dead", "overdue"] = "inbox"
 
 
 class Read(Arguments):
@@ -112,18 +153,41 @@ class Settle(Arguments):
     """`settle`."""
 
     ids: Several
-    outcome: Literal["ack", "release", "reject"]
+    outcome: Literal["ack", "release", "reject", "extend", "retry", "purge"]
+    delay: Seconds | None = None
+    reason: str = ""
     mailbox: str | None = None
+
+
+class Reserve(Arguments):
+    """`reserve`."""
+
+    names: Names = ()
+    mode: Literal["exclusive", "shared"] = "exclusive"
+    ttl: Seconds = DEFAULT_TERM / 1000
+    note: str = ""
+    release: bool = False
+    mailbox: str | None = None
+
+    @property
+    def term(self) -> int:
+        """The time to live in ms; one beyond any limit stays one."""
+        return round(min(self.ttl * 1000, 1e15))
 
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
     """Return the arguments, or raise Refusal(BAD_ARGUMENT) that names each problem and says what would do."""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    if len(arguments or {}) > _MANY:
+        problem = f"{tool} was given {len(arguments or {}):,} parameters."
+        raise Refusal(Code.BAD_ARGUMENT, problem, f"It takes {', '.join(names)}.")
     try:
         return model.model_validate(dict(arguments or {}), by_alias=True)
     except ValidationError as error:
-        names = [field.alias or name for name, field in model.model_fields.items()]
-        problems = [_problem(tool, item["type"], item["loc"], item["msg"]) for item in error.errors()]
-        unknown = next((str(item["loc"][0]) for item in error.errors() if item["type"] == "extra_forbidden"), None)
+        items = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [_problem(tool, item["type"], item["loc"], item["msg"]) for item in items]
+        problems[_TOLD:] = []
+        unknown = next((str(item["loc"][0]) for item in items if item["type"] == "extra_forbidden"), None)
         meant = difflib.get_close_matches(unknown, names, n=1) if unknown else []
         hint = f"Did you mean `{meant[0]}`?" if meant else f"{tool} takes {', '.join(names)}."
         raise Refusal(Code.BAD_ARGUMENT, " ".join(dict.fromkeys(problems)), hint) from None

@@ -12,8 +12,7 @@ from mcp.server.session import ServerSession
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
-from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 
 T = TypeVar("T")
@@ -57,12 +56,18 @@ class Request:
     key: str
     resumed: bool = False
     leases: bool = False
-    """Its answer may carry leases, so it matters whether that reached the host."""
+    """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
 
 
 Context = ServerRequestContext["Client", Request]
+
+
+def carries_mail(context: Context) -> None:
+    """Ask to be told whether the answer reached the host."""
+    if context.request is not None:
+        context.request.leases = True
 
 
 class Client:
@@ -97,8 +102,11 @@ class Client:
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
+        self._trouble: Refusal | None = None
+        """Why the configured mailbox is not open yet: nobody's mistake, so it is tried again."""
         self._subscriptions: dict[str, Callable[[], None]] = {}
         self._hears: dict[str, Callable[[], None]] = {}
+        self._rings: dict[str, Address | None] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
 
     async def prepare(self) -> None:
@@ -107,25 +115,20 @@ class Client:
             # Several may share a reader's id (HTTP), and each may have a mailbox of its own configured.
             key = f"configured {self._configured} {self.caller.space}"
             try:
-                if self.caller.binds or not await self._is_there():
-                    await self.office.mailboxes.open(Call(self.caller, key), self._configured, Profile())
+                await self.office.mailboxes.ensure(Call(self.caller, key), self._configured)
             except Refusal as refusal:
-                self.refuse(Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint))
-
-    async def _is_there(self) -> bool:
-        """Look first: a token may be good for a mailbox that it may not make."""
-        try:
-            await self.office.mailboxes.own(self.caller)
-        except Refusal as refusal:
-            if refusal.code is not Code.UNKNOWN_MAILBOX:
-                raise
-            return False
-        return True
+                told = Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint)
+                if refusal.blame is Blame.CALLER:
+                    self.refuse(told)
+                else:
+                    self._trouble = told
+            else:
+                self._trouble = None
 
     @property
     def refused(self) -> bool:
-        """Whether the host's configuration is wrong."""
-        return self._refusal is not None
+        """Whether the host's configuration is wrong, or what it names could not be opened."""
+        return self._refusal is not None or self._trouble is not None
 
     def opened(self, address: Address) -> None:
         """Remember the mailbox as one's own, where readers are not known from one connection to the next (HTTP)."""
@@ -136,10 +139,14 @@ class Client:
         """Answer every call with what is wrong with the host's configuration; None: nothing is."""
         self._refusal = refusal
 
-    def call(self, context: Context, mailbox: str | None = None) -> Call:
-        """Return the call that this request is."""
-        if self._refusal is not None and mailbox is None:
-            raise self._refusal
+    async def call(self, context: Context, mailbox: str | None = None) -> Call:
+        """Return the call that this request is. Raises Refusal when it is about a mailbox that cannot be opened."""
+        if mailbox is None:
+            if self._trouble is not None:
+                await self.prepare()
+            refusal = self._refusal or self._trouble
+            if refusal is not None:
+                raise refusal
         key = context.request.key if context.request else str(context.request_id)
         return Call(self.caller, key, mailbox)
 
@@ -150,16 +157,9 @@ class Client:
             return Refusal(refusal.code, refusal.problem, hint)
         return refusal
 
-    async def name(self, chosen: str | None) -> str | None:
-        """Return the name to open: a mailbox once made stays one's own, also when its name was forgotten."""
-        if chosen is not None or self._configured is not None:
-            return chosen if chosen is not None else self._configured
-        try:
-            return str(await self.office.mailboxes.own(self.caller))
-        except Refusal as refusal:
-            if refusal.code is not Code.NO_MAILBOX:
-                raise
-            return None
+    def name(self, chosen: str | None) -> str | None:
+        """Return the name to open: the one that the configuration says, when none was chosen."""
+        return chosen if chosen is not None else self._configured
 
     def cap(self, session: ServerSession, timeout: float) -> float:
         """Return how many seconds a wait may last on this host."""
@@ -189,6 +189,7 @@ class Client:
             self._updated.add((uri, session))
 
         self._hears[uri] = hear
+        self._rings[uri] = address
         self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
         if resumed:
             hear()  # what rang while the post office was away was not heard
@@ -196,6 +197,7 @@ class Client:
     def unsubscribe(self, uri: str) -> None:
         """End it; not an error when there is none."""
         self._hears.pop(uri, None)
+        self._rings.pop(uri, None)
         self._subscriptions.pop(uri, lambda: None)()
 
     def ring_all(self) -> None:
@@ -208,7 +210,10 @@ class Client:
         while True:
             uri, session = await self._updated.take()
             if uri in self._subscriptions:
+                address = self._rings[uri]
                 await session.send_resource_updated(uri)
+                if address is not None:
+                    await self.office.rang(address)
 
     def close(self) -> None:
         """End all subscriptions."""

@@ -69,8 +69,10 @@ def _loads(line: bytes) -> Any:
         raise Unreadable(types.PARSE_ERROR, f"{constant} is not JSON.", json.loads(text)) from None
     except RecursionError:
         raise Unreadable(types.PARSE_ERROR, _TOO_DEEP, {"id": dig_id(line)}) from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise Unreadable(types.PARSE_ERROR, f"Not JSON: {error}.", {"id": dig_id(line)}) from None
+    except ValueError:  # Python's own limit, in words about Python
+        raise Unreadable(types.PARSE_ERROR, "A number has too many digits.", {"id": dig_id(line)}) from None
 
 
 class _NotANumber(Exception):  # noqa: N818

@@ -7,15 +7,18 @@ that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import mcp_types as types
 
-from mcp_mailbox.delivery import Delivery, State
+from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.errors import Refusal
-from mcp_mailbox.store import Accepted, Opened, Page, Preview, Settled
+from mcp_mailbox.message import Format, Kind, Message
+from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
+from mcp_mailbox.store import Accepted, Opened, Page, Preview, Reading, Released, Settled
 
 WAIT_LIMIT = 16_000
 """Bytes of a wait's or a read's answer; hosts count in KB of 1,000 or of 1,024."""
@@ -24,8 +27,11 @@ PAGE_LIMIT = 4_000
 BODY_SHARE = 12_000
 """Bytes of bodies to ask the store for in one wait: the rest is room for what stands around them."""
 _SUBJECT_SHOWN = 60
+_CC_SHOWN = 5
 _SHORTEST_BODY = 100
 """Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
+_MORE = 40
+"""Bytes that it takes to say that there is more."""
 _RECIPIENTS_SHOWN = 2_000
 """Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
@@ -48,7 +54,8 @@ def refused(refusal: Refusal) -> types.CallToolResult:
 
 def problem(refusal: Refusal) -> Json:
     """Render a refusal as part of an answer."""
-    return {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
+    answer: Json = {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
+    return answer | _in_the_way(refusal, PAGE_LIMIT - size(answer)) if isinstance(refusal, Taken) else answer
 
 
 def opened(answer: Opened, *, forgets: bool = False) -> Json:
@@ -68,6 +75,9 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
         case {"messages": [*messages]}:
             what = "got" if tool == "wait_for_message" else "looked at"
             return f"{principal}: {what} {len(messages)} of {given.get('mailbox') or 'its mailbox'}"
+        case {"reserved": [*groups]}:
+            names = ", ".join(name for group in groups for name in group["names"])
+            return f"{principal}: reserved {names}"
         case {"address": address}:
             return f"{principal}: opened {address}"
         case _:
@@ -94,6 +104,8 @@ def received(deliveries: Sequence[Delivery]) -> Json:
             for message in messages:
                 message["subject"] = message["subject"][:_SUBJECT_SHOWN]
             break
+    for message, delivery in zip(messages, deliveries, strict=True):
+        _open_json(message, delivery.message)
     return answer
 
 
@@ -102,9 +114,9 @@ def nothing() -> Json:
     return {"messages": [], "timed_out": True, "hint": NOTHING_YET}
 
 
-def entire(delivery: Delivery) -> Json:
-    """Render a message with its whole body."""
-    message = delivery.message
+def entire(reading: Reading) -> Json:
+    """Render a message with its whole body as text."""
+    message, own = reading.message, reading.own
     answer: Json = {
         "id": message.id,
         "from": message.sender,
@@ -114,22 +126,45 @@ def entire(delivery: Delivery) -> Json:
         "thread": message.thread,
         "priority": message.priority.word,
         "sent_at": moment(message.accepted_at),
-        "state": delivery.state.word,
     }
-    return answer | _given(reply_to=message.reply_to, attempts=delivery.attempts)
+    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message))
+    if own is not None:
+        answer |= {"state": own.state.word} | _given(attempts=own.attempts, reason=own.reason)
+    return answer | _given(sent=[{"to": to} | _history(message, each) for to, each in reading.sent])
 
 
-def whole(delivery: Delivery, offset: int) -> Json:
+def whole(reading: Reading, offset: int) -> Json:
     """Render `read`: the body from character `offset` on, with `more` where the next page begins."""
-    answer = entire(delivery)
+    answer = entire(reading)
     answer["body"] = answer["body"][offset:]
-    if size(answer["to"]) > _RECIPIENTS_SHOWN:
-        answer["recipients"] = len(answer["to"])
-        while size(answer["to"]) > _RECIPIENTS_SHOWN:
-            answer["to"].pop()
+    for name, rest in (("to", "recipients"), ("cc", "more_cc"), ("sent", "more_sent")):
+        several = answer.get(name, [])
+        if size(several) > _RECIPIENTS_SHOWN:
+            answer[rest] = len(several)
+            while size(several) > _RECIPIENTS_SHOWN:
+                several.pop()
     if (excess := size(answer) - WAIT_LIMIT) > 0:
         _cut(answer, excess, offset)
+    if not offset:
+        _open_json(answer, reading.message)
     return answer
+
+
+def _history(message: Message, progress: Progress) -> Json:
+    """Render how far a delivery has come: its state, and when it came into each that it has had."""
+    ended = {progress.state.word: progress.settled_at} if progress.settled_at is not None else {}
+    times = {
+        "stored": message.accepted_at,
+        "rung": progress.rung_at,
+        "surfaced": progress.surfaced_at,
+        "leased": progress.leased_at,
+        **ended,
+        "lease_until": progress.lease_until,
+        "deliver_at": progress.deliver_at,
+    }
+    at = {name: moment(time) for name, time in times.items() if time is not None}
+    about = _given(attempts=progress.attempts, reason=progress.reason)
+    return {"state": progress.state.word, "at": at} | about
 
 
 def page(answer: Page) -> Json:
@@ -149,6 +184,58 @@ def settled(results: Iterable[Settled]) -> Json:
     failed = [{"id": each.handle} | problem(each.refusal) for each in done if each.refusal]
     answer: Json = {"settled": [each.handle for each in done if not each.refusal]}
     return answer | _given(failed=failed)
+
+
+def reserved(held: Sequence[Reservation]) -> Json:
+    """Render `reserve`."""
+    return {"reserved": _grouped(held, own=True)}
+
+
+def released(answer: Released) -> Json:
+    """Render `reserve` with `release`."""
+    return {"released": list(answer.names), **_given(not_held=list(answer.not_held))}
+
+
+def held(yours: Sequence[Reservation], others: Sequence[Reservation]) -> Json:
+    """Render `reserve` without names: as much as fits, yours first, and how many names are left out."""
+    content: Json = {"yours": [], "others": []}
+    for section, reservations in (("yours", yours), ("others", others)):
+        room = PAGE_LIMIT - size(content) - _MORE
+        content[section] = _grouped(reservations, room, own=section == "yours")
+    shown = sum(len(group["names"]) for group in content["yours"] + content["others"])
+    return content | _given(more=len(yours) + len(others) - shown)
+
+
+def _grouped(reservations: Sequence[Reservation], room: float = math.inf, *, own: bool) -> list[Json]:
+    """Render names that were reserved alike as one, while there is room."""
+    groups: dict[tuple[object, ...], Json] = {}
+    for each in reservations:
+        key = (each.holder, each.mode, each.until, each.note)
+        group = groups.get(key) or {"names": [], **_holding(each, own=own)}
+        room -= size(each.name) + 1 + (0 if key in groups else size(group) + 1)
+        if room < 0:
+            break
+        groups[key] = group
+        group["names"].append(each.name)
+    return list(groups.values())
+
+
+def _holding(held: Reservation, *, own: bool = False) -> Json:
+    by = str(held.holder) if held.holder is not None else SOMEBODY
+    about: Json = {"mode": held.mode.value, "until": ending(held.until), **_given(note=held.note)}
+    return about if own else {"by": by, **about}
+
+
+def _in_the_way(taken: Taken, room: int) -> Json:
+    """Render what stands in the way, as much of it as fits."""
+    shown: list[Json] = []
+    for each in taken.conflicts:
+        about = {"name": each.name, "held": each.held.name, **_holding(each.held), "since": moment(each.held.made_at)}
+        room -= size(about) + 1
+        if room < _MORE:
+            break
+        shown.append(about)
+    return {"conflicts": shown, **_given(more=len(taken.conflicts) - len(shown))}
 
 
 def moment(ms: int) -> str:
@@ -178,7 +265,24 @@ def _received(delivery: Delivery) -> Json:
         "sent_at": moment(message.accepted_at),
         "lease_until": moment(delivery.lease_until or 0),
     }
-    return answer | _given(attempts=delivery.attempts)
+    cc = list(message.cc)
+    return answer | _given(
+        attempts=delivery.attempts, cc=cc[:_CC_SHOWN], more_cc=len(cc[_CC_SHOWN:]), **_about(message)
+    )
+
+
+def _about(message: Message) -> Json:
+    """Render what few messages have."""
+    return {
+        "kind": message.kind.word if message.kind is not Kind.MESSAGE else None,
+        "expires_at": moment(message.expires_at) if message.expires_at is not None else None,
+    }
+
+
+def _open_json(shown: Json, message: Message) -> None:
+    """Show a body that is JSON as that, where it is whole."""
+    if message.format is Format.JSON and "more" not in shown:
+        shown["body"] = json.loads(shown["body"])
 
 
 def _previewed(preview: Preview) -> Json:
@@ -190,10 +294,19 @@ def _previewed(preview: Preview) -> Json:
         "priority": message.priority.word,
         "sent_at": moment(message.accepted_at),
     }
-    return answer | _given(
-        subject=message.subject[:_SUBJECT_SHOWN],
-        state=delivery.state.word if delivery.state is not State.STORED else None,
-        bytes=preview.size if preview.size > len(message.body.encode()) else None,
+    progress = delivery.progress
+    told = message.to or progress.state is State.LEASED or progress.state.dead_letter
+    return (
+        answer
+        | _given(
+            to=message.to[0] if message.to else None,  # of what one has sent; what one got is to oneself
+            subject=message.subject[:_SUBJECT_SHOWN],
+            state=delivery.state.word if told else None,
+            reason=progress.reason[:_SUBJECT_SHOWN],
+            deliver_at=moment(progress.deliver_at) if progress.deliver_at is not None else None,
+            bytes=preview.size if preview.size > len(message.body.encode()) else None,
+            **_about(message),
+        )
     )
 
 

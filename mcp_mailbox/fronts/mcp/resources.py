@@ -11,10 +11,10 @@ from urllib.parse import quote, unquote
 import mcp_types as types
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.arguments import DEFAULT_LIST_LIMIT
-from mcp_mailbox.fronts.mcp.client import Client, Context
+from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.store import Listing
 
@@ -23,6 +23,8 @@ COMPLETION_LIMIT = 100
 """Values that one completion may carry (MCP, server/utilities/completion)."""
 _JSON = "application/json"
 _LISTED = 100
+_NOT_THERE = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_MESSAGE, Code.NO_MAILBOX, Code.BAD_NAME}
+"""What is refused with these is missing; with any other code it may well be there."""
 
 TEMPLATES = [
     types.ResourceTemplate(
@@ -64,21 +66,21 @@ def parse(text: str) -> Place | None:
 async def rings(client: Client, text: str) -> Address | None:
     """Return whose bell tells of a change of that resource; None for a message, which never changes.
 
-    Raises Missing for what is not ours or not the caller's to read.
+    Raises Missing for what is not ours or not the caller's, Refusal for what cannot be told now or to this caller.
     """
     place, address = await _own(client, text)
     return address if place.id is None else None
 
 
 async def _own(client: Client, text: str) -> tuple[Place, Address]:
-    """Return what the URI names and whose it is. Raises Missing, as `rings`."""
+    """Return what the URI names and whose it is. Raises as `rings`."""
     place = parse(text)
     if place is None:
         raise Missing(text, f"Resources here begin with {SCHEME}")
     try:
         return place, await client.office.mailboxes.readable(client.caller, place.address)
     except Refusal as refusal:
-        raise Missing(text, str(refusal)) from None
+        raise _told(text, refusal) from None
 
 
 async def listed(client: Client) -> list[types.Resource]:
@@ -90,16 +92,17 @@ async def listed(client: Client) -> list[types.Resource]:
 
 
 async def read(client: Client, context: Context, text: str) -> types.ReadResourceResult:
-    """Return an inbox's first page, or a message whole."""
+    """Return an inbox's first page, or a message whole. Raises as `rings`."""
     place, address = await _own(client, text)
     call = Call(client.caller, context.request.key if context.request else "", str(address))
+    carries_mail(context)
     try:
         if place.id is None:
             content = render.page(await client.office.list_inbox(call, Listing(DEFAULT_LIST_LIMIT)))
         else:
             content = render.entire(await client.office.read(call, place.id))
     except Refusal as refusal:
-        raise Missing(text, str(refusal)) from None
+        raise _told(text, refusal) from None
     return types.ReadResourceResult(
         contents=[types.TextResourceContents(uri=text, mime_type=_JSON, text=render.dump(content))]
     )
@@ -111,12 +114,18 @@ async def complete(client: Client, reference: str, argument: str, value: str) ->
         return types.CompleteResult(completion=types.Completion(values=[]))
     try:
         found = await client.office.mailboxes.complete(client.caller, value, COMPLETION_LIMIT + 1)
-    except Refusal:
+    except Refusal as refusal:
+        if refusal.blame is not Blame.CALLER:
+            raise
         found = ()
     values = [str(address) for address in found[:COMPLETION_LIMIT]]
     return types.CompleteResult(
         completion=types.Completion(values=values, total=None, has_more=len(found) > COMPLETION_LIMIT)
     )
+
+
+def _told(text: str, refusal: Refusal) -> Missing | Refusal:
+    return Missing(text, str(refusal)) if refusal.code in _NOT_THERE else refusal
 
 
 class Missing(Exception):  # noqa: N818 - an answer, not an error of ours

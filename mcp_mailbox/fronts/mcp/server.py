@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, get_args
 
 import mcp_types as types
 from mcp.server.lowlevel import NotificationOptions, Server
@@ -30,6 +31,9 @@ from mcp_mailbox.fronts.mcp import render, resources, tools
 from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Coalesced, Context
 from mcp_mailbox.fronts.mcp.prompts import prompts
 from mcp_mailbox.fronts.mcp.wire import Wire
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 calls = logging.getLogger("mcp_mailbox.calls")
@@ -82,9 +86,32 @@ def build_server() -> Server[Client]:
     return server
 
 
+def _answers(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
+    """Tell what a handler refuses as an error of the protocol, and of a bug its number alone. Tools have results."""
+
+    @wraps(handle)
+    async def answer(context: Context, params: P) -> R:
+        try:
+            return await handle(context, params)
+        except resources.Missing as missing:
+            raise _not_found(context, missing) from None
+        except Refusal as refusal:
+            raise _refused(refusal) from None
+        except MCPError:
+            raise
+        except Exception:
+            number = secrets.token_hex(4)
+            logger.exception("internal error %s in %s", number, context.method)
+            told = _internal(number)
+            raise MCPError(code=types.INTERNAL_ERROR, message=told["message"], data=told) from None
+
+    return answer
+
+
 _DESCRIBED = [tool.describe(name) for name, tool in tools.TOOLS.items()]
 
 
+@_answers
 async def _list_tools(context: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
     del context, params
     return types.ListToolsResult(tools=_DESCRIBED)
@@ -121,11 +148,13 @@ def _internal(number: str) -> dict[str, Any]:
     }
 
 
+@_answers
 async def _list_resources(context: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
     del params
     return types.ListResourcesResult(resources=await resources.listed(context.lifespan_context))
 
 
+@_answers
 async def _list_templates(
     context: Context, params: types.PaginatedRequestParams | None
 ) -> types.ListResourceTemplatesResult:
@@ -133,32 +162,28 @@ async def _list_templates(
     return types.ListResourceTemplatesResult(resource_templates=resources.TEMPLATES)
 
 
+@_answers
 async def _read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-    try:
-        return await resources.read(context.lifespan_context, context, str(params.uri))
-    except resources.Missing as missing:
-        raise _not_found(context, missing) from None
+    return await resources.read(context.lifespan_context, context, str(params.uri))
 
 
+@_answers
 async def _subscribe(context: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
     client = context.lifespan_context
     uri = str(params.uri)
-    try:
-        rings = await resources.rings(client, uri)
-        resumed = context.request is not None and context.request.resumed
-        client.subscribe(uri, rings, context.session, resumed=resumed)
-    except resources.Missing as missing:
-        raise _not_found(context, missing) from None
-    except Refusal as refusal:
-        raise _refused(refusal) from None
+    rings = await resources.rings(client, uri)
+    resumed = context.request is not None and context.request.resumed
+    client.subscribe(uri, rings, context.session, resumed=resumed)
     return types.EmptyResult()
 
 
+@_answers
 async def _unsubscribe(context: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
     context.lifespan_context.unsubscribe(str(params.uri))
     return types.EmptyResult()
 
 
+@_answers
 async def _listen(context: Context, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
     """Serve one stream of `subscriptions/listen` (2026-07-28, SEP-2575); what is not the caller's is left out."""
     client = context.lifespan_context
@@ -171,6 +196,9 @@ async def _listen(context: Context, params: types.SubscriptionsListenRequestPara
             places[str(uri)] = await resources.rings(client, str(uri))
         except resources.Missing:
             continue
+        except Refusal as refusal:
+            if refusal.blame is not Blame.CALLER:
+                raise
     asked_of = params.notifications
     honoured = types.SubscriptionFilter(
         tools_list_changed=asked_of.tools_list_changed or None, resource_subscriptions=list(places) or None
@@ -213,33 +241,36 @@ async def _stream(
         with client.ending.telling(lambda: events.add(None)):
             while (event := await events.take()) is not None:
                 await send(event_to_notification(event, meta))
+                address = places.get(event.uri) if isinstance(event, ResourceUpdated) else None
+                if address is not None:
+                    await client.office.rang(address)
     finally:
         for end in ends:
             end()
     return types.SubscriptionsListenResult(_meta=meta)
 
 
+@_answers
 async def _list_prompts(context: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
     del context, params
     return types.ListPromptsResult(prompts=[prompt.describe() for prompt in prompts().values()])
 
 
+@_answers
 async def _get_prompt(context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
     del context
     prompt = prompts().get(params.name)
     if prompt is None:
         there = ", ".join(prompts())
         raise MCPError(code=types.INVALID_PARAMS, message=f"No prompt {params.name[:40]!a}. There are {there}.")
-    try:
-        text = prompt.fill(params.arguments or {})
-    except Refusal as refusal:
-        raise _refused(refusal) from None
+    text = prompt.fill(params.arguments or {})
     return types.GetPromptResult(
         description=prompt.description,
         messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))],
     )
 
 
+@_answers
 async def _complete(context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
     reference = params.ref
     name = reference.uri if isinstance(reference, types.ResourceTemplateReference) else reference.name
@@ -247,6 +278,7 @@ async def _complete(context: Context, params: types.CompleteRequestParams) -> ty
     return await resources.complete(context.lifespan_context, name, argument.name, argument.value)
 
 
+@_answers
 async def _set_level(context: Context, params: types.SetLevelRequestParams) -> types.EmptyResult:
     """Tell a host that asked to hear it that the post office was away (2025-11-25 only)."""
     if context.lifespan_context.resumed and _LEVELS.index(params.level) <= _LEVELS.index("notice"):

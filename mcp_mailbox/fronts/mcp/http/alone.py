@@ -21,7 +21,7 @@ from mcp.shared.inbound import (
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http.exchange import Exchange, failure
 from mcp_mailbox.fronts.mcp.http.gate import Head, Refused
-from mcp_mailbox.fronts.mcp.http.stream import Hall
+from mcp_mailbox.fronts.mcp.http.stream import OpenStreams
 from mcp_mailbox.fronts.mcp.http.visit import Visit
 
 _PROTOCOL_META = "io.modelcontextprotocol/protocolVersion"
@@ -38,9 +38,9 @@ def is_alone(message: types.JSONRPCMessage) -> bool:
 class Alone:
     """All requests of this era."""
 
-    def __init__(self, server: Server[Client], hall: Hall) -> None:
+    def __init__(self, server: Server[Client], streams: OpenStreams) -> None:
         self._server = server
-        self._hall = hall
+        self._open_streams = streams
         self._clients: dict[Client, None] = {}
 
     async def serve(self, visit: Visit, message: types.JSONRPCMessage) -> None:
@@ -68,7 +68,7 @@ class Alone:
         work = partial(runner.on_request, exchange, message.method, message.params)
         self._clients[client] = None
         try:
-            await exchange.run(work, self._hall, ERROR_CODE_HTTP_STATUS)
+            await exchange.run(work, self._open_streams, ERROR_CODE_HTTP_STATUS)
         finally:
             del self._clients[client]
             client.close()

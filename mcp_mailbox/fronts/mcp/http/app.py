@@ -22,10 +22,11 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http import body, gate
 from mcp_mailbox.fronts.mcp.http.alone import Alone, is_alone
+from mcp_mailbox.fronts.mcp.http.connection import EXTENSION
 from mcp_mailbox.fronts.mcp.http.desk import Desk
 from mcp_mailbox.fronts.mcp.http.gate import Gate, Refused
 from mcp_mailbox.fronts.mcp.http.handshake import SESSION_HEADER, Handshake
-from mcp_mailbox.fronts.mcp.http.stream import EVENTS, JSON, Hall, Receive, Send, reply
+from mcp_mailbox.fronts.mcp.http.stream import EVENTS, JSON, OpenStreams, Receive, Send, reply
 from mcp_mailbox.fronts.mcp.http.visit import Visit
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,9 @@ class App:
     def __init__(self, server: Server[Client], desk: Desk, entrance: Gate) -> None:
         self._desk = desk
         self._gate = entrance
-        self._hall = Hall()
-        self._alone = Alone(server, self._hall)
-        self._handshake = Handshake(server, self._hall)
+        self._open_streams = OpenStreams()
+        self._alone = Alone(server, self._open_streams)
+        self._handshake = Handshake(server, self._open_streams)
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
 
@@ -49,22 +50,22 @@ class App:
     async def running(self) -> AsyncIterator[None]:
         """Serve; on the way out what is open ends at once, and its clients are told."""
         self._desk.on_revoked(self._revoked)
-        async with self._hall.open():
+        async with self._open_streams.open():
             yield
 
     async def close(self) -> None:
         """End what is open: waits answer, streams end; takes no more."""
         self._alone.leave()
         self._handshake.sessions.leave()
-        await self._hall.close()
+        await self._open_streams.close()
         self._handshake.sessions.close()
 
     def status(self) -> dict[str, Any]:
         """Say how things stand."""
-        return {"sessions": len(self._handshake.sessions), "requests": len(self._hall)}
+        return {"sessions": len(self._handshake.sessions), "requests": len(self._open_streams)}
 
     def _revoked(self, credential: str) -> None:
-        self._hall.end_all_of(credential)
+        self._open_streams.end_all_of(credential)
         self._handshake.sessions.end_all_of(credential)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -95,7 +96,7 @@ class App:
     async def _route(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if path in {"/healthz", "/readyz"} and method in {"GET", "HEAD"}:
-            good = path == "/healthz" or not self._hall.closing
+            good = path == "/healthz" or not self._open_streams.closing
             await reply(send, 200 if good else 503, b'{"status":"ok"}' if good else b'{"status":"not ready"}')
             return
         head = gate.read_head(scope)
@@ -105,9 +106,12 @@ class App:
         visitor = await self._desk.visitor(partial(gate.bearer, head))
         if visitor is None:
             raise gate.unauthorized()
-        if self._hall.closing:
-            raise Refused(503, "The post office is stopping. Do the same again.", {"retry-after": "1"})
-        visit = Visit(head, visitor, f"{self._epoch}.{next(self._numbers)}", receive, send)
+        if self._open_streams.closing:
+            raise gate.stopping()
+        if self._open_streams.full(visitor.id):
+            raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
+        key = f"{self._epoch}.{next(self._numbers)}"
+        visit = Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION])
         version = head.get(MCP_PROTOCOL_VERSION_HEADER)
         alone = version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
         if method == "POST":
@@ -124,9 +128,13 @@ class App:
         kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise Refused(415, f"The Content-Type must be {JSON}.")
+        if (head.get("content-encoding") or "identity").lower() != "identity":
+            raise Refused(415, "Send the body as it is, without a Content-Encoding.", {"accept-encoding": "identity"})
         if not gate.accepts(head, (JSON, EVENTS)):
             raise Refused(406, f"Accept both {JSON} and {EVENTS}.")
         message = body.parse(await body.read(head, visit.receive))
+        if not visit.visitor.good():  # a body may take its time
+            raise gate.unauthorized()
         if alone or (head.get(SESSION_HEADER) is None and is_alone(message)):
             await self._alone.serve(visit, message)
         else:

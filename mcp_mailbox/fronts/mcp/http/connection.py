@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mcp_mailbox.fronts.mcp.http.body import BODY_BYTES
 
@@ -20,11 +21,18 @@ HEAD_BYTES = 64 * 1024
 """Bytes of a head."""
 _MESSAGE_BYTES = 2 * BODY_BYTES
 """Bytes of a request with all that chunks and trailers add."""
+_BEHIND_BYTES = 64 * 1024
+"""Bytes that may come behind a request that is not answered yet."""
 
 _HEAD_BEGINS = re.compile(rb"[A-Z]+ [^\r\n]*(\r\n|\r?\Z)|[A-Z]*\Z")
 """What the parser need not see yet: anything else it refuses at once."""
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*(?=\r\n)", re.IGNORECASE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+EXTENSION = "mcp_mailbox.connection"
+"""The ASGI extension by which an application has a hold of its connection: `abort` ends it at once, with what is still
+to be written; `lost` tells whether it has ended."""
 
 
 class Connection(HttpToolsProtocol):
@@ -36,6 +44,14 @@ class Connection(HttpToolsProtocol):
     """What has come of a head; None while the parser reads a request."""
     _read = 0
     """Bytes of this request that the parser was given."""
+    _behind = 0
+    """Bytes that came behind one that is not answered yet."""
+    _lost = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._running: list[RequestResponseCycle] = []
+        """Requests that are not answered, in their order. uvicorn itself knows the last one only."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request."""
@@ -45,6 +61,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on a head as a whole, and the rest as it comes."""
+        if self.pipeline:
+            self._behind += len(data)
+            if self._behind > _BEHIND_BYTES:
+                self._give_up()
+                return
         if self._head is not None:
             self._head += data
             if len(self._head) <= HEAD_BYTES and b"\r\n\r\n" not in self._head and _HEAD_BEGINS.match(self._head):
@@ -67,15 +88,27 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; whoever is still at an answer learns that nobody will read it."""
         self._stop_waiting()
+        self._lost = True
+        for cycle in self._running:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
+
+    def leave(self) -> None:
+        """Close the connection, with whatever its client has not taken in."""
+        if any(not cycle.response_complete for cycle in self._running) or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     # -- what the parser finds
 
     def on_message_begin(self) -> None:
         """Begin a request, which may be another one in bytes that were passed on already."""
         super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: {"abort": self.transport.abort, "lost": lambda: self._lost}}
         self._head = None
         self._read = 0
         self._wait_for_head()
@@ -91,6 +124,13 @@ class Connection(HttpToolsProtocol):
         if not self.url.startswith((b"/", b"*")):
             self._take_host_of_target()
         super().on_headers_complete()
+        self._running = [cycle for cycle in self._running if not cycle.response_complete]
+        self._running.append(self.cycle)
+        if self.pipeline:
+            # uvicorn would read no more until it is answered, and so not notice that its client goes.
+            self.flow.resume_reading()
+        else:
+            self._behind = 0
 
     def on_message_complete(self) -> None:
         """Wait for the next head."""

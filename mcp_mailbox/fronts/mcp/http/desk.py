@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-import time
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,11 +27,23 @@ class TokenDesk:
     def __init__(self, office: PostOffice, tokens: Tokens, space: str) -> None:
         self._tokens = tokens
         self._clients = _Clients(office, space)
+        self._ended: Counter[str] = Counter()
+        tokens.on_revoked(self._note_end)
 
     async def visitor(self, token: Callable[[], str]) -> Visitor | None:
         """Return whom the token of a request stands for; None for one that is not good."""
         credential = await self._tokens.authenticate(token())
-        return Visitor(credential, self._clients) if credential is not None else None
+        if credential is None:
+            return None
+        before = self._ended[credential.id]
+
+        def left() -> float:
+            return self._tokens.left(credential) if self._ended[credential.id] == before else 0.0
+
+        return Visitor(credential, self._clients, left)
+
+    def _note_end(self, credential: str) -> None:
+        self._ended[credential] += 1
 
     def on_revoked(self, hear: Callable[[str], None]) -> None:
         """Call `hear` with the id of a credential that is not good any more."""
@@ -42,7 +55,7 @@ class OpenDesk:
 
     def __init__(self, office: PostOffice, principal: str, space: str) -> None:
         credential = Credential(id="anybody", name="anybody", principal=principal, scopes=ALL_SCOPES, created_at=0)
-        self._visitor = Visitor(credential, _Clients(office, space))
+        self._visitor = Visitor(credential, _Clients(office, space), lambda: math.inf)
 
     async def visitor(self, token: Callable[[], str]) -> Visitor | None:
         """See `TokenDesk.visitor`; no token is asked for."""
@@ -102,16 +115,17 @@ class Visitor:
 
     credential: Credential
     _clients: _Clients
+    left: Callable[[], float]
+    """For how many more seconds the credential is good; 0 when it is not any more."""
 
     @property
     def id(self) -> str:
         """The credential's id."""
         return self.credential.id
 
-    def until(self) -> float | None:
-        """Return for how many more seconds it is good."""
-        expires = self.credential.expires_at
-        return None if expires is None else expires / 1000 - time.time()
+    def good(self) -> bool:
+        """Whether it still is: a request may take a while to come, and a secret may end meanwhile."""
+        return self.left() > 0
 
     async def client(self, address: str | None, space: str | None, *, session: str | None) -> Client:
         """Return the state of a session, or of one request."""

@@ -19,7 +19,8 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 
 from mcp_mailbox.fronts.mcp.client import Client, Request
-from mcp_mailbox.fronts.mcp.http.stream import Hall, Stream
+from mcp_mailbox.fronts.mcp.http.gate import stopping, unauthorized
+from mcp_mailbox.fronts.mcp.http.stream import End, OpenStreams, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -91,27 +92,34 @@ class Exchange:
         self._request.cancelled = True
         self._stream.scope.cancel()
 
-    async def run(self, work: Callable[[], Awaitable[Json]], hall: Hall, statuses: Mapping[int, int]) -> bool:
+    async def run(self, work: Callable[[], Awaitable[Json]], streams: OpenStreams, statuses: Mapping[int, int]) -> bool:
         """Do the work and write its outcome; whether it went well. What it leased and nobody gets goes back at once."""
         client, stream = self._client, self._stream
         answer: Json | None = None
         client.office.arrive(client.caller)
-        hall.enter(stream)
+        streams.enter(stream)
         try:
             with stream.scope:
-                answer = await self._outcome(work)
-            reached = await self._answer(answer, statuses)
+                if stream.why is None:
+                    answer = await self._outcome(work)
+            if answer is not None and self._request.leases and await stream.is_gone():
+                answer = None
+            if answer is None or self._request.cancelled:
+                # Before the last word: whoever does not read it must not hold what others wait for.
+                await self._miss()
+                await self._break_off()
+                return False
+            await self._answer(answer, statuses)
             if self._request.leases:
-                await (client.reached if reached else client.missed)(self._request.key)
+                await (client.missed if stream.gone else client.reached)(self._request.key)
         except anyio.get_cancelled_exc_class():
-            if self._request.leases:
-                with anyio.CancelScope(shield=True):
-                    await client.missed(self._request.key)
+            with anyio.CancelScope(shield=True):
+                await self._miss()
             raise
         finally:
-            hall.leave(stream)
+            streams.leave(stream)
             await client.office.depart(client.caller, put_back=False)
-        return answer is not None and "result" in answer
+        return "result" in answer
 
     async def _outcome(self, work: Callable[[], Awaitable[Json]]) -> Json:
         try:
@@ -123,17 +131,29 @@ class Exchange:
                 return failure(self.request_id, types.INTERNAL_ERROR, "Internal server error")
             return failure(self.request_id, told.code, told.message, told.data)
 
-    async def _answer(self, answer: Json | None, statuses: Mapping[int, int]) -> bool:
-        """Write it; whether somebody is there to read it."""
-        if self._request.cancelled:
-            await self._stream.finish(failure(self.request_id, _CANCELLED, "Request cancelled"))
-            return False
-        if answer is None or (self._request.leases and await self._stream.is_gone()):
-            await self._stream.finish(None)
-            return False
+    async def _answer(self, answer: Json, statuses: Mapping[int, int]) -> None:
         status = statuses.get(answer["error"]["code"], 200) if "error" in answer else 200
         await self._stream.finish(answer, status)
-        return not self._stream.gone
+
+    async def _miss(self) -> None:
+        if self._request.leases:
+            await self._client.missed(self._request.key)
+
+    async def _break_off(self) -> None:
+        if self._request.cancelled:
+            await self._stream.finish(failure(self.request_id, _CANCELLED, "Request cancelled"))
+        else:
+            await break_off(self._stream)
+
+
+async def break_off(stream: Stream) -> None:
+    """End an answer that will not come. Raises Refused while nothing has been written: no success may be read there."""
+    if stream.gone or not stream.leave_unanswered():
+        await stream.finish(None)
+    elif stream.why is End.STOPPING:
+        raise stopping()
+    else:
+        raise unauthorized()  # ended by hand, or by the time at which it expires
 
 
 def notification(method: str, params: Mapping[str, Any] | None) -> Json:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from mcp_mailbox.credentials import TOKEN_PREFIX
 
@@ -84,7 +84,7 @@ class Gate:
         origin = head.get("origin")
         if origin is not None and origin not in self.origins and not self._is_same(origin):
             raise Refused(403, "Pages of this Origin may not call this server; `serve --allow-origin` lets them.")
-        target = scope.get("raw_path", b"") + b"?" + scope.get("query_string", b"")
+        target = unquote_to_bytes(scope.get("raw_path", b"") + b"?" + scope.get("query_string", b""))
         if TOKEN_PREFIX.encode() in target or any(name in target.lower() for name in _TOKEN_PARAMETERS):
             raise Refused(
                 400, "A token does not belong in an address. Send it in the Authorization header, and rotate it."
@@ -101,7 +101,10 @@ class Gate:
         return name in self.hosts and port == ("" if self.port in {80, 443} and not port else str(self.port))
 
     def _is_same(self, origin: str) -> bool:
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in {"http", "https"} and self._is_ours(parts.netloc)
 
 
@@ -114,6 +117,11 @@ def bearer(head: Head) -> str:
             401, "A bearer token is required: `mcp-mailbox status` says how to send it.", {"www-authenticate": _REALM}
         )
     return token.strip()
+
+
+def stopping() -> Refused:
+    """Return the answer to what comes too late; it has had no effect, or none that is known."""
+    return Refused(503, "The post office is stopping. Do the same again.", {"retry-after": "1"})
 
 
 def unauthorized() -> Refused:

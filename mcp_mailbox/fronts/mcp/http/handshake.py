@@ -12,13 +12,15 @@ from mcp.server.lowlevel import NotificationOptions, Server
 
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http import gate
-from mcp_mailbox.fronts.mcp.http.exchange import Exchange, failure
+from mcp_mailbox.fronts.mcp.http.exchange import Exchange, break_off, failure
 from mcp_mailbox.fronts.mcp.http.gate import Refused
 from mcp_mailbox.fronts.mcp.http.sessions import Session, Sessions
-from mcp_mailbox.fronts.mcp.http.stream import EVENTS, Hall, Stream
+from mcp_mailbox.fronts.mcp.http.stream import EVENTS, OpenStreams, Stream, dump
 from mcp_mailbox.fronts.mcp.http.visit import Visit
 
 SESSION_HEADER = "mcp-session-id"
+_INITIALIZE_BYTES = 32 * 1024
+"""Bytes of what a client says of itself."""
 _NO_STATUS: Mapping[int, int] = {}
 """In this era an error is an answer: 200."""
 
@@ -26,10 +28,10 @@ _NO_STATUS: Mapping[int, int] = {}
 class Handshake:
     """All requests of this era, and their sessions."""
 
-    def __init__(self, server: Server[Client], hall: Hall) -> None:
+    def __init__(self, server: Server[Client], streams: OpenStreams) -> None:
         self.sessions = Sessions()
         self._server = server
-        self._hall = hall
+        self._open_streams = streams
         self._options = server.create_initialization_options(NotificationOptions(tools_changed=True))
 
     async def post(self, visit: Visit, message: types.JSONRPCMessage) -> None:
@@ -60,12 +62,13 @@ class Handshake:
             raise Refused(409, "This session has a stream already.")
         stream = _stream(visit, session)
         session.streams += 1
-        self._hall.enter(stream)
+        self._open_streams.enter(stream)
         try:
-            await session.stand(stream)
-            await stream.finish(None)
+            if stream.why is None:
+                await session.stand(stream)
+            await break_off(stream)
         finally:
-            self._hall.leave(stream)
+            self._open_streams.leave(stream)
             session.streams -= 1
 
     async def delete(self, visit: Visit) -> None:
@@ -78,12 +81,19 @@ class Handshake:
             named, visit.visitor.id
         ) is None:
             raise _no_session()
+        if len(dump(message.params or {})) > _INITIALIZE_BYTES:
+            raise Refused(413, f"initialize may have at most {_INITIALIZE_BYTES:,} bytes: a session keeps them.")
         client = await visit.client(session=secrets.token_hex(16))
+        if self.sessions.full(visit.visitor.id):
+            raise Refused(429, "Too many sessions are in use. End some with DELETE.", {"retry-after": "1"})
         session = Session(self._server, client, visit.visitor.id, self._options)
-        if await self._run(session, visit, message):
-            self.sessions.add(session)
-        else:
-            session.close()
+        self.sessions.add(session)  # before the answer: the client's next request may be here before we are back
+        begun = False
+        try:
+            begun = await self._run(session, visit, message)
+        finally:
+            if not begun:
+                self.sessions.end(session)
 
     async def _run(self, session: Session, visit: Visit, message: types.JSONRPCRequest) -> bool:
         exchange = Exchange(_stream(visit, session), session.client, visit.request(), message, session.ask)
@@ -94,7 +104,7 @@ class Handshake:
         session.streams += 1
         try:
             work = partial(session.runner.on_request, exchange, message.method, message.params)
-            return await exchange.run(work, self._hall, _NO_STATUS)
+            return await exchange.run(work, self._open_streams, _NO_STATUS)
         finally:
             session.streams -= 1
             session.end(exchange)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import uvicorn
@@ -20,14 +19,6 @@ from mcp_mailbox.fronts.mcp.http.app import App
 from mcp_mailbox.fronts.mcp.http.connection import Connection
 
 _BACKLOG = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files with a certificate and its key (PEM)."""
-
-    certificate: str
-    key: str | None
 
 
 class _Server(uvicorn.Server):
@@ -42,7 +33,8 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
-            connection.shutdown()
+            assert isinstance(connection, Connection)  # noqa: S101 - it is what `http` below names
+            connection.leave()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -62,10 +54,22 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def load_tls(certificate: str, key: str | None) -> ssl.SSLContext:
+    """Read a certificate and its key (PEM). Raises Refusal(BAD_ARGUMENT)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:
+        files = f"{certificate} and {key}" if key else certificate
+        raise Refusal(
+            Code.BAD_ARGUMENT, f"The TLS files cannot be used ({files}): {error}.", "See --tls-cert."
+        ) from error
+    return context
+
+
 @asynccontextmanager
-async def listening(app: App, listener: socket.socket, tls: Tls | None) -> AsyncIterator[None]:
+async def listening(app: App, listener: socket.socket, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
     """Serve the application on that socket; on the way out what is open ends at once."""
-    files: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key} if tls else {}
     settings = uvicorn.Config(
         app,
         http=Connection,
@@ -79,12 +83,9 @@ async def listening(app: App, listener: socket.socket, tls: Tls | None) -> Async
         server_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=1,
-        **files,
+        ssl_context_factory=(lambda *_: tls) if tls else None,
     )
-    try:
-        settings.load()
-    except (OSError, ValueError) as error:
-        raise Refusal(Code.BAD_ARGUMENT, f"The TLS files cannot be used: {error}.", "See --tls-cert.") from error
+    settings.load()
     server = _Server(settings)
     async with anyio.create_task_group() as tasks, app.running():
         tasks.start_soon(server.serve, [listener])

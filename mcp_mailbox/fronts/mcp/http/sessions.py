@@ -84,7 +84,6 @@ class Session:
                 self.client.ring_all()
             with anyio.CancelScope(shield=True):
                 await self.client.office.depart(self.client.caller, put_back=False)
-                await self.client.office.let_go(self.client.caller)
 
     @property
     def stands(self) -> bool:
@@ -175,12 +174,25 @@ class Sessions:
         return next((session for session in every if owner in (None, session.owner)), None)
 
     def _is_too_much(self, session: Session) -> bool:
-        return len(self._sessions) > SESSION_LIMIT or session.used < anyio.current_time() - SESSION_SECONDS
+        return len(self._sessions) > SESSION_LIMIT or self._is_stale(session)
+
+    @staticmethod
+    def _is_stale(session: Session) -> bool:
+        return session.used < anyio.current_time() - SESSION_SECONDS
+
+    def full(self, owner: str) -> bool:
+        """Whether one more would be too many, and none that is idle could be forgotten for it."""
+        return (self._owned[owner] >= SESSIONS_EACH and self._idle_longest(owner) is None) or (
+            len(self._sessions) >= SESSION_LIMIT and self._idle_longest() is None
+        )
 
     def find(self, session_id: str, owner: str) -> Session | None:
-        """Return that session of that credential; another's is as if it did not exist."""
+        """Return that session of that credential; another's, or one too long idle, is as if it did not exist."""
         session = self._sessions.get(session_id)
         if session is None or session.owner != owner:
+            return None
+        if not session.streams and self._is_stale(session):
+            self.end(session)
             return None
         session.used = anyio.current_time()
         self._sessions[session_id] = self._sessions.pop(session_id)

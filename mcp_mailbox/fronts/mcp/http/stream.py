@@ -1,18 +1,24 @@
 """The answer to one HTTP request: a JSON body, or server-sent events once there is something to tell before it.
 
-One ticker serves all that is open (`Hall`): whether a client is still there, and the sign of life that proxies want,
-cost no task and no timer each. An open stream is a few kilobytes, and a client that does not read delays itself alone.
+One ticker serves all that is open (`OpenStreams`): whether a client is still there, and the sign of life that proxies
+want, cost no task and no timer each. An open stream is a few kilobytes, and a client that does not read delays itself
+alone.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from typing import Any
 
 import anyio
 import anyio.abc
+
+logger = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -27,6 +33,9 @@ _STALLED = 60.0
 _LAST_WORDS = 0.2
 """Seconds that open requests have to answer when the post office stops."""
 
+_STREAMS_EACH = 12_000
+"""Requests of one credential that may be open at once."""
+
 _PING = b": ping\r\n\r\n"
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -37,17 +46,43 @@ _STREAM_HEADERS: Headers = [
 ]
 
 
-class Stream:
-    """What goes back on one HTTP request, over ASGI. Nothing may be written after `finish`."""
+class End(Enum):
+    """Why a request is ended before its work is."""
 
-    def __init__(self, receive: Receive, send: Send, owner: str = "", headers: Headers | None = None) -> None:
+    GONE = auto()
+    """Its client has gone, or takes in nothing."""
+    UNAUTHORIZED = auto()
+    """Its credential is not good any more."""
+    STOPPING = auto()
+    """The post office stops."""
+
+
+class Stream:
+    """What goes back on one HTTP request, over ASGI. Nothing may be written after `finish`.
+
+    `connection` is `connection.EXTENSION`; `owner` is the id of the credential that it was opened with, and `good`
+    tells whether that still is.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: Headers | None = None,
+        *,
+        connection: Mapping[str, Callable[[], Any]],
+        owner: str = "",
+        good: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.owner = owner
-        """Id of the credential that it was opened with."""
+        self.good = good
         self.scope = anyio.CancelScope()
-        """Around the work that the request asks for; cancelled when its client has gone."""
-        self.gone = False
+        """Around the work that the request asks for; cancelled when that is ended."""
+        self.why: End | None = None
+        """Why it was ended, if it was."""
         self._receive = receive
         self._send = send
+        self._connection = connection
         self._headers = headers or []
         self._streams = False
         self._finished = False
@@ -73,9 +108,9 @@ class Stream:
             if not self._streams:
                 self._streams = True
                 headers = _STREAM_HEADERS + self._headers
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                await self._put({"type": "http.response.start", "status": 200, "headers": headers})
             if event:
-                await self._send({"type": "http.response.body", "body": event, "more_body": True})
+                await self._put({"type": "http.response.body", "body": event, "more_body": True})
 
     async def finish(self, message: Mapping[str, Any] | None, status: int = 200) -> None:
         """Answer, as JSON with that status unless events have begun; None ends without a word."""
@@ -85,26 +120,48 @@ class Stream:
             return
         async with self._turn:
             last = _event(message) if message is not None else b""
-            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+            await self._put({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _plain(self, message: Mapping[str, Any] | None, status: int) -> None:
-        await reply(self._send, status, dump(message) if message is not None else b"", self._headers)
+        await reply(self._put, status, dump(message) if message is not None else b"", self._headers)
+
+    def leave_unanswered(self) -> bool:
+        """Answer no more; whether nothing was written yet, so that the request can be refused instead."""
+        self._finished = True
+        return not self._streams
 
     async def ping(self) -> None:
-        """Give a sign of life; a client that has not read the one before for too long counts as gone."""
-        with anyio.move_on_after(_STALLED) as patience:
-            await self._tell(_PING)
-        if patience.cancelled_caught:
-            self._leave()
+        """Give a sign of life."""
+        await self._tell(_PING)
 
-    # -- the client
+    async def _put(self, message: MutableMapping[str, Any]) -> None:
+        """Write; a client that takes in nothing for too long has gone, and its connection with what is in it too."""
+        with anyio.move_on_after(_STALLED) as patience:
+            await self._send(message)
+        if patience.cancelled_caught:
+            self._connection["abort"]()
+        if patience.cancelled_caught or self._connection["lost"]():
+            self.end(End.GONE)
+
+    # -- its end
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is there to read it."""
+        return self.why is End.GONE
+
+    def end(self, why: End) -> None:
+        """End the work; the first reason counts, but for a client that has gone."""
+        if self.why is None or why is End.GONE:
+            self.why = why
+        self.scope.cancel()
 
     async def is_gone(self) -> bool:
         """Look whether the client is still there, as far as its connection tells."""
         if not self._watched and not self.gone:
             with anyio.move_on_after(0):
                 await self._until_gone()
-                self.gone = True
+                self.end(End.GONE)
         return self.gone
 
     async def watch(self) -> None:
@@ -112,23 +169,20 @@ class Stream:
         self._watched = True
         await self._until_gone()
         if not self._finished:
-            self._leave()
+            self.end(End.GONE)
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    def _leave(self) -> None:
-        self.gone = True
-        self.scope.cancel()
 
-
-class Hall:
+class OpenStreams:
     """All streams that are open. `open` must be entered for as long as requests are served."""
 
     def __init__(self) -> None:
         self.closing = False
         self._present: dict[Stream, None] = {}
+        self._owned: Counter[str] = Counter()
         self._fresh: dict[Stream, float] = {}
         self._quiet: dict[Stream, float] = {}
         self._empty = anyio.Event()
@@ -147,7 +201,7 @@ class Hall:
         with anyio.move_on_after(_LAST_WORDS):
             await self._until_empty()
         for stream in list(self._present):
-            stream.scope.cancel()
+            stream.end(End.STOPPING)
         with anyio.move_on_after(_LAST_WORDS):
             await self._until_empty()
 
@@ -160,16 +214,26 @@ class Hall:
         """End what was opened with a credential that is not good any more."""
         for stream in self._present:
             if stream.owner == owner:
-                stream.scope.cancel()
+                stream.end(End.UNAUTHORIZED)
+
+    def full(self, owner: str) -> bool:
+        """Whether a credential has as many open as it may."""
+        return self._owned[owner] >= _STREAMS_EACH
 
     def enter(self, stream: Stream) -> None:
-        """Look after it from now on."""
+        """Look after it from now on; one whose credential has ended since it was let in is ended at once."""
+        if not stream.good():
+            stream.end(End.UNAUTHORIZED)
         self._present[stream] = None
+        self._owned[stream.owner] += 1
         self._fresh[stream] = anyio.current_time()
 
     def leave(self, stream: Stream) -> None:
         """Forget it."""
         del self._present[stream]
+        self._owned[stream.owner] -= 1
+        if not self._owned[stream.owner]:
+            del self._owned[stream.owner]
         self._fresh.pop(stream, None)
         self._quiet.pop(stream, None)
         if not self._present:
@@ -191,7 +255,11 @@ class Hall:
                 tasks.start_soon(self._keep_alive, stream, stream.ping)
 
     async def _keep_alive(self, stream: Stream, write: Callable[[], Awaitable[None]]) -> None:
-        await write()
+        try:
+            await write()
+        except Exception:
+            logger.exception("a stream could not be written")
+            stream.end(End.GONE)
         if stream in self._present:
             self._quiet[stream] = anyio.current_time()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from mcp.shared.inbound import decode_header_value
@@ -26,6 +28,8 @@ class Visit:
     """Names it for good: no other request of this store has the same."""
     receive: Receive
     send: Send
+    connection: Mapping[str, Callable[[], Any]]
+    """See `connection.EXTENSION`."""
 
     def request(self) -> Request:
         """Return it as the handlers know it."""
@@ -38,10 +42,9 @@ class Visit:
 
     def stream(self, headers: Headers | None = None) -> Stream:
         """Return the answer that is to be written; it ends with the credential."""
-        stream = Stream(self.receive, self.send, self.visitor.id, headers)
-        left = self.visitor.until()
-        if left is not None:
-            stream.scope.deadline = anyio.current_time() + left
+        who = self.visitor
+        stream = Stream(self.receive, self.send, headers, connection=self.connection, owner=who.id, good=who.good)
+        stream.scope.deadline = anyio.current_time() + who.left()
         return stream
 
     async def reply(self, status: int) -> None:

@@ -1,0 +1,116 @@
+"""A delivery comes to an end: it leaves the hot table, and its sender is told where that is owed.
+
+What is told is `report`'s business. It derives from the end itself, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable
+from itertools import chain, count
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.delivery import State
+from mcp_mailbox.engines.sqlite.common import Common
+from mcp_mailbox.engines.sqlite.rows import address_of
+from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, Contact
+from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.report import POSTMASTER, SYSTEM, notice
+from mcp_mailbox.view import apply, query
+from mcp_mailbox.view.apply import Key
+
+MOST = 100
+"""Deliveries that end in one transaction by the passing of time."""
+
+
+class Ending:
+    """What all verbs that end deliveries share. Each returns the mailboxes to ring."""
+
+    def __init__(self, common: Common) -> None:
+        self._codec = common.codec
+        self._now = common.now
+        self._postmasters: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Remember nothing: a transaction was rolled back, and what it made is not there."""
+        self._postmasters.clear()
+
+    def end(self, db: sqlite3.Connection, key: Key, state: State, reason: str = "") -> Collection[Address]:
+        """End a delivery."""
+        now = self._now()
+        mailbox, _, seq = key
+        apply.settle(db, key, state, now, reason)
+        told = db.execute(query.REPORTED, (seq,)).fetchone()
+        owed = state.dead_letter or (state is State.ACKED and told["receipt"])
+        if not owed or told["kind"] != Kind.MESSAGE or told["sender"] == mailbox:
+            return ()
+        recipient, sender = address_of(db, mailbox), address_of(db, told["sender"])
+        attempts = db.execute(query.DONE, (mailbox, seq)).fetchone()["attempts"]
+        subject = told["subject"]
+        said = notice(
+            state, id=self._codec.id(seq), subject=subject, recipient=str(recipient), attempts=attempts, reason=reason
+        )
+        apply.store_message(
+            db,
+            apply.NewMessage(
+                thread=told["thread"],
+                sender=self._postmaster(db, sender.space),
+                recipients=(told["sender"],),
+                reply_to=seq,
+                priority=int(Priority.NORMAL),
+                accepted=now,
+                subject=said.subject,
+                body=said.body,
+                kind=int(said.kind),
+            ),
+        )
+        return (sender,) if said.kind is Kind.REPORT else ()
+
+    def carry_off(
+        self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], present: Collection[str], most: int = MOST
+    ) -> tuple[Collection[Address], bool]:
+        """End what is over and held by nobody who is present; return also whether there may be more."""
+        over = []
+        for row in rows:
+            if row["reader"] is None or row["reader"] not in present:
+                over.append(row)
+            if len(over) == most:
+                break
+        told: set[Address] = set()
+        for row in over:
+            key = (row["mailbox"], row["priority"], row["seq"])
+            told.update(self.end(db, key, State.DEAD if row["exhausted"] else State.EXPIRED))
+        return told, len(over) == most
+
+    def _postmaster(self, db: sqlite3.Connection, space: str) -> int:
+        """Return the number of the post office's own mailbox in that space, which is made when there is none."""
+        found = self._postmasters.get(space)
+        if found is None:
+            # An older store may have somebody's mailbox of that name.
+            names = chain((POSTMASTER,), (f"{POSTMASTER}-{number}" for number in count(2)))
+            found = next(number for name in names if (number := self._own(db, name, space)) is not None)
+            self._postmasters[space] = found
+        return found
+
+    def _own(self, db: sqlite3.Connection, name: str, space: str) -> int | None:
+        row = db.execute(query.MAILBOX, (space, name)).fetchone()
+        if row is not None:
+            return int(row["id"]) if row["owner"] == SYSTEM else None
+        looks, capitals = addresses.skeletons(name)[0], addresses.upper_skeleton(name)
+        return apply.create_mailbox(
+            db,
+            apply.NewMailbox(
+                space,
+                name,
+                name,
+                looks,
+                capitals,
+                SYSTEM,
+                "Says what became of mail.",
+                (),
+                self._now(),
+                Contact.CLOSED,
+                DEFAULT_ATTEMPTS,
+            ),
+        )
