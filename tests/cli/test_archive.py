@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from email.header import decode_header, make_header
 from pathlib import Path
 
 import anyio
@@ -236,6 +237,46 @@ async def test_an_export_has_all_mail_in_each_format(person: Person) -> None:
     assert "\x1b" not in text
     for name, mode in (("mail.mbox", 0o600), ("mail.md", 0o600), ("mail", 0o700)):
         assert (person.directory / name).stat().st_mode & 0o777 == mode
+
+
+async def test_an_export_tells_what_became_of_mail_and_what_the_post_office_said_of_it(person: Person) -> None:
+    async with person.town.agents(("ann", "2025-11-25"), ("bob", "2025-11-25"), ("eve", "2025-11-25")) as (ann, bob, _):
+        sent = await ann.call("send", to="bob", body={"n": [1, "é"]}, cc="eve", ttl=3600, subject="data")
+        [held] = await bob.wait()
+        await bob.call("settle", ids=[held["id"]], outcome="reject", reason="not\nmine")
+        await ann.call("send", to="bob", body="later", delay=600)
+        his, hers = [await person.does("export", name) for name in ("bob", "ann")]
+        await person.does("export", "bob", "-o", "mail.mbox")
+        await person.does("export", "bob", "--format", "maildir", "-o", "mail")
+    first, second = map(json.loads, his.splitlines())
+    assert (first["body"], first["format"], first["cc"]) == ({"n": [1, "é"]}, "json", ["eve@default"])
+    assert (first["state"], first["reason"], first["attempts"]) == ("rejected", "not\nmine", 1)
+    times = [first[name] for name in ("accepted_at", "leased_at", "surfaced_at", "settled_at", "expires_at")]
+    assert None not in times
+    assert (times[0], times[-1]) == (min(times), max(times))
+    assert (second["state"] in {"stored", "rung"}, second["deliver_at"] > second["accepted_at"]) == (True, True)
+    mine = [json.loads(line) for line in hers.splitlines()]
+    assert [(each["kind"], each["from"], each["state"]) for each in mine if not each["sent"]] == [
+        ("report", "postmaster@default", mine[1]["state"])
+    ]
+    assert mine[1]["reply_to"] == sent["id"]
+    box = mailbox.mbox(person.directory / "mail.mbox", create=False)
+    data, later = box
+    assert (data.get_content_type(), data["Cc"]) == ("application/json", "eve@default")
+    payload = data.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    assert json.loads(payload) == {"n": [1, "é"]}
+    assert (data["X-Mailbox-State"], str(make_header(decode_header(data["X-Mailbox-Reason"])))) == (
+        "rejected",
+        "not\nmine",
+    )
+    assert later["X-Mailbox-Deliver"] == second["deliver_at"]
+    box.close()
+    folder = mailbox.Maildir(person.directory / "mail", create=False)
+    assert {message["X-Mailbox-Id"]: message.get_subdir() for message in folder} == {
+        first["id"]: "cur",
+        second["id"]: "new",
+    }
 
 
 async def test_an_export_has_what_was_there_when_it_began_and_so_it_ends(person: Person) -> None:
