@@ -75,6 +75,8 @@ class Copy:
     leased: bool = False
     rung: bool = False
     listed: bool = True
+    floor: int = 0
+    """Leases after a restore have generations from here on."""
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -281,7 +283,8 @@ class Machine(RuleBasedStateMachine):
                     exhausted = copy.attempts >= ATTEMPTS
                     self.model.end(copy, State.DEAD if exhausted else State.EXPIRED)
             for copy in expected:
-                copy.state, copy.generation, copy.surfaced, copy.leased = State.LEASED, copy.generation + 1, False, True
+                copy.state, copy.surfaced, copy.leased = State.LEASED, False, True
+                copy.generation = max(copy.generation + 1, copy.floor)
                 copy.until, copy.reader, copy.request = self.now + TERM, reader, request
         found = self.run(
             self.post.claim(box, reader, request, most=most, size=size, term=TERM, present=present, sender=sender)
@@ -301,12 +304,15 @@ class Machine(RuleBasedStateMachine):
     def settle(self, handle: tuple[str, str, str, int], reader: str, outcome: Outcome, delay: int) -> None:
         box, text, id_, generation = handle
         copy = self.model.find(box, id_)
-        assert copy is not None
         delay = delay if outcome in {Outcome.RELEASE, Outcome.EXTEND} else 0
-        stale = copy.generation != generation and not (
+        if copy is None:
+            expected: str | None = "unknown_message"  # a restore took it away
+        elif copy.generation != generation and not (
             outcome in {Outcome.RETRY, Outcome.PURGE} and not copy.state.settled
-        )
-        expected = "stale_lease" if stale else self._settle(copy, outcome, delay)
+        ):
+            expected = "stale_lease"
+        else:
+            expected = self._settle(copy, outcome, delay)
         assert refused(self.run(self.post.settle(box, text, outcome=outcome, reader=reader, delay=delay))) == [expected]
 
     @rule(id_=ids, box=boxes, reader=readers, outcome=st.sampled_from(Outcome))
@@ -358,12 +364,12 @@ class Machine(RuleBasedStateMachine):
     def reply(self, handle: tuple[str, str, str, int], to: str) -> Any:
         box, text, id_, generation = handle
         copy = self.model.find(box, id_)
-        assert copy is not None
         answer = self.attempt(self.post.send(box, to, body="reply", reply_to=text))
         if isinstance(answer, Code):
-            assert answer is Code.STALE_LEASE
-            assert copy.generation != generation
+            assert answer is (Code.STALE_LEASE if copy else Code.UNKNOWN_MESSAGE)
+            assert copy is None or copy.generation != generation
             return multiple()
+        assert copy is not None
         assert copy.generation == generation
         self.model.copies.append(Copy(to, box, len(self.model.copies), answer.id, "reply", Priority.NORMAL))
         if not copy.state.settled:
