@@ -315,6 +315,7 @@ def _noted(message: Json) -> Json:
         "from": message["from"],
         "priority": message["priority"],
         "subject": message["subject"],
+        "kind": message.get("kind", "message"),
         "lease_until_ns": int(datetime.fromisoformat(message["lease_until"]).timestamp()) * 1_000_000_000,
     }
 
