@@ -70,7 +70,7 @@ def settled(reader: int, at: float, *ids: str, outcome: str = "ack", result: his
 def report(id_: str, about: str) -> Message:
     """What the postmaster writes to the sender of a message that was rejected."""
     words = f"Your message {about} to {BOX} was rejected."
-    return message(0, id=id_, token=words, kind="report", subject="Not delivered", **{"from": "postmaster@default"})
+    return message(0, id=id_, token=words, kind="report", subject="Not delivered") | {"from": "postmaster@default"}
 
 
 def told(at: float, *reports: Message) -> Op:
