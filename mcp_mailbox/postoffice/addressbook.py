@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
@@ -10,6 +11,7 @@ from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import MailboxStore, Opened
 
@@ -20,8 +22,9 @@ _OWNED = 10_000
 class AddressBook:
     """Mailboxes opened and found, for one post office."""
 
-    def __init__(self, store: MailboxStore) -> None:
+    def __init__(self, store: MailboxStore, readers: Readers) -> None:
         self._store = store
+        self._readers = readers
         self._own: dict[str, Address] = {}
         self._owned: dict[tuple[str, str, str], Address] = {}
 
@@ -42,6 +45,9 @@ class AddressBook:
         opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address
+        reads = opened.occupant
+        if reads is not None and (reads.reader == caller.reader or not self._readers.is_here(reads.reader)):
+            return replace(opened, occupant=None)  # nobody whom one would have to know of
         return opened
 
     async def ensure(self, call: Call, name: str) -> None:

@@ -28,7 +28,9 @@ from typing import Protocol
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.mail import (
+    ANYBODY,
     Accepted,
+    Claimer,
     Due,
     Lease,
     Listing,
@@ -45,7 +47,9 @@ from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
 
 __all__ = [
+    "ANYBODY",
     "Accepted",
+    "Claimer",
     "Clock",
     "CredentialStore",
     "Due",

@@ -39,7 +39,9 @@ from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
+    ANYBODY,
     Accepted,
+    Claimer,
     Clock,
     Due,
     Lease,
@@ -186,10 +188,16 @@ class SqliteStore:
         return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
 
     async def claim(
-        self, mailbox: Address, wanted: Wanted, lease: Lease, origin: Origin, present: Collection[str] | None
+        self,
+        mailbox: Address,
+        wanted: Wanted,
+        lease: Lease,
+        origin: Origin,
+        present: Collection[str] | None,
+        claimer: Claimer = ANYBODY,
     ) -> Sequence[Delivery]:
         """See `Store.claim`."""
-        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present))
+        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present, claimer))
 
     async def surface(self, origin: Origin) -> None:
         """See `Store.surface`. Not worth an fsync of its own: it goes with the next commit."""

@@ -84,6 +84,8 @@ class CreateMailbox(Arguments):
     skills: Several | None = None
     contact: Literal["open", "space", "closed"] | None = None
     attempts: int | None = None
+    kind: Literal["personal", "pool"] | None = None
+    share: int | None = None
 
 
 class Send(Arguments):
@@ -128,6 +130,7 @@ class WaitForMessage(Arguments):
     ack: Several = ()
     sender: Annotated[str | None, Field(alias="from")] = None
     thread: str | None = None
+    take_over: bool = False
 
 
 class ListInbox(Arguments):

@@ -161,6 +161,12 @@ class Client:
         """Return the name to open: the one that the configuration says, when none was chosen."""
         return chosen if chosen is not None else self._configured
 
+    def label(self, session: ServerSession) -> str:
+        """Return how a person would recognise this host."""
+        info = session.client_params.client_info if session.client_params else None
+        name = "".join(filter(str.isprintable, f"{info.name} {info.version}"[:60])) if info else "a host"
+        return f"{name} ({self.caller.how})"
+
     def cap(self, session: ServerSession, timeout: float) -> float:
         """Return how many seconds a wait may last on this host."""
         name = session.client_params.client_info.name.lower() if session.client_params else ""

@@ -63,7 +63,8 @@ def opened(answer: Opened, *, forgets: bool = False) -> Json:
     address = str(answer.mailbox.address)
     content: Json = {"address": address, "created": answer.created, "unread": answer.mailbox.unread}
     hint = f"Calls stand alone here: pass mailbox={address!r} in each, unless your host sends Mailbox-Address."
-    return content | _given(hint=hint if forgets else None)
+    read_by = f"{answer.occupant.label}, since {moment(answer.occupant.since)}" if answer.occupant else None
+    return content | _given(hint=hint if forgets else None, read_by=read_by)
 
 
 def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:
