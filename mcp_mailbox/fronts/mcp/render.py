@@ -51,12 +51,11 @@ def problem(refusal: Refusal) -> Json:
     return {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
 
 
-def opened(answer: Opened, *, forgets: bool = False) -> Json:
-    """Render `create_mailbox`; says so where the next call does not know of it."""
+def opened(answer: Opened, hint: str | None) -> Json:
+    """Render `create_mailbox`."""
     address = str(answer.mailbox.address)
     content: Json = {"address": address, "created": answer.created, "unread": answer.mailbox.unread}
-    hint = f"Calls stand alone here: pass mailbox={address!r} in each, unless your host sends Mailbox-Address."
-    return content | _given(hint=hint if forgets else None)
+    return content | _given(hint=hint)
 
 
 def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:

@@ -34,7 +34,7 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     profile = Profile(asked.about, asked.skills, contact)
     opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
-    return render.opened(opened, forgets=client.forgets)
+    return render.opened(opened, client.advice(opened.mailbox.address))
 
 
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
