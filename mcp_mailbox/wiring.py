@@ -170,7 +170,7 @@ class _Relays:
             await client.prepare()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
-                tasks.start_soon(_end_with, connection, client)
+                tasks.start_soon(_end_with, connection, client, wire)
                 await serve(self.server, client, wire)
                 tasks.cancel_scope.cancel()
         finally:
@@ -188,7 +188,10 @@ class _Relays:
         return await control.command(self.tokens, asked)
 
 
-async def _end_with(connection: office.RelayConnection, client: Client) -> None:
+async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:
     await connection.leaving.wait()
-    if connection.reason != frames.DRAIN:  # after a hand-over the successor is asked the same again
-        client.ending.set()
+    if connection.reason == frames.DRAIN:
+        return  # the successor is there at once, and is asked the same again
+    if connection.reason == frames.STOP:
+        wire.leave()  # first: who is answered here asks again at once
+    client.ending.set()

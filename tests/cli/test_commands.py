@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mcp_mailbox import frames, rendezvous
+from tests.relay.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "mcp_mailbox"]
@@ -110,6 +111,28 @@ def test_status_shows_the_running_post_office_and_how_to_register_it(shell: Shel
     shown = shell.run("status").stdout
     assert f"process {status['pid']}" in shown
     assert "claude mcp add" in shown
+
+
+def test_status_says_of_a_post_office_that_is_leaving_that_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    shell = Shell(tmp_path)
+    try:
+        world.want(office={"FLUSH_SECONDS": 5})
+        stuck = world.host()  # it does not read, so that the office has something to say until it loses patience
+        stuck.send("big", 2_000_000)
+        world.wait_for("answered", serial=1)
+        stuck.send("big", 20_000_000)
+        world.wait_for("frame", serial=2)
+        assert rendezvous.ask(str(world.home), frames.QUIT, "test") == b""
+        world.wait_for("leaving")
+        home = {"MCP_MAILBOX_HOME": str(world.home)}
+        shown = shell.run("status", **home)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "leaving" in shown.stdout.splitlines()[0]
+        status = json.loads(shell.run("status", "--json", **home).stdout)
+        assert status == {"running": True, "leaving": True, "home": str(world.home)}
+    finally:
+        world.end()
 
 
 def test_stop_ends_the_post_office_and_the_next_call_starts_another(shell: Shell) -> None:

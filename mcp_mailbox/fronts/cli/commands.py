@@ -58,10 +58,15 @@ def _demo(_: argparse.Namespace) -> int:
 
 def _status(chosen: argparse.Namespace) -> int:
     home = rendezvous.home()
-    answer = rendezvous.ask(home, frames.STATUS)
-    status: dict[str, Any] = {"running": answer is not None, "home": home}
-    if answer is not None:
-        status |= json.loads(answer)
+    status: dict[str, Any]
+    try:
+        answer = rendezvous.ask(home, frames.STATUS)
+    except rendezvous.Refused as refused:
+        if refused.code != "leaving":
+            raise
+        status = {"running": True, "leaving": True, "home": home}
+    else:
+        status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
     if chosen.json:
         print(json.dumps(status, indent=2))  # noqa: T201
     else:
@@ -75,7 +80,9 @@ def _show(status: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None, pad_edge=False)
     http = status.get("http")
-    if status["running"]:
+    if status.get("leaving"):
+        table.add_row("post office", "leaving; then a host's next call starts another")
+    elif status["running"]:
         table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
         table.add_row("since", f"{status['uptime_seconds']:.0f} s")
         table.add_row("agents", f"{len(status['relays'])} connected")
