@@ -77,6 +77,11 @@ class Gate:
     origins: frozenset[str] = field(default_factory=frozenset)
     """Other origins whose pages may call us: `https://name`."""
 
+    def foreign(self, scope: Mapping[str, Any]) -> str | None:
+        """Return the other origin, one of those that may, whose page asks."""
+        named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        return named[0] if len(named) == 1 and named[0] in self.origins else None
+
     def check(self, scope: Mapping[str, Any], head: Head) -> None:
         """Raise Refused for what a browser was tricked into, and for tokens where they do not belong."""
         if not self._is_ours(head.get("host")):
