@@ -10,6 +10,7 @@ MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
 LEASE = "MCP_MAILBOX_LEASE"
 _LONGEST_LEASE = 7 * 24 * 3600.0
+_NAME = r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]"
+_HOST = re.compile(rf"({_NAME})(:[0-9]{{1,5}})?", re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?/?", re.ASCII)
+_USUAL_PORTS = {"http": "80", "https": "443"}
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,34 @@ def serving(
         port,
         tls_cert,
         tls_key,
-        frozenset(name.lower() for name in allow_host),
-        frozenset(origin.rstrip("/") for origin in allow_origin),
+        frozenset(map(_host, allow_host)),
+        frozenset(map(_origin, allow_origin)),
         not no_auth,
     )
+
+
+def _host(name: str) -> str:
+    """Return it as it stands in a Host header. Raises Refusal for what cannot stand there."""
+    if not _HOST.fullmatch(name):
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"--allow-host {name[:_SHOWN]!a} never stands in a Host header.",
+            "Give a name as clients write it, mail.example.org or mail.example.org:8443, without https:// and path.",
+        )
+    return name.lower()
+
+
+def _origin(text: str) -> str:
+    """Return it as browsers write it. Raises Refusal for what they never write."""
+    found = _ORIGIN.fullmatch(text.lower())
+    if not found:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"--allow-origin {text[:_SHOWN]!a} is no origin.",
+            "Give scheme and host, and the port unless it is the usual one: https://example.org.",
+        )
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _USUAL_PORTS.get(scheme) else "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -37,6 +37,20 @@ def settings(*arguments: str) -> config.Serving:
         (["--port", "65536"], "65536 is no port"),
         (["--port", "-1"], "-1 is no port"),
         (["--tls-key", "k"], "--tls-key was given alone"),
+        (["--allow-host", "https://mail.example.org/"], "--allow-host 'https://mail.example.org/'"),
+        (["--allow-host", "mail.example.org/mcp"], "--allow-host 'mail.example.org/mcp'"),
+        (["--allow-host", "*.example.org"], "--allow-host '*.example.org'"),
+        (["--allow-host", "büro.example"], "--allow-host 'b\\xfcro.example'"),
+        (["--allow-host", "::1"], "--allow-host '::1'"),
+        (["--allow-host", "mail.example.org:http"], "--allow-host 'mail.example.org:http'"),
+        (["--allow-host", ""], "--allow-host ''"),
+        (["--allow-origin", "example.org"], "--allow-origin 'example.org'"),
+        (["--allow-origin", "*"], "--allow-origin '*'"),
+        (["--allow-origin", "null"], "--allow-origin 'null'"),
+        (["--allow-origin", "https://"], "--allow-origin 'https://'"),
+        (["--allow-origin", "https://example.org/app"], "--allow-origin 'https://example.org/app'"),
+        (["--allow-origin", "https://example.org:x"], "--allow-origin 'https://example.org:x'"),
+        (["--allow-origin", "https://me@example.org"], "--allow-origin 'https://me@example.org'"),
     ],
 )
 def test_what_would_let_strangers_in_or_read_along_is_refused(arguments: list[str], said: str) -> None:
@@ -61,6 +75,22 @@ def test_what_would_let_strangers_in_or_read_along_is_refused(arguments: list[st
 )
 def test_what_is_safe_is_served(arguments: list[str]) -> None:
     assert settings(*arguments).tokens == ("--no-auth" not in arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://page.example/", "https://page.example"),
+        ("HTTPS://Page.example", "https://page.example"),
+        ("https://page.example:443", "https://page.example"),
+        ("http://page.example:80", "http://page.example"),
+        ("https://page.example:8443", "https://page.example:8443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("vscode-webview://0abc", "vscode-webview://0abc"),
+    ],
+)
+def test_an_origin_is_kept_as_browsers_write_it(given: str, meant: str) -> None:
+    assert settings("--allow-origin", given).origins == {meant}
 
 
 def test_an_address_that_is_taken_is_told_and_leaves_the_running_post_office_alone(
