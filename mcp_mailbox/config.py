@@ -14,14 +14,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import addresses
+from mcp_mailbox import addresses, rendezvous
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice import LEASE_TERM
 
 SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
 LEASE = "MCP_MAILBOX_LEASE"
-_LONGEST_LEASE = 7 * 24 * 3600.0
+_LONGEST = 7 * 24 * 3600.0
 _NAME = r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]"
 _HOST = re.compile(rf"({_NAME})(:[0-9]{{1,5}})?", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?/?", re.ASCII)
@@ -133,19 +133,35 @@ def host_settings(env: Mapping[str, str]) -> HostSettings:
     return HostSettings(addresses.check_name(space, "space"), env.get(ADDRESS) or None)
 
 
-def lease_term(env: Mapping[str, str]) -> int:
-    """Return the lease's term in ms. Raises Refusal(BAD_ARGUMENT) for what is no number of seconds."""
-    text = env.get(LEASE)
+@dataclass(frozen=True, slots=True)
+class OfficeSettings:
+    """What all hosts share, in ms."""
+
+    lease: int
+    """The lease's term."""
+
+
+def office_settings(env: Mapping[str, str]) -> OfficeSettings:
+    """Read the settings of the post office. Raises Refusal(BAD_ARGUMENT) for what is no number of seconds.
+
+    The time after which it leaves is checked here, and read by `office.py`, which knows nothing of refusals.
+    """
+    _seconds(env, rendezvous.IDLE_VARIABLE, 0.0)
+    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000))
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name)
     if not text:
-        return LEASE_TERM
+        return default
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 < seconds <= _LONGEST_LEASE:
+    if not 0 < seconds <= _LONGEST:
         raise Refusal(
             Code.BAD_ARGUMENT,
-            f"{LEASE} is {text[:20]!a}.",
-            f"Set it to seconds between 0 and {_LONGEST_LEASE:.0f}, or leave it out.",
+            f"{name} is {text[:20]!a}.",
+            f"Set it to seconds between 0 and {_LONGEST:.0f}, or leave it out.",
         )
-    return int(seconds * 1000)
+    return seconds

@@ -91,6 +91,8 @@ def prepare_home(path: str) -> None:
         found = os.stat(path)
     except OSError as error:
         raise _unusable(path, error) from error
+    if not os.path.isdir(path):
+        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if found.st_uid != os.getuid():
         raise Refused(
             "home_unusable",

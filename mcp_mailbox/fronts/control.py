@@ -40,7 +40,7 @@ class _Nothing(BaseModel):
 
 async def _create(tokens: Tokens, asked: _Create) -> Json:
     credential, secret = await tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
-    return {**_shown(credential), "token": secret}
+    return {**_shown(credential), "token": secret, "rival": await tokens.rival(credential)}
 
 
 async def _list(tokens: Tokens, asked: _Nothing) -> Json:

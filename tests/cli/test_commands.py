@@ -203,7 +203,7 @@ def test_the_example_agent_answers_mail(shell: Shell) -> None:
             ("send", {"to": "echo", "body": "louder"}),
             ("wait_for_message", {"timeout": 30}),
         ]
-        assert _converse(shell, home, calls)["messages"][0]["body"] == "LOUDER"
+        assert converse(shell, home, calls)["messages"][0]["body"] == "LOUDER"
         assert example.stdout.readline() == "answered asker@default\n"
     finally:
         example.kill()
@@ -211,7 +211,7 @@ def test_the_example_agent_answers_mail(shell: Shell) -> None:
         shell.run("stop", MCP_MAILBOX_HOME=home)
 
 
-def _converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:
+def converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:
     """Make the calls one after another on one relay; return the last result."""
     with subprocess.Popen(
         [*PROGRAM, "stdio"],
