@@ -45,10 +45,18 @@ class Serving:
     port: int
     certificate: str | None
     key: str | None
-    hosts: frozenset[str]
+    hosts: tuple[str, ...]
+    """How else clients call it, as in their Host header; the first is how it is registered."""
+    proxied: bool
+    """Whether a proxy in front of it speaks TLS."""
     origins: frozenset[str]
     tokens: bool
     """Whether a token is needed."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it listens for this machine alone."""
+        return _is_loopback(self.host)
 
 
 def serving(
@@ -88,7 +96,8 @@ def serving(
         port,
         tls_cert,
         tls_key,
-        frozenset(map(_host, allow_host)),
+        tuple(map(_host, allow_host)),
+        behind_proxy,
         frozenset(map(_origin, allow_origin)),
         not no_auth,
     )

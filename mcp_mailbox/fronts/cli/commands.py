@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.fronts.cli import registration, serving, tokens
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -94,13 +97,22 @@ def _show(status: dict[str, Any]) -> None:
     table.add_row("home", str(status["home"]))
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print("\nRegister it:")
-    for line in registration.lines():
+    _print_lines(console, "Register it:", registration.lines())
+    if http and http["known_as"]:
+        about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
+        lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
+        _print_lines(console, about, lines)
+    elif http:
+        about = (
+            "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
+        )
+        _print_lines(console, about, ["mcp-mailbox serve … --allow-host NAME"])
+
+
+def _print_lines(console: Console, about: str, lines: Sequence[str]) -> None:
+    console.print(f"\n{about}", markup=False, highlight=False)
+    for line in lines:
         console.print(f"  {line}", markup=False, highlight=False)
-    if http:
-        console.print("\nOr over HTTP, for any MCP client:")
-        for line in registration.http_lines(http["url"], status["home"], auth=http["auth"]):
-            console.print(f"  {line}", markup=False, highlight=False)
 
 
 def _stop(_: argparse.Namespace) -> int:
