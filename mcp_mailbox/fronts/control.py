@@ -40,7 +40,8 @@ class _Nothing(BaseModel):
 
 async def _create(tokens: Tokens, asked: _Create) -> Json:
     credential, secret = await tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
-    return {**_shown(credential), "token": secret, "rival": await tokens.rival(credential)}
+    rival = await tokens.rival(credential)
+    return {**_shown(credential), "token": secret} | ({"rival": rival} if rival is not None else {})
 
 
 async def _list(tokens: Tokens, asked: _Nothing) -> Json:

@@ -82,7 +82,7 @@ def _create(chosen: argparse.Namespace) -> int:
     }
     wanted = {name: value for name, value in given.items() if value is not None}
     made = _ask("token create", name=chosen.name, **wanted)
-    if made["rival"] is not None:
+    if "rival" in made:
         print(  # noqa: T201
             f"Warning: {made['mailbox']!a} belongs to another principal, {made['rival']}: calls with this token that"
             " name no mailbox will fail. Leave out --principal, or give --mailbox another name.",
