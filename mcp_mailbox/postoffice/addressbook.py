@@ -99,6 +99,11 @@ class AddressBook:
         self._owned[key] = mailbox.address
         return mailbox.address
 
+    async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
+        """Return the principal's addresses in the caller's space, in order; those behind the name `after`."""
+        caller.must(Scope.READ)
+        return await self._store.mailboxes(caller.principal, caller.space, "", limit, after)
+
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""
         caller.must(Scope.READ)
