@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import __version__, frames, rendezvous
 from tests.relay.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,9 +159,33 @@ def test_what_is_no_command_is_refused_and_the_post_office_goes_on(shell: Shell,
 
 
 def test_an_unknown_command_is_refused_with_what_there_is(shell: Shell) -> None:
-    refused = shell.run("serv")
+    refused = shell.run("nonsense")
     assert refused.returncode == 2
     assert "demo" in refused.stderr
+    assert "Did you mean" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("serv", "serve"), ("sttus", "status"), ("tokens", "token"), ("STOP", "stop"), ("--stdio", "stdio")],
+)
+def test_a_command_that_is_nearly_one_is_told_which(shell: Shell, typed: str, meant: str) -> None:
+    refused = shell.run(typed)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"Did you mean `mcp-mailbox {meant}`?" in refused.stderr
+
+
+@pytest.mark.parametrize("typed", ["help", "-h", "--help"])
+def test_help_is_given_in_every_way_that_people_ask_for_it(shell: Shell, typed: str) -> None:
+    shown = shell.run(typed)
+    assert (shown.returncode, "demo" in shown.stdout) == (0, True)
+    assert "--principal" in shell.run("help", "token", "create").stdout
+
+
+@pytest.mark.parametrize("typed", ["version", "-V", "--version"])
+def test_the_version_is_given_in_every_way_that_people_ask_for_it(shell: Shell, typed: str) -> None:
+    shown = shell.run(typed)
+    assert (shown.returncode, shown.stdout) == (0, f"mcp-mailbox {__version__}\n")
 
 
 @pytest.mark.parametrize("linked", [False, True])

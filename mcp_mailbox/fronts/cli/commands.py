@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,10 +15,18 @@ from mcp_mailbox.fronts.cli import registration, serving, tokens
 if TYPE_CHECKING:
     from rich.console import Console
 
+_SHOWN = 40
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 misunderstood."""
-    parser = _parser()
+    parser, names = _parser()
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    elif arguments[:1] == ["version"]:
+        arguments = ["--version"]
+    elif arguments and (meant := _meant(arguments[0], names)):
+        parser.error(f"no command {arguments[0][:_SHOWN]!a}. Did you mean `mcp-mailbox {meant}`?")
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()
@@ -31,14 +40,23 @@ def run(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _meant(typed: str, names: Sequence[str]) -> str | None:
+    """Return the command that was nearly typed; None for one that there is, for an option, and for what is far off."""
+    if typed in {*names, "-h", "--help", "-V", "--version"}:
+        return None
+    near = difflib.get_close_matches(typed.lower().lstrip("-"), names, n=1)
+    return near[0] if near else None
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
+    """Return the parser, and the names of the commands."""
     parser = argparse.ArgumentParser(
         prog="mcp-mailbox",
         description="A durable mailbox for every LLM agent, over MCP.",
         epilog="Without a command and without a terminal it speaks MCP on stdio, as a host starts it. "
         "State is kept in MCP_MAILBOX_HOME, by default ~/.mcp-mailbox.",
     )
-    parser.add_argument("--version", action="version", version=f"mcp-mailbox {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"mcp-mailbox {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("stdio", help="speak MCP on stdin and stdout; hosts start this")
     demo = commands.add_parser("demo", help="watch two agents exchange mail, in a throw-away home")
@@ -50,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add(commands)
     stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
     stop.set_defaults(run=_stop)
-    return parser
+    return parser, list(commands.choices)
 
 
 def _demo(_: argparse.Namespace) -> int:

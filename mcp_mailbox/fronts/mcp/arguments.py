@@ -33,6 +33,15 @@ def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _recipients(value: object) -> object:
+    several = _one_or_several(value)
+    if isinstance(several, list | tuple) and any(
+        "," in each or ";" in each for each in several if isinstance(each, str)
+    ):
+        raise ValueError('give several addresses as a list: ["bob", "carol"]')
+    return several
+
+
 def _time(value: object) -> object:
     """Read an RFC 3339 time as ms since 1970; without an offset it is UTC, as all our times are."""
     if not isinstance(value, str):
@@ -45,6 +54,7 @@ def _time(value: object) -> object:
 
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Recipients = Annotated[tuple[str, ...], BeforeValidator(_recipients)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Time = Annotated[int, BeforeValidator(_time)]
 
@@ -72,7 +82,7 @@ class CreateMailbox(Arguments):
 class Send(Arguments):
     """`send`."""
 
-    to: Several
+    to: Recipients
     body: str
     subject: str = ""
     priority: Literal["urgent", "normal", "low"] = "normal"
@@ -146,4 +156,6 @@ def _problem(tool: str, kind: str, location: tuple[int | str, ...], said: str) -
         return f"{tool} has no parameter `{name}`."
     if kind == "missing":
         return f"`{name}` is required."
+    if kind == "tuple_type" or (kind == "string_type" and len(location) > 1):
+        return f"`{name}`: give a text or a list of texts."
     return f"`{name}`: {said.removeprefix('Value error, ')}."

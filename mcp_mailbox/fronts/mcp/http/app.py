@@ -85,7 +85,8 @@ class App:
             await self._route(scope, receive, note)
         except Refused as refused:
             if refused.status in {401, 403, 421}:
-                logger.info("refused (%d) %s: %s", refused.status, (scope.get("client") or ["?"])[0], refused)
+                client = (scope.get("client") or ["?"])[0]
+                logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
             await reply(send, refused.status, refused.body, refused.headers)
         except body.ClientGone:
             pass
