@@ -211,14 +211,31 @@ def test_the_launcher_works_from_a_path_with_spaces_and_through_a_link(
     assert shown.stdout.startswith("mcp-mailbox "), shown.stderr
 
 
-def test_the_example_agent_answers_mail(shell: Shell) -> None:
-    home = str(shell.home / "mail")
-    example = subprocess.Popen(
-        [sys.executable, str(ROOT / "examples" / "answering_agent.py"), "echo", home],
+def example_agent(shell: Shell, home: str, name: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "answering_agent.py"), name, home],
         env=shell.environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_the_example_agent_says_in_a_sentence_what_was_refused(shell: Shell) -> None:
+    home = str(shell.home / "mail")
+    example = example_agent(shell, home, "a b")
+    try:
+        shown, trouble = example.communicate(timeout=DEADLINE)
+        assert (example.returncode, shown) == (1, "")
+        assert trouble.startswith("The name 'a b' contains ")
+        assert trouble.count("\n") == 1
+    finally:
+        shell.run("stop", MCP_MAILBOX_HOME=home)
+
+
+def test_the_example_agent_answers_mail(shell: Shell) -> None:
+    home = str(shell.home / "mail")
+    example = example_agent(shell, home, "echo")
     try:
         assert example.stdout
         assert example.stdout.readline() == "echo@default has 0 unread\n"
@@ -229,6 +246,17 @@ def test_the_example_agent_answers_mail(shell: Shell) -> None:
         ]
         assert converse(shell, home, calls)["messages"][0]["body"] == "LOUDER"
         assert example.stdout.readline() == "answered asker@default\n"
+        long = "a" * 40_000 + "end"
+        calls = [
+            ("create_mailbox", {"name": "asker"}),
+            ("settle", {"ids": ["nothing"], "outcome": "ack"}),
+            ("send", {"to": "echo", "body": long, "subject": "long"}),
+            ("wait_for_message", {"timeout": 30, "from": "echo"}),
+        ]
+        answered = converse(shell, home, calls)["messages"][-1]
+        assert example.stdout.readline() == "answered asker@default\n"
+        page = converse(shell, home, [("read", {"id": answered["id"], "offset": len(long) - 3, "mailbox": "asker"})])
+        assert str(page["body"]) == "END"
     finally:
         example.kill()
         example.communicate()
