@@ -96,9 +96,10 @@ def received(deliveries: Sequence[Delivery]) -> Json:
     return answer
 
 
-def nothing() -> Json:
-    """Render a wait in which nothing came."""
-    return {"messages": [], "timed_out": True, "hint": NOTHING_YET}
+def nothing(cut: float | None = None) -> Json:
+    """Render a wait in which nothing came; `cut` is how many seconds it lasted when that is less than was asked for."""
+    why = f"On this host a wait lasts {cut:g} s at most. " if cut is not None else ""
+    return {"messages": [], "timed_out": True, "hint": why + NOTHING_YET}
 
 
 def entire(delivery: Delivery) -> Json:

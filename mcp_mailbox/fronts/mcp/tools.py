@@ -65,7 +65,8 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
-    answer = render.received(found) if found else render.nothing()
+    cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
+    answer = render.received(found) if found else render.nothing(cut)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     return answer | ({"ack_failed": refused} if refused else {})
 
@@ -140,7 +141,10 @@ TOOLS: dict[str, Tool] = {
             "name": _TEXT,
             "about": {"type": "string", "description": "what you do, for others to find you"},
             "skills": {"type": "array", "items": _TEXT},
-            "contact": {"enum": [*Contact], "description": "who else may write to you"},
+            "contact": {
+                "enum": [*Contact],
+                "description": "which other principals may write to you; your own always may",
+            },
         },
         essential=True,
     ),
