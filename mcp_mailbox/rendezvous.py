@@ -91,6 +91,8 @@ def prepare_home(path: str) -> None:
         found = os.stat(path)
     except OSError as error:
         raise _unusable(path, error) from error
+    if not os.path.isdir(path):
+        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if found.st_uid != os.getuid():
         raise Refused(
             "home_unusable",
@@ -365,13 +367,14 @@ def reach(home_path: str, program: Sequence[str] | None = None) -> _socket.socke
 def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0, *, start: bool = False) -> bytes | None:
     """Put one question of the command line to the office; None when there is none and it is not to `start`.
 
+    Raises Refused: `leaving` when it is on its way out, `unreachable` when it does not answer.
     `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"".
     """
     channel = reach(home_path) if start else connect(home_path)
     deadline = time.monotonic() + CLAIM_SECONDS
     while channel is None and office_lives(home_path):
         if time.monotonic() > deadline:
-            raise unreachable(home_path)
+            raise _no_answer(home_path)
         time.sleep(POLL_SECONDS)  # it has the lock, and is about to listen
         channel = connect(home_path)
     if channel is None:
@@ -387,9 +390,11 @@ def ask(home_path: str, kind: bytes, words: str = "", seconds: float = 30.0, *, 
                 break
             received += block
     except OSError as error:
-        raise unreachable(home_path) from error
+        raise _no_answer(home_path) from error
     finally:
         channel.close()
+    if not received.endswith(b"\n"):
+        raise _no_answer(home_path)  # it was asked to leave before it looked
     if received[:1] == frames.REFUSE:
         code, _, hint = received[2:].decode("utf-8", "replace").strip().partition(" ")
         raise Refused(code, hint)
@@ -409,13 +414,10 @@ def stop(home_path: str, reason: str = "asked", seconds: float = 15.0) -> bool:
     try:
         ask(home_path, frames.QUIT, reason, seconds / 3)
     except Refused as refused:
-        if refused.code != "unreachable":
-            raise
-        # One that is leaving has removed its endpoint, and goes by itself.
-        if _read(os.path.join(home_path, "office.endpoint")):
+        if refused.code == "unreachable":
             killed = _kill_holder(home_path)
-            if not killed:
-                raise
+        if not killed and refused.code != "leaving":
+            raise
     while office_lives(home_path):
         if time.monotonic() > deadline:
             if killed or not _kill_holder(home_path):
@@ -439,6 +441,17 @@ def _kill_holder(home_path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _no_answer(home_path: str) -> Refused:
+    """Tell one that is leaving, which removes its endpoint first, from one that is there and says nothing."""
+    if _read(os.path.join(home_path, "office.endpoint")):
+        return unreachable(home_path)
+    return Refused(
+        "leaving",
+        f"The post office of {home_path} is leaving, which takes it a moment. Then a host's next call starts another"
+        " one; ask again.",
+    )
 
 
 def unreachable(home_path: str) -> Refused:
@@ -635,9 +648,9 @@ def take_over(home_path: str, program: Sequence[str] | None = None, seconds: flo
             # Meanwhile it may have left, and a relay may have started another one.
             ask(home_path, frames.QUIT, frames.DRAIN, max(CLAIM_SECONDS, deadline - time.monotonic()))
         except Refused as refused:
-            if refused.code != "unreachable":
+            if refused.code not in ("unreachable", "leaving"):
                 raise
-            # One that is leaving has its lock until the last relay is seen off, and listens no more.
+            # One that is leaving has its lock until the last relay is seen off.
     return place
 
 

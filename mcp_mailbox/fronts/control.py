@@ -57,7 +57,8 @@ class _Held(BaseModel):
 
 async def _create(parts: Parts, asked: _Create) -> Json:
     credential, secret = await parts.tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
-    return {**_shown(credential), "token": secret}
+    rival = await parts.tokens.rival(credential)
+    return {**_shown(credential), "token": secret} | ({"rival": rival} if rival is not None else {})
 
 
 async def _list(parts: Parts, asked: _Nothing) -> Json:

@@ -45,8 +45,8 @@ class MailboxStore(Protocol):
         """Return the mailbox of that name."""
         ...
 
-    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int) -> Sequence[Address]:
-        """Return the owner's addresses whose folded name begins with `prefix`, in order."""
+    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int, after: str = "") -> Sequence[Address]:
+        """Return the owner's addresses whose folded name begins with `prefix`, in order; those behind `after`."""
         ...
 
     async def similar(self, address: Address, owner: str) -> Address | None:

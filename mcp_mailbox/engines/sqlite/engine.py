@@ -162,11 +162,12 @@ class SqliteStore:
             lambda db: self._mailboxes.mailbox(db, query.MAILBOX, (address.space, address.folded))
         )
 
-    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int) -> Sequence[Address]:
+    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int, after: str = "") -> Sequence[Address]:
         """See `Store.mailboxes`."""
-        low = addresses.fold(prefix)
+        begin = addresses.fold(prefix)
+        low = max(begin, addresses.fold(after) + "\0") if after else begin  # no name has a NUL: it is the next one
         rows = await self._reader.do(
-            lambda db: db.execute(query.BY_PREFIX, (owner, space, low, low + "\U0010ffff", limit)).fetchall()
+            lambda db: db.execute(query.BY_PREFIX, (owner, space, low, begin + "\U0010ffff", limit)).fetchall()
         )
         return [Address(row["name"], row["space"]) for row in rows]
 

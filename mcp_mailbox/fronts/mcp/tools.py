@@ -37,7 +37,7 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     profile = Profile(asked.about, asked.skills, contact, asked.attempts, kind, asked.share)
     opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
-    return render.opened(opened, forgets=client.forgets)
+    return render.opened(opened, client.advice(opened.mailbox.address))
 
 
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
@@ -81,7 +81,8 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
-    answer = render.received(found) if found else render.nothing()
+    cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
+    answer = render.received(found) if found else render.nothing(cut)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     return answer | ({"ack_failed": refused} if refused else {})
 
@@ -175,7 +176,10 @@ TOOLS: dict[str, Tool] = {
             "name": _TEXT,
             "about": {"type": "string", "description": "what you do, for others to find you"},
             "skills": {"type": "array", "items": _TEXT},
-            "contact": {"enum": [*Contact], "description": "who else may write to you"},
+            "contact": {
+                "enum": [*Contact],
+                "description": "which other principals may write to you; your own always may",
+            },
             "attempts": {"type": "integer", "description": "leases without an ack that make a dead letter; 5"},
             "kind": {"enum": [*Kind], "description": "pool: several readers share the work"},
             "share": {"type": "integer", "description": "messages that one reader of a pool may hold; 1"},
