@@ -5,6 +5,7 @@ Without arguments and without a terminal it is a relay, as a host starts it; a p
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False  # as in `rendezvous`: `typing` would cost the relay 4 ms
@@ -63,6 +64,7 @@ def _serve(arguments: list[str]) -> int:
 
     try:
         home = rendezvous.home()
+        config.office_settings(os.environ)  # a wrong one must not drive the running post office out
         with wiring.front_door(home, config.serving(**vars(given))) as door:
             place = rendezvous.take_over(home)
             return office.run(place, lambda stop: wiring.open_service(home, stop, door), stays=True)
@@ -80,6 +82,7 @@ def _restore(arguments: list[str]) -> int:
     given = archive.parse_restore(arguments)
     from mcp_mailbox import restoring  # noqa: PLC0415
 
+    os.umask(0o077)
     try:
         with archive.progress("restore") as show:
             done = restoring.restore(rendezvous.home(), given.file.absolute(), show, force=given.force)

@@ -10,10 +10,11 @@ MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import addresses
+from mcp_mailbox import addresses, rendezvous
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice import LEASE_TERM
 
@@ -22,7 +23,12 @@ ADDRESS = "MCP_MAILBOX_ADDRESS"
 LEASE = "MCP_MAILBOX_LEASE"
 STORE_FILE = "mail.db"
 """The store, in the home directory."""
-_LONGEST_LEASE = 7 * 24 * 3600.0
+_LONGEST = 7 * 24 * 3600.0
+_NAME = r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]"
+_HOST = re.compile(rf"({_NAME})(:[0-9]{{1,5}})?", re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?/?", re.ASCII)
+_USUAL_PORTS = {"http": "80", "https": "443"}
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,18 @@ class Serving:
     port: int
     certificate: str | None
     key: str | None
-    hosts: frozenset[str]
+    hosts: tuple[str, ...]
+    """How else clients call it, as in their Host header; the first is how it is registered."""
+    proxied: bool
+    """Whether a proxy in front of it speaks TLS."""
     origins: frozenset[str]
     tokens: bool
     """Whether a token is needed."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it listens for this machine alone."""
+        return _is_loopback(self.host)
 
 
 def serving(
@@ -84,10 +98,35 @@ def serving(
         port,
         tls_cert,
         tls_key,
-        frozenset(name.lower() for name in allow_host),
-        frozenset(origin.rstrip("/") for origin in allow_origin),
+        tuple(map(_host, allow_host)),
+        behind_proxy,
+        frozenset(map(_origin, allow_origin)),
         not no_auth,
     )
+
+
+def _host(name: str) -> str:
+    """Return it as it stands in a Host header. Raises Refusal for what cannot stand there."""
+    if not _HOST.fullmatch(name):
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"--allow-host {name[:_SHOWN]!a} never stands in a Host header.",
+            "Give a name as clients write it, mail.example.org or mail.example.org:8443, without https:// and path.",
+        )
+    return name.lower()
+
+
+def _origin(text: str) -> str:
+    """Return it as browsers write it. Raises Refusal for what they never write."""
+    found = _ORIGIN.fullmatch(text.lower())
+    if not found:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"--allow-origin {text[:_SHOWN]!a} is no origin.",
+            "Give scheme and host, and the port unless it is the usual one: https://example.org.",
+        )
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _USUAL_PORTS.get(scheme) else "")
 
 
 def _is_loopback(host: str) -> bool:
@@ -105,19 +144,35 @@ def host_settings(env: Mapping[str, str]) -> HostSettings:
     return HostSettings(addresses.check_name(space, "space"), env.get(ADDRESS) or None)
 
 
-def lease_term(env: Mapping[str, str]) -> int:
-    """Return the lease's term in ms. Raises Refusal(BAD_ARGUMENT) for what is no number of seconds."""
-    text = env.get(LEASE)
+@dataclass(frozen=True, slots=True)
+class OfficeSettings:
+    """What all hosts share, in ms."""
+
+    lease: int
+    """The lease's term."""
+
+
+def office_settings(env: Mapping[str, str]) -> OfficeSettings:
+    """Read the settings of the post office. Raises Refusal(BAD_ARGUMENT) for what is no number of seconds.
+
+    The time after which it leaves is checked here, and read by `office.py`, which knows nothing of refusals.
+    """
+    _seconds(env, rendezvous.IDLE_VARIABLE, 0.0)
+    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000))
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name)
     if not text:
-        return LEASE_TERM
+        return default
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 < seconds <= _LONGEST_LEASE:
+    if not 0 < seconds <= _LONGEST:
         raise Refusal(
             Code.BAD_ARGUMENT,
-            f"{LEASE} is {text[:20]!a}.",
-            f"Set it to seconds between 0 and {_LONGEST_LEASE:.0f}, or leave it out.",
+            f"{name} is {text[:20]!a}.",
+            f"Set it to seconds between 0 and {_LONGEST:.0f}, or leave it out.",
         )
-    return int(seconds * 1000)
+    return seconds

@@ -36,6 +36,8 @@ class Code(StrEnum):
     KEY_CONFLICT = "key_conflict"
     STALE_LEASE = "stale_lease"
     LEASED_ELSEWHERE = "leased_elsewhere"
+    READ_ELSEWHERE = "read_elsewhere"
+    LEASE_LIMIT = "lease_limit"
     ALREADY_SETTLED = "already_settled"
     NOT_DEAD = "not_dead"
     STORE_FULL = "store_full"
@@ -59,6 +61,8 @@ BLAME: dict[Code, Blame] = {
     Code.KEY_CONFLICT: Blame.CALLER,
     Code.STALE_LEASE: Blame.STATE,
     Code.LEASED_ELSEWHERE: Blame.STATE,
+    Code.READ_ELSEWHERE: Blame.STATE,
+    Code.LEASE_LIMIT: Blame.STATE,
     Code.ALREADY_SETTLED: Blame.STATE,
     Code.NOT_DEAD: Blame.STATE,
     Code.STORE_FULL: Blame.STORE,

@@ -16,6 +16,17 @@ SKILL_LIMIT = 20
 _SKILL_LENGTH = 50
 DEFAULT_ATTEMPTS = 5
 MOST_ATTEMPTS = 100
+DEFAULT_SHARE = 1
+MOST_SHARE = 100
+
+
+class Kind(StrEnum):
+    """Who reads a mailbox."""
+
+    PERSONAL = "personal"
+    """One reader at a time."""
+    POOL = "pool"
+    """Several, who share its work: each message is leased to one of them."""
 
 
 class Contact(StrEnum):
@@ -42,11 +53,16 @@ class Profile:
     contact: Contact | None = None
     attempts: int | None = None
     """How often a message may be in a reader's hands without an ack, before it is a dead letter."""
+    kind: Kind | None = None
+    share: int | None = None
+    """How many leases each reader of a pool may hold at once."""
 
     def __post_init__(self) -> None:
         """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed, or cannot be."""
         if self.attempts is not None and not 0 < self.attempts <= MOST_ATTEMPTS:
             raise Refusal(Code.BAD_ARGUMENT, f"`attempts` is {self.attempts}.", f"Give 1 to {MOST_ATTEMPTS}.")
+        if self.share is not None and not 0 < self.share <= MOST_SHARE:
+            raise Refusal(Code.BAD_ARGUMENT, f"`share` is {self.share}.", f"Give 1 to {MOST_SHARE}.")
         if self.about is not None and len(self.about) > ABOUT_LIMIT:
             raise Refusal(Code.BAD_ARGUMENT, f"`about` has {len(self.about)} characters.", f"At most {ABOUT_LIMIT}.")
         skills = self.skills or ()
@@ -73,3 +89,14 @@ class Mailbox:
     unread: int
     contact: Contact = Contact.OPEN
     attempts: int = DEFAULT_ATTEMPTS
+    kind: Kind = Kind.PERSONAL
+    share: int = DEFAULT_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """Who reads a personal mailbox: a reader, how a person would recognise it, and since when (ms since 1970 UTC)."""
+
+    reader: str
+    label: str
+    since: int

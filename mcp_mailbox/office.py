@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 600.0  # default of MCP_MAILBOX_IDLE
 HELLO_SECONDS = 10.0  # for a caller's first frame
-LEAVE_SECONDS = 2.0  # for relays to end what they wait for when we are asked to stop
+LEAVE_SECONDS = 0.3  # for what is under way to be answered when we are asked to stop; then the next office is asked
 FLUSH_SECONDS = 1.0  # for last frames to be read
 REFUSING_SECONDS = 2.0  # how long an office that cannot open its store says so
 STUCK_SECONDS = 60.0  # a connection whose queue does not move for this long, and is full, is dropped
@@ -80,7 +80,10 @@ class Service(Protocol):
     """What the office serves."""
 
     async def serve(self, connection: RelayConnection) -> None:
-        """Serve one relay; returns when done with it, is cancelled when the office ends."""
+        """Serve one relay; returns when done with it: when it has gone, or `leaving` is set and nothing is under way.
+
+        Is cancelled when the office ends sooner.
+        """
 
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""

@@ -91,6 +91,8 @@ def prepare_home(path: str) -> None:
         found = os.stat(path)
     except OSError as error:
         raise _unusable(path, error) from error
+    if not os.path.isdir(path):
+        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if found.st_uid != os.getuid():
         raise Refused(
             "home_unusable",
@@ -373,6 +375,7 @@ def ask(
 ) -> bytes | None:
     """Put one question of the command line to the office; None when there is none and it is not to `start`.
 
+    Raises Refused: `leaving` when it is on its way out, `unreachable` when it does not answer.
     `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"". What takes
     long is `told` how far it is, and `seconds` is the longest silence.
     """
@@ -380,7 +383,7 @@ def ask(
     deadline = time.monotonic() + CLAIM_SECONDS
     while channel is None and office_lives(home_path):
         if time.monotonic() > deadline:
-            raise unreachable(home_path)
+            raise _no_answer(home_path)
         time.sleep(POLL_SECONDS)  # it has the lock, and is about to listen
         channel = connect(home_path)
     if channel is None:
@@ -401,9 +404,11 @@ def ask(
                 break
             received += block
     except OSError as error:
-        raise unreachable(home_path) from error
+        raise _no_answer(home_path) from error
     finally:
         channel.close()
+    if not received.endswith(b"\n"):
+        raise _no_answer(home_path)  # it was asked to leave before it looked, or before it was done
     if received[:1] == frames.REFUSE:
         code, _, hint = received[2:].decode("utf-8", "replace").strip().partition(" ")
         raise Refused(code, hint)
@@ -423,13 +428,10 @@ def stop(home_path: str, reason: str = "asked", seconds: float = 15.0) -> bool:
     try:
         ask(home_path, frames.QUIT, reason, seconds / 3)
     except Refused as refused:
-        if refused.code != "unreachable":
-            raise
-        # One that is leaving has removed its endpoint, and goes by itself.
-        if _read(os.path.join(home_path, "office.endpoint")):
+        if refused.code == "unreachable":
             killed = _kill_holder(home_path)
-            if not killed:
-                raise
+        if not killed and refused.code != "leaving":
+            raise
     while office_lives(home_path):
         if time.monotonic() > deadline:
             if killed or not _kill_holder(home_path):
@@ -453,6 +455,17 @@ def _kill_holder(home_path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _no_answer(home_path: str) -> Refused:
+    """Tell one that is leaving, which removes its endpoint first, or has died, from one that says nothing."""
+    if _read(os.path.join(home_path, "office.endpoint")) and office_lives(home_path):
+        return unreachable(home_path)
+    return Refused(
+        "leaving",
+        f"The post office of {home_path} is leaving, which takes it a moment. Then a host's next call starts another"
+        " one; ask again.",
+    )
 
 
 def unreachable(home_path: str) -> Refused:
@@ -619,7 +632,6 @@ class Claimed:
 
 def hold(home_path: str) -> int | None:
     """Take the lock of the store's office, so that there is none; None when there is one. Closing it lets others in."""
-    os.umask(0o077)
     prepare_home(home_path)
     lock = files.open_private(os.path.join(home_path, "office.lock"), os.O_RDWR)
     deadline = time.monotonic() + CLAIM_SECONDS
@@ -633,6 +645,7 @@ def hold(home_path: str) -> int | None:
 
 def claim(home_path: str, program: Sequence[str] | None = None) -> Claimed | None:
     """Become the store's office; None when there is one. Listens at once, so that relays can queue up."""
+    os.umask(0o077)
     lock = hold(home_path)
     if lock is None:
         return None
@@ -657,9 +670,9 @@ def take_over(home_path: str, program: Sequence[str] | None = None, seconds: flo
             # Meanwhile it may have left, and a relay may have started another one.
             ask(home_path, frames.QUIT, frames.DRAIN, max(CLAIM_SECONDS, deadline - time.monotonic()))
         except Refused as refused:
-            if refused.code != "unreachable":
+            if refused.code not in ("unreachable", "leaving"):
                 raise
-            # One that is leaving has its lock until the last relay is seen off, and listens no more.
+            # One that is leaving has its lock until the last relay is seen off.
     return place
 
 

@@ -23,6 +23,8 @@ LOCAL = "local"
 """The principal of the user who owns the store: whom the local socket speaks for."""
 DEFAULT_NAME = "default"
 _REMEMBERED = 10_000
+_NAMED = 5
+"""Tokens of one name that are told."""
 
 
 class Tokens:
@@ -95,6 +97,14 @@ class Tokens:
         logger.info("token %s (%s) was made for %s", credential.id, name, principal)
         return credential, secret
 
+    async def rival(self, credential: Credential) -> str | None:
+        """Return the other principal to whom the token's mailbox belongs: each call without `mailbox` would fail."""
+        if credential.mailbox is None:
+            return None
+        address = addresses.parse(credential.mailbox, credential.space or addresses.DEFAULT_SPACE)
+        mailbox = await self._store.mailbox(address)
+        return mailbox.owner if mailbox is not None and mailbox.owner != credential.principal else None
+
     async def listed(self) -> Sequence[Credential]:
         """Return all tokens, the oldest first."""
         return await self._store.credentials()
@@ -103,7 +113,7 @@ class Tokens:
         """End a token at once. Raises Refusal(BAD_ARGUMENT) for an unknown id; repeating it is no error."""
         revoked = await self._store.revoke(id)
         if revoked is None:
-            raise self._unknown(id)
+            raise await self._unknown(id)
         self._forget(id)
         logger.info("token %s (%s) was revoked", id, revoked.name)
         return revoked
@@ -113,7 +123,7 @@ class Tokens:
         secret = credentials.new_token()
         rotated = await self._store.regrant(id, credentials.digest(secret))
         if rotated is None:
-            raise self._unknown(id)
+            raise await self._unknown(id)
         self._forget(id)
         logger.info("token %s (%s) has a new secret", id, rotated.name)
         return rotated, secret
@@ -137,9 +147,14 @@ class Tokens:
         for hear in self._hear:
             hear(id_)
 
-    @staticmethod
-    def _unknown(id_: str) -> Refusal:
-        return Refusal(Code.BAD_ARGUMENT, f"No valid token has the id {id_[:40]!a}.", "See `mcp-mailbox token list`.")
+    async def _unknown(self, id_: str) -> Refusal:
+        now = self._store.clock.now()
+        named = [each.id for each in await self.listed() if each.name == id_ and each.good(now)]
+        hint = "See `mcp-mailbox token list`."
+        if named:
+            give = "give that" if len(named) == 1 else "give one of them"
+            hint = f"{id_!a} is the name of {' and '.join(named[:_NAMED])}: {give}."
+        return Refusal(Code.BAD_ARGUMENT, f"No valid token has the id {id_[:40]!a}.", hint)
 
 
 def _read(path: Path) -> str:

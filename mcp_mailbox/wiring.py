@@ -29,6 +29,7 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 log = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"  # noqa: S105 - its name
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - no address of anybody's
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
 
@@ -49,6 +50,18 @@ class FrontDoor:
         scheme = "https" if self.settings.certificate else "http"
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"{scheme}://{host}:{self.port}"
+
+    @property
+    def known_as(self) -> str | None:
+        """Scheme, host and port for those whom it is for; None when they have no name for it."""
+        settings = self.settings
+        name = next(iter(settings.hosts), None)
+        if name is not None and settings.proxied:
+            return f"https://{name}"
+        if name is not None and not settings.local:
+            port = f":{self.port}" if name.endswith("]") or ":" not in name else ""
+            return f"https://{name}{port}"  # without TLS no other address is served
+        return self.origin if settings.host not in _EVERYWHERE else None
 
     @property
     def port(self) -> int:
@@ -90,9 +103,9 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 
     Raises Refusal when the store or the settings cannot be used.
     """
-    term = config.lease_term(os.environ)
+    settings = config.office_settings(os.environ)
     async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
-        post_office = PostOffice(store, lease_term=term)
+        post_office = PostOffice(store, lease_term=settings.lease)
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
@@ -111,7 +124,7 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
 
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
-    entrance = gate.Gate(door.port, hosts, settings.hosts, settings.origins)
+    entrance = gate.Gate(door.port, hosts, frozenset(settings.hosts), settings.origins)
     reception: desk.Desk
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
@@ -127,7 +140,8 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
 
         tasks.start_soon(close_in_time)
         url = f"{door.origin}{app.PATH}"
-        service.http = lambda: {"url": url, "auth": settings.tokens, **http.status()}
+        known_as = f"{door.known_as}{app.PATH}" if door.known_as else None
+        service.http = lambda: {"url": url, "known_as": known_as, "auth": settings.tokens, **http.status()}
         how = f"token in {door.token_file}" if door.token_file else "open to everybody on this machine"
         log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", url, how)
         yield
@@ -170,7 +184,7 @@ class _Relays:
             await client.prepare()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
-                tasks.start_soon(_end_with, connection, client)
+                tasks.start_soon(_end_with, connection, client, wire)
                 await serve(self.server, client, wire)
                 tasks.cancel_scope.cancel()
         finally:
@@ -188,7 +202,10 @@ class _Relays:
         return await control.command(control.Desk(self.tokens, self.post_office, tell), asked)
 
 
-async def _end_with(connection: office.RelayConnection, client: Client) -> None:
+async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:
     await connection.leaving.wait()
-    if connection.reason != frames.DRAIN:  # after a hand-over the successor is asked the same again
-        client.ending.set()
+    if connection.reason == frames.DRAIN:
+        return  # the successor is there at once, and is asked the same again
+    if connection.reason == frames.STOP:
+        wire.leave()  # first: who is answered here asks again at once
+    client.ending.set()

@@ -85,7 +85,8 @@ class _Held(BaseModel):
 
 async def _create(desk: Desk, asked: _Create) -> Json:
     credential, secret = await desk.tokens.issue(asked.name, **asked.model_dump(exclude={"name"}))
-    return {**_shown(credential), "token": secret}
+    rival = await desk.tokens.rival(credential)
+    return {**_shown(credential), "token": secret} | ({"rival": rival} if rival is not None else {})
 
 
 async def _list(desk: Desk, asked: _Nothing) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
@@ -10,6 +11,7 @@ from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import MailboxStore, Opened
 
@@ -20,8 +22,9 @@ _OWNED = 10_000
 class AddressBook:
     """Mailboxes opened and found, for one post office."""
 
-    def __init__(self, store: MailboxStore) -> None:
+    def __init__(self, store: MailboxStore, readers: Readers) -> None:
         self._store = store
+        self._readers = readers
         self._own: dict[str, Address] = {}
         self._owned: dict[tuple[str, str, str], Address] = {}
 
@@ -42,6 +45,9 @@ class AddressBook:
         opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address
+        reads = opened.occupant
+        if reads is not None and (reads.reader == caller.reader or not self._readers.is_here(reads.reader)):
+            return replace(opened, occupant=None)  # nobody whom one would have to know of
         return opened
 
     async def ensure(self, call: Call, name: str) -> None:
@@ -96,11 +102,16 @@ class AddressBook:
         """Ask the store, and remember what it says of mailboxes that are the principal's: that never changes."""
         mailbox = await self._store.mailbox(address)
         if mailbox is None or mailbox.owner != caller.principal:
-            raise await self.unknown(caller, address)
+            raise await self.unknown(caller, address, own=True)
         if len(self._owned) >= _OWNED:
             self._owned.clear()
         self._owned[key] = mailbox.address
         return mailbox.address
+
+    async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
+        """Return the principal's addresses in the caller's space, in order; those behind the name `after`."""
+        caller.must(Scope.READ)
+        return await self._store.mailboxes(caller.principal, caller.space, "", limit, after)
 
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""
@@ -108,12 +119,13 @@ class AddressBook:
         name, _, space = prefix.partition("@")
         return await self._store.mailboxes(caller.principal, space or caller.space, name, limit)
 
-    async def unknown(self, caller: Caller, address: Address) -> Refusal:
-        """Return the refusal for an address that nobody has, as far as the caller may know."""
+    async def unknown(self, caller: Caller, address: Address, *, own: bool = False) -> Refusal:
+        """Return the refusal for an address that nobody has, as far as the caller may know; or not oneself (`own`)."""
         similar = await self._store.similar(address, caller.principal)
         shown = address.name if address.space == caller.space else str(address)
-        hint = "Its owner makes it with create_mailbox."
+        hint = "create_mailbox makes it." if own else "Its owner makes it with create_mailbox."
         if similar is not None:
             name = similar.name if similar.space == caller.space else str(similar)
             hint = f"Did you mean {name!r}?"
-        return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {shown!r}.", hint)
+        problem = f"You have no mailbox {shown!r}." if own else f"No mailbox {shown!r}."
+        return Refusal(Code.UNKNOWN_MAILBOX, problem, hint)

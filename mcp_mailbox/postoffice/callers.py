@@ -21,6 +21,10 @@ class Caller:
     binds: bool = True
     """Whether what the reader opens is its own from then on. Not so where several may share a reader's id."""
     scopes: frozenset[Scope] = ALL_SCOPES
+    how: str = "stdio"
+    """By which way it comes, for people."""
+    several: bool = False
+    """Whether other agents may have the same reader's id."""
 
     def must(self, scope: Scope) -> None:
         """Raise Refusal(FORBIDDEN) unless the credential allows it."""

@@ -22,7 +22,9 @@ from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.store import (
+    ANYBODY,
     Accepted,
+    Claimer,
     Lease,
     Listing,
     MailPage,
@@ -55,11 +57,11 @@ class PostOffice:
 
     def __init__(self, store: Store, *, lease_term: int = LEASE_TERM) -> None:
         self.bell = Bell()
-        self.mailboxes = AddressBook(store)
+        self._readers = Readers(store, self.bell, lease_term)
+        self.mailboxes = AddressBook(store, self._readers)
         self.reservations = Reservations(store, self.mailboxes)
         self._store = store
         self._lease_term = lease_term
-        self._readers = Readers(store, self.bell, lease_term)
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
 
     @asynccontextmanager
@@ -113,7 +115,14 @@ class PostOffice:
         return replace(accepted, recipients=tuple([await self._hinted(call, each) for each in accepted.recipients]))
 
     async def wait(
-        self, call: Call, patience: float, wanted: Wanted, size: int, ending: Ending, ack: Sequence[str] = ()
+        self,
+        call: Call,
+        patience: float,
+        wanted: Wanted,
+        size: int,
+        ending: Ending,
+        ack: Sequence[str] = (),
+        claimer: Claimer = ANYBODY,
     ) -> tuple[Sequence[Delivery], Sequence[Settled]]:
         """Ack what is done, then lease what is there, or what comes within `patience` ms; empty when nothing did.
 
@@ -126,21 +135,31 @@ class PostOffice:
         if wanted.thread is not None and ack:
             await self._store.read(address, wanted.thread)
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
-        return await self._wait(call, address, patience, wanted, size, ending), settled
+        return await self._wait(call, address, patience, wanted, size, ending, claimer), settled
 
     async def _wait(
-        self, call: Call, address: Address, patience: float, wanted: Wanted, size: int, ending: Ending
+        self,
+        call: Call,
+        address: Address,
+        patience: float,
+        wanted: Wanted,
+        size: int,
+        ending: Ending,
+        claimer: Claimer,
     ) -> Sequence[Delivery]:
         clock = self._store.clock
         deadline = clock.now() + patience
         with self.bell.listening(address) as ear, ending.telling(ear.hear):
             while True:
                 ear.clear()
-                found = await self._claim(call, address, wanted, size)
+                found = await self._claim(call, address, wanted, size, claimer)
+                claimer = replace(claimer, take_over=False)  # once: who is driven out by another stays out
                 left = deadline - clock.now()
                 if found or left <= 0 or ending.is_set():
                     return found
-                await first_of(ear.wait, lambda: clock.sleep_until(deadline))
+                # Who waits where another one reads learns, soon after a start, whether that is still here.
+                early = (self._readers.known,) if self._readers.present is None else ()
+                await first_of(ear.wait, lambda: clock.sleep_until(deadline), *early)
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
         """List what is not settled; nothing is leased by looking. Raises Refusal as the store does, and as `own`."""
@@ -215,9 +234,11 @@ class PostOffice:
                 del self._shown[next(iter(self._shown))]
             self._shown[call.caller.reader, call.request] = (address, ids)
 
-    async def _claim(self, call: Call, address: Address, wanted: Wanted, size: int) -> Sequence[Delivery]:
+    async def _claim(
+        self, call: Call, address: Address, wanted: Wanted, size: int, claimer: Claimer
+    ) -> Sequence[Delivery]:
         lease = Lease(CLAIM_COUNT, size, self._lease_term)
-        found = await self._store.claim(address, wanted, lease, call.origin, self._readers.present)
+        found = await self._store.claim(address, wanted, lease, call.origin, self._readers.present, claimer)
         if found:
             try:
                 # The claim cannot be cancelled half way; a caller who has gone meanwhile gets nothing.

@@ -45,6 +45,7 @@ class Readers:
         self._term = term
         self._here: Counter[str] = Counter()
         self._everybody = True
+        self._known = anyio.Event()
         self._holders: dict[str, int] = {}
         """Who leased something, and when the first of that may have run out."""
         self._inherited_until = store.clock.now() + term
@@ -90,6 +91,10 @@ class Readers:
     def present(self) -> Collection[str] | None:
         """Who is here; None while that is not known yet, soon after a start."""
         return None if self._everybody else self._here.keys()
+
+    async def known(self) -> None:
+        """Return once it is known who is here."""
+        await self._known.wait()
 
     async def put_back(self, reader: str, request: str | None = None) -> None:
         """Give back what that request leased; None: all that never reached the reader."""
@@ -181,6 +186,7 @@ class Readers:
         await self._pause(min(_RETURN_GRACE, self._term))
         self._everybody = False
         self._look_again()
+        self._known.set()
         # Readers that ended together with the post office before us: nobody has seen what they were handed.
         for reader in await self._unreached():
             if not self.is_here(reader):

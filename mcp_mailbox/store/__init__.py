@@ -29,7 +29,9 @@ from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion,
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.mail import (
+    ANYBODY,
     Accepted,
+    Claimer,
     Due,
     Lease,
     Listing,
@@ -46,9 +48,11 @@ from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
 
 __all__ = [
+    "ANYBODY",
     "Accepted",
     "ArchiveStore",
     "Archived",
+    "Claimer",
     "Clock",
     "CredentialStore",
     "Due",

@@ -50,6 +50,22 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimer:
+    """Who claims, besides its reader's id: `label` is how a person would recognise it.
+
+    `take_over` makes it the one who reads a personal mailbox, whoever did; `several` says that other agents may have
+    the same reader's id, so that no count of its leases is one agent's.
+    """
+
+    label: str = ""
+    take_over: bool = False
+    several: bool = False
+
+
+ANYBODY = Claimer()
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What became of one handle: done, or refused with the reason."""
 
@@ -148,15 +164,25 @@ class MailStore(Protocol):
         ...
 
     async def claim(
-        self, mailbox: Address, wanted: Wanted, lease: Lease, origin: Origin, present: Collection[str] | None
+        self,
+        mailbox: Address,
+        wanted: Wanted,
+        lease: Lease,
+        origin: Origin,
+        present: Collection[str] | None,
+        claimer: Claimer = ANYBODY,
     ) -> Sequence[Delivery]:
         """Lease what is ready, urgent first, then in order of acceptance; empty when nothing is.
 
         One delivery has one live lease. A repeated request gets the deliveries that it leased before, generation
         unchanged. A lease that ran out goes back to its own reader, and to others unless its reader is `present`
-        (None: everybody is), but to nobody once it was in readers' hands as often as its mailbox allows.
+        (None: that is not known), but to nobody once it was in readers' hands as often as its mailbox allows.
 
-        Raises Refusal(UNKNOWN_MAILBOX), (UNKNOWN_MESSAGE) for a thread of which the mailbox has nothing.
+        A personal mailbox has one reader: another one gets nothing while that is not known to be gone, or takes over,
+        and with the mailbox what was leased. A reader of a pool holds as many leases as the pool allows.
+
+        Raises Refusal(UNKNOWN_MAILBOX), (UNKNOWN_MESSAGE) for a thread of which the mailbox has nothing,
+        (READ_ELSEWHERE) while its reader is present, (LEASE_LIMIT) for who holds enough.
         """
         ...
 

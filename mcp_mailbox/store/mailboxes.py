@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.mailbox import Mailbox, Profile
+from mcp_mailbox.mailbox import Mailbox, Occupant, Profile
 from mcp_mailbox.store.basics import Origin
 
 
@@ -17,6 +17,8 @@ class Opened:
 
     mailbox: Mailbox
     created: bool
+    occupant: Occupant | None = None
+    """Who read it last, where it is personal; whether that one is still here is not the store's to know."""
 
 
 class MailboxStore(Protocol):
@@ -43,8 +45,8 @@ class MailboxStore(Protocol):
         """Return the mailbox of that name."""
         ...
 
-    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int) -> Sequence[Address]:
-        """Return the owner's addresses whose folded name begins with `prefix`, in order."""
+    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int, after: str = "") -> Sequence[Address]:
+        """Return the owner's addresses whose folded name begins with `prefix`, in order; those behind `after`."""
         ...
 
     async def similar(self, address: Address, owner: str) -> Address | None:

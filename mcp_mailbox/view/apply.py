@@ -35,6 +35,8 @@ class NewMailbox:
     created: int
     contact: str
     attempts: int
+    kind: str
+    share: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     """Insert a mailbox; return its row's number."""
     cursor = db.execute(
         "INSERT INTO mailbox (space, name, folded, looks, capitals, ascii, owner, about, skills, created,"
-        " contact, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " contact, attempts, kind, share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.space,
             new.name,
@@ -76,6 +78,8 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
             new.created,
             new.contact,
             new.attempts,
+            new.kind,
+            new.share,
         ),
     )
     db.execute("INSERT INTO counter (mailbox, unsettled) VALUES (?, 0)", (cursor.lastrowid,))
@@ -93,6 +97,14 @@ def describe_mailbox(db: sqlite3.Connection, mailbox: int, **columns: object) ->
 def bind_reader(db: sqlite3.Connection, reader: str, mailbox: int, at: int) -> None:
     """Note which mailbox the reader opened last."""
     db.execute("INSERT OR REPLACE INTO reader (id, mailbox, at) VALUES (?, ?, ?)", (reader, mailbox, at))
+
+
+def occupy(db: sqlite3.Connection, mailbox: int, reader: str, label: str, at: int) -> None:
+    """Let the reader be the one who reads that mailbox."""
+    db.execute(
+        "INSERT OR REPLACE INTO occupant (mailbox, reader, label, since) VALUES (?, ?, ?, ?)",
+        (mailbox, reader, label, at),
+    )
 
 
 def store_message(db: sqlite3.Connection, new: NewMessage) -> int:

@@ -97,6 +97,16 @@ CREATE TABLE reservation (
 CREATE INDEX reservation_space ON reservation (space, until);
 CREATE INDEX reservation_until ON reservation (until);
 """,
+    5: """
+ALTER TABLE mailbox ADD COLUMN kind TEXT NOT NULL DEFAULT 'personal';
+ALTER TABLE mailbox ADD COLUMN share INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE occupant (
+    mailbox INTEGER PRIMARY KEY,
+    reader  TEXT    NOT NULL,
+    label   TEXT    NOT NULL,
+    since   INTEGER NOT NULL
+);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 DEAD_RANK = 3
 """Dead letters are listed behind the three priorities."""
 
-_COLUMNS = "id, space, name, owner, about, skills, created, contact, attempts"
+_COLUMNS = "id, space, name, owner, about, skills, created, contact, attempts, kind, share"
 
 MAILBOX = f"SELECT {_COLUMNS} FROM mailbox WHERE space = ? AND folded = ?"  # noqa: S608 - constants only
 MAILBOX_BY_ID = f"SELECT {_COLUMNS} FROM mailbox WHERE id = ?"  # noqa: S608
@@ -103,6 +103,11 @@ READY_IN_THREAD = (
 LAPSED_READERS = """
 SELECT reader FROM inbox INDEXED BY inbox_leased
 WHERE mailbox = ? AND lease_until > 0 AND lease_until <= ? AND reader IS NOT NULL
+"""
+
+OCCUPANT = "SELECT reader, label, since FROM occupant WHERE mailbox = ?"
+HOLDS = """
+SELECT priority, seq, generation FROM inbox INDEXED BY inbox_reader WHERE reader = ? AND mailbox = ?
 """
 
 LEASED_BY_REQUEST = """

@@ -20,6 +20,8 @@ CREATE TABLE mailbox (
     created   INTEGER NOT NULL,
     contact   TEXT    NOT NULL DEFAULT 'open',   -- who else may write to it
     attempts  INTEGER NOT NULL DEFAULT 5,        -- leases without an ack after which a delivery is a dead letter
+    kind      TEXT    NOT NULL DEFAULT 'personal',
+    share     INTEGER NOT NULL DEFAULT 1,        -- leases that each reader of a pool may hold
     UNIQUE (space, folded)
 );
 CREATE INDEX mailbox_folded ON mailbox (folded, owner);   -- the same name in another space
@@ -147,6 +149,14 @@ CREATE TABLE reservation (
 ) WITHOUT ROWID;
 CREATE INDEX reservation_space ON reservation (space, until);
 CREATE INDEX reservation_until ON reservation (until);
+
+-- Who reads a personal mailbox.
+CREATE TABLE occupant (
+    mailbox INTEGER PRIMARY KEY,
+    reader  TEXT    NOT NULL,
+    label   TEXT    NOT NULL,
+    since   INTEGER NOT NULL
+);
 
 CREATE TABLE reader (
     id      TEXT PRIMARY KEY,

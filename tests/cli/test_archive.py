@@ -188,7 +188,7 @@ async def test_a_post_office_that_comes_up_during_a_restore_keeps_its_store(pers
         (["export", "bob", "--format", "maildir"], 1, "-o PATH"),
         (["export", "bobb"], 1, "Did you mean 'bob'?"),
         (["export", "a@b@c"], 1, "An address is name@space."),
-        (["export", "theirs"], 1, "No mailbox 'theirs'"),
+        (["export", "theirs"], 1, "You have no mailbox 'theirs'"),
         (["export", "bob", "--thread", "1abcd"], 1, "No message '1abcd'"),
         (["export", "bob", "-o", "text"], 1, "exists"),
         (["export", "bob", "-o", "nowhere/mail.mbox"], 1, "Choose a directory"),

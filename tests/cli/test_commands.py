@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import __version__, frames, rendezvous
+from tests.relay.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "mcp_mailbox"]
@@ -112,6 +113,28 @@ def test_status_shows_the_running_post_office_and_how_to_register_it(shell: Shel
     assert "claude mcp add" in shown
 
 
+def test_status_says_of_a_post_office_that_is_leaving_that_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    shell = Shell(tmp_path)
+    try:
+        world.want(office={"FLUSH_SECONDS": 5})
+        stuck = world.host()  # it does not read, so that the office has something to say until it loses patience
+        stuck.send("big", 2_000_000)
+        world.wait_for("answered", serial=1)
+        stuck.send("big", 20_000_000)
+        world.wait_for("frame", serial=2)
+        assert rendezvous.ask(str(world.home), frames.QUIT, "test") == b""
+        world.wait_for("leaving")
+        home = {"MCP_MAILBOX_HOME": str(world.home)}
+        shown = shell.run("status", **home)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "leaving" in shown.stdout.splitlines()[0]
+        status = json.loads(shell.run("status", "--json", **home).stdout)
+        assert status == {"running": True, "leaving": True, "home": str(world.home)}
+    finally:
+        world.end()
+
+
 def test_stop_ends_the_post_office_and_the_next_call_starts_another(shell: Shell) -> None:
     shell.run(stdin=INITIALIZE + "\n")
     before = json.loads(shell.run("status", "--json").stdout)["pid"]
@@ -136,9 +159,33 @@ def test_what_is_no_command_is_refused_and_the_post_office_goes_on(shell: Shell,
 
 
 def test_an_unknown_command_is_refused_with_what_there_is(shell: Shell) -> None:
-    refused = shell.run("serv")
+    refused = shell.run("nonsense")
     assert refused.returncode == 2
     assert "demo" in refused.stderr
+    assert "Did you mean" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("serv", "serve"), ("sttus", "status"), ("tokens", "token"), ("STOP", "stop"), ("--stdio", "stdio")],
+)
+def test_a_command_that_is_nearly_one_is_told_which(shell: Shell, typed: str, meant: str) -> None:
+    refused = shell.run(typed)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"Did you mean `mcp-mailbox {meant}`?" in refused.stderr
+
+
+@pytest.mark.parametrize("typed", ["help", "-h", "--help"])
+def test_help_is_given_in_every_way_that_people_ask_for_it(shell: Shell, typed: str) -> None:
+    shown = shell.run(typed)
+    assert (shown.returncode, "demo" in shown.stdout) == (0, True)
+    assert "--principal" in shell.run("help", "token", "create").stdout
+
+
+@pytest.mark.parametrize("typed", ["version", "-V", "--version"])
+def test_the_version_is_given_in_every_way_that_people_ask_for_it(shell: Shell, typed: str) -> None:
+    shown = shell.run(typed)
+    assert (shown.returncode, shown.stdout) == (0, f"mcp-mailbox {__version__}\n")
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -164,14 +211,31 @@ def test_the_launcher_works_from_a_path_with_spaces_and_through_a_link(
     assert shown.stdout.startswith("mcp-mailbox "), shown.stderr
 
 
-def test_the_example_agent_answers_mail(shell: Shell) -> None:
-    home = str(shell.home / "mail")
-    example = subprocess.Popen(
-        [sys.executable, str(ROOT / "examples" / "answering_agent.py"), "echo", home],
+def example_agent(shell: Shell, home: str, name: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "answering_agent.py"), name, home],
         env=shell.environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_the_example_agent_says_in_a_sentence_what_was_refused(shell: Shell) -> None:
+    home = str(shell.home / "mail")
+    example = example_agent(shell, home, "a b")
+    try:
+        shown, trouble = example.communicate(timeout=DEADLINE)
+        assert (example.returncode, shown) == (1, "")
+        assert trouble.startswith("The name 'a b' contains ")
+        assert trouble.count("\n") == 1
+    finally:
+        shell.run("stop", MCP_MAILBOX_HOME=home)
+
+
+def test_the_example_agent_answers_mail(shell: Shell) -> None:
+    home = str(shell.home / "mail")
+    example = example_agent(shell, home, "echo")
     try:
         assert example.stdout
         assert example.stdout.readline() == "echo@default has 0 unread\n"
@@ -180,8 +244,19 @@ def test_the_example_agent_answers_mail(shell: Shell) -> None:
             ("send", {"to": "echo", "body": "louder"}),
             ("wait_for_message", {"timeout": 30}),
         ]
-        assert _converse(shell, home, calls)["messages"][0]["body"] == "LOUDER"
+        assert converse(shell, home, calls)["messages"][0]["body"] == "LOUDER"
         assert example.stdout.readline() == "answered asker@default\n"
+        long = "a" * 40_000 + "end"
+        calls = [
+            ("create_mailbox", {"name": "asker"}),
+            ("settle", {"ids": ["nothing"], "outcome": "ack"}),
+            ("send", {"to": "echo", "body": long, "subject": "long"}),
+            ("wait_for_message", {"timeout": 30, "from": "echo"}),
+        ]
+        answered = converse(shell, home, calls)["messages"][-1]
+        assert example.stdout.readline() == "answered asker@default\n"
+        page = converse(shell, home, [("read", {"id": answered["id"], "offset": len(long) - 3, "mailbox": "asker"})])
+        assert str(page["body"]) == "END"
     finally:
         example.kill()
         example.communicate()
@@ -206,7 +281,7 @@ def test_the_example_of_a_conflict_ends_with_the_files_in_the_others_hands(shell
     assert list(temporary.iterdir()) == []
 
 
-def _converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:
+def converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:
     """Make the calls one after another on one relay; return the last result."""
     with subprocess.Popen(
         [*PROGRAM, "stdio"],

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.test_commands import Shell, shell
+from tests.cli.test_commands import Shell, converse, shell
 
 __all__ = ["shell"]
 
@@ -47,6 +47,35 @@ def test_a_token_is_rotated_and_revoked_by_its_id(shell: Shell) -> None:
     assert "No tokens." in shell.run("token", "list").stdout
     again = shell.run("token", "rotate", str(row["id"]))
     assert (again.returncode, again.stdout) == (1, "")
+
+
+def test_the_list_shows_the_space(shell: Shell) -> None:
+    made(shell, "ci", "--space", "team-7")
+    assert "space" in shell.run("token", "list").stdout.splitlines()[0]
+    assert "team-7" in shell.run("token", "list").stdout
+
+
+def test_who_ends_a_token_by_its_name_is_told_the_id(shell: Shell) -> None:
+    made(shell, "ci")
+    [row] = listed(shell)
+    for verb in ("revoke", "rotate"):
+        done = shell.run("token", verb, "ci")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"'ci' is the name of {row['id']}: give that." in done.stderr
+    assert len(listed(shell)) == 1
+    made(shell, "ci")
+    ids = " and ".join(str(each["id"]) for each in listed(shell))
+    assert f"'ci' is the name of {ids}: give one of them." in shell.run("token", "revoke", "ci").stderr
+
+
+def test_a_token_for_a_mailbox_of_somebody_else_is_made_with_a_warning(shell: Shell) -> None:
+    calls: list[tuple[str, dict[str, object]]] = [("create_mailbox", {"name": "alice"})]
+    converse(shell, str(shell.home / ".mcp-mailbox"), calls)
+    done = shell.run("token", "create", "ci", "--principal", "ci", "--mailbox", "alice")
+    assert (done.returncode, done.stdout[:4]) == (0, "mbx_")
+    assert "Warning: 'alice' belongs to another principal, local" in done.stderr
+    for arguments in (("--mailbox", "alice"), ("--principal", "ci", "--mailbox", "new")):
+        assert "Warning" not in shell.run("token", "create", "ci", *arguments).stderr
 
 
 @pytest.mark.parametrize(

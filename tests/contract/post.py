@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Delivery, Outcome, Progress, Settlement
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.mailbox import MOST_SHARE, Kind, Profile
 from mcp_mailbox.message import Draft, Priority
-from mcp_mailbox.store import Accepted, Lease, Listing, Opened, Origin, Page, Settled, Show, Store, Wanted
+from mcp_mailbox.store import (
+    ANYBODY,
+    Accepted,
+    Claimer,
+    Lease,
+    Listing,
+    Opened,
+    Origin,
+    Page,
+    Settled,
+    Show,
+    Store,
+    Wanted,
+)
 from tests.clocks import SteppedClock
 from tests.contract.engines import Engine
 
@@ -54,7 +68,12 @@ class Post:
         request: str | None = None,
         profile: Profile | None = None,
     ) -> Opened:
-        return await self.store.open(at(name), owner, profile or Profile(), self.origin(reader or name, request))
+        """Open it, as a pool unless the test says otherwise: most have several readers."""
+        given = profile or Profile()
+        kind = given.kind or Kind.POOL
+        share = given.share or (MOST_SHARE if kind is Kind.POOL else None)
+        given = replace(given, kind=kind, share=share)
+        return await self.store.open(at(name), owner, given, self.origin(reader or name, request))
 
     async def send(
         self,
@@ -89,10 +108,13 @@ class Post:
         present: Collection[str] | None = (),
         sender: str | None = None,
         thread: str | None = None,
+        claimer: Claimer = ANYBODY,
     ) -> Sequence[Delivery]:
         wanted = Wanted(at(sender) if sender else None, thread)
         lease = Lease(most, size, term)
-        return await self.store.claim(at(mailbox), wanted, lease, self.origin(reader or mailbox, request), present)
+        return await self.store.claim(
+            at(mailbox), wanted, lease, self.origin(reader or mailbox, request), present, claimer
+        )
 
     async def claim_one(self, mailbox: str, reader: str | None = None, request: str | None = None) -> Delivery:
         [delivery] = await self.claim(mailbox, reader, request, most=1)

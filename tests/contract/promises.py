@@ -65,6 +65,10 @@ PROMISES: dict[str, Promise] = {
     "present-keeps": Promise("A lapsed lease goes to its own reader, to others only when that one is gone.", DESIGN),
     "claim-budget": Promise("A claim keeps to its count and its bytes; the first delivery always fits.", ISSUE),
     "wanted": Promise("A reader may ask for the mail of one sender, one thread, or both.", ISSUE),
+    "one-reader": Promise(
+        "A personal mailbox has one live reader; another one is told who, and may take over on purpose.", LANGUAGE
+    ),
+    "pool": Promise("Readers of a pool share its work, and none holds more than its share.", LANGUAGE),
     "give-back": Promise("What a cancelled wait had leased is ready for others at once.", ISSUE),
     "unreached": Promise("Who was handed mail that never reached it is known, also after a crash.", ISSUE),
     "attempts": Promise("An attempt counts once a lease, and only when it reached its reader.", DESIGN),

@@ -11,10 +11,11 @@ import pytest
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Kind as Readers
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Format, Kind
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Archived, Portion
+from mcp_mailbox.store import Archived, Claimer, Portion
 from tests.contract.post import Post, at, bodies, refused
 from tests.contract.promises import promise
 
@@ -323,6 +324,25 @@ async def test_reservations_of_the_backup_go_on_until_their_time_when_the_store_
     assert (await post.store.reserve(at("bob"), ["long"], Terms(), post.origin("bob"))).conflicts
     post.clock.step(4000)
     assert (await post.store.reserve(at("bob"), ["long"], Terms(), post.origin("bob"))).held
+
+
+@promise("restore-same")
+async def test_who_reads_a_mailbox_is_who_held_its_leases_when_the_backup_was_made(post: Post, tmp_path: Path) -> None:
+    await post.open("ann", profile=Profile(kind=Readers.PERSONAL))
+    await post.send("ann", "ann")
+    held = await post.claim("ann", "first", "request")
+    await back_up(post, tmp_path / "backup.db")
+    taken = await post.claim("ann", "second", claimer=Claimer(take_over=True))
+    await restore(post, tmp_path / "backup.db")
+    here = ["first", "second"]
+    with pytest.raises(Refusal) as refusal:
+        await post.claim("ann", "second", present=here)
+    assert refusal.value.code is Code.READ_ELSEWHERE
+    again = await post.claim("ann", "first", "request", present=here)
+    assert [each.handle for each in again] == [each.handle for each in held]
+    await post.claim("ann", "second", claimer=Claimer(take_over=True), present=here)
+    [last] = await post.claim("ann", "second", present=here)
+    assert last.handle not in {each.handle for each in (*taken, *held)}
 
 
 # -- all mail

@@ -160,6 +160,17 @@ async def test_a_reader_is_bound_to_what_it_opened_last_also_after_a_crash(post:
 
 
 @promise("directory")
+async def test_an_owners_addresses_are_listed_behind_one_of_them(post: Post) -> None:
+    for name in ("Ann", "anna", "annb", "bob"):
+        await post.open(name)
+    find = post.store.mailboxes
+    assert [a.name for a in await find("someone", SPACE, "an", 1, "ANN")] == ["anna"]
+    assert [a.name for a in await find("someone", SPACE, "", 10, "anna")] == ["annb", "bob"]
+    assert [a.name for a in await find("someone", SPACE, "an", 10, "aa")] == ["Ann", "anna", "annb"]
+    assert list(await find("someone", SPACE, "an", 10, "b")) == []
+
+
+@promise("directory")
 async def test_an_owners_addresses_are_found_by_prefix(post: Post) -> None:
     for name in ("worker-2", "Worker-1", "other", "Жук"):
         await post.open(name)

@@ -37,6 +37,7 @@ BACK = {
     "CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE reader IS NOT NULL;"
     "CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;",
     4: "DROP TABLE reservation;",
+    5: "DROP TABLE occupant; ALTER TABLE mailbox DROP COLUMN kind; ALTER TABLE mailbox DROP COLUMN share;",
 }
 """What undoes each migration, so that a test has an older store."""
 

@@ -66,6 +66,10 @@ class Pretender:
         content: Json = result["structuredContent"]
         return content
 
+    def reached(self, serial: int) -> None:
+        """Say that the answer has been written to the host."""
+        self._channel.sendall(frames.frame(frames.WRITTEN, serial))
+
     def answer(self, serial: int) -> Json:
         while True:
             kind, rest = self.frame()

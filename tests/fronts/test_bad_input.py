@@ -170,6 +170,38 @@ async def test_an_unknown_recipient_is_told_who_may_be_meant(town: Town) -> None
         }
 
 
+async def test_a_mailbox_that_one_does_not_have_is_told_as_ones_own(town: Town) -> None:
+    async with town.agent("bartholomew") as agent:
+        assert await agent.refused("list_inbox", mailbox="bartolomew") == {
+            "error": "unknown_mailbox",
+            "message": "You have no mailbox 'bartolomew'.",
+            "hint": "Did you mean 'bartholomew'?",
+        }
+        assert await agent.refused("send", to="bartholomew", body="x", mailbox="zzzz") == {
+            "error": "unknown_mailbox",
+            "message": "You have no mailbox 'zzzz'.",
+            "hint": "create_mailbox makes it.",
+        }
+        assert (await agent.refused("send", to="zzzz", body="x"))["message"] == "No mailbox 'zzzz'."
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "said"),
+    [
+        ("send", {"to": 7, "body": "x"}, "`to`: give a text or a list of texts."),
+        ("send", {"to": {"name": "alice"}, "body": "x"}, "`to`: give a text or a list of texts."),
+        ("send", {"to": ["alice", 7], "body": "x"}, "`to`: give a text or a list of texts."),
+        ("settle", {"ids": 7, "outcome": "ack"}, "`ids`: give a text or a list of texts."),
+        ("create_mailbox", {"skills": [7]}, "`skills`: give a text or a list of texts."),
+    ],
+)
+async def test_several_are_asked_for_in_words_that_a_model_can_follow(
+    town: Town, tool: str, given: Json, said: str
+) -> None:
+    async with town.agent("alice") as alice:
+        assert (await alice.refused(tool, **given))["message"] == said
+
+
 async def test_before_there_is_a_mailbox_the_refusal_says_how_to_get_one(town: Town, era: Era) -> None:
     async with town.agent(era=era) as agent:
         for tool, arguments in (

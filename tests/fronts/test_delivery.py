@@ -61,6 +61,7 @@ async def test_a_cancelled_wait_leaves_the_message_to_the_next_reader(town: Town
 
 async def test_a_cancellation_that_crosses_the_answer_gives_the_message_back(town: Town) -> None:
     async with town.agents(("alice", LEGACY), ("bob", LEGACY)) as (alice, second):
+        await second.call("create_mailbox", name="bob", kind="pool", share=10)
         raw = Raw(town.host())
         raw.greet()
         raw.call("create_mailbox", name="bob")
@@ -83,6 +84,7 @@ async def test_a_killed_client_leaves_what_it_waited_for_to_the_next_reader(town
 
 async def test_a_client_killed_before_it_read_the_answer_leaves_the_message_to_the_next_reader(town: Town) -> None:
     async with town.agents(("alice", LEGACY), ("bob", LEGACY)) as (alice, second):
+        await second.call("create_mailbox", name="bob", kind="pool", share=10)
         raw = Raw(town.host())
         raw.greet()
         raw.write(raw.tool("wait_for_message", timeout=50, mailbox="bob"))
@@ -141,6 +143,7 @@ async def test_an_unacked_message_comes_back_after_its_lease_and_wakes_who_waits
 ) -> None:
     town = new_town(MCP_MAILBOX_LEASE="0.5")
     async with town.agents(("alice", LEGACY), ("bob", LEGACY)) as (alice, second):
+        await second.call("create_mailbox", name="bob", kind="pool", share=10)
         async with town.agent("bob") as first:
             await alice.send("bob", "x")
             taken = await first.wait_one()

@@ -28,6 +28,42 @@ async def test_ones_inboxes_are_resources(town: Town, era: Era) -> None:
             assert await alice.resource(str(each.uri)) == {"messages": [], "unread": 0}
 
 
+async def test_many_inboxes_are_listed_in_pages(town: Town) -> None:
+    async with town.agent("m000") as agent:
+        for number in range(1, 205):
+            await agent.call("create_mailbox", name=f"m{number:03}")
+        names: list[str] = []
+        cursor: str | None = None
+        sizes: list[int] = []
+        while cursor or not sizes:
+            page = await agent.client.list_resources(cursor=cursor)
+            sizes.append(len(page.resources))
+            names += [each.name for each in page.resources]
+            cursor = page.next_cursor
+        assert sizes == [100, 100, 5]
+        assert names == [f"m{number:03}@{town.space}" for number in range(205)]
+        with pytest.raises(MCPError) as caught:
+            await agent.client.list_resources(cursor="../x")
+        assert caught.value.error.code == types.INVALID_PARAMS
+
+
+async def test_a_uri_that_is_longer_than_any_of_ours_is_missing_and_not_kept(town: Town, era: Era) -> None:
+    async with town.agent("alice", era) as alice:
+        for length, there in ((2_000, True), (2_001, False)):
+            uri = f"{alice.uri}/".ljust(length, "x")
+            if era == MODERN:
+                async with alice.client.listen(resource_subscriptions=[uri]) as stream:
+                    assert (stream.honored.resource_subscriptions == [uri]) == there
+            elif there:
+                await alice.client.subscribe_resource(uri)
+            else:
+                with pytest.raises(MCPError, match="at most 2,000 characters") as caught:
+                    await alice.client.subscribe_resource(uri)
+                assert len(str(caught.value.error)) < 3_000
+        with pytest.raises(MCPError, match="Resource not found"):
+            await alice.client.read_resource(f"{alice.uri}/".ljust(3_000, "x"))
+
+
 async def test_an_inbox_and_a_message_are_read_as_the_tools_show_them(town: Town, era: Era) -> None:
     async with town.pair(era) as (alice, bob):
         sent = await alice.send("bob", "Text", subject="Subject")

@@ -545,9 +545,13 @@ class Town:
 
     @asynccontextmanager
     async def agents(self, *wanted: tuple[str | None, Era]) -> AsyncIterator[list[Agent]]:
-        """Start hosts at the same time; they leave one after another."""
+        """Start hosts at the same time; they leave one after another. A mailbox of several is a pool."""
         holders = [self.agent(mailbox, era) for mailbox, era in wanted]
+        names = [name for name, _ in wanted]
         async with _all(holders) as found:
+            for agent, name in zip(found, names, strict=True):
+                if name is not None and names.count(name) > 1:
+                    await agent.call("create_mailbox", name=name, kind="pool", share=10)
             yield found
 
 

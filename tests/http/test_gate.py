@@ -26,6 +26,15 @@ def test_an_old_client_that_names_no_host_is_misdirected(post: Post) -> None:
         assert line.head()[0] == 421
 
 
+def test_the_log_names_the_host_or_origin_that_was_refused(post: Post) -> None:
+    post.caller().ask(body={}, host="\u202eevil.example")
+    post.caller().ask(body={}, origin="https://evil.example/" + "x" * 1000 + "END")
+    log = post.home.log()
+    assert "Host '\\u202eevil.example'" in log
+    assert "Origin 'https://evil.example/xxx" in log
+    assert "END" not in log
+
+
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
 def test_names_of_this_machine_are_ours_at_our_port(post: Post, name: str) -> None:
     assert post.caller().ask(body={}, host=f"{name}:{post.home.port}").status == 400

@@ -25,6 +25,14 @@ raise SystemExit(main())
 """
 """A server that gives up on whoever does not read after half a second."""
 
+HURRIED = """
+from mcp_mailbox.fronts.mcp import client
+client._WAIT_CAP = 0.2
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A server whose unknown hosts give up at once."""
+
 
 def wait(caller: Caller, line: Line, **arguments: object) -> None:
     """Begin a wait; returns once it has become a stream, so it is waiting."""
@@ -63,6 +71,14 @@ def test_a_client_that_resets_its_connection_at_once_takes_nothing(post: Post) -
         line.close()
     got = bob.call("wait_for_message", timeout=30)["messages"]
     assert [each["body"] for each in got] == ["x"]
+
+
+def test_a_wait_that_was_cut_for_the_hosts_sake_says_so(new_home: Callable[..., Served]) -> None:
+    home = new_home(program=HURRIED).start()
+    caller = Caller(home.port, home.token, mailbox_address="bob")
+    about = "On this host a wait lasts 0.2 s at most. "
+    assert caller.call("wait_for_message", timeout=50)["hint"].startswith(about + "Nothing yet.")
+    assert caller.call("wait_for_message", timeout=0.1)["hint"].startswith("Nothing yet.")
 
 
 def test_a_client_that_takes_in_nothing_counts_as_gone(new_home: Callable[..., Served]) -> None:

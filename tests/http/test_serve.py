@@ -20,6 +20,17 @@ from tests.conftest import DEADLINE
 from tests.fronts.world import Raw, Served
 from tests.http.caller import Caller
 
+CANNOT_OPEN = """
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.mcp.http import listener
+def fail(*_):
+    raise Refusal(Code.STORE_FAILED, "Planted.", "Mend it.")
+listener.listening = fail
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A server that finds out that it cannot open when it has taken the place of the one before."""
+
 
 def settings(*arguments: str) -> config.Serving:
     return config.serving(**vars(serving.parse(arguments)))
@@ -37,6 +48,20 @@ def settings(*arguments: str) -> config.Serving:
         (["--port", "65536"], "65536 is no port"),
         (["--port", "-1"], "-1 is no port"),
         (["--tls-key", "k"], "--tls-key was given alone"),
+        (["--allow-host", "https://mail.example.org/"], "--allow-host 'https://mail.example.org/'"),
+        (["--allow-host", "mail.example.org/mcp"], "--allow-host 'mail.example.org/mcp'"),
+        (["--allow-host", "*.example.org"], "--allow-host '*.example.org'"),
+        (["--allow-host", "büro.example"], "--allow-host 'b\\xfcro.example'"),
+        (["--allow-host", "::1"], "--allow-host '::1'"),
+        (["--allow-host", "mail.example.org:http"], "--allow-host 'mail.example.org:http'"),
+        (["--allow-host", ""], "--allow-host ''"),
+        (["--allow-origin", "example.org"], "--allow-origin 'example.org'"),
+        (["--allow-origin", "*"], "--allow-origin '*'"),
+        (["--allow-origin", "null"], "--allow-origin 'null'"),
+        (["--allow-origin", "https://"], "--allow-origin 'https://'"),
+        (["--allow-origin", "https://example.org/app"], "--allow-origin 'https://example.org/app'"),
+        (["--allow-origin", "https://example.org:x"], "--allow-origin 'https://example.org:x'"),
+        (["--allow-origin", "https://me@example.org"], "--allow-origin 'https://me@example.org'"),
     ],
 )
 def test_what_would_let_strangers_in_or_read_along_is_refused(arguments: list[str], said: str) -> None:
@@ -61,6 +86,22 @@ def test_what_would_let_strangers_in_or_read_along_is_refused(arguments: list[st
 )
 def test_what_is_safe_is_served(arguments: list[str]) -> None:
     assert settings(*arguments).tokens == ("--no-auth" not in arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://page.example/", "https://page.example"),
+        ("HTTPS://Page.example", "https://page.example"),
+        ("https://page.example:443", "https://page.example"),
+        ("http://page.example:80", "http://page.example"),
+        ("https://page.example:8443", "https://page.example:8443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("vscode-webview://0abc", "vscode-webview://0abc"),
+    ],
+)
+def test_an_origin_is_kept_as_browsers_write_it(given: str, meant: str) -> None:
+    assert settings("--allow-origin", given).origins == {meant}
 
 
 def test_an_address_that_is_taken_is_told_and_leaves_the_running_post_office_alone(
@@ -99,13 +140,50 @@ def test_a_serve_that_cannot_open_says_why_and_the_hosts_go_on_without_it(new_ho
     home = new_home()
     with agent(home) as alice:
         office = home.status()["pid"]
-        ended = serve(home, "--port", "0", MCP_MAILBOX_LEASE="nonsense")
+        ended = serve(home, "--port", "0", program=CANNOT_OPEN)
         alice.call("list_inbox")
         assert home.status()["pid"] != office, "it had given its place to the one that could not open"
         assert not home.status()["serves"]
         assert ended.returncode == 1
-        assert ended.stderr.startswith("mcp-mailbox: MCP_MAILBOX_LEASE is 'nonsense'. ")
+        assert ended.stderr.splitlines()[-1] == "mcp-mailbox: Planted. Mend it."
+        assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["MCP_MAILBOX_LEASE", "MCP_MAILBOX_IDLE"])
+@pytest.mark.parametrize("value", ["nonsense", "0", "-1", "nan"])
+def test_a_setting_that_cannot_be_is_told_and_leaves_the_running_post_office_alone(
+    new_home: Callable[..., Served], name: str, value: str
+) -> None:
+    home = new_home()
+    with agent(home) as alice:
+        office = home.status()["pid"]
+        ended = serve(home, "--port", "0", **{name: value})
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"mcp-mailbox: {name} is '{value}'. Set it to seconds")
         assert ended.stderr.count("\n") == 1
+        alice.call("list_inbox")
+        assert home.status()["pid"] == office
+
+
+@pytest.mark.parametrize("name", ["MCP_MAILBOX_LEASE", "MCP_MAILBOX_IDLE"])
+def test_a_setting_that_cannot_be_is_told_to_a_host(new_home: Callable[..., Served], name: str) -> None:
+    host = new_home(**{name: "abc"}).host()
+    try:
+        error = host.ask("ping")
+        assert error["data"] == {"code": "bad_argument"}
+        assert f"{name} is 'abc'. Set it to seconds" in error["message"]
+    finally:
+        host.end()
+
+
+def test_a_home_that_is_a_file_is_told_in_one_sentence(new_home: Callable[..., Served]) -> None:
+    home = new_home()
+    file = home.directory / "file"
+    file.touch()
+    for arguments in ((), ("--no-auth",)):
+        ended = serve(home, "--port", "0", *arguments, MCP_MAILBOX_HOME=str(file))
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert ended.stderr.startswith(f"mcp-mailbox: {file}: Not a directory. Set MCP_MAILBOX_HOME")
 
 
 @contextmanager
@@ -202,8 +280,9 @@ def test_a_token_file_that_is_no_good_is_made_anew(
     assert Caller(home.port, home.token).alone("tools/list").status == 200
 
 
-def serve(home: Served, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "mcp_mailbox", "serve", *arguments]
+def serve(home: Served, *arguments: str, program: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    run = ["-m", "mcp_mailbox"] if program is None else ["-c", program]
+    command = [sys.executable, "-P", *run, "serve", *arguments]
     return subprocess.run(
         command, env=home.environment(**env), capture_output=True, text=True, timeout=DEADLINE, check=False
     )

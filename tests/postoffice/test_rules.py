@@ -17,7 +17,7 @@ from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement, State
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.mailbox import Kind, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
 from mcp_mailbox.store import Wanted
@@ -49,7 +49,8 @@ class World:
     async def arrive(self, *readers: str) -> None:
         for reader in readers:
             self.office.arrive(caller(reader))
-            await self.office.mailboxes.open(call(reader), "box", Profile())
+            profile = Profile(kind=Kind.POOL, share=100)
+            await self.office.mailboxes.open(call(reader), "box", profile)
 
     async def send(self, body: str = "x") -> None:
         await self.office.send(call("sender"), Draft(("box",), body))

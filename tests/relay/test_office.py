@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
 
-from .world import ROOT
+from .world import DEADLINE, ROOT
 
 if TYPE_CHECKING:
     from .world import World
@@ -294,6 +295,31 @@ def test_stopping_an_office_that_is_leaving_waits_for_it(world: World) -> None:
     world.wait_for("leaving")
     assert rendezvous.stop(str(world.home))
     assert world.journal("closed"), "it was not killed"
+
+
+def test_an_office_that_is_leaving_is_not_taken_for_one_that_is_stuck(world: World) -> None:
+    take_long_to_leave(world)
+    assert rendezvous.ask(str(world.home), frames.QUIT, "first") == b""
+    world.wait_for("leaving")
+    with pytest.raises(rendezvous.Refused, match="is leaving") as refused:
+        rendezvous.ask(str(world.home), frames.STATUS)
+    assert refused.value.code == "leaving"
+    assert "mcp-mailbox stop" not in refused.value.hint
+
+
+def test_a_question_that_an_office_on_its_way_out_did_not_read_is_no_answer(world: World) -> None:
+    world.want()
+    with socket.socket(socket.AF_UNIX) as listener:  # an office that leaves between our connection and its look at it
+        listener.bind(str(world.home / "office.sock"))
+        listener.listen()
+        (world.home / "office.endpoint").write_text(f"unix {world.home / 'office.sock'}\n")
+        with ThreadPoolExecutor() as threads:
+            asked = threads.submit(rendezvous.ask, str(world.home), frames.STATUS)
+            office, _ = listener.accept()
+            (world.home / "office.endpoint").unlink()
+            office.close()
+            with pytest.raises(rendezvous.Refused, match="is leaving"):
+                asked.result(DEADLINE)
 
 
 def test_who_takes_over_waits_for_an_office_that_is_leaving(world: World) -> None:

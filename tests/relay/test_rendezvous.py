@@ -109,6 +109,15 @@ def test_a_home_that_cannot_be_made_is_refused_with_a_hint(world: World) -> None
     assert error["data"] == {"code": "home_unusable"}
 
 
+def test_a_home_that_is_a_file_is_refused_and_left_as_it_is(world: World) -> None:
+    file = world.directory / "file"
+    file.touch(mode=0o644)
+    error = world.host(env={"MCP_MAILBOX_HOME": str(file)}).ask("echo")
+    assert error["data"] == {"code": "home_unusable"}
+    assert str(file) in error["message"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
 def test_a_long_path_gets_a_short_private_socket(world: World) -> None:
     world.home = world.directory / ("long" * 30) / "h"
     host = world.host()

@@ -53,6 +53,11 @@ def nothing_is_made_up(facts: Facts) -> Iterator[str]:
             digests = facts.whole.get((each.mailbox, each.id), set()) | ({each.digest} if each.digest else set())
             if digests - {sent.digest}:
                 yield f"{each.token} came with another body; {each.op.place}"
+    for each in facts.notices:
+        outcomes = {ending.outcome for ending in facts.endings_of.get(each.about, ())}
+        left = facts.histories.left.get(each.about[0], {}).get(each.about[1])
+        if "reject" not in outcomes and left != "dead":
+            yield f"{each.token[:60]!r} was told to {each.mailbox}, and nobody rejected it; {each.op.place}"
 
 
 def nothing_is_doubled(facts: Facts) -> Iterator[str]:
@@ -67,6 +72,12 @@ def nothing_is_doubled(facts: Facts) -> Iterator[str]:
             yield f"{token} (key {sent.key}) is {len(found)} messages: {sorted(found)}"
         if "key_conflict" in sent.refusals:
             yield f"a retry of {token} under its own key {sent.key} was called another message"
+    told: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in facts.notices:
+        told[each.about].add(each.id)
+    for about, notices in told.items():
+        if len(notices) > 1:
+            yield f"of {about} its sender was told {len(notices)} times: {sorted(notices)}"
 
 
 def order_is_kept(facts: Facts) -> Iterator[str]:

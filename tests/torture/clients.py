@@ -109,7 +109,9 @@ class Agent:
             number = self.history.invoke(self._name, "open", {"mailbox": address(self.spec.mailbox)})
             try:
                 self._session.greet(self._name, PATIENCE)
-                answer = self._session.call("create_mailbox", {"name": self.spec.mailbox}, PATIENCE)
+                # A pool: several agents read one, and whoever comes back after a kill is not to be held up.
+                pool = {"name": self.spec.mailbox, "kind": "pool", "share": 100}
+                answer = self._session.call("create_mailbox", pool, PATIENCE)
             except (Lost, TimedOut, Refused) as reason:
                 trouble = repr(reason)
                 self.history.complete(number, "unknown", {"why": trouble})
@@ -315,6 +317,7 @@ def _noted(message: Json) -> Json:
         "from": message["from"],
         "priority": message["priority"],
         "subject": message["subject"],
+        "kind": message.get("kind", "message"),
         "lease_until_ns": int(datetime.fromisoformat(message["lease_until"]).timestamp()) * 1_000_000_000,
     }
 

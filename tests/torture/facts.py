@@ -56,6 +56,13 @@ class Received:
     priority: str
     subject: str
     lease_until_ns: int
+    kind: str = "message"
+
+    @property
+    def about(self) -> tuple[str, str]:
+        """Of a notice: the recipient and the message that it is about (`report.notice` words it so)."""
+        words = self.token.split()
+        return words[4], words[2]
 
     @property
     def done_ns(self) -> int:
@@ -82,6 +89,8 @@ class Facts:
         self.histories = histories
         self.sent: dict[str, Sent] = {}
         self.received: list[Received] = []
+        self.notices: list[Received] = []
+        """What the post office itself wrote: reports of what came to nothing."""
         self.endings: list[Ended] = []
         self.whole: dict[tuple[str, str], set[str]] = defaultdict(set)
         """Digests of long bodies that were read to their end, by mailbox and id."""
@@ -96,7 +105,8 @@ class Facts:
             case "send":
                 self._read_send(op)
             case "wait":
-                self.received += _messages(op)
+                for message in _messages(op):
+                    (self.received if message.kind == "message" else self.notices).append(message)
                 self._read_endings(op, op.args["mailbox"], op.args["ack"], "ack", op.answer.get("ack_failed", {}))
             case "settle":
                 failed = op.answer.get("failed", {})
@@ -190,5 +200,6 @@ def _messages(op: Op) -> Iterator[Received]:
             sender=message["from"],
             priority=message["priority"],
             subject=message["subject"],
+            kind=message.get("kind", "message"),
             lease_until_ns=message["lease_until_ns"],
         )

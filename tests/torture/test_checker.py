@@ -67,8 +67,20 @@ def settled(reader: int, at: float, *ids: str, outcome: str = "ack", result: his
     return op
 
 
+def report(id_: str, about: str) -> Message:
+    """What the postmaster writes to the sender of a message that was rejected."""
+    words = f"Your message {about} to {BOX} was rejected."
+    return message(0, id=id_, token=words, kind="report", subject="Not delivered") | {"from": "postmaster@default"}
+
+
+def told(at: float, *reports: Message) -> Op:
+    op = waited(0, at, *reports)
+    op.args = {**op.args, "mailbox": SENDER}
+    return op
+
+
 def clean() -> Histories:
-    """Three letters, one of them retried; the second comes back after its reader was killed, the third is rejected."""
+    """Three letters: one is retried and comes back after its reader was killed, one is rejected and its sender told."""
     ops = [
         sent(1, 0),
         sent(2, 1, "unknown"),
@@ -79,6 +91,7 @@ def clean() -> Histories:
         waited(1, 20, message(2, 2), message(3)),
         settled(1, 21, "id2.2"),
         settled(1, 22, "id3.1", outcome="reject"),
+        told(23, report("n1", "id3")),
     ]
     sessions = {f"reader-{n}.0.1": Session(f"reader-{n}.0.1", f"reader-{n}", 10 + n, 20 + n, 0) for n in range(3)}
     sessions["reader-0.0.1"].lost = True
@@ -127,6 +140,14 @@ def make_a_message_up(histories: Histories) -> None:
 def receive_what_was_refused(histories: Histories) -> None:
     histories.ops.append(sent(9, 3.5, "fail"))
     _messages(histories, 1).append(message(9))
+
+
+def report_what_nobody_rejected(histories: Histories) -> None:
+    histories.ops.append(told(24, report("n2", "id1")))
+
+
+def report_a_rejection_twice(histories: Histories) -> None:
+    histories.ops.append(told(24, report("n2", "id3")))
 
 
 def change_the_body(histories: Histories) -> None:
@@ -227,6 +248,8 @@ PLANTS: list[tuple[Plant, int]] = [
     (change_the_end_of_a_long_body, 2),
     (forge_the_sender, 2),
     (deliver_to_another_mailbox, 2),
+    (report_what_nobody_rejected, 2),
+    (report_a_rejection_twice, 3),
     (store_a_retry_twice, 3),
     (answer_a_retry_with_another_id, 3),
     (refuse_a_retry, 3),

@@ -9,13 +9,13 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from itertools import chain, count
 
-from mcp_mailbox import addresses
+from mcp_mailbox import addresses, message
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.rows import address_of
-from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, Contact
-from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind
+from mcp_mailbox.message import Priority
 from mcp_mailbox.report import POSTMASTER, SYSTEM, notice
 from mcp_mailbox.view import apply, query
 from mcp_mailbox.view.apply import Key
@@ -43,7 +43,7 @@ class Ending:
         apply.settle(db, key, state, now, reason)
         told = db.execute(query.REPORTED, (seq,)).fetchone()
         owed = state.dead_letter or (state is State.ACKED and told["receipt"])
-        if not owed or told["kind"] != Kind.MESSAGE or told["sender"] == mailbox:
+        if not owed or told["kind"] != message.Kind.MESSAGE or told["sender"] == mailbox:
             return ()
         recipient, sender = address_of(db, mailbox), address_of(db, told["sender"])
         attempts = db.execute(query.DONE, (mailbox, seq)).fetchone()["attempts"]
@@ -65,7 +65,7 @@ class Ending:
                 kind=int(said.kind),
             ),
         )
-        return (sender,) if said.kind is Kind.REPORT else ()
+        return (sender,) if said.kind is message.Kind.REPORT else ()
 
     def carry_off(
         self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], present: Collection[str], most: int = MOST
@@ -112,5 +112,7 @@ class Ending:
                 self._now(),
                 Contact.CLOSED,
                 DEFAULT_ATTEMPTS,
+                Kind.PERSONAL,
+                DEFAULT_SHARE,
             ),
         )

@@ -41,7 +41,9 @@ from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
+    ANYBODY,
     Accepted,
+    Claimer,
     Clock,
     Due,
     Lease,
@@ -174,11 +176,12 @@ class SqliteStore:
             lambda db: self._mailboxes.mailbox(db, query.MAILBOX, (address.space, address.folded))
         )
 
-    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int) -> Sequence[Address]:
+    async def mailboxes(self, owner: str, space: str, prefix: str, limit: int, after: str = "") -> Sequence[Address]:
         """See `Store.mailboxes`."""
-        low = addresses.fold(prefix)
+        begin = addresses.fold(prefix)
+        low = max(begin, addresses.fold(after) + "\0") if after else begin  # no name has a NUL: it is the next one
         rows = await self._reader.do(
-            lambda db: db.execute(query.BY_PREFIX, (owner, space, low, low + "\U0010ffff", limit)).fetchall()
+            lambda db: db.execute(query.BY_PREFIX, (owner, space, low, begin + "\U0010ffff", limit)).fetchall()
         )
         return [Address(row["name"], row["space"]) for row in rows]
 
@@ -200,10 +203,16 @@ class SqliteStore:
         return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
 
     async def claim(
-        self, mailbox: Address, wanted: Wanted, lease: Lease, origin: Origin, present: Collection[str] | None
+        self,
+        mailbox: Address,
+        wanted: Wanted,
+        lease: Lease,
+        origin: Origin,
+        present: Collection[str] | None,
+        claimer: Claimer = ANYBODY,
     ) -> Sequence[Delivery]:
         """See `Store.claim`."""
-        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present))
+        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present, claimer))
 
     async def surface(self, origin: Origin) -> None:
         """See `Store.surface`. Not worth an fsync of its own: it goes with the next commit."""

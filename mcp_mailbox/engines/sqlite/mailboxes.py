@@ -15,7 +15,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite.common import Common, request_key
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, Contact, Mailbox, Profile
+from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind, Mailbox, Occupant, Profile
 from mcp_mailbox.store import Opened, Origin
 from mcp_mailbox.view import apply, query
 
@@ -49,7 +49,12 @@ class Mailboxes:
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
         skills = json.dumps(profile.skills) if profile.skills is not None else None
-        settings = {"contact": profile.contact, "attempts": profile.attempts}
+        settings = {
+            "contact": profile.contact,
+            "attempts": profile.attempts,
+            "kind": profile.kind,
+            "share": profile.share,
+        }
         apply.describe_mailbox(db, row["id"], about=profile.about, skills=skills, **settings)
         if any(value is not None for value in settings.values()):
             self._registry.forget()
@@ -80,7 +85,12 @@ class Mailboxes:
     def _opened(self, db: sqlite3.Connection, mailbox: int, *, created: bool) -> Opened:
         found = self.mailbox(db, query.MAILBOX_BY_ID, (mailbox,))
         assert found is not None  # noqa: S101 - it has just been read or made
-        return Opened(found, created)
+        return Opened(found, created, self.occupant(db, mailbox))
+
+    def occupant(self, db: sqlite3.Connection, mailbox: int) -> Occupant | None:
+        """Return who read a personal mailbox last."""
+        row = db.execute(query.OCCUPANT, (mailbox,)).fetchone()
+        return Occupant(*row) if row else None
 
     def mailbox(self, db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Mailbox | None:
         """Return the mailbox that the query finds."""
@@ -115,6 +125,8 @@ async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) ->
         0,
         profile.contact or Contact.OPEN,
         profile.attempts or DEFAULT_ATTEMPTS,
+        profile.kind or Kind.PERSONAL,
+        profile.share or DEFAULT_SHARE,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Delivery, Event, Outcome, Progress, Settlement, State
+from mcp_mailbox.engines.sqlite import reading
 from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.ending import Ending
@@ -16,7 +17,7 @@ from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, not_dead, 
 from mcp_mailbox.engines.sqlite.messages import progress, whole
 from mcp_mailbox.engines.sqlite.rows import Box, address_of, names_of, waiting_delivery, within
 from mcp_mailbox.errors import Refusal
-from mcp_mailbox.store import Lease, Origin, Settled, Wanted
+from mcp_mailbox.store import Claimer, Lease, Origin, Settled, Wanted
 from mcp_mailbox.view import apply, query
 from mcp_mailbox.view.apply import Key
 
@@ -40,6 +41,7 @@ class Receiving:
         lease: Lease,
         origin: Origin,
         present: Collection[str] | None,
+        claimer: Claimer,
     ) -> tuple[Sequence[Delivery], Collection[Address]]:
         """Return what is leased by that request now."""
         now = self._now()
@@ -50,7 +52,11 @@ class Receiving:
             rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
             return [self._delivery(db, row, row["generation"], progress(row, now)) for row in rows], ()
         sql, values = self._ready(db, box.id, wanted)
-        values |= {"mailbox": box.id, "now": now, "reader": origin.reader, "count": lease.count}
+        turn = reading.turn(db, box, origin.reader, claimer, present)
+        if turn is None:
+            return [], ()
+        count = min(lease.count, turn.count)
+        values |= {"mailbox": box.id, "now": now, "reader": origin.reader, "count": count}
         values |= {"gone": json.dumps(_gone(db, box.id, now, present)), "attempts": box.attempts}
         ready = db.execute(sql, values).fetchall() if sql else []
         keys = [_key(row) for row in within(ready, lease.size)]
@@ -61,6 +67,12 @@ class Receiving:
         # Who asks again holds nothing any more of what is over. Refusals are behind us: from here on it writes.
         over = db.execute(query.OVER_OF_READER, {"reader": origin.reader, "now": now})
         told, _ = self._ending.carry_off(db, [row for row in over if row["mailbox"] == box.id], ())
+        if turn.replaces is not None:
+            apply.occupy(db, box.id, origin.reader, claimer.label, now)
+        if claimer.take_over and turn.replaces:
+            for row in db.execute(query.HOLDS, (turn.replaces, box.id)).fetchall():
+                apply.give_back(db, (box.id, row["priority"], row["seq"]))
+            told = {*told, box.address}  # who waits there learns of it, and what was taken back is handed out
         apply.lease(db, zip(generations, keys, strict=True), now, until, origin.reader, origin.request)
         return found, told
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Contact, Mailbox
+from mcp_mailbox.mailbox import Contact, Kind, Mailbox
 from mcp_mailbox.reservation import Mode, Reservation
 from mcp_mailbox.view import query
 
@@ -26,17 +26,21 @@ def to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
         unread,
         Contact(row["contact"]),
         row["attempts"],
+        Kind(row["kind"]),
+        row["share"],
     )
 
 
 class Box(NamedTuple):
-    """A mailbox's number, its address as it was chosen, whose it is, who may write to it, how often it tries."""
+    """A mailbox's number, its address as it was chosen, whose it is, and what its owner has set."""
 
     id: int
     address: Address
     owner: str
     contact: Contact
     attempts: int
+    kind: Kind
+    share: int
 
 
 def find_mailbox(db: sqlite3.Connection, address: Address) -> Box | None:
@@ -45,7 +49,8 @@ def find_mailbox(db: sqlite3.Connection, address: Address) -> Box | None:
     if row is None:
         return None
     address = Address(row["name"], row["space"])
-    return Box(row["id"], address, row["owner"], Contact(row["contact"]), row["attempts"])
+    contact, kind = Contact(row["contact"]), Kind(row["kind"])
+    return Box(row["id"], address, row["owner"], contact, row["attempts"], kind, row["share"])
 
 
 def known_mailbox(db: sqlite3.Connection, address: Address) -> int:

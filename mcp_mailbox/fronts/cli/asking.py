@@ -18,9 +18,7 @@ def ask(do: str, told: Callable[[bytes], None] = lambda _: None, seconds: float 
     """
     asked = json.dumps({"do": do, **arguments}).encode().hex()
     answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, seconds, start=True, told=told)
-    if not answer:
-        raise rendezvous.Refused("stopping", "The post office ended before it was done. Do the same again.")
-    found: Json = json.loads(answer)
+    found: Json = json.loads(answer or b"{}")
     if "error" in found:
         raise rendezvous.Refused(found["error"], f"{found['message']} {found['hint']}".strip())
     return found

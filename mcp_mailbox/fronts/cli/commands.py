@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.fronts.cli import archive, guard, registration, serving, tokens
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SHOWN = 40
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return the exit code: 0 done, 1 failed, 2 misunderstood."""
-    parser = _parser()
+    parser, names = _parser()
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    elif arguments[:1] == ["version"]:
+        arguments = ["--version"]
+    elif arguments and (meant := _meant(arguments[0], names)):
+        parser.error(f"no command {arguments[0][:_SHOWN]!a}. Did you mean `mcp-mailbox {meant}`?")
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()
@@ -28,14 +40,23 @@ def run(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _meant(typed: str, names: Sequence[str]) -> str | None:
+    """Return the command that was nearly typed; None for one that there is, for an option, and for what is far off."""
+    if typed in {*names, "-h", "--help", "-V", "--version"}:
+        return None
+    near = difflib.get_close_matches(typed.lower().lstrip("-"), names, n=1)
+    return near[0] if near else None
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
+    """Return the parser, and the names of the commands."""
     parser = argparse.ArgumentParser(
         prog="mcp-mailbox",
         description="A durable mailbox for every LLM agent, over MCP.",
         epilog="Without a command and without a terminal it speaks MCP on stdio, as a host starts it. "
         "State is kept in MCP_MAILBOX_HOME, by default ~/.mcp-mailbox.",
     )
-    parser.add_argument("--version", action="version", version=f"mcp-mailbox {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"mcp-mailbox {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("stdio", help="speak MCP on stdin and stdout; hosts start this")
     demo = commands.add_parser("demo", help="watch two agents exchange mail, in a throw-away home")
@@ -49,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     guard.add(commands)
     stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
     stop.set_defaults(run=_stop)
-    return parser
+    return parser, list(commands.choices)
 
 
 def _demo(_: argparse.Namespace) -> int:
@@ -60,10 +81,15 @@ def _demo(_: argparse.Namespace) -> int:
 
 def _status(chosen: argparse.Namespace) -> int:
     home = rendezvous.home()
-    answer = rendezvous.ask(home, frames.STATUS)
-    status: dict[str, Any] = {"running": answer is not None, "home": home}
-    if answer is not None:
-        status |= json.loads(answer)
+    status: dict[str, Any]
+    try:
+        answer = rendezvous.ask(home, frames.STATUS)
+    except rendezvous.Refused as refused:
+        if refused.code != "leaving":
+            raise
+        status = {"running": True, "leaving": True, "home": home}
+    else:
+        status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
     if chosen.json:
         print(json.dumps(status, indent=2))  # noqa: T201
     else:
@@ -77,7 +103,9 @@ def _show(status: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None, pad_edge=False)
     http = status.get("http")
-    if status["running"]:
+    if status.get("leaving"):
+        table.add_row("post office", "leaving; then a host's next call starts another")
+    elif status["running"]:
         table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
         table.add_row("since", f"{status['uptime_seconds']:.0f} s")
         table.add_row("agents", f"{len(status['relays'])} connected")
@@ -89,13 +117,22 @@ def _show(status: dict[str, Any]) -> None:
     table.add_row("home", str(status["home"]))
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print("\nRegister it:")
-    for line in registration.lines():
+    _print_lines(console, "Register it:", registration.lines())
+    if http and http["known_as"]:
+        about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
+        lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
+        _print_lines(console, about, lines)
+    elif http:
+        about = (
+            "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
+        )
+        _print_lines(console, about, ["mcp-mailbox serve … --allow-host NAME"])
+
+
+def _print_lines(console: Console, about: str, lines: Sequence[str]) -> None:
+    console.print(f"\n{about}", markup=False, highlight=False)
+    for line in lines:
         console.print(f"  {line}", markup=False, highlight=False)
-    if http:
-        console.print("\nOr over HTTP, for any MCP client:")
-        for line in registration.http_lines(http["url"], status["home"], auth=http["auth"]):
-            console.print(f"  {line}", markup=False, highlight=False)
 
 
 def _stop(_: argparse.Namespace) -> int:

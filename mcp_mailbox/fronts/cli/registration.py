@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+REMOVE = "`claude mcp remove -s user mailbox`"
 _LAUNCHER = "mcp-mailbox"
 
 
@@ -22,15 +23,21 @@ def command() -> list[str]:
 
 def http_lines(url: str, home: str, *, auth: bool) -> list[str]:
     """Return the lines that register a server over HTTP. The token stays in its file and in a variable."""
-    if not auth:
-        return [f"claude mcp add -s user -t http mailbox {url}", f"codex mcp add mailbox --url {url}"]
-    export = f'export MCP_MAILBOX_TOKEN="$(cat {shlex.quote(str(Path(home) / "token"))})"'
+    url = shlex.quote(url)  # shells take the brackets of an IPv6 address for a pattern
     # Claude Code speaks 2026-07-28 over HTTP, which has no sessions: a header says whose mailbox it is.
-    headers = ["Authorization: Bearer ${MCP_MAILBOX_TOKEN}", "Mailbox-Address: ${MCP_MAILBOX_ADDRESS:-}"]
+    address = "--header 'Mailbox-Address: ${MCP_MAILBOX_ADDRESS:-}'"
+    if not auth:
+        return [
+            f"claude mcp add -s user -t http mailbox {url} {address}",
+            f"codex mcp add mailbox --url {url}",
+            f"gemini mcp add -s user -t http mailbox {url}",
+        ]
+    bearer = "--header 'Authorization: Bearer ${MCP_MAILBOX_TOKEN}'"
     return [
-        export,
-        f"claude mcp add -s user -t http mailbox {url} " + " ".join(f"--header '{header}'" for header in headers),
+        f'export MCP_MAILBOX_TOKEN="$(cat {shlex.quote(str(Path(home) / "token"))})"',
+        f"claude mcp add -s user -t http mailbox {url} {bearer} {address}",
         f"codex mcp add mailbox --url {url} --bearer-token-env-var MCP_MAILBOX_TOKEN",
+        f"gemini mcp add -s user -t http -H 'Authorization: Bearer $MCP_MAILBOX_TOKEN' mailbox {url}",
     ]
 
 

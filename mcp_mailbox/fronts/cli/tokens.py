@@ -71,7 +71,14 @@ def _create(chosen: argparse.Namespace) -> int:
         "lasts": chosen.expires * 1000 if chosen.expires else None,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
-    return _tell(ask("token create", name=chosen.name, **wanted), "made")
+    made = ask("token create", name=chosen.name, **wanted)
+    if "rival" in made:
+        print(  # noqa: T201
+            f"Warning: {made['mailbox']!a} belongs to another principal, {made['rival']}: calls with this token that"
+            " name no mailbox will fail. Leave out --principal, or give --mailbox another name.",
+            file=sys.stderr,
+        )
+    return _tell(made, "made")
 
 
 def _rotate(chosen: argparse.Namespace) -> int:
@@ -106,10 +113,17 @@ def _list(chosen: argparse.Namespace) -> int:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "principal", "may", "mailbox", "made", "good until"):
+    for column in ("id", "name", "principal", "may", "mailbox", "space", "made", "good until"):
         table.add_column(column)
     for each in tokens:
-        row = (each["id"], each["name"], each["principal"], ",".join(each["scopes"]), each["mailbox"] or "")
+        row = (
+            each["id"],
+            each["name"],
+            each["principal"],
+            ",".join(each["scopes"]),
+            each["mailbox"] or "",
+            each["space"] or "",
+        )
         table.add_row(*(escape(text) for text in row), _time(each["created_at"]), _end(each))
     console = Console()
     wide = console if console.is_terminal else Console(width=_UNCUT)

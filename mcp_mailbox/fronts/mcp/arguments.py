@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -46,6 +47,14 @@ def _one_or_listed(value: object) -> object:
     return _one_or_several(value)
 
 
+def _recipients(value: object) -> object:
+    """Read several addresses in one text, too: no address has a comma."""
+    several = _one_or_listed(value)
+    if not isinstance(several, list | tuple) or not all(isinstance(each, str) for each in several):
+        return _one_or_several(several)
+    return _one_or_several([part.strip() for each in several for part in re.split("[,;]", each)])
+
+
 def _time(value: object) -> object:
     """Read an RFC 3339 time as ms since 1970; without an offset it is UTC, as all our times are."""
     if not isinstance(value, str):
@@ -59,6 +68,7 @@ def _time(value: object) -> object:
 
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_listed)]
+Recipients = Annotated[tuple[str, ...], BeforeValidator(_recipients)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Body = str | dict[str, Any] | list[Any] | int | float | bool
 """Text is kept as it is, anything else as JSON."""
@@ -84,15 +94,17 @@ class CreateMailbox(Arguments):
     skills: Several | None = None
     contact: Literal["open", "space", "closed"] | None = None
     attempts: int | None = None
+    kind: Literal["personal", "pool"] | None = None
+    share: int | None = None
 
 
 class Send(Arguments):
     """`send`."""
 
-    to: Several
+    to: Recipients
     body: Body
     subject: str = ""
-    cc: Several = ()
+    cc: Recipients = ()
     priority: Literal["urgent", "normal", "low"] = "normal"
     reply_to: str | None = None
     key: str | None = None
@@ -128,6 +140,7 @@ class WaitForMessage(Arguments):
     ack: Several = ()
     sender: Annotated[str | None, Field(alias="from")] = None
     thread: str | None = None
+    take_over: bool = False
 
 
 class ListInbox(Arguments):
@@ -199,4 +212,6 @@ def _problem(tool: str, kind: str, location: tuple[int | str, ...], said: str) -
         return f"{tool} has no parameter `{name}`."
     if kind == "missing":
         return f"`{name}` is required."
+    if kind == "tuple_type" or (kind == "string_type" and len(location) > 1):
+        return f"`{name}`: give a text or a list of texts."
     return f"`{name}`: {said.removeprefix('Value error, ')}."

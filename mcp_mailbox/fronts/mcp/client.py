@@ -10,6 +10,7 @@ import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 
+from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Blame, Code, Refusal
@@ -24,6 +25,8 @@ PROGRESS_EVERY = 15.0
 _WAIT_CAPS = (("claude-code", 1500.0), ("codex", 270.0))
 _WAIT_CAP = 55.0
 """Seconds after which a wait answers whatever was asked for: hosts end calls by themselves (docs/hosts.md)."""
+_SHOWN = 130
+"""Characters of a configured address that are shown: a good one has no more."""
 
 
 class Coalesced(Generic[T]):
@@ -135,6 +138,25 @@ class Client:
         if not self.caller.binds:
             self.caller = replace(self.caller, mailbox=str(address))
 
+    def advice(self, opened: Address) -> str | None:
+        """Return what to do when the next call, standing alone, does not act for the mailbox that was opened."""
+        if not self.forgets or self._means(opened):
+            return None
+        if self._configured is None:
+            return f"Calls stand alone here: pass mailbox='{opened}' in each, unless your host sends Mailbox-Address."
+        return (
+            f"Pass mailbox='{opened}' in each call; without it you act for {self._configured[:_SHOWN]!r},"
+            f" as your host is set up ({self._configured_by})."
+        )
+
+    def _means(self, address: Address) -> bool:
+        """Tell whether a call that names no mailbox acts for this one."""
+        try:
+            own = addresses.parse(self._configured or "", self.caller.space)
+        except Refusal:
+            return False
+        return (own.folded, own.space) == (address.folded, address.space)
+
     def refuse(self, refusal: Refusal | None) -> None:
         """Answer every call with what is wrong with the host's configuration; None: nothing is."""
         self._refusal = refusal
@@ -160,6 +182,12 @@ class Client:
     def name(self, chosen: str | None) -> str | None:
         """Return the name to open: the one that the configuration says, when none was chosen."""
         return chosen if chosen is not None else self._configured
+
+    def label(self, session: ServerSession) -> str:
+        """Return how a person would recognise this host."""
+        info = session.client_params.client_info if session.client_params else None
+        name = "".join(filter(str.isprintable, f"{info.name} {info.version}"[:60])) if info else "a host"
+        return f"{name} ({self.caller.how})"
 
     def cap(self, session: ServerSession, timeout: float) -> float:
         """Return how many seconds a wait may last on this host."""

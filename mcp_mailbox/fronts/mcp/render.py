@@ -58,12 +58,12 @@ def problem(refusal: Refusal) -> Json:
     return answer | _in_the_way(refusal, PAGE_LIMIT - size(answer)) if isinstance(refusal, Taken) else answer
 
 
-def opened(answer: Opened, *, forgets: bool = False) -> Json:
-    """Render `create_mailbox`; says so where the next call does not know of it."""
+def opened(answer: Opened, hint: str | None) -> Json:
+    """Render `create_mailbox`."""
     address = str(answer.mailbox.address)
     content: Json = {"address": address, "created": answer.created, "unread": answer.mailbox.unread}
-    hint = f"Calls stand alone here: pass mailbox={address!r} in each, unless your host sends Mailbox-Address."
-    return content | _given(hint=hint if forgets else None)
+    read_by = f"{answer.occupant.label}, since {moment(answer.occupant.since)}" if answer.occupant else None
+    return content | _given(hint=hint, read_by=read_by)
 
 
 def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:
@@ -109,9 +109,10 @@ def received(deliveries: Sequence[Delivery]) -> Json:
     return answer
 
 
-def nothing() -> Json:
-    """Render a wait in which nothing came."""
-    return {"messages": [], "timed_out": True, "hint": NOTHING_YET}
+def nothing(cut: float | None = None) -> Json:
+    """Render a wait in which nothing came; `cut` is how many seconds it lasted when that is less than was asked for."""
+    why = f"On this host a wait lasts {cut:g} s at most. " if cut is not None else ""
+    return {"messages": [], "timed_out": True, "hint": why + NOTHING_YET}
 
 
 def entire(reading: Reading) -> Json:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 import mcp_types as types
 
+from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts.mcp import render
@@ -23,6 +24,9 @@ COMPLETION_LIMIT = 100
 """Values that one completion may carry (MCP, server/utilities/completion)."""
 _JSON = "application/json"
 _LISTED = 100
+"""Inboxes in a page of `resources/list`."""
+_URI_LIMIT = 2_000
+"""Characters; a subscription keeps its URI, and ours have fewer even when each letter is percent-encoded."""
 _NOT_THERE = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_MESSAGE, Code.NO_MAILBOX, Code.BAD_NAME}
 """What is refused with these is missing; with any other code it may well be there."""
 
@@ -57,7 +61,7 @@ def uri(address: Address) -> str:
 
 def parse(text: str) -> Place | None:
     """Return what it names, None when it is not ours."""
-    if not text.startswith(SCHEME):
+    if not text.startswith(SCHEME) or len(text) > _URI_LIMIT:
         return None
     address, slash, id_ = text.removeprefix(SCHEME).partition("/")
     return Place(unquote(address), unquote(id_) if slash else None)
@@ -76,19 +80,29 @@ async def _own(client: Client, text: str) -> tuple[Place, Address]:
     """Return what the URI names and whose it is. Raises as `rings`."""
     place = parse(text)
     if place is None:
-        raise Missing(text, f"Resources here begin with {SCHEME}")
+        about = f"Resources here begin with {SCHEME} and have at most {_URI_LIMIT:,} characters."
+        raise Missing(text[:_URI_LIMIT], about)
     try:
         return place, await client.office.mailboxes.readable(client.caller, place.address)
     except Refusal as refusal:
         raise _told(text, refusal) from None
 
 
-async def listed(client: Client) -> list[types.Resource]:
-    """Return the inboxes of the caller's principal in its space."""
-    found = await client.office.mailboxes.complete(client.caller, "", _LISTED)
-    return [
-        types.Resource(uri=uri(address), name=str(address), mime_type=_JSON, description="inbox") for address in found
+async def listed(client: Client, cursor: str | None) -> types.ListResourcesResult:
+    """Return the inboxes of the caller's principal in its space. Raises Refusal for what is no cursor of ours."""
+    try:
+        after = addresses.check_name(cursor) if cursor is not None else ""
+    except Refusal:
+        hint = "Use `nextCursor` of the page before."
+        raise Refusal(Code.BAD_ARGUMENT, f"{(cursor or '')[:40]!a} is not a cursor.", hint) from None
+    found = await client.office.mailboxes.listed(client.caller, _LISTED + 1, after)
+    page = [
+        types.Resource(uri=uri(address), name=str(address), mime_type=_JSON, description="inbox")
+        for address in found[:_LISTED]
     ]
+    return types.ListResourcesResult(
+        resources=page, next_cursor=found[_LISTED - 1].name if len(found) > _LISTED else None
+    )
 
 
 async def read(client: Client, context: Context, text: str) -> types.ReadResourceResult:

@@ -150,8 +150,7 @@ def _internal(number: str) -> dict[str, Any]:
 
 @_answers
 async def _list_resources(context: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-    del params
-    return types.ListResourcesResult(resources=await resources.listed(context.lifespan_context))
+    return await resources.listed(context.lifespan_context, params.cursor if params else None)
 
 
 @_answers

@@ -18,10 +18,10 @@ from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import arguments, render
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
-from mcp_mailbox.mailbox import Contact, Profile
+from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import BODY_LIMIT, Draft
 from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Listing, Settled, Show, Wanted
+from mcp_mailbox.store import Claimer, Listing, Settled, Show, Wanted
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -33,10 +33,11 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
     call = await client.call(context, asked.name)
     contact = Contact(asked.contact) if asked.contact is not None else None
-    profile = Profile(asked.about, asked.skills, contact, asked.attempts)
+    kind = Kind(asked.kind) if asked.kind is not None else None
+    profile = Profile(asked.about, asked.skills, contact, asked.attempts, kind, asked.share)
     opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
-    return render.opened(opened, forgets=client.forgets)
+    return render.opened(opened, client.advice(opened.mailbox.address))
 
 
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
@@ -65,6 +66,7 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     timeout = client.cap(context.session, asked.timeout)
     carries_mail(context)
     wanted = Wanted(sender, asked.thread)
+    claimer = Claimer(client.label(context.session), asked.take_over, client.caller.several)
     refusal: Refusal | None = None  # a task group would wrap it
     found: Sequence[Delivery] = ()
     settled: Sequence[Settled] = ()
@@ -72,14 +74,15 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
         tasks.start_soon(_show_progress, context, client.progress_every, timeout)
         try:
             found, settled = await client.office.wait(
-                call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack
+                call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack, claimer
             )
         except Refusal as error:
             refusal = error
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
-    answer = render.received(found) if found else render.nothing()
+    cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
+    answer = render.received(found) if found else render.nothing(cut)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     return answer | ({"ack_failed": refused} if refused else {})
 
@@ -173,8 +176,13 @@ TOOLS: dict[str, Tool] = {
             "name": _TEXT,
             "about": {"type": "string", "description": "what you do, for others to find you"},
             "skills": {"type": "array", "items": _TEXT},
-            "contact": {"enum": [*Contact], "description": "who else may write to you"},
+            "contact": {
+                "enum": [*Contact],
+                "description": "which other principals may write to you; your own always may",
+            },
             "attempts": {"type": "integer", "description": "leases without an ack that make a dead letter; 5"},
+            "kind": {"enum": [*Kind], "description": "pool: several readers share the work"},
+            "share": {"type": "integer", "description": "messages that one reader of a pool may hold; 1"},
         },
         essential=True,
     ),
@@ -207,6 +215,7 @@ TOOLS: dict[str, Tool] = {
             "ack": {"type": "array", "items": _TEXT, "description": "ids you are done with"},
             "from": {"type": "string", "description": "only from this address"},
             "thread": {"type": "string", "description": "only of this thread"},
+            "take_over": {"type": "boolean", "description": "read here although another agent does"},
             "mailbox": _MAILBOX,
         },
         essential=True,

@@ -91,6 +91,20 @@ class Wire:
         self._next: SessionMessage | None = None
         self._began = False
         self._end = math.inf
+        self._reading = anyio.CancelScope()
+        self._leaving = False
+        self._unheard: set[int] = set()
+        """Answered waits of which the relay has not said yet that the host has the answer."""
+
+    def leave(self) -> None:
+        """Take nothing new, which is the next post office's; end once what is under way is through."""
+        self._leaving = True
+        self._end_if_through()
+
+    def _end_if_through(self) -> None:
+        if self._leaving and not self._open and not self._unheard:
+            self._end = -math.inf
+            self._reading.cancel()
 
     # -- reading
 
@@ -115,12 +129,12 @@ class Wire:
                 case b"e":
                     # The host has closed stdin: what is under way ends soon, and its answers are still written.
                     self._ending.set()
-                    self._end = anyio.current_time() + _GOODBYE
+                    self._end = min(self._end, anyio.current_time() + _GOODBYE)
                 case _:
                     pass  # a newer relay may say more than we know
 
     async def _frame(self) -> Line:
-        with anyio.CancelScope(deadline=self._end):
+        with anyio.CancelScope(deadline=self._end) as self._reading:
             return await self._connection.receive()
         raise anyio.EndOfStream
 
@@ -130,6 +144,8 @@ class Wire:
         except Unreadable as unreadable:
             await self._refuse_unreadable(frame.serial, unreadable)
             return None
+        if self._leaving and not self._cancels_ours(message):
+            return None  # unanswered and not forgotten, so the relay asks the next post office
         if isinstance(message, types.JSONRPCRequest):
             return await self._request(frame, message)
         if isinstance(message, types.JSONRPCNotification):
@@ -137,6 +153,12 @@ class Wire:
             return SessionMessage(message)
         await self._connection.forget(frame.serial)
         return self._answer_of_host(message)
+
+    def _cancels_ours(self, message: types.JSONRPCMessage) -> bool:
+        if not isinstance(message, types.JSONRPCNotification) or message.method != "notifications/cancelled":
+            return False
+        cancelled = (message.params or {}).get("requestId")
+        return isinstance(cancelled, str | int) and (_id(cancelled) in self._open or _id(cancelled) in self._wait_ids)
 
     async def _request(self, frame: Line, message: types.JSONRPCRequest) -> SessionMessage | None:
         if _id(message.id) in self._open:
@@ -153,6 +175,7 @@ class Wire:
         async def unanswered() -> None:
             self._open.pop(_id(message.id), None)
             await self._leave_unanswered(frame.serial, request)
+            self._end_if_through()
 
         return SessionMessage(message, ServerMessageMetadata(request_context=request, on_request_unanswered=unanswered))
 
@@ -168,7 +191,9 @@ class Wire:
             elif (late := self._wait_ids.pop(_id(cancelled), None)) is not None:
                 # The answer has crossed the cancellation: the host will not show it to anybody.
                 self._waits.pop(late, None)
+                self._unheard.discard(late)
                 await self._mail.missed(str(late))
+                self._end_if_through()
 
     async def _keep(self, granted: _Open) -> None:
         uri = granted.params.get("uri", "")
@@ -195,6 +220,8 @@ class Wire:
         # Before the first line come those that the office before us did not hear of.
         if serial in self._waits or not self._began:
             await self._mail.reached(str(serial))
+        self._unheard.discard(serial)
+        self._end_if_through()
 
     # -- refusing
 
@@ -246,12 +273,14 @@ class Wire:
         if answered.request.cancelled:
             with anyio.CancelScope(shield=True):
                 await self._leave_unanswered(answered.serial, answered.request)
+            self._end_if_through()
             return
         if answered.request.leases and message.id is not None:
             self._remember_wait(answered.serial, _id(message.id), answered.request)
         if isinstance(message, types.JSONRPCResponse):
             await self._keep(answered)
         await self._connection.answer(answered.serial, _dump(message))
+        self._end_if_through()
 
     async def _leave_unanswered(self, serial: int, request: Request) -> None:
         if request.leases:
@@ -261,8 +290,11 @@ class Wire:
     def _remember_wait(self, serial: int, request_id: types.RequestId, request: Request) -> None:
         self._waits[serial] = request
         self._wait_ids[request_id] = serial
+        self._unheard.add(serial)
         while len(self._waits) > _ANSWERED:
-            self._waits.pop(next(iter(self._waits)))
+            oldest = next(iter(self._waits))
+            del self._waits[oldest]
+            self._unheard.discard(oldest)
         while len(self._wait_ids) > _ANSWERED:
             self._wait_ids.pop(next(iter(self._wait_ids)))
 

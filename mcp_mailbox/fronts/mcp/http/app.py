@@ -20,7 +20,7 @@ from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_mailbox.fronts.mcp.client import Client
-from mcp_mailbox.fronts.mcp.http import body, gate
+from mcp_mailbox.fronts.mcp.http import body, cors, gate
 from mcp_mailbox.fronts.mcp.http.alone import Alone, is_alone
 from mcp_mailbox.fronts.mcp.http.connection import EXTENSION
 from mcp_mailbox.fronts.mcp.http.desk import Desk
@@ -73,6 +73,8 @@ class App:
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
         began = False
+        if (origin := self._gate.foreign(scope)) is not None:
+            send = cors.readable(send, origin)
 
         async def note(message: MutableMapping[str, Any]) -> None:
             nonlocal began
@@ -83,7 +85,8 @@ class App:
             await self._route(scope, receive, note)
         except Refused as refused:
             if refused.status in {401, 403, 421}:
-                logger.info("refused (%d) %s: %s", refused.status, (scope.get("client") or ["?"])[0], refused)
+                client = (scope.get("client") or ["?"])[0]
+                logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
             await reply(send, refused.status, refused.body, refused.headers)
         except body.ClientGone:
             pass
@@ -103,6 +106,9 @@ class App:
         self._gate.check(scope, head)
         if path != PATH:
             raise Refused(404, f"There is nothing here; MCP is at {PATH}.")
+        if cors.is_preflight(head) and self._gate.foreign(scope) is not None:
+            await reply(send, 204, b"", cors.PREFLIGHT)
+            return
         visitor = await self._desk.visitor(partial(gate.bearer, head))
         if visitor is None:
             raise gate.unauthorized()

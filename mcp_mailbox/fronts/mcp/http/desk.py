@@ -92,9 +92,11 @@ class _Clients:
             mailbox=configured,
             binds=False,
             scopes=credential.scopes,
+            how=f"HTTP, token {credential.name}",
+            several=session is None,
         )
-        by = "Mailbox-Address" if address else "The token's mailbox"
-        client = Client(self._office, caller, configured, configured_by=by, forgets=session is None and not configured)
+        by = "Mailbox-Address" if address else "Token's mailbox"
+        client = Client(self._office, caller, configured, configured_by=by, forgets=session is None)
         client.refuse(bad_space)
         key = (credential.principal, configured or "", space)
         if configured is not None and key not in self._prepared:

@@ -16,15 +16,25 @@ from mcp_mailbox.credentials import TOKEN_PREFIX
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TOKEN_PARAMETERS = (b"access_token=", b"token=", b"api_key=")
+_LOGGED = 80
+"""Characters of a header that the log shows, escaped: anybody may have written it."""
 _REALM = 'Bearer realm="mcp-mailbox"'
 
 
 class Refused(Exception):  # noqa: N818 - the client's mistake, answered
-    """What a client gets instead of being served."""
+    """What a client gets instead of being served; `about` is for the log alone."""
 
-    def __init__(self, status: int, problem: str, headers: Mapping[str, str] | None = None, body: Any = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        problem: str,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        about: str | None = None,
+    ) -> None:
         super().__init__(problem)
         self.status = status
+        self.about = f" ({about})" if about is not None else ""
         self.headers = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         self.body = json.dumps(body if body is not None else {"error": problem}).encode()
 
@@ -77,13 +87,20 @@ class Gate:
     origins: frozenset[str] = field(default_factory=frozenset)
     """Other origins whose pages may call us: `https://name`."""
 
+    def foreign(self, scope: Mapping[str, Any]) -> str | None:
+        """Return the other origin, one of those that may, whose page asks."""
+        named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        return named[0] if len(named) == 1 and named[0] in self.origins else None
+
     def check(self, scope: Mapping[str, Any], head: Head) -> None:
         """Raise Refused for what a browser was tricked into, and for tokens where they do not belong."""
         if not self._is_ours(head.get("host")):
-            raise Refused(421, "This Host is not served here; `serve --allow-host` adds a name.")
+            about = f"Host {(head.get('host') or '')[:_LOGGED]!a}"
+            raise Refused(421, "This Host is not served here; `serve --allow-host` adds a name.", about=about)
         origin = head.get("origin")
         if origin is not None and origin not in self.origins and not self._is_same(origin):
-            raise Refused(403, "Pages of this Origin may not call this server; `serve --allow-origin` lets them.")
+            problem = "Pages of this Origin may not call this server; `serve --allow-origin` lets them."
+            raise Refused(403, problem, about=f"Origin {origin[:_LOGGED]!a}")
         target = unquote_to_bytes(scope.get("raw_path", b"") + b"?" + scope.get("query_string", b""))
         if TOKEN_PREFIX.encode() in target or any(name in target.lower() for name in _TOKEN_PARAMETERS):
             raise Refused(
