@@ -169,7 +169,9 @@ async def test_several_recipients_get_one_result_each(town: Town, era: Era) -> N
         assert await bob.bodies() == ["x"]
 
 
-@pytest.mark.parametrize("to", ["bob, alice", "bob;alice", '["bob", "alice"]', ["bob,alice"], ["bob", "alice"]], ids=str)
+@pytest.mark.parametrize(
+    "to", ["bob, alice", "bob;alice", '["bob", "alice"]', ["bob,alice"], ["bob", "alice"]], ids=str
+)
 async def test_several_recipients_are_read_however_they_are_written(town: Town, to: str | list[str]) -> None:
     async with town.pair() as (alice, bob):
         sent = await alice.send(to)

@@ -255,6 +255,10 @@ class SqliteStore:
         """See `Store.unreached`."""
         return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
 
+    async def holders(self) -> Sequence[tuple[str, int]]:
+        """See `Store.holders`."""
+        return await self._reader.do(lambda db: [tuple(row) for row in db.execute(query.HOLDERS).fetchall()])
+
     # -- credentials
 
     async def grant(self, credential: Credential, digest: bytes) -> None:
