@@ -48,6 +48,8 @@ SETTLE_LIMIT = 100
 """Ids in one settle."""
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
+_SETTLING = 1_000
+"""ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
 _SHOWN = 1000
 """Answers with previews that are under way to their hosts."""
 
@@ -69,7 +71,7 @@ class PostOffice:
         """Ring for what commits and for what lapses."""
         with self._store.on_ring(self.bell.ring):
             async with anyio.create_task_group() as tasks:
-                self._readers.start(tasks)
+                await self._readers.start(tasks)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -149,10 +151,17 @@ class PostOffice:
     ) -> Sequence[Delivery]:
         clock = self._store.clock
         deadline = clock.now() + patience
+        refusable = clock.now() + min(patience, _SETTLING)
         with self.bell.listening(address) as ear, ending.telling(ear.hear):
             while True:
                 ear.clear()
-                found = await self._claim(call, address, wanted, size, claimer)
+                try:
+                    found = await self._claim(call, address, wanted, size, claimer)
+                except Refusal as refusal:
+                    if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
+                        raise
+                    await first_of(ear.wait, lambda: clock.sleep_until(refusable))
+                    continue
                 claimer = replace(claimer, take_over=False)  # once: who is driven out by another stays out
                 left = deadline - clock.now()
                 if found or left <= 0 or ending.is_set():

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -18,13 +19,15 @@ from mcp_mailbox.bell import Bell
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Store
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 _RETURN_GRACE = 3_000
 """ms after a start in which every reader counts as present: relays need a moment to reconnect. Never over a lease."""
 _RETRY = 1_000
 """ms after which a store that could not is asked again."""
-_HOLDERS = 100_000
+_HOLDERS = 10_000
 """Readers of which it is remembered that they hold leases."""
 
 
@@ -47,17 +50,17 @@ class Readers:
         self._everybody = True
         self._known = anyio.Event()
         self._holders: dict[str, int] = {}
-        """Who leased something, and when the first of that may have run out."""
-        self._inherited_until = store.clock.now() + term
-        """Until then leases may run out that were given before this post office began."""
+        """Who leased something, and when the first of that may run out."""
         self._looked = 0
         self._next: int | None = None
         self._moved = anyio.Event()
         self._owed: list[_Owed] = []
         self._owing = anyio.Event()
 
-    def start(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Watch the time, for as long as the tasks last."""
+    async def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Learn who holds leases from before; watch the time, for as long as the tasks last."""
+        for reader, until in await self._patiently(self._store.holders):
+            self.leased(reader, until)
         tasks.start_soon(self._watch_time)
         tasks.start_soon(self._end_grace)
         tasks.start_soon(self._pay_back)
@@ -76,7 +79,7 @@ class Readers:
             return False
         del self._here[reader]
         now = self._store.clock.now()
-        if now < self._inherited_until or self._holders.get(reader, now + 1) <= now:
+        if self._holders.get(reader, now + 1) <= now:
             await self._ring_lapsed(reader)
         return True
 
@@ -108,8 +111,9 @@ class Readers:
     def leased(self, reader: str, until: int) -> None:
         """Note a lease: it may run out then."""
         if len(self._holders) >= _HOLDERS:
-            self._inherited_until = max(until, self._inherited_until)  # costs a look at each departure until then
-            self._holders.clear()
+            # What ran out while its reader was not here has rung by itself.
+            now = self._store.clock.now()
+            self._holders = {each: at for each, at in self._holders.items() if at > now or self.is_here(each)}
         self._holders[reader] = min(until, self._holders.get(reader, until))
         self.expect(until)
 
@@ -188,16 +192,16 @@ class Readers:
         self._look_again()
         self._known.set()
         # Readers that ended together with the post office before us: nobody has seen what they were handed.
-        for reader in await self._unreached():
+        for reader in await self._patiently(self._store.unreached):
             if not self.is_here(reader):
                 await self._put_back(_Owed(reader, None))
 
-    async def _unreached(self) -> Sequence[str]:
+    async def _patiently(self, ask: Callable[[], Awaitable[Sequence[T]]]) -> Sequence[T]:
         while True:
             try:
-                return await self._store.unreached()
+                return await ask()
             except Refusal as refusal:
-                logger.warning("readers that have gone are not seen yet: %s", refusal)
+                logger.warning("readers of before are not seen yet: %s", refusal)
                 await self._pause(_RETRY)
 
 

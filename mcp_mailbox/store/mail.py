@@ -253,6 +253,10 @@ class MailStore(Protocol):
         """Return the readers that hold leases whose answer has not reached them, as far as is known."""
         ...
 
+    async def holders(self) -> Sequence[tuple[str, int]]:
+        """Return each reader that holds leases, and when the first of these runs out."""
+        ...
+
     async def leave(self, reader: str) -> Sequence[Address]:
         """Carry out what `sweep` left to a reader that was present; return where it holds leases that ran out."""
         ...

@@ -195,6 +195,9 @@ NEXT_EXPIRY = "SELECT min(expires) FROM inbox INDEXED BY inbox_expiry WHERE expi
 UNREACHED = """
 SELECT DISTINCT reader FROM inbox INDEXED BY inbox_reader WHERE reader IS NOT NULL AND NOT surfaced
 """
+HOLDERS = """
+SELECT reader, min(lease_until) FROM inbox INDEXED BY inbox_reader WHERE reader IS NOT NULL GROUP BY reader
+"""
 LAPSED_OF_READER = """
 SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_reader WHERE reader = ? AND lease_until <= ?
 """

@@ -436,6 +436,21 @@ async def test_what_is_settled_or_given_back_is_not_due(post: Post) -> None:
     assert await post.store.due(0) == Due([], None, sweep=False)
 
 
+@promise("unreached")
+async def test_who_holds_leases_is_known_after_a_crash_and_until_when(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    await post.send_many("ann", "bob", "1", "2")
+    await post.send("ann", "eve")
+    start = post.clock.now()
+    await post.claim("bob", "one", most=1, term=3000)
+    await post.claim("bob", "one", most=1, term=1000)
+    [held] = await post.claim("eve", "two")
+    await post.engine.crash()
+    assert sorted(await post.store.holders()) == [("one", start + 1000), ("two", start + TERM)]
+    await post.settle("eve", held.handle, reader="two")
+    assert await post.store.holders() == [("one", start + 1000)]
+
+
 @promise("due")
 async def test_a_reader_that_leaves_is_told_which_mailboxes_to_ring(post: Post) -> None:
     await post.mailboxes("ann", "bob", "eve")

@@ -134,3 +134,13 @@ def test_a_wait_shows_that_it_lives_before_any_host_gives_up(post: Post) -> None
         line.write(caller.request(body=message, **caller.modern(message)))
         assert line.head()[1]["content-type"] == "text/event-stream"
         assert line.event()["result"]["structuredContent"]["timed_out"]
+
+
+def test_an_id_may_be_used_again_as_soon_as_its_answer_is_there(post: Post) -> None:
+    caller = post.caller()
+    caller.begin()
+    message = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
+    with caller.line() as line:
+        for _ in range(300):
+            line.write(caller.request(body=message, **caller.session))
+            assert line.answer().json == {"jsonrpc": "2.0", "id": 7, "result": {}}

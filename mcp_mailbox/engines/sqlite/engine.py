@@ -269,6 +269,10 @@ class SqliteStore:
         """See `Store.unreached`."""
         return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
 
+    async def holders(self) -> Sequence[tuple[str, int]]:
+        """See `Store.holders`."""
+        return await self._reader.do(lambda db: [tuple(row) for row in db.execute(query.HOLDERS).fetchall()])
+
     # -- looking back
 
     async def backup(self, path: Path, told: Told, *, replace: bool = False) -> int:

@@ -42,6 +42,7 @@ class Exchange:
         request: Request,
         message: types.JSONRPCRequest | types.JSONRPCNotification,
         ask: Ask | None = None,
+        over: Callable[[], None] = lambda: None,
     ) -> None:
         self.transport = TransportContext(kind="streamable-http", can_send_request=ask is not None)
         self.request_id = message.id if isinstance(message, types.JSONRPCRequest) else None
@@ -52,6 +53,8 @@ class Exchange:
         self._request = request
         self._progress_token = progress_token_from_params(message.params)
         self._ask = ask
+        self._over = over
+        """Called before the last word: a client may use the request's id again as soon as it has that."""
 
     # -- what the kernel and the handlers use
 
@@ -133,6 +136,7 @@ class Exchange:
 
     async def _answer(self, answer: Json, statuses: Mapping[int, int]) -> None:
         status = statuses.get(answer["error"]["code"], 200) if "error" in answer else 200
+        self._over()
         await self._stream.finish(answer, status)
 
     async def _miss(self) -> None:
@@ -140,6 +144,7 @@ class Exchange:
             await self._client.missed(self._request.key)
 
     async def _break_off(self) -> None:
+        self._over()
         if self._request.cancelled:
             await self._stream.finish(failure(self.request_id, _CANCELLED, "Request cancelled"))
         else:

@@ -96,7 +96,10 @@ class Handshake:
                 self.sessions.end(session)
 
     async def _run(self, session: Session, visit: Visit, message: types.JSONRPCRequest) -> bool:
-        exchange = Exchange(_stream(visit, session), session.client, visit.request(), message, session.ask)
+        def over() -> None:
+            session.end(exchange)
+
+        exchange = Exchange(_stream(visit, session), session.client, visit.request(), message, session.ask, over)
         if not session.begin(exchange):
             # JSON-RPC has no way to tell their answers apart.
             problem = f"The id {message.id!a} is that of a request under way."
