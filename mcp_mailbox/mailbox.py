@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.presence import Status
 
 ABOUT_LIMIT = 500
 """Characters in `about`."""
@@ -42,6 +43,7 @@ class Profile:
     contact: Contact | None = None
     attempts: int | None = None
     """How often a message may be in a reader's hands without an ack, before it is a dead letter."""
+    status: Status | None = None
 
     def __post_init__(self) -> None:
         """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed, or cannot be."""

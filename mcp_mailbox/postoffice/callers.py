@@ -21,6 +21,8 @@ class Caller:
     binds: bool = True
     """Whether what the reader opens is its own from then on. Not so where several may share a reader's id."""
     scopes: frozenset[Scope] = ALL_SCOPES
+    shared: bool = False
+    """Whether several may use the reader's id at once, so that where one of them is tells nothing of the others."""
 
     def must(self, scope: Scope) -> None:
         """Raise Refusal(FORBIDDEN) unless the credential allows it."""

@@ -27,6 +27,7 @@ from typing import Protocol
 
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
+from mcp_mailbox.store.directory import DirectoryStore, Found
 from mcp_mailbox.store.mail import (
     Accepted,
     Due,
@@ -48,7 +49,9 @@ __all__ = [
     "Accepted",
     "Clock",
     "CredentialStore",
+    "DirectoryStore",
     "Due",
+    "Found",
     "Lease",
     "Listing",
     "MailStore",
@@ -70,7 +73,7 @@ __all__ = [
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, DirectoryStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

@@ -2,7 +2,7 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `granting` and `reserving`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `granting`, `reserving` and `directory`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
+from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import failures, granting
 from mcp_mailbox.engines.sqlite.codec import Codec
 from mcp_mailbox.engines.sqlite.common import Common
+from mcp_mailbox.engines.sqlite.directory import Directory
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
@@ -42,6 +44,7 @@ from mcp_mailbox.store import (
     Accepted,
     Clock,
     Due,
+    Found,
     Lease,
     Listing,
     Opened,
@@ -103,6 +106,7 @@ class SqliteStore:
         self._receiving = Receiving(common, self._ending)
         self._looking = Looking(common)
         self._reserving = Reserving(common)
+        self._directory = Directory(common)
 
     # -- the bell
 
@@ -146,7 +150,7 @@ class SqliteStore:
         while opened is None:  # suggestions never end
             wanted = await wanted_mailbox(next(names), space, owner, profile)
             opened = await self.writer.do(
-                partial(self._mailboxes.open_unnamed, wanted=wanted, origin=origin, bind=bind)
+                partial(self._mailboxes.open_unnamed, wanted=wanted, profile=profile, origin=origin, bind=bind)
             )
         return opened
 
@@ -281,6 +285,16 @@ class SqliteStore:
     async def reservations(self, space: str) -> Sequence[Reservation]:
         """See `Store.reservations`."""
         return await self._reader.do(lambda db: self._reserving.held(db, space))
+
+    # -- the directory
+
+    async def find_mailboxes(self, principal: str, search: Search, limit: int, cursor: str | None = None) -> Found:
+        """See `Store.find_mailboxes`."""
+        return await self._reader.do(lambda db: self._directory.find(db, principal, search, limit, cursor))
+
+    async def note_seen(self, mailbox: Address) -> None:
+        """See `Store.note_seen`. Not worth an fsync of its own, as `surface`."""
+        self.writer.later(lambda db: self._directory.note_seen(db, mailbox))
 
     async def check(self) -> str:
         """See `Store.check`."""

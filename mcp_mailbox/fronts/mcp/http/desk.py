@@ -92,6 +92,7 @@ class _Clients:
             mailbox=configured,
             binds=False,
             scopes=credential.scopes,
+            shared=session is None,
         )
         by = "Mailbox-Address" if address else "The token's mailbox"
         client = Client(self._office, caller, configured, configured_by=by, forgets=session is None and not configured)
