@@ -95,11 +95,11 @@ class Directory:
             unread(db, mailbox, now) if row["owner"] == principal else None,
         )
 
-    def note_seen(self, db: sqlite3.Connection, mailbox: Address) -> None:
-        """Keep that somebody is there."""
+    def note_seen(self, db: sqlite3.Connection, mailbox: Address, at: int) -> None:
+        """Keep that somebody was there."""
         found = self._registry.find(db, mailbox)
         if found is not None:
-            apply.note_seen(db, found.id, self._now())
+            apply.note_seen(db, found.id, at)
 
 
 def _steps(

@@ -294,7 +294,8 @@ class SqliteStore:
 
     async def note_seen(self, mailbox: Address) -> None:
         """See `Store.note_seen`. Not worth an fsync of its own, as `surface`."""
-        self.writer.later(lambda db: self._directory.note_seen(db, mailbox))
+        now = self.clock.now()
+        self.writer.later(lambda db: self._directory.note_seen(db, mailbox, now))
 
     async def check(self) -> str:
         """See `Store.check`."""
