@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tests.conftest import DEADLINE
+from tests.fronts.world import Served
 from tests.http.caller import Caller
 from tests.http.conftest import Post
+
+HASTY = """
+from mcp_mailbox.postoffice import attendance
+attendance.LINGER = 200
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A server in which a minute is over soon."""
 
 
 def presence(watcher: Caller, name: str) -> str:
@@ -57,3 +67,15 @@ def test_a_request_counts_for_a_minute_whoever_sent_it(post: Post) -> None:
     post.caller().call("list_inbox", mailbox="opened")
     for name in ("header", "token", "opened"):
         assert presence(watcher, name) == "online"
+
+
+def test_who_listens_is_there_for_as_long_as_the_stream_lasts(new_home: Callable[..., Served]) -> None:
+    post = Post(new_home(program=HASTY).start())
+    watcher, listener, other = (post.caller(mailbox_address=name) for name in ("watcher", "listener", "other"))
+    listener.call("create_mailbox")
+    with listener.line() as line:
+        listener.listen(line, f"mailbox:listener@{post.space}")
+        other.call("create_mailbox")
+        assert goes_offline(watcher, "other")
+        assert presence(watcher, "listener") == "online"
+    assert goes_offline(watcher, "listener")

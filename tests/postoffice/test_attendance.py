@@ -13,7 +13,7 @@ import pytest
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.directory import Entry, Search
-from mcp_mailbox.engines.sqlite import SqliteStore, open_store
+from mcp_mailbox.engines.sqlite import SqliteStore, directory, open_store
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.postoffice import Call, Caller, PostOffice, attendance
 from mcp_mailbox.postoffice.attendance import LINGER, NOTE_EVERY
@@ -280,3 +280,16 @@ async def test_what_is_remembered_does_not_grow_with_those_who_have_gone(
     assert sum(len(place.visits) for place in world.office.attendance._places.values()) < 10
     assert await world.presence("ann") == "online"
     assert world.office.attendance.seen(Address("box0", "default")) == (False, None)
+
+
+async def test_a_page_is_never_empty_while_there_is_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "_RARE", 0)
+    monkeypatch.setattr(directory, "_WALKED", 2)
+    for number in range(9):
+        await world.open(TOKEN, f"n{number}", Profile("this one" if number in {4, 7} else "another"))
+    found = await world.office.directory.find(world.call(TOKEN), Search("default", "this"), 1)
+    assert [each.address.name for each in found.entries] == ["n4"]
+    found = await world.office.directory.find(world.call(TOKEN), Search("default", "this"), 1, found.next)
+    assert [each.address.name for each in found.entries] == ["n7"]
+    found = await world.office.directory.find(world.call(TOKEN), Search("default", "this"), 1, found.next)
+    assert (found.entries, found.next) == ([], None)
