@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from mcp_mailbox.fronts.mcp.render import NOBODY, PAGE_LIMIT, size
-from tests.fronts.world import LEGACY, MODERN, Agent, Era, Json, Town, both_eras
+from tests.fronts.world import LEGACY, MODERN, Agent, Era, Json, Town, asking, both_eras
 
 pytestmark = both_eras
 
@@ -121,11 +121,11 @@ async def test_who_is_here_and_what_was_said_outlives_the_post_office(new_town: 
 
 
 async def test_who_waits_is_online(town: Town, era: Era) -> None:
-    async with town.pair(era) as (alice, bob), anyio.create_task_group() as tasks:
-        tasks.start_soon(bob.wait, 20)
-        await anyio.lowlevel.checkpoint()
+    async with town.pair(era) as (alice, bob), asking(lambda: bob.wait(20)) as waiting:
+        await bob.is_waiting()
         assert (await entry(alice, bob.address))["presence"] == "online"
-        tasks.cancel_scope.cancel()
+        await alice.send("bob")
+        await waiting.answer()
 
 
 async def test_many_are_told_page_by_page_each_once_and_a_page_is_small(town: Town) -> None:
