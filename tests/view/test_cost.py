@@ -212,7 +212,7 @@ async def test_a_page_of_the_directory_looks_at_so_many_mailboxes_and_no_more(
     async def find(store: SqliteStore) -> object:
         return await store.find_mailboxes(principal, Search("default", query, skill), 20)
 
-    assert await stores[1].cost(find) < 60_000
+    assert await stores[1].cost(find) < 25_000
 
 
 async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores: tuple[Counted, Counted]) -> None:

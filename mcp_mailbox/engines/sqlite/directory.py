@@ -24,9 +24,9 @@ from mcp_mailbox.view import apply, query
 
 _RARE = 256
 """Mailboxes that are looked at one by one, and put in order, because they have a term."""
-_WALKED = 1_000
+_WALKED = 300
 """Mailboxes that are looked at for one page; a space counts as `_SPACE` of them."""
-_SPACE = 50
+_SPACE = 30
 _BEHIND, _FROM = 0, 1
 
 
