@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.presence import Status
 
 ABOUT_LIMIT = 500
 """Characters in `about`."""
@@ -56,6 +57,7 @@ class Profile:
     kind: Kind | None = None
     share: int | None = None
     """How many leases each reader of a pool may hold at once."""
+    status: Status | None = None
 
     def __post_init__(self) -> None:
         """Raise Refusal(BAD_ARGUMENT) for what is too long to be listed, or cannot be."""

@@ -182,6 +182,7 @@ class _Relays:
         self.post_office.arrive(caller)
         try:
             await client.prepare()
+            await self.post_office.mailboxes.greet(caller)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
                 tasks.start_soon(_end_with, connection, client, wire)

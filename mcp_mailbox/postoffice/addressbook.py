@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from mcp_mailbox import addresses
@@ -10,6 +11,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
@@ -20,11 +22,12 @@ _OWNED = 10_000
 
 
 class AddressBook:
-    """Mailboxes opened and found, for one post office."""
+    """Mailboxes opened and found, for one post office. `attendance` is told who comes for which."""
 
-    def __init__(self, store: MailboxStore, readers: Readers) -> None:
+    def __init__(self, store: MailboxStore, readers: Readers, attendance: Attendance) -> None:
         self._store = store
         self._readers = readers
+        self._attendance = attendance
         self._own: dict[str, Address] = {}
         self._owned: dict[tuple[str, str, str], Address] = {}
 
@@ -45,6 +48,7 @@ class AddressBook:
         opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address
+        await self._attendance.came(caller, opened.mailbox.address, own=True)
         reads = opened.occupant
         if reads is not None and (reads.reader == caller.reader or not self._readers.is_here(reads.reader)):
             return replace(opened, occupant=None)  # nobody whom one would have to know of
@@ -63,6 +67,16 @@ class AddressBook:
 
         Raises Refusal(NO_MAILBOX) before one was opened, (UNKNOWN_MAILBOX) for one that is not the principal's.
         """
+        found = await self._found(caller, name)
+        await self._attendance.came(caller, found, own=name is None)
+        return found
+
+    async def greet(self, caller: Caller) -> None:
+        """Note that the caller is at its own mailbox, if it has one."""
+        with suppress(Refusal):  # it asks for nothing that could be refused
+            await self.own(caller)
+
+    async def _found(self, caller: Caller, name: str | None) -> Address:
         name = name if name is not None else caller.mailbox
         if name is not None:
             address = addresses.parse(name, caller.space)
@@ -82,7 +96,7 @@ class AddressBook:
 
     async def _is_own(self, caller: Caller, name: str) -> bool:
         try:
-            await self.own(caller, name)
+            await self._found(caller, name)
         except Refusal as refusal:
             if refusal.code is not Code.UNKNOWN_MAILBOX:
                 raise
@@ -92,7 +106,7 @@ class AddressBook:
     async def _kept(self, caller: Caller) -> Address:
         """Return the address of the mailbox that the caller has: once made it stays one's own, its name forgotten."""
         try:
-            return await self.own(caller)
+            return await self._found(caller, None)
         except Refusal as refusal:
             if refusal.code is not Code.NO_MAILBOX:
                 raise

@@ -18,7 +18,9 @@ from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.store import (
@@ -60,8 +62,10 @@ class PostOffice:
     def __init__(self, store: Store, *, lease_term: int = LEASE_TERM) -> None:
         self.bell = Bell()
         self._readers = Readers(store, self.bell, lease_term)
-        self.mailboxes = AddressBook(store, self._readers)
+        self.attendance = Attendance(store, self._readers.is_here)
+        self.mailboxes = AddressBook(store, self._readers, self.attendance)
         self.reservations = Reservations(store, self.mailboxes)
+        self.directory = Directory(store, self.mailboxes, self.attendance)
         self._store = store
         self._lease_term = lease_term
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
@@ -87,6 +91,7 @@ class PostOffice:
         `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
         if await self._readers.depart(caller.reader):
+            await self.attendance.left(caller)
             self.mailboxes.forget(caller.reader)
             if put_back:
                 await self._readers.put_back(caller.reader)
@@ -137,7 +142,8 @@ class PostOffice:
         if wanted.thread is not None and ack:
             await self._store.read(address, wanted.thread)
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
-        return await self._wait(call, address, patience, wanted, size, ending, claimer), settled
+        with self.attendance.waiting(call.caller, [address]):
+            return await self._wait(call, address, patience, wanted, size, ending, claimer), settled
 
     async def _wait(
         self,

@@ -28,6 +28,7 @@ from typing import Protocol
 from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion, Told
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
+from mcp_mailbox.store.directory import DirectoryStore, Found
 from mcp_mailbox.store.mail import (
     ANYBODY,
     Accepted,
@@ -55,7 +56,9 @@ __all__ = [
     "Claimer",
     "Clock",
     "CredentialStore",
+    "DirectoryStore",
     "Due",
+    "Found",
     "Lease",
     "Listing",
     "MailPage",
@@ -80,7 +83,7 @@ __all__ = [
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, ArchiveStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, ArchiveStore, DirectoryStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

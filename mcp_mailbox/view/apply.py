@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mcp_mailbox import directory
 from mcp_mailbox.delivery import State
 
 _PREVIEW_LENGTH = 120
@@ -84,6 +85,7 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     )
     db.execute("INSERT INTO counter (mailbox, unsettled) VALUES (?, 0)", (cursor.lastrowid,))
     assert cursor.lastrowid is not None  # noqa: S101 - an INSERT has a row
+    list_mailbox(db, cursor.lastrowid, new.space, directory.terms(new.name, new.about, new.skills))
     return cursor.lastrowid
 
 
@@ -92,6 +94,33 @@ def describe_mailbox(db: sqlite3.Connection, mailbox: int, **columns: object) ->
     for name, value in columns.items():
         if value is not None:
             db.execute(f"UPDATE mailbox SET {name} = ? WHERE id = ?", (value, mailbox))  # noqa: S608 - ours alone
+
+
+def list_mailbox(db: sqlite3.Connection, mailbox: int, space: str, terms: frozenset[str]) -> None:
+    """Let it be found by these terms and no others."""
+    before = {row[0] for row in db.execute("SELECT term FROM mailbox_term WHERE mailbox = ?", (mailbox,)).fetchall()}
+    gone, fresh = sorted(before - terms), sorted(terms - before)
+    db.executemany("DELETE FROM mailbox_term WHERE mailbox = ? AND term = ?", [(mailbox, term) for term in gone])
+    db.executemany(
+        "INSERT INTO mailbox_term (mailbox, term, space) VALUES (?, ?, ?)", [(mailbox, term, space) for term in fresh]
+    )
+
+
+def note_seen(db: sqlite3.Connection, mailbox: int, at: int) -> None:
+    """Keep when a reader of it was last here."""
+    db.execute(
+        "INSERT INTO presence (mailbox, seen) VALUES (?, ?) ON CONFLICT (mailbox) DO UPDATE SET seen = excluded.seen",
+        (mailbox, at),
+    )
+
+
+def say_status(db: sqlite3.Connection, mailbox: int, status: str, away: bool, until: int) -> None:
+    """Keep what its owner says of itself, until when."""
+    db.execute(
+        "INSERT INTO presence (mailbox, status, away, until) VALUES (?, ?, ?, ?) ON CONFLICT (mailbox)"
+        " DO UPDATE SET status = excluded.status, away = excluded.away, until = excluded.until",
+        (mailbox, status, away, until),
+    )
 
 
 def bind_reader(db: sqlite3.Connection, reader: str, mailbox: int, at: int) -> None:

@@ -6,6 +6,10 @@ version that has been released never changes.
 
 from __future__ import annotations
 
+import json
+
+from mcp_mailbox import directory
+
 MIGRATIONS: dict[int, str] = {
     2: """
 ALTER TABLE mailbox ADD COLUMN contact TEXT NOT NULL DEFAULT 'open';
@@ -107,6 +111,31 @@ CREATE TABLE occupant (
     since   INTEGER NOT NULL
 );
 """,
+    6: """
+CREATE INDEX mailbox_contact ON mailbox (space, contact, folded);
+CREATE INDEX mailbox_own ON mailbox (owner, space, contact, folded);
+CREATE TABLE mailbox_term (
+    mailbox INTEGER NOT NULL,
+    term    TEXT    NOT NULL,
+    space   TEXT    NOT NULL,
+    PRIMARY KEY (mailbox, term)
+) WITHOUT ROWID;
+INSERT INTO mailbox_term (mailbox, term, space)
+SELECT m.id, t.value, m.space FROM mailbox m, json_each(terms_of(m.name, m.about, m.skills)) t;
+CREATE INDEX mailbox_term_space ON mailbox_term (space, term);
+CREATE TABLE presence (
+    mailbox INTEGER PRIMARY KEY,
+    seen    INTEGER NOT NULL DEFAULT 0,
+    status  TEXT    NOT NULL DEFAULT '',
+    away    INTEGER NOT NULL DEFAULT 0,
+    until   INTEGER NOT NULL DEFAULT 0
+);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""
+
+
+def terms_of(name: str, about: str, skills: str) -> str:
+    """Return a mailbox's terms as a JSON array: what a migration calls, since SQL cannot tell words apart."""
+    return json.dumps(sorted(directory.terms(name, about, json.loads(skills))))

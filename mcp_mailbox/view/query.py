@@ -28,6 +28,30 @@ WHERE owner = ? AND space = ? AND folded >= ? AND folded < ? ORDER BY folded LIM
 NAMES = "SELECT name FROM mailbox WHERE owner = ? AND space = ? ORDER BY folded LIMIT ?"
 SPACES = "SELECT name, space FROM mailbox WHERE folded = ? AND owner = ? LIMIT 2"
 
+# The directory: names of a space in their order, those whose contact says the same together.
+MEMBER = "SELECT 1 FROM mailbox INDEXED BY mailbox_own WHERE owner = ? AND space = ? LIMIT 1"
+NEXT_SPACE = """
+SELECT space, id FROM mailbox INDEXED BY mailbox_owner WHERE owner = ? AND space > ? ORDER BY space, folded LIMIT 1
+"""
+LISTED = "SELECT id, space, folded, owner, contact FROM mailbox WHERE id = ?"
+BY_CONTACT = """
+SELECT id, folded, owner FROM mailbox INDEXED BY mailbox_contact
+WHERE space = ? AND contact = ? AND folded > ? ORDER BY folded
+"""
+OWN_BY_CONTACT = """
+SELECT id, folded, owner FROM mailbox INDEXED BY mailbox_own
+WHERE space = ? AND contact = ? AND folded > ? AND owner = ? ORDER BY folded
+"""
+WITH_TERM = """
+SELECT mailbox FROM mailbox_term INDEXED BY mailbox_term_space WHERE space = ? AND term BETWEEN ? AND ? LIMIT ?
+"""
+HAS_TERM = "SELECT 1 FROM mailbox_term WHERE mailbox = ? AND term BETWEEN ? AND ? LIMIT 1"
+ENTRY = """
+SELECT m.id, m.name, m.space, m.owner, m.about, m.skills, p.seen, iif(p.until > ?1, p.status, '') AS status,
+       iif(p.until > ?1, p.away, 0) AS away
+FROM mailbox m LEFT JOIN presence p ON p.mailbox = m.id WHERE m.id = ?2
+"""
+
 _TOKEN = "SELECT id, name, principal, scopes, mailbox, space, created, expires, revoked FROM token"  # noqa: S105
 TOKEN_BY_DIGEST = f"{_TOKEN} WHERE digest = ?"
 TOKEN_BY_ID = f"{_TOKEN} WHERE id = ?"

@@ -28,6 +28,26 @@ CREATE INDEX mailbox_folded ON mailbox (folded, owner);   -- the same name in an
 CREATE INDEX mailbox_owner ON mailbox (owner, space, folded);
 CREATE INDEX mailbox_looks ON mailbox (space, looks);
 CREATE INDEX mailbox_capitals ON mailbox (space, capitals, ascii);
+CREATE INDEX mailbox_contact ON mailbox (space, contact, folded);   -- who in a space may be found by everybody
+CREATE INDEX mailbox_own ON mailbox (owner, space, contact, folded);
+
+-- By what a mailbox is found: its words, and its skills as a whole (`directory.terms`).
+CREATE TABLE mailbox_term (
+    mailbox INTEGER NOT NULL,
+    term    TEXT    NOT NULL,
+    space   TEXT    NOT NULL,   -- the mailbox's
+    PRIMARY KEY (mailbox, term)
+) WITHOUT ROWID;
+CREATE INDEX mailbox_term_space ON mailbox_term (space, term);
+
+-- Apart from mailbox, since it is written while agents come and go.
+CREATE TABLE presence (
+    mailbox INTEGER PRIMARY KEY,
+    seen    INTEGER NOT NULL DEFAULT 0,    -- when a reader was last here
+    status  TEXT    NOT NULL DEFAULT '',   -- what its owner says of itself
+    away    INTEGER NOT NULL DEFAULT 0,
+    until   INTEGER NOT NULL DEFAULT 0     -- when that is forgotten
+);
 
 -- Apart from mailbox, so that a delivery touches a dense page and no index.
 CREATE TABLE counter (

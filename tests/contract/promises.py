@@ -27,6 +27,8 @@ KEYSET = "Relay, cursor connections specification"
 ARCHIVE = "issue 4, Backup, restore, export"
 LANGUAGE = "issue 4, The language"
 RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
+DIRECTORY = "issue 4, Directory"
+XMPP = "RFC 6121, 4 Exchanging Presence Information"
 RESERVE = "design.md, Reservations"
 LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
 HTTP = "issue 3, Credentials from the start"
@@ -149,6 +151,20 @@ PROMISES: dict[str, Promise] = {
     "reserve-repeats": Promise("A request repeated has one effect and the same answer; a refused one is new.", DESIGN),
     "reserve-space": Promise("Reservations of two spaces never meet.", RESERVE),
     "reserve-bounded": Promise("A mailbox and a space hold so many names and no more.", RESERVE),
+    # directory
+    "find-words": Promise(
+        "Found is who has, for each word, a word that begins so, in name, about or skills; case and accents apart.",
+        DIRECTORY,
+    ),
+    "find-skill": Promise("A skill finds who has exactly that one, case and accents apart.", DIRECTORY),
+    "find-current": Promise("What a mailbox says of itself now is what it is found by, also after a crash.", DIRECTORY),
+    "find-pages": Promise("Pages are in the order of space and name, and skip nothing and nobody twice.", KEYSET),
+    "find-allowed": Promise("Of others only those are found to whom one may write; the rest does not exist.", HTTP),
+    "find-spaces": Promise("A search stays in its space, or goes through those where one has a mailbox.", DIRECTORY),
+    "find-unread": Promise("Of one's own mailboxes it is told how much waits there, of others' it is not.", DIRECTORY),
+    "find-many": Promise("However many have some of the words, who has all of them is found.", DIRECTORY),
+    "status": Promise("What an owner says of itself is told until its time is over, or it is taken back.", XMPP),
+    "seen": Promise("When somebody was last at a mailbox is kept.", XMPP),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

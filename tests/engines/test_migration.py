@@ -10,6 +10,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, Settlement, State
+from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
@@ -38,6 +39,7 @@ BACK = {
     "CREATE INDEX done_rejected ON done (mailbox, seq) WHERE state = 3;",
     4: "DROP TABLE reservation;",
     5: "DROP TABLE occupant; ALTER TABLE mailbox DROP COLUMN kind; ALTER TABLE mailbox DROP COLUMN share;",
+    6: "DROP INDEX mailbox_contact; DROP INDEX mailbox_own; DROP TABLE mailbox_term; DROP TABLE presence;",
 }
 """What undoes each migration, so that a test has an older store."""
 
@@ -46,7 +48,8 @@ async def older(path: Path) -> int:
     """Make a store of version 1 with mail in it; return the last message's number."""
     async with open_store(path, SteppedClock()) as store:
         for name in ("ann", "bob"):
-            await store.open(Address(name, "default"), "someone", Profile(), Origin(name, "open"))
+            profile = Profile(f"{name}'s Straße", ("Code Review",))
+            await store.open(Address(name, "default"), "someone", profile, Origin(name, "open"))
         ann, bob = Address("ann", "default"), Address("bob", "default")
         for number, body in enumerate(("kept", "rejected", "acked", "kept too")):
             sent = await store.accept(ann, [bob], Draft(("bob",), body), Origin("ann", f"{number}"))
@@ -92,6 +95,9 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         assert bob.contact is Contact.OPEN
         assert await store.credentials() == []
         assert await store.reservations("default") == []
+        for search in (Search("default", "STRASSE b"), Search("default", "bo", "code review")):
+            [entry] = (await store.find_mailboxes("someone", search, 10)).entries
+            assert (entry.address.name, entry.status, entry.seen_at) == ("bob", "", None)
         assert await store.check() == "ok"
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
     with closing(sqlite3.connect(tmp_path / "old.db")) as db:

@@ -30,6 +30,10 @@ def test_no_tool_costs_more_than_250_tokens(name: str) -> None:
     assert tokens(name) <= 250
 
 
+def test_finding_somebody_costs_at_most_140_tokens() -> None:
+    assert tokens("find_mailboxes") <= 140
+
+
 def test_all_tools_together_cost_at_most_1500_tokens() -> None:
     assert sum(tokens(name) for name in tools.TOOLS) <= 1500
 

@@ -199,3 +199,82 @@ def test_a_token_that_may_only_read_looks_and_reserves_nothing(post: Post) -> No
     sender = post.stranger("local", mailbox="olga", scopes=["send"], space=post.space)
     assert sender.refused("reserve")["error"] == "forbidden"
     assert sender.call("reserve", names="src/")["reserved"]
+
+
+def found(caller: Caller, **arguments: object) -> dict[str, Json]:
+    """Return who is found, by name in the space or by address elsewhere."""
+    pages = [caller.call("find_mailboxes", **arguments)]
+    while "next" in pages[-1]:
+        pages.append(caller.call("find_mailboxes", cursor=pages[-1]["next"], **arguments))
+    every = [each for page in pages for each in page["mailboxes"]]
+    return {each["address"].removesuffix(f"@{caller.headers['mailbox-space']}"): each for each in every}
+
+
+def test_of_others_mailboxes_only_those_are_found_that_take_ones_mail(post: Post) -> None:
+    for contact in ("open", "space", "closed"):
+        owner = post.caller(mailbox_address=f"olga-{contact}")
+        owner.call("create_mailbox", contact=contact, about="plans", skills=["secret-plan"])
+    outsider, member = post.stranger("out"), post.stranger("eve")
+    member.call("create_mailbox", name="eve")
+    everything: list[Json] = [{}, {"query": "olga"}, {"query": "plan"}, {"skill": "secret-plan"}]
+    for asked in everything:
+        assert set(found(outsider, **asked)) - {"eve"} == {"olga-open"}
+        assert set(found(member, **asked)) - {"eve"} == {"olga-open", "olga-space"}
+        assert set(found(owner, **asked)) - {"eve"} == {"olga-open", "olga-space", "olga-closed"}
+
+
+def test_who_may_not_be_found_answers_as_one_who_is_not_there(post: Post) -> None:
+    post.caller(mailbox_address="olga").call("create_mailbox", contact="closed", about="plans", status="busy")
+    eve = post.stranger("eve")
+    eve.call("create_mailbox", name="eve")
+    for asked in ({"query": "olga"}, {"query": "plans"}, {"query": "olga", "limit": 1}):
+        nobodys = {**asked, "query": "zelda"}
+        theirs, missing = eve.call("find_mailboxes", **asked), eve.call("find_mailboxes", **nobodys)
+        assert blank(theirs, "olga") == blank(missing, "zelda")
+    hidden, nowhere = eve.call("find_mailboxes", query="olga", space=post.space), eve.call("find_mailboxes", space="no")
+    assert hidden == nowhere
+
+
+def test_of_somebody_elses_mailbox_nothing_but_what_it_says_and_its_presence_is_told(post: Post) -> None:
+    olga, friend = post.caller(mailbox_address="olga"), post.caller(mailbox_address="friend")
+    olga.call("create_mailbox", about="plans", skills=["go"], status="until 15:00", away=True)
+    olga.call("send", to="olga", body="secret")
+    eve = post.stranger("eve")
+    eve.call("create_mailbox", name="eve")
+    expected = {
+        "address": f"olga@{post.space}",
+        "about": "plans",
+        "skills": ["go"],
+        "presence": "away",
+        "status": "until 15:00",
+    }
+    assert found(eve)["olga"] == expected
+    friends = found(friend)["olga"]
+    assert friends.pop("last_seen").endswith("Z")
+    assert friends == {**expected, "unread": 1}
+
+
+def test_another_principals_spaces_are_not_gone_through(post: Post) -> None:
+    elsewhere = f"{post.space}-else"
+    post.caller(mailbox_address=f"olga@{elsewhere}").call("create_mailbox")
+    post.caller(mailbox_address="olga").call("create_mailbox")
+    eve = post.stranger(f"eve of {post.space}")
+    eve.call("create_mailbox", name="eve")
+    assert set(found(eve, space="*")) == {"eve", "olga"}
+    assert set(found(eve, space=elsewhere)) == {f"olga@{elsewhere}"}, "it is open, so she may write to it"
+
+
+def test_a_cursor_of_another_principals_directory_is_as_if_made_up(post: Post) -> None:
+    for name in ("ann", "bob"):
+        post.caller(mailbox_address=name).call("create_mailbox")
+    cursor = post.caller().call("find_mailboxes", limit=1)["next"]
+    eve = post.stranger("eve")
+    theirs, made_up = (eve.refused("find_mailboxes", cursor=each) for each in (cursor, "c0.zzzzz"))
+    assert blank(theirs, cursor) == blank(made_up, "c0.zzzzz")
+
+
+def test_a_token_that_may_not_read_finds_nobody(post: Post) -> None:
+    sender = post.stranger("local", scopes=["send"], space=post.space)
+    assert sender.refused("find_mailboxes")["error"] == "forbidden"
+    reader = post.stranger("local", scopes=["read"], space=post.space)
+    assert reader.call("find_mailboxes")["mailboxes"] == []

@@ -47,19 +47,36 @@ INSERT INTO reservation (mailbox, name, space, mode, note, made, until)
 SELECT i % :boxes + 1, 'file ' || i, CASE i % 2 WHEN 0 THEN 'default' ELSE 'elsewhere' END, 'exclusive', '', 1,
        CASE i % 2 WHEN 0 THEN i ELSE 1 << 50 END FROM n
 """
+# Neighbours of a large store: in the same space, most of them everybody's to find, with words that all have.
+_NEIGHBOURS = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 100)
+INSERT INTO mailbox (id, space, name, folded, looks, capitals, ascii, owner, about, skills, created, contact)
+SELECT :boxes + i, 'default', 'x' || i, 'x' || i, 'x' || i, 'X' || i, 1,
+       CASE i % 5 WHEN 0 THEN 'someone' ELSE 'somebody else' END, '', '[]', 1,
+       CASE i % 5 WHEN 1 THEN 'closed' WHEN 2 THEN 'space' ELSE 'open' END FROM n
+"""
+_TERMS = """
+INSERT INTO mailbox_term (mailbox, term, space)
+SELECT m.id, t.value, m.space FROM mailbox m, json_each(json_array(
+    'all', 'own' || m.id, 'word' || (m.id % 3), iif(m.id <= 5, 'few', 'x'), '=skill' || (m.id % 2))) t
+"""
 _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) FROM inbox GROUP BY mailbox"
+
+_MISSING = "INSERT INTO counter (mailbox, unsettled) SELECT id, 0 FROM mailbox WHERE id > :boxes"
+_DIRECTORY = (_NEIGHBOURS, _TERMS, _MISSING)
 
 
 def build(path: Path, messages: int, start: int) -> None:
     """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked.
 
-    A fifth as many reservations: half of them have ended, half are held in another space.
+    A fifth as many reservations: half of them have ended, half are held in another space. A hundredth as
+    many mailboxes more, four fifths of them another principal's.
     """
     values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS):
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_DIRECTORY):
             db.execute(statement, values)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

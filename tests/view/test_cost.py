@@ -15,6 +15,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, Settlement
+from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
@@ -168,6 +169,31 @@ class Asking:
     async def reservations(self, store: SqliteStore) -> object:
         return await store.reservations("default")
 
+    async def find(self, store: SqliteStore, query: str = "", skill: str = "", count: int = 20) -> object:
+        found = await store.find_mailboxes("someone", Search("default", query, skill), 20)
+        assert len(found.entries) == count
+        return found
+
+    async def find_next(self, store: SqliteStore) -> object:
+        page = await store.find_mailboxes("someone", Search("default"), 20)
+        page = await store.find_mailboxes("someone", Search("default"), 20, page.next)
+        assert len(page.entries) == 20
+        return page
+
+    async def find_few(self, store: SqliteStore) -> object:
+        return await self.find(store, "few", count=5)
+
+    async def find_few_of_many(self, store: SqliteStore) -> object:
+        return await self.find(store, "few nobody", count=0)
+
+    async def describe(self, store: SqliteStore) -> object:
+        self.number += 1
+        return await store.open(BOX, "someone", Profile(f"about {self.number}"), self.origin())
+
+    async def note_seen(self, store: SqliteStore) -> object:
+        await store.note_seen(BOX)
+        return await self.reserve(store)  # what is noted goes with the next commit
+
 
 VERBS = [name for name in vars(Asking) if not name.startswith("_") and name != "origin"]
 
@@ -179,6 +205,30 @@ async def test_a_verb_makes_as_many_steps_in_a_large_store_as_in_a_small_one(
     small, large = [await store.cost(getattr(Asking(), verb)) for store in stores]
     assert small == large
     assert 0 < small < 5000
+
+
+@pytest.mark.parametrize(
+    ("principal", "query", "skill"),
+    [
+        ("someone", "all", ""),
+        ("someone", "x", ""),
+        ("someone", "own", "skill1"),
+        ("someone", "word1 all own x", "skill0"),
+        ("someone", "word1 word2", ""),
+        ("stranger", "", ""),
+        ("stranger", "word1 word2", ""),
+        ("somebody else", "x word1 word2", ""),
+    ],
+)
+async def test_a_page_of_the_directory_looks_at_so_many_mailboxes_and_no_more(
+    stores: tuple[Counted, Counted], principal: str, query: str, skill: str
+) -> None:
+    """Ten thousand mailboxes have the words, or none has them all: neither makes SQLite look at ten thousand."""
+
+    async def find(store: SqliteStore) -> object:
+        return await store.find_mailboxes(principal, Search("default", query, skill), 20)
+
+    assert await stores[1].cost(find) < 25_000
 
 
 async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores: tuple[Counted, Counted]) -> None:

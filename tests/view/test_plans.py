@@ -15,10 +15,13 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, Settlement
+from mcp_mailbox.directory import EVERY_SPACE, Search
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
+from mcp_mailbox.engines.sqlite import directory as finding
 from mcp_mailbox.engines.sqlite.schema import prepare
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Portion, Show, Wanted
 from mcp_mailbox.view import query
@@ -94,13 +97,13 @@ async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str
         for connection in (store.writer._db, store._reader._db):
             connection.set_trace_callback(found.add)
         with anyio.fail_after(DEADLINE):
-            await _every_verb(store, clock)
+            await _every_verb(store, clock, monkeypatch)
         for connection in (store.writer._db, store._reader._db):
             connection.set_trace_callback(None)
     return found
 
 
-async def _every_verb(store: SqliteStore, clock: SteppedClock) -> None:
+async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     ann, bob = Address("ann", "default"), Address("bob", "default")
     origins = (Origin("reader", f"{number}") for number in range(100))
     lease = Lease(5, 10_000, 1000)
@@ -146,6 +149,15 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock) -> None:
     await store.reservations("default")
     await store.release_reservations(ann, ["src/"], next(origins))
     await store.release_reservations(bob, None, next(origins))
+    said = Profile("something else", ("other skill",), Contact.CLOSED, status=Status("busy"))
+    await store.open(bob, "someone", said, next(origins))
+    await store.note_seen(bob)
+    for principal in ("someone", "somebody else"):
+        for search in (Search("default"), Search(EVERY_SPACE, "some e", "other skill")):
+            found = await store.find_mailboxes(principal, search, 1)
+            await store.find_mailboxes(principal, search, 1, found.next)
+    monkeypatch.setattr(finding, "_RARE", 0)
+    await store.find_mailboxes("someone", Search("default", "some e"), 10)
 
 
 @pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `archive`, `granting` and `reserving`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `archive`, `granting`, `reserving` and `directory`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
+from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import failures, granting
 from mcp_mailbox.engines.sqlite.archive import Archive
 from mcp_mailbox.engines.sqlite.backup import Backups, back_up
 from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
+from mcp_mailbox.engines.sqlite.directory import Directory
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
@@ -46,6 +48,7 @@ from mcp_mailbox.store import (
     Claimer,
     Clock,
     Due,
+    Found,
     Lease,
     Listing,
     MailPage,
@@ -119,6 +122,7 @@ class SqliteStore:
         self._looking = Looking(common)
         self._archive = Archive(common)
         self._reserving = Reserving(common)
+        self._directory = Directory(common)
 
     # -- the bell
 
@@ -162,7 +166,7 @@ class SqliteStore:
         while opened is None:  # suggestions never end
             wanted = await wanted_mailbox(next(names), space, owner, profile)
             opened = await self.writer.do(
-                partial(self._mailboxes.open_unnamed, wanted=wanted, origin=origin, bind=bind)
+                partial(self._mailboxes.open_unnamed, wanted=wanted, profile=profile, origin=origin, bind=bind)
             )
         return opened
 
@@ -319,6 +323,17 @@ class SqliteStore:
     async def reservations(self, space: str) -> Sequence[Reservation]:
         """See `Store.reservations`."""
         return await self._reader.do(lambda db: self._reserving.held(db, space))
+
+    # -- the directory
+
+    async def find_mailboxes(self, principal: str, search: Search, limit: int, cursor: str | None = None) -> Found:
+        """See `Store.find_mailboxes`."""
+        return await self._reader.do(lambda db: self._directory.find(db, principal, search, limit, cursor))
+
+    async def note_seen(self, mailbox: Address) -> None:
+        """See `Store.note_seen`. Not worth an fsync of its own, as `surface`."""
+        now = self.clock.now()
+        self.writer.later(lambda db: self._directory.note_seen(db, mailbox, now))
 
     async def check(self) -> str:
         """See `Store.check`."""

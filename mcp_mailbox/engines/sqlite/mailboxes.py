@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from mcp_mailbox import addresses
+from mcp_mailbox import addresses, directory
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite.common import Common, request_key
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
@@ -45,7 +45,7 @@ class Mailboxes:
                     f"{wanted.name!a} looks like {theirs}.",
                     "Choose a name that nobody can mistake for it.",
                 )
-            return self._create(db, wanted, origin, bind=bind)
+            return self._create(db, wanted, profile, origin, bind=bind)
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
         skills = json.dumps(profile.skills) if profile.skills is not None else None
@@ -58,13 +58,19 @@ class Mailboxes:
         apply.describe_mailbox(db, row["id"], about=profile.about, skills=skills, **settings)
         if any(value is not None for value in settings.values()):
             self._registry.forget()
+        about, able = profile.about, profile.skills
+        if about not in (None, row["about"]) or skills not in (None, row["skills"]):
+            about = row["about"] if about is None else about
+            able = json.loads(row["skills"]) if able is None else able
+            apply.list_mailbox(db, row["id"], row["space"], directory.terms(row["name"], about, able))
+        self._say(db, row["id"], profile)
         if bind:
             apply.bind_reader(db, origin.reader, row["id"], self._now())
         known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
         return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"])
 
     def open_unnamed(
-        self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin, *, bind: bool
+        self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
     ) -> Opened | None:
         """Return None when that name is not free."""
         known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
@@ -72,15 +78,23 @@ class Mailboxes:
             return self._opened(db, int(known["answer"]), created=True)
         if db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone() or _lookalike(db, wanted):
             return None
-        return self._create(db, wanted, origin, bind=bind)
+        return self._create(db, wanted, profile, origin, bind=bind)
 
-    def _create(self, db: sqlite3.Connection, wanted: apply.NewMailbox, origin: Origin, *, bind: bool) -> Opened:
+    def _create(
+        self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
+    ) -> Opened:
         now = self._now()
         mailbox = apply.create_mailbox(db, replace(wanted, created=now))
+        self._say(db, mailbox, profile)
         if bind:
             apply.bind_reader(db, origin.reader, mailbox, now)
         apply.remember(db, _NOBODY, request_key(origin), b"", str(mailbox), now)
         return self._opened(db, mailbox, created=True)
+
+    def _say(self, db: sqlite3.Connection, mailbox: int, profile: Profile) -> None:
+        said = profile.status
+        if said is not None:
+            apply.say_status(db, mailbox, said.text, said.away, self._now() + said.term)
 
     def _opened(self, db: sqlite3.Connection, mailbox: int, *, created: bool) -> Opened:
         found = self.mailbox(db, query.MAILBOX_BY_ID, (mailbox,))

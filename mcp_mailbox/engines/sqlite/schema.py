@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.view.migrations import MIGRATIONS, VERSION
+from mcp_mailbox.view.migrations import MIGRATIONS, VERSION, terms_of
 
 APPLICATION = 0x4D424F58  # "MBOX"
 
@@ -107,6 +107,7 @@ def _migrate(db: sqlite3.Connection) -> None:
     """Bring an older store to today's version, all steps in one transaction: a kill leaves it as it was."""
     version = number(db, "user_version")
     if version < VERSION:
+        db.create_function("terms_of", 3, terms_of, deterministic=True)
         steps = "".join(MIGRATIONS[step] for step in range(version + 1, VERSION + 1))
         try:
             db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from mcp_mailbox import presence
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format, Priority
+from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import DEFAULT_TERM
 
 M = TypeVar("M", bound="Arguments")
@@ -96,6 +98,19 @@ class CreateMailbox(Arguments):
     attempts: int | None = None
     kind: Literal["personal", "pool"] | None = None
     share: int | None = None
+    status: str | None = None
+    away: bool | None = None
+    status_ttl: Seconds | None = None
+
+    @property
+    def said(self) -> Status | None:
+        """What it says of itself; None leaves what it said before."""
+        if self.status is None and self.away is None:
+            if self.status_ttl is not None:
+                raise Refusal(Code.BAD_ARGUMENT, "`status_ttl` is given without a status.", "Give `status`, or `away`.")
+            return None
+        term = presence.DEFAULT_TERM if self.status_ttl is None else round(min(self.status_ttl * 1000, 1e15))
+        return Status(self.status or "", self.away or False, term)
 
 
 class Send(Arguments):
@@ -186,6 +201,16 @@ class Reserve(Arguments):
     def term(self) -> int:
         """The time to live in ms; one beyond any limit stays one."""
         return round(min(self.ttl * 1000, 1e15))
+
+
+class FindMailboxes(Arguments):
+    """`find_mailboxes`."""
+
+    query: str = ""
+    skill: str = ""
+    space: str | None = None
+    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT)] = DEFAULT_LIST_LIMIT
+    cursor: str | None = None
 
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:

@@ -15,10 +15,11 @@ from typing import Any
 import mcp_types as types
 
 from mcp_mailbox.delivery import Delivery, Progress, State
+from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
-from mcp_mailbox.store import Accepted, Opened, Page, Preview, Reading, Released, Settled
+from mcp_mailbox.store import Accepted, Found, Opened, Page, Preview, Reading, Released, Settled
 
 WAIT_LIMIT = 16_000
 """Bytes of a wait's or a read's answer; hosts count in KB of 1,000 or of 1,024."""
@@ -32,12 +33,17 @@ _SHORTEST_BODY = 100
 """Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
 _MORE = 40
 """Bytes that it takes to say that there is more."""
+_ABOUT_SHOWN = 120
+"""Characters of what a mailbox says it does."""
+_SKILLS_SHOWN = 300
+"""Bytes of a mailbox's skills."""
 _RECIPIENTS_SHOWN = 2_000
 """Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
 Json = dict[str, Any]
 
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
+NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
 def result(content: Json, *, error: bool = False) -> types.CallToolResult:
@@ -75,6 +81,8 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
         case {"messages": [*messages]}:
             what = "got" if tool == "wait_for_message" else "looked at"
             return f"{principal}: {what} {len(messages)} of {given.get('mailbox') or 'its mailbox'}"
+        case {"mailboxes": [*mailboxes]}:
+            return f"{principal}: found {len(mailboxes)} mailboxes"
         case {"reserved": [*groups]}:
             names = ", ".join(name for group in groups for name in group["names"])
             return f"{principal}: reserved {names}"
@@ -185,6 +193,39 @@ def settled(results: Iterable[Settled]) -> Json:
     failed = [{"id": each.handle} | problem(each.refusal) for each in done if each.refusal]
     answer: Json = {"settled": [each.handle for each in done if not each.refusal]}
     return answer | _given(failed=failed)
+
+
+def directory(answer: Found) -> Json:
+    """Render `find_mailboxes`: as many as fit, the first one always."""
+    content: Json = {"mailboxes": []}
+    for shown, entry in enumerate(answer.entries):
+        content["mailboxes"].append(_listed(entry))
+        if shown and size(content) > PAGE_LIMIT - _MORE:  # room for the cursor
+            content["mailboxes"].pop()
+            return content | {"next": answer.entries[shown - 1].cursor}
+    return content | _given(next=answer.next, hint=None if answer.entries else NOBODY)
+
+
+def _listed(entry: Entry) -> Json:
+    skills = list(entry.skills)
+    while size(skills) > _SKILLS_SHOWN:
+        skills.pop()
+    known = {
+        "last_seen": moment(entry.seen_at) if entry.seen_at is not None else None,
+        "unread": entry.unread,
+    }
+    return {
+        "address": str(entry.address),
+        **_given(about=_beginning(entry.about), skills=skills, more_skills=len(entry.skills) - len(skills)),
+        "presence": entry.presence.value,
+        **_given(status=entry.status),
+        **{name: value for name, value in known.items() if value is not None},
+    }
+
+
+def _beginning(about: str) -> str:
+    line = " ".join(about.split())
+    return line if len(line) <= _ABOUT_SHOWN else line[: _ABOUT_SHOWN - 1] + "…"
 
 
 def reserved(held: Sequence[Reservation]) -> Json:

@@ -237,7 +237,8 @@ async def _stream(
         # Also after a crash: whether the host got the first one is not known, and without it it waits for ever.
         about = types.SubscriptionsAcknowledgedNotificationParams(notifications=honoured, _meta=meta)
         await send(types.SubscriptionsAcknowledgedNotification(params=about))
-        with client.ending.telling(lambda: events.add(None)):
+        there = {address for address in places.values() if address is not None}
+        with client.ending.telling(lambda: events.add(None)), client.office.attendance.waiting(client.caller, there):
             while (event := await events.take()) is not None:
                 await send(event_to_notification(event, meta))
                 address = places.get(event.uri) if isinstance(event, ResourceUpdated) else None

@@ -15,6 +15,7 @@ import mcp_types as types
 
 from mcp_mailbox import addresses
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement
+from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import arguments, render
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
@@ -34,7 +35,7 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
     call = await client.call(context, asked.name)
     contact = Contact(asked.contact) if asked.contact is not None else None
     kind = Kind(asked.kind) if asked.kind is not None else None
-    profile = Profile(asked.about, asked.skills, contact, asked.attempts, kind, asked.share)
+    profile = Profile(asked.about, asked.skills, contact, asked.attempts, kind, asked.share, asked.said)
     opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
     client.opened(opened.mailbox.address)
     return render.opened(opened, client.advice(opened.mailbox.address))
@@ -139,6 +140,13 @@ async def _reserve(client: Client, context: Context, given: Arguments) -> Json:
     return render.reserved(await verbs.reserve(call, asked.names, terms))
 
 
+async def _find_mailboxes(client: Client, context: Context, given: Arguments) -> Json:
+    asked = arguments.parse(arguments.FindMailboxes, "find_mailboxes", given)
+    call = await client.call(context)
+    search = Search(asked.space or client.caller.space, asked.query, asked.skill)
+    return render.directory(await client.office.directory.find(call, search, asked.limit, asked.cursor))
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A row: the name is the key in `TOOLS`. `essential` ones are never hidden behind a host's tool search."""
@@ -183,6 +191,9 @@ TOOLS: dict[str, Tool] = {
             "attempts": {"type": "integer", "description": "leases without an ack that make a dead letter; 5"},
             "kind": {"enum": [*Kind], "description": "pool: several readers share the work"},
             "share": {"type": "integer", "description": "messages that one reader of a pool may hold; 1"},
+            "status": {"type": "string", "description": "what you are at, for others to see; empty clears it"},
+            "away": {"type": "boolean", "description": "you do not look at your mail"},
+            "status_ttl": {"type": "number", "description": "seconds until both are forgotten; 3600"},
         },
         essential=True,
     ),
@@ -273,6 +284,18 @@ TOOLS: dict[str, Tool] = {
             "release": {"type": "boolean", "description": "give these back; without names all of yours"},
             "mailbox": _MAILBOX,
         },
+    ),
+    "find_mailboxes": Tool(
+        _find_mailboxes,
+        "Find whom to write to: what they do, and whether they are online. By name.",
+        {
+            "query": {"type": "string", "description": "beginnings of words, all of which must occur; empty: all"},
+            "skill": {"type": "string", "description": "one of their skills, exactly"},
+            "space": {"type": "string", "description": "default yours; * for all spaces where you have a mailbox"},
+            "limit": {"type": "integer"},
+            "cursor": {"type": "string", "description": "`next` of the page before"},
+        },
+        read_only=True,
     ),
 }
 

@@ -138,6 +138,7 @@ class Session:
         """End what is under way and all subscriptions."""
         self.leave()
         self.client.close()
+        self.client.office.attendance.ended(self.client.caller)
         for exchange in list(self._open.values()):
             exchange.cancel()
 

@@ -1,0 +1,148 @@
+"""Who is where: of each mailbox, whether a reader of it is here, and when one last was.
+
+A relay is at the mailbox that is its own for as long as it is connected. Others come by one request after another: they
+are there while a request waits there or a stream of their session stands, and for a minute after the last call. On disk
+stands only when somebody was there, noted at most once a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.postoffice.callers import Caller
+from mcp_mailbox.store import Store
+
+LINGER = 60 * 1000
+"""ms for which a call tells that somebody is there."""
+NOTE_EVERY = 60 * 1000
+"""ms between two notes of one mailbox."""
+_PLACES = 10_000
+"""Mailboxes that are remembered; beyond, those where somebody is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A reader's last call. Once one that `connects` is not here any more, it has gone; of others nobody knows."""
+
+    at: int
+    connects: bool
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is known of one mailbox."""
+
+    visits: dict[str, _Visit] = field(default_factory=dict)
+    owners: set[str] = field(default_factory=set)
+    """Readers whose own it is."""
+    waiting: int = 0
+    """Waits and streams that are about this mailbox."""
+    seen: int = 0
+    noted: int = -NOTE_EVERY
+
+
+class Attendance:
+    """Who is where, for one post office. `is_here` tells whether a reader has a connection or a request open."""
+
+    def __init__(self, store: Store, is_here: Callable[[str], bool]) -> None:
+        self._store = store
+        self._is_here = is_here
+        self._places: dict[Address, _Place] = {}
+        self._own: dict[str, Address] = {}
+        """Where a reader is for as long as it is here."""
+        self._room = _PLACES
+
+    async def came(self, caller: Caller, address: Address, *, own: bool) -> None:
+        """Note a call that acts for that mailbox, which is the caller's `own` when it named no other."""
+        place = self._place(address)
+        if caller.reader not in place.visits:
+            place.visits = {reader: visit for reader, visit in place.visits.items() if self._counts(reader, visit)}
+        place.seen = self._store.clock.now()
+        place.visits[caller.reader] = _Visit(place.seen, caller.binds)
+        if own and not caller.several:
+            self._forget(caller.reader)
+            self._own[caller.reader] = address
+            place.owners.add(caller.reader)
+        await self._note(address, place)
+
+    @contextmanager
+    def waiting(self, caller: Caller, addresses: Iterable[Address]) -> Iterator[None]:
+        """Count the caller as being there for as long as the block lasts. Addresses are as the store has them."""
+        places = [self._place(address) for address in addresses]
+        for place in places:
+            place.waiting += 1
+        try:
+            yield
+        finally:
+            for place in places:
+                place.waiting -= 1
+                self._touch(place, caller.reader)
+
+    async def left(self, caller: Caller) -> None:
+        """Note that the reader was at its own mailbox until now. One that connects is there no more."""
+        address = self._own.get(caller.reader)
+        if address is not None:
+            place = self._place(address)
+            self._touch(place, caller.reader)
+            if caller.binds:
+                self._forget(caller.reader)
+            await self._note(address, place)
+
+    def ended(self, caller: Caller) -> None:
+        """Note that the reader will not come back."""
+        address = self._own.get(caller.reader)
+        if address is not None:
+            place = self._place(address)
+            self._touch(place, caller.reader)
+            place.visits.pop(caller.reader, None)
+            self._forget(caller.reader)
+
+    def seen(self, address: Address) -> tuple[bool, int | None]:
+        """Return whether somebody is there, and when somebody last was, if that is remembered."""
+        place = self._places.get(address)
+        if place is None:
+            return False, None
+        here = self._is_anybody_at(place)
+        return here, self._store.clock.now() if here else place.seen or None
+
+    def _is_anybody_at(self, place: _Place) -> bool:
+        return (
+            place.waiting > 0
+            or any(map(self._is_here, place.owners))
+            or any(self._counts(reader, visit) for reader, visit in place.visits.items())
+        )
+
+    def _counts(self, reader: str, visit: _Visit) -> bool:
+        """Whether a call still tells that its reader is there."""
+        lately = self._store.clock.now() - visit.at < LINGER
+        return lately and (not visit.connects or self._is_here(reader))
+
+    def _forget(self, reader: str) -> None:
+        """Take it out of where it was at home."""
+        address = self._own.pop(reader, None)
+        if address is not None:
+            self._place(address).owners.discard(reader)
+
+    def _touch(self, place: _Place, reader: str) -> None:
+        place.seen = self._store.clock.now()
+        if reader in place.visits:
+            place.visits[reader] = replace(place.visits[reader], at=place.seen)
+
+    async def _note(self, address: Address, place: _Place) -> None:
+        if place.seen - place.noted >= NOTE_EVERY:
+            place.noted = place.seen
+            await self._store.note_seen(address)
+
+    def _place(self, address: Address) -> _Place:
+        found = self._places.get(address)
+        if found is None:
+            if len(self._places) >= self._room:
+                kept = {
+                    each: place for each, place in self._places.items() if place.owners or self._is_anybody_at(place)
+                }
+                self._places, self._room = kept, max(_PLACES, 2 * len(kept))
+            found = self._places[address] = _Place()
+        return found
