@@ -20,6 +20,7 @@ from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
+from mcp_mailbox.postoffice.search import Search
 from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Page, Reading, Recipient, Settled, Show, Store, Wanted
 
 LEASE_TERM = 10 * 60 * 1000
@@ -41,6 +42,7 @@ class PostOffice:
         self.bell = Bell()
         self.mailboxes = AddressBook(store)
         self.reservations = Reservations(store, self.mailboxes)
+        self.search = Search(store, self.mailboxes, self._show)
         self._store = store
         self._lease_term = lease_term
         self._readers = Readers(store, self.bell, lease_term)

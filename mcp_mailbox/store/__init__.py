@@ -43,12 +43,15 @@ from mcp_mailbox.store.mail import (
 )
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
+from mcp_mailbox.store.search import Found, Hit, Query, SearchStore
 
 __all__ = [
     "Accepted",
     "Clock",
     "CredentialStore",
     "Due",
+    "Found",
+    "Hit",
     "Lease",
     "Listing",
     "MailStore",
@@ -57,12 +60,14 @@ __all__ = [
     "Origin",
     "Page",
     "Preview",
+    "Query",
     "Reading",
     "Recipient",
     "Released",
     "ReservationStore",
     "Reserved",
     "Ring",
+    "SearchStore",
     "Settled",
     "Show",
     "Store",
@@ -70,7 +75,7 @@ __all__ = [
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, Protocol):
+class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, SearchStore, Protocol):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

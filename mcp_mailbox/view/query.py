@@ -158,6 +158,20 @@ CROSS JOIN mailbox b ON b.id = i.mailbox
 WHERE i.sender = ? AND (i.seq, i.mailbox) > (?, ?) AND i.seq <= ? ORDER BY i.seq, i.mailbox LIMIT ?
 """  # noqa: S608 - constants only
 
+# The log as the search index reads it, and what it finds. Damaged text must not stop the one or the other.
+LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
+MARK = "SELECT accepted, checksum FROM message WHERE seq = ?"
+_INDEXED = """
+SELECT seq, thread, sender, recipients, accepted, checksum, size, format, CAST(subject AS BLOB) AS title,
+       CAST(body AS BLOB) AS text FROM message
+"""
+INDEXED = f"{_INDEXED} WHERE seq > ? ORDER BY seq LIMIT ?"
+INDEXED_ONE = f"{_INDEXED} WHERE seq = ?"
+HIT = f"""
+SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
+"""  # noqa: S608 - constants only
+BEGINNING = "SELECT CAST(substr(body, 1, ?) AS BLOB) FROM message WHERE seq = ?"
+
 LAPSED = """
 SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_lapse
 WHERE lease_until > 0 AND lease_until > ? AND lease_until <= ?

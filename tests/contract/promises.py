@@ -28,6 +28,7 @@ LANGUAGE = "issue 4, The language"
 RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
 RESERVE = "design.md, Reservations"
 LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
+SEARCH = "issue 4, Search"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -135,6 +136,14 @@ PROMISES: dict[str, Promise] = {
     "reserve-repeats": Promise("A request repeated has one effect and the same answer; a refused one is new.", DESIGN),
     "reserve-space": Promise("Reservations of two spaces never meet.", RESERVE),
     "reserve-bounded": Promise("A mailbox and a space hold so many names and no more.", RESERVE),
+    # search
+    "search-words": Promise(
+        "A mailbox finds what it received or sent by all of its words, whatever became of it, newest first.", SEARCH
+    ),
+    "search-fresh": Promise("What was accepted before a search is found by it, or the search says that not.", SEARCH),
+    "search-own": Promise("Nobody finds what it may not read, whatever stands in a query or a body.", SEARCH),
+    "search-filters": Promise("A search may ask for one sender, one thread, and what came since a time.", SEARCH),
+    "search-thread": Promise("A thread is listed from its beginning, by any id in it.", SEARCH),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

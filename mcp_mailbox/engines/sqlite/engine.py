@@ -2,7 +2,7 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `granting` and `reserving`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `granting` and `reserving`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from mcp_mailbox.engines.sqlite import failures, granting
 from mcp_mailbox.engines.sqlite.codec import Codec
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.ending import Ending
+from mcp_mailbox.engines.sqlite.follower import AT_START, Follower
+from mcp_mailbox.engines.sqlite.index import FILE, Index
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
 from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
+from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
@@ -42,11 +45,13 @@ from mcp_mailbox.store import (
     Accepted,
     Clock,
     Due,
+    Found,
     Lease,
     Listing,
     Opened,
     Origin,
     Page,
+    Query,
     Reading,
     Released,
     Reserved,
@@ -69,16 +74,21 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     try:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
-            reader = Reader(path)
+            reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
-        store = SqliteStore(db, reader, Onward(clock, last), secret, Place(path))
+        index = Index(path.with_name(FILE), secret)
+        store = SqliteStore(db, reader, Onward(clock, last), secret, Place(path), searcher, index)
+        store.follower.wake(AT_START)
         try:
             yield store
         finally:
             with anyio.CancelScope(shield=True):
                 # An empty transaction keeps what time it is; the disk may be full, and closing goes on.
                 store.writer.later(lambda _: None)
+                await store.follower.close()
+                await searcher.close()
+                index.close()
                 await reader.close()
                 await store.writer.close()  # last: who can write clears the journal away
     finally:
@@ -88,7 +98,16 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
 class SqliteStore:
     """The verbs."""
 
-    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, secret: bytes, place: Place) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        reader: Reader,
+        clock: Clock,
+        secret: bytes,
+        place: Place,
+        searcher: Reader,
+        index: Index,
+    ) -> None:
         self.place = place
         self.clock = clock
         self.writer = Writer(db, self._seal, self._undone)
@@ -103,6 +122,9 @@ class SqliteStore:
         self._receiving = Receiving(common, self._ending)
         self._looking = Looking(common)
         self._reserving = Reserving(common)
+        self._searcher = searcher
+        self._searching = Searching(common, index)
+        self.follower = Follower(searcher, self._searching.follow)
 
     # -- the bell
 
@@ -226,7 +248,11 @@ class SqliteStore:
 
     async def _do(self, work: Callable[[sqlite3.Connection], tuple[T, Collection[Address]]]) -> T:
         """Return what the work gives first; ring for what it gives second, once that is on disk."""
-        return (await self.writer.do(work, lambda done: self._ring(done[1])))[0]
+        return (await self.writer.do(work, lambda done: self._committed(done[1])))[0]
+
+    def _committed(self, mailboxes: Collection[Address]) -> None:
+        self._ring(mailboxes)
+        self.follower.wake()
 
     # -- looking
 
@@ -245,6 +271,12 @@ class SqliteStore:
     async def unreached(self) -> Sequence[str]:
         """See `Store.unreached`."""
         return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
+
+    # -- search
+
+    async def search(self, mailbox: Address, asked: Query) -> Found:
+        """See `Store.search`."""
+        return await self._searcher.do(lambda db: self._searching.search(db, mailbox, asked))
 
     # -- credentials
 

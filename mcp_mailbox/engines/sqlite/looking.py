@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Sequence
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Delivery, Progress
+from mcp_mailbox.delivery import Delivery
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import message, progress, settled, whole
-from mcp_mailbox.engines.sqlite.rows import address_of, known_mailbox, names_of, unread, waiting_delivery
+from mcp_mailbox.engines.sqlite.messages import come, message, progress, settled, whole
+from mcp_mailbox.engines.sqlite.rows import address_of, known_mailbox, names_of, unread
 from mcp_mailbox.store import Due, Listing, Page, Preview, Reading, Show
 from mcp_mailbox.view import query
 
@@ -76,7 +76,7 @@ class Looking:
         """Return a message that the mailbox received or sent. Raises Refusal(UNKNOWN_MESSAGE)."""
         seq = self._codec.read(text).seq
         box = known_mailbox(db, mailbox)
-        own = self._progress(db, box, seq)
+        own = come(db, box, seq, self._now())
         about = db.execute(query.PARENT, (seq,)).fetchone()
         if about is None or (own is None and about["sender"] != box):
             raise unknown_message(text)
@@ -86,19 +86,9 @@ class Looking:
         found = whole(self._codec, row, names, names_of(db, row["cc"]))
         if about["sender"] != box:
             return Reading(found, own)
-        boxes = json.loads(row["recipients"])
-        sent = [(name, self._progress(db, other, seq)) for name, other in zip(names, boxes, strict=True)]
+        boxes, now = json.loads(row["recipients"]), self._now()
+        sent = [(name, come(db, other, seq, now)) for name, other in zip(names, boxes, strict=True)]
         return Reading(found, own, tuple((name, each) for name, each in sent if each is not None))
-
-    def _progress(self, db: sqlite3.Connection, box: int, seq: int) -> Progress | None:
-        """Return how far the delivery in that mailbox has come, None when there is none."""
-        row = db.execute(query.RUNG, (box, seq)).fetchone()
-        rung = row["at"] if row else None
-        waiting = waiting_delivery(db, box, seq)
-        if waiting is not None:
-            return progress(waiting, self._now(), rung)
-        done = db.execute(query.DONE, (box, seq)).fetchone()
-        return settled(done, rung) if done is not None else None
 
     def due(self, db: sqlite3.Connection, after: int) -> Due:
         """Return where something became ready since, when the next thing happens, and whether something is over."""

@@ -6,9 +6,10 @@ import sqlite3
 
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec
+from mcp_mailbox.engines.sqlite.rows import waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format, Kind, Message, Priority
-from mcp_mailbox.view import apply
+from mcp_mailbox.view import apply, query
 
 
 def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()) -> Message:
@@ -44,6 +45,17 @@ def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str, cc: 
         format=Format(row["format"]),
         expires_at=row["expires"] or None,
     )
+
+
+def come(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progress | None:
+    """Return how far the delivery in that mailbox has come, None when there is none."""
+    row = db.execute(query.RUNG, (box, seq)).fetchone()
+    rung = row["at"] if row else None
+    waiting = waiting_delivery(db, box, seq)
+    if waiting is not None:
+        return progress(waiting, now, rung)
+    done = db.execute(query.DONE, (box, seq)).fetchone()
+    return settled(done, rung) if done is not None else None
 
 
 def progress(row: sqlite3.Row, now: int, rung: int | None = None) -> Progress:
