@@ -161,12 +161,10 @@ WHERE i.sender = ? AND (i.seq, i.mailbox) > (?, ?) AND i.seq <= ? ORDER BY i.seq
 # The log as the search index reads it, and what it finds. Damaged text must not stop the one or the other.
 LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
 MARK = "SELECT accepted, checksum FROM message WHERE seq = ?"
-_INDEXED = """
+INDEXED = """
 SELECT seq, thread, sender, recipients, accepted, checksum, size, format, CAST(subject AS BLOB) AS title,
-       CAST(body AS BLOB) AS text FROM message
+       CAST(body AS BLOB) AS text FROM message WHERE seq > ? ORDER BY seq LIMIT ?
 """
-INDEXED = f"{_INDEXED} WHERE seq > ? ORDER BY seq LIMIT ?"
-INDEXED_ONE = f"{_INDEXED} WHERE seq = ?"
 HIT = f"""
 SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
 """  # noqa: S608 - constants only

@@ -20,7 +20,7 @@ from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Lease, Listing, Origin, Show, Wanted
+from mcp_mailbox.store import Lease, Listing, Origin, Query, Show, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -91,11 +91,11 @@ async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str
     found: set[str] = set()
     clock = SteppedClock()
     async with open_store(tmp_path / "store.db", clock) as store:
-        for connection in (store.writer._db, store._reader._db):
+        for connection in (store.writer._db, store._reader._db, store._searcher._db):
             connection.set_trace_callback(found.add)
         with anyio.fail_after(DEADLINE):
             await _every_verb(store, clock)
-        for connection in (store.writer._db, store._reader._db):
+        for connection in (store.writer._db, store._reader._db, store._searcher._db):
             connection.set_trace_callback(None)
     return found
 
@@ -139,6 +139,7 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock) -> None:
     await store.inbox(bob, Listing(2, show=Show.DEAD))
     await store.inbox(ann, Listing(2, show=Show.OVERDUE))
     await store.read(ann, sent[0].id)
+    assert (await store.search(bob, Query(2, "hello", ann, 1, sent[0].id))).hits
     for mailbox, names in ((ann, ["src/"]), (bob, ["src/a.py"]), (bob, ["docs/"])):
         await store.reserve(mailbox, names, Terms(), next(origins))
     await store.reservations("default")

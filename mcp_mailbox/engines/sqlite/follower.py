@@ -35,12 +35,19 @@ class Follower:
         self._again = False
         self._closed = False
         self._told = ""
+        self._resting = asyncio.Event()
+        self._resting.set()
 
     def wake(self, after: float = _LINGER) -> None:
         """Look soon whether there is something to do. Several wakes are one."""
         self._again = True
+        self._resting.clear()
         if not self._closed and self._soon is None and self._doing is None:
             self._soon = asyncio.get_running_loop().call_later(after, self._start)
+
+    async def rest(self) -> None:
+        """Return when nothing is left to be done."""
+        await self._resting.wait()
 
     async def close(self) -> None:
         """Stop where it is; the step that is being done is finished by the lane."""
@@ -75,3 +82,5 @@ class Follower:
             self._doing = None
         if self._again:
             self.wake(wait)
+        else:
+            self._resting.set()

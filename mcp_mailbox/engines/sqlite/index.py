@@ -42,6 +42,7 @@ _SLICE = 200
 _SLICE_SIZE = 1 << 20
 """and bytes of bodies: some 20 ms, which a search may have to wait."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_MODULE = "fts5"
 _MISSING = ("no such table", "vtable constructor failed")
 
 _SCHEMA = f"""
@@ -52,7 +53,9 @@ CREATE TABLE progress (
     accepted INTEGER NOT NULL,   -- a store that was restored has another one there, or none
     checksum INTEGER NOT NULL
 );
-CREATE VIRTUAL TABLE said USING fts5(text, content = '', columnsize = 0, detail = none, tokenize = "{words.STEMMER}");
+CREATE VIRTUAL TABLE said USING {_MODULE}(
+    text, content = '', columnsize = 0, detail = none, tokenize = "{words.STEMMER}"
+);
 """
 _PROGRESS = "SELECT store, seq, mark, accepted, checksum FROM progress"
 _ADVANCE = "UPDATE progress SET seq = ?, mark = ?, accepted = ?, checksum = ?"
@@ -116,7 +119,7 @@ class Index:
         """Return the words of a query, each once; no word has a quote or anything else that MATCH would read."""
         db = self._tokenizer()
         db.execute("INSERT INTO asked (rowid, text) VALUES (1, ?)", (words.spread(text, asked=True),))
-        found = [row[0] for row in db.execute("SELECT term FROM terms")]
+        found = [row[0] for row in db.execute("SELECT term FROM terms") if row[0]]  # an accent alone leaves nothing
         db.execute("INSERT INTO asked (asked) VALUES ('delete-all')")
         return found
 
@@ -210,16 +213,13 @@ class Index:
 
 def _readable(mail: sqlite3.Connection, after: int, last: int) -> tuple[Sequence[sqlite3.Row], int]:
     """Return the next slice and where it ends. What is damaged is passed over: whoever reads it is told."""
+    rows: list[sqlite3.Row] = []
     try:
-        rows = list(within(mail.execute(query.INDEXED, (after, _SLICE)), _SLICE_SIZE))
+        rows.extend(within(mail.execute(query.INDEXED, (after, _SLICE)), _SLICE_SIZE))
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
-        try:
-            rows = mail.execute(query.INDEXED_ONE, (after + 1,)).fetchall()
-        except sqlite3.DatabaseError:
-            rows = []
-        return rows, after + 1
+        last = after + 1  # when it is the very next one
     return rows, rows[-1]["seq"] if rows else last
 
 
@@ -243,7 +243,7 @@ def _tokenizing() -> sqlite3.Connection:
     db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"""
-            CREATE VIRTUAL TABLE asked USING fts5(
+            CREATE VIRTUAL TABLE asked USING {_MODULE}(
                 text, content = '', columnsize = 0, detail = none, tokenize = "{words.TOKENIZER}")
         """)
         db.execute("CREATE VIRTUAL TABLE terms USING fts5vocab('asked', 'row')")
