@@ -52,8 +52,9 @@ _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) F
 
 _WORDS = """
 UPDATE message SET recipients = '[' || CASE seq % 2 WHEN 0 THEN 1 ELSE seq / 2 % (:boxes - 1) + 2 END || ']',
-    body = 'hello' || CASE seq % 2 WHEN 0 THEN ' even' ELSE ' odd' END || CASE seq % 2000 WHEN 20 THEN ' rare' ELSE '' END
-        || ' ' || (seq % 7919) || ' ' || (seq % 104729), preview = 'hello'
+    body = 'hello' || CASE seq % 2 WHEN 0 THEN ' even' ELSE ' odd' END
+        || CASE seq % 2000 WHEN 20 THEN ' rare' ELSE '' END || ' ' || (seq % 7919) || ' ' || (seq % 104729),
+    preview = 'hello'
 """
 
 

@@ -31,7 +31,7 @@ FILE = "search.db"
 APPLICATION = 0x4D425352  # "MBSR"
 VERSION = 1
 """Of how text becomes words, too: an index of another version is made anew."""
-WINDOW = 1 << 17
+WINDOW = 1 << 19
 """Messages of the history that are looked through at once.
 
 In FTS5 a range of rowids bounds what is found and not what is looked through: two words that many messages have, and
