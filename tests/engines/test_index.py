@@ -189,7 +189,7 @@ async def test_the_index_of_another_store_is_not_taken_for_ones_own(tmp_path: Pa
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         async with opened(tmp_path / name / "mail.db") as store:
-            await send(store, f"of {name}")
+            await send(store, f"of {name}", "the same")
             await store.follower.rest()
     shutil.copy(tmp_path / "one" / "search.db", tmp_path / "two" / "search.db")
     async with opened(tmp_path / "two" / "mail.db") as store:

@@ -88,7 +88,7 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
                 store.writer.later(lambda _: None)
                 await store.follower.close()
                 await searcher.close()
-                index.close()
+                await anyio.to_thread.run_sync(index.close)
                 await reader.close()
                 await store.writer.close()  # last: who can write clears the journal away
     finally:
@@ -124,7 +124,7 @@ class SqliteStore:
         self._reserving = Reserving(common)
         self._searcher = searcher
         self._searching = Searching(common, index)
-        self.follower = Follower(searcher, self._searching.follow)
+        self.follower = Follower(searcher, index.follow)
 
     # -- the bell
 

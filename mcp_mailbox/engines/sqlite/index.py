@@ -5,7 +5,7 @@ is sent waits for no index. All that is said in it is found by number, and looke
 sees it. Which of it somebody may see is not known here.
 
 A message's row is its number and a text: its words, and words about it (`words.reader` …). Of the text only the index
-is kept, without places in it: an eighth of its size, and each word costs one list.
+is kept, without places in it: that halves it, and a word costs one list.
 """
 
 from __future__ import annotations
@@ -64,8 +64,11 @@ _NEWEST = "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? AND rowid <=
 _OLDEST = "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? AND rowid <= ? ORDER BY rowid LIMIT ?"
 
 
-class Damaged(Exception):  # noqa: N818 - not an error of ours
+class Damaged(Refusal):
     """The index is not what it should be. It has been thrown away."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.STORE_FAILED, "The search index was damaged and is made anew.", "Search again soon.")
 
 
 class Index:
@@ -194,7 +197,10 @@ class Index:
             if isinstance(error, TypeError) or _is_damage(error):
                 return False
             raise
-        there = mail.execute(query.MARK, (mark,)).fetchone()
+        try:
+            there = mail.execute(query.MARK, (mark,)).fetchone()
+        except sqlite3.DatabaseError:  # of the mail: whoever reads it is told
+            there = None
         same = (mark == 0 and there is None) or (there is not None and tuple(there) == (accepted, checksum))
         if store != self._store or seq > _last(mail) or not same:
             return False

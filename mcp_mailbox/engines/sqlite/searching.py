@@ -55,13 +55,6 @@ class Searching:
         self._now = common.now
         self._index = index
 
-    def follow(self, mail: sqlite3.Connection) -> bool:
-        """Index the next slice; return whether there is more."""
-        try:
-            return self._index.follow(mail)
-        except Damaged:
-            return True
-
     def search(self, mail: sqlite3.Connection, mailbox: Address, asked: Query) -> Found:
         """Return a page."""
         box = known_mailbox(mail, mailbox)
@@ -78,12 +71,15 @@ class Searching:
         return replace(found, complete_until=self._index.until) if behind else found
 
     def _catch_up(self, mail: sqlite3.Connection) -> None:
-        try:
-            for _ in range(_CATCH_UP):
-                if not self.follow(mail):
+        for _ in range(_CATCH_UP):
+            try:
+                if not self._index.follow(mail):
                     return
-        except Refusal as refusal:  # what is indexed may be found all the same
-            logger.warning("a search looks at an older index: %s", refusal)
+            except Damaged:
+                continue
+            except Refusal as refusal:  # what is indexed may be found all the same
+                logger.warning("a search looks at an older index: %s", refusal)
+                return
 
     def _plan(self, mail: sqlite3.Connection, box: int, asked: Query) -> _Plan | None:
         """Return what to look for, None when there can be nothing. Raises Refusal as `search`."""
