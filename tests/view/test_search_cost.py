@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -101,13 +102,13 @@ async def test_a_thread_costs_what_is_in_it(stores: list[Counted]) -> None:
 async def test_words_that_many_messages_have_and_none_both_are_compared_in_a_part_of_the_history_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FTS5 compares two lists without a step; what is counted are the pages that it reads to do so."""
+    """FTS5 compares lists without a step of SQLite's machine, so this is time, the least of many."""
     for module in ("index", "searching"):
         monkeypatch.setattr(f"mcp_mailbox.engines.sqlite.{module}.WINDOW", 1 << 12)
     monkeypatch.setattr("mcp_mailbox.engines.sqlite.searching._PATIENCE", -1)
     monkeypatch.setattr("mcp_mailbox.engines.sqlite.engine.AT_START", 0)
-    costs = []
-    for messages in (SMALL, 10 * SMALL):
+    least = []
+    for messages in (SMALL, 20 * SMALL):
         path = tmp_path / f"{messages}" / "mail.db"
         path.parent.mkdir()
         build(path, messages, START - 2 * LARGE)
@@ -115,6 +116,11 @@ async def test_words_that_many_messages_have_and_none_both_are_compared_in_a_par
         with anyio.fail_after(PATIENCE):
             async with open_store(path, SteppedClock()) as store:
                 await store.follower.rest()
-                costs.append(await Counted(store).cost(Query(20, "odd"), 0))
-                assert (await store.search(BOX, Query(20, "odd"))).next is not None
-    assert costs[1] < 2 * costs[0]
+                took = []
+                for _ in range(50):
+                    began = time.perf_counter()
+                    found = await store.search(BOX, Query(20, "odd"))
+                    took.append(time.perf_counter() - began)
+                    assert (found.hits, found.next is not None) == ((), True)
+                least.append(min(took))
+    assert least[1] < 4 * least[0]
