@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, limits, listing, places, ratios, start, web
+from benchmarks import calls, limits, listing, places, ratios, search, start, web
 
 INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "start": start.rows,
@@ -16,7 +16,11 @@ INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "web": web.rows,
 }
 """What needs an installation."""
-IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {"listing": listing.rows, "limits": limits.measure}
+IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
+    "listing": listing.rows,
+    "search": search.rows,
+    "limits": limits.measure,
+}
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
+from mcp_mailbox.postoffice.search import Search
 from mcp_mailbox.store import (
     ANYBODY,
     Accepted,
@@ -66,6 +67,7 @@ class PostOffice:
         self.mailboxes = AddressBook(store, self._readers, self.attendance)
         self.reservations = Reservations(store, self.mailboxes)
         self.directory = Directory(store, self.mailboxes, self.attendance)
+        self.search = Search(store, self.mailboxes, self._show)
         self._store = store
         self._lease_term = lease_term
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}

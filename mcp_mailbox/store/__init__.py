@@ -47,6 +47,7 @@ from mcp_mailbox.store.mail import (
 )
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
+from mcp_mailbox.store.search import Hit, Hits, Query, SearchStore
 
 __all__ = [
     "ANYBODY",
@@ -59,6 +60,8 @@ __all__ = [
     "DirectoryStore",
     "Due",
     "Found",
+    "Hit",
+    "Hits",
     "Lease",
     "Listing",
     "MailPage",
@@ -69,12 +72,14 @@ __all__ = [
     "Page",
     "Portion",
     "Preview",
+    "Query",
     "Reading",
     "Recipient",
     "Released",
     "ReservationStore",
     "Reserved",
     "Ring",
+    "SearchStore",
     "Settled",
     "Show",
     "Store",
@@ -83,7 +88,16 @@ __all__ = [
 ]
 
 
-class Store(MailboxStore, MailStore, CredentialStore, ReservationStore, ArchiveStore, DirectoryStore, Protocol):
+class Store(
+    MailboxStore,
+    MailStore,
+    CredentialStore,
+    ReservationStore,
+    ArchiveStore,
+    DirectoryStore,
+    SearchStore,
+    Protocol,
+):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
     clock: Clock

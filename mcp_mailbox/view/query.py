@@ -209,6 +209,17 @@ WHERE m.seq > :after AND m.seq <= :last AND (:thread IS NULL OR m.thread = :thre
        OR EXISTS (SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = m.seq))
 ORDER BY m.seq LIMIT :limit
 """
+# The log as the search index reads it, and what it finds. Damaged text must not stop the one or the other.
+LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
+MARK = "SELECT accepted, checksum FROM message WHERE seq = ?"
+INDEXED = """
+SELECT seq, thread, sender, recipients, accepted, checksum, size, format, CAST(subject AS BLOB) AS title,
+       CAST(body AS BLOB) AS text FROM message WHERE seq > ? ORDER BY seq LIMIT ?
+"""
+HIT = f"""
+SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
+"""  # noqa: S608 - constants only
+BEGINNING = "SELECT CAST(substr(body, 1, ?) AS BLOB) FROM message WHERE seq = ?"
 
 LAPSED = """
 SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_lapse

@@ -31,6 +31,7 @@ DIRECTORY = "issue 4, Directory"
 XMPP = "RFC 6121, 4 Exchanging Presence Information"
 RESERVE = "design.md, Reservations"
 LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
+SEARCH = "issue 4, Search"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -165,6 +166,14 @@ PROMISES: dict[str, Promise] = {
     "find-many": Promise("However many have some of the words, who has all of them is found.", DIRECTORY),
     "status": Promise("What an owner says of itself is told until its time is over, or it is taken back.", XMPP),
     "seen": Promise("When somebody was last at a mailbox is kept.", XMPP),
+    # search
+    "search-words": Promise(
+        "A mailbox finds what it received or sent by all of its words, whatever became of it, newest first.", SEARCH
+    ),
+    "search-fresh": Promise("What was accepted before a search is found by it, or the search says that not.", SEARCH),
+    "search-own": Promise("Nobody finds what it may not read, whatever stands in a query or a body.", SEARCH),
+    "search-filters": Promise("A search may ask for one sender, one thread, and what came since a time.", SEARCH),
+    "search-thread": Promise("A thread is listed from its beginning, by any id in it.", SEARCH),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

@@ -43,13 +43,14 @@ def blank(answer: Json, *names: str) -> str:
     "ask",
     [
         lambda eve, name: eve.refused("list_inbox", mailbox=name),
+        lambda eve, name: eve.refused("list_inbox", mailbox=name, query="secret"),
         lambda eve, name: eve.refused("wait_for_message", mailbox=name, timeout=0),
         lambda eve, name: eve.refused("read", mailbox=name, id="x"),
         lambda eve, name: eve.refused("settle", mailbox=name, ids=["x"], outcome="ack"),
         lambda eve, name: eve.refused("send", mailbox=name, to="eve", body="spoofed"),
         lambda eve, name: eve.alone("resources/read", uri=f"mailbox:{name}").json["error"],
     ],
-    ids=["list", "wait", "read", "settle", "send as", "resource"],
+    ids=["list", "search", "wait", "read", "settle", "send as", "resource"],
 )
 def test_a_mailbox_of_somebody_else_answers_as_one_that_is_not_there(
     scene: Scene, ask: Callable[[Caller, str], Json]
@@ -101,6 +102,28 @@ def test_a_thread_or_a_cursor_of_somebody_else_shows_nothing(scene: Scene) -> No
         answer = scene.eve.tool("wait_for_message", thread=thread, timeout=0)
         assert "secret" not in str(answer.body)
         assert answer.content.get("error") == "unknown_message"
+
+
+def test_a_search_finds_nothing_of_somebody_else_and_does_not_tell_that_there_is_something(scene: Scene) -> None:
+    scene.bob.call("send", to="eve", body="a secret for eve")
+    assert len(scene.alice.call("list_inbox", query="secret")["messages"]) == 3
+    assert len(scene.bob.call("list_inbox", query="secret")["messages"]) == 4
+    for asked in ({"query": "secret"}, {"query": "secret", "from": "bob"}, {"from": "bob"}):
+        found = scene.eve.call("list_inbox", **asked)["messages"]
+        assert [each["preview"] for each in found] == ["a secret for eve"]
+    for address in ("alice", "nobody"):  # whether there is such a mailbox must not show either
+        assert scene.eve.call("list_inbox", **{"query": "secret", "from": address}) == {"messages": []}
+    theirs, made_up = (scene.eve.refused("list_inbox", thread=each) for each in (scene.sent["thread"], "zzzzz"))
+    assert blank(theirs, scene.sent["thread"]) == blank(made_up, "zzzzz")
+    cursor = scene.alice.call("list_inbox", query="secret", limit=1)["next"]
+    theirs, made_up = (scene.eve.refused("list_inbox", query="secret", cursor=each) for each in (cursor, "c1.zzzzz"))
+    assert blank(theirs, cursor) == blank(made_up, "c1.zzzzz")
+
+
+def test_who_may_only_send_does_not_search(post: Post) -> None:
+    post.caller(mailbox_address="olga").call("create_mailbox")
+    sender = post.stranger("local", mailbox="olga", scopes=["send"], space=post.space)
+    assert sender.refused("list_inbox", query="word")["error"] == "forbidden"
 
 
 def test_a_sender_is_who_has_the_token_whatever_else_is_said(scene: Scene, post: Post) -> None:

@@ -66,6 +66,25 @@ _MISSING = "INSERT INTO counter (mailbox, unsettled) SELECT id, 0 FROM mailbox W
 _DIRECTORY = (_NEIGHBOURS, _TERMS, _MISSING)
 
 
+_WORDS = """
+UPDATE message SET recipients = '[' || CASE seq % 2 WHEN 0 THEN 1 ELSE seq / 2 % (:boxes - 1) + 2 END || ']',
+    body = 'hello' || CASE seq % 2 WHEN 0 THEN ' even' ELSE ' odd' END
+        || CASE seq % 2000 WHEN 20 THEN ' rare' ELSE '' END || ' ' || (seq % 7919) || ' ' || (seq % 104729),
+    preview = 'hello'
+"""
+
+
+def add_words(path: Path) -> None:
+    """Give the messages words: all of them `hello`, those of the first mailbox `even` and the others `odd`.
+
+    One in a thousand of the first mailbox's is `rare`. Their checksums are no longer right; nobody reads them whole.
+    """
+    with closing(prepare(path)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute(_WORDS, {"boxes": BOXES})
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def build(path: Path, messages: int, start: int) -> None:
     """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked.
 

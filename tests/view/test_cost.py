@@ -57,8 +57,9 @@ class Counted:
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Where a small and a large store stand."""
     directory = tmp_path_factory.mktemp("stores")
-    found = [directory / "small.db", directory / "large.db"]
+    found = [directory / "small" / "mail.db", directory / "large" / "mail.db"]
     for path, messages in zip(found, (SMALL, LARGE), strict=True):
+        path.parent.mkdir()
         build(path, messages, START - 2 * LARGE)
     return found
 

@@ -23,7 +23,7 @@ from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Lease, Listing, Origin, Portion, Show, Wanted
+from mcp_mailbox.store import Lease, Listing, Origin, Portion, Query, Show, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -94,11 +94,11 @@ async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str
     found: set[str] = set()
     clock = SteppedClock()
     async with open_store(tmp_path / "store.db", clock) as store:
-        for connection in (store.writer._db, store._reader._db):
+        for connection in (store.writer._db, store._reader._db, store._searcher._db):
             connection.set_trace_callback(found.add)
         with anyio.fail_after(DEADLINE):
             await _every_verb(store, clock, monkeypatch)
-        for connection in (store.writer._db, store._reader._db):
+        for connection in (store.writer._db, store._reader._db, store._searcher._db):
             connection.set_trace_callback(None)
     return found
 
@@ -144,6 +144,7 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
     await store.read(ann, sent[0].id)
     mail = await store.mail_of(bob, Portion(1, 1000))
     await store.mail_of(bob, Portion(10, 1000, mail.next, sent[0].id))
+    assert (await store.search(bob, Query(2, "hello", ann, 1, sent[0].id))).hits
     for mailbox, names in ((ann, ["src/"]), (bob, ["src/a.py"]), (bob, ["docs/"])):
         await store.reserve(mailbox, names, Terms(), next(origins))
     await store.reservations("default")

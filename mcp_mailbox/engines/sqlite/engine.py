@@ -2,7 +2,7 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `archive`, `granting`, `reserving` and `directory`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `archive`, `granting`, `reserving` and `directory`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.directory import Directory
 from mcp_mailbox.engines.sqlite.ending import Ending
+from mcp_mailbox.engines.sqlite.follower import AT_START, Follower
+from mcp_mailbox.engines.sqlite.index import FILE, Index
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
 from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
+from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
@@ -49,6 +52,7 @@ from mcp_mailbox.store import (
     Clock,
     Due,
     Found,
+    Hits,
     Lease,
     Listing,
     MailPage,
@@ -56,6 +60,7 @@ from mcp_mailbox.store import (
     Origin,
     Page,
     Portion,
+    Query,
     Reading,
     Released,
     Reserved,
@@ -80,10 +85,12 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
             codec = Codec(secret, _restored(db))
-            reader = Reader(path)
+            reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
-        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path))
+        index = Index(path.with_name(FILE), secret)
+        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index)
+        store.follower.wake(AT_START)
         try:
             yield store
         finally:
@@ -91,6 +98,9 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
                 # An empty transaction keeps what time it is; the disk may be full, and closing goes on.
                 store.writer.later(lambda _: None)
                 await store.backups.close()
+                await store.follower.close()
+                await searcher.close()
+                await anyio.to_thread.run_sync(index.close)
                 await reader.close()
                 await store.writer.close()  # last: who can write clears the journal away
     finally:
@@ -105,7 +115,16 @@ def _restored(db: sqlite3.Connection) -> Restored:
 class SqliteStore:
     """The verbs."""
 
-    def __init__(self, db: sqlite3.Connection, reader: Reader, clock: Clock, codec: Codec, place: Place) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        reader: Reader,
+        clock: Clock,
+        codec: Codec,
+        place: Place,
+        searcher: Reader,
+        index: Index,
+    ) -> None:
         self.place = place
         self.clock = clock
         self.writer = Writer(db, self._seal, self._undone)
@@ -123,6 +142,9 @@ class SqliteStore:
         self._archive = Archive(common)
         self._reserving = Reserving(common)
         self._directory = Directory(common)
+        self._searcher = searcher
+        self._searching = Searching(common, index)
+        self.follower = Follower(searcher, index.follow)
 
     # -- the bell
 
@@ -253,7 +275,11 @@ class SqliteStore:
 
     async def _do(self, work: Callable[[sqlite3.Connection], tuple[T, Collection[Address]]]) -> T:
         """Return what the work gives first; ring for what it gives second, once that is on disk."""
-        return (await self.writer.do(work, lambda done: self._ring(done[1])))[0]
+        return (await self.writer.do(work, lambda done: self._committed(done[1])))[0]
+
+    def _committed(self, mailboxes: Collection[Address]) -> None:
+        self._ring(mailboxes)
+        self.follower.wake()
 
     # -- looking
 
@@ -287,6 +313,12 @@ class SqliteStore:
     async def mail_of(self, mailbox: Address, portion: Portion) -> MailPage:
         """See `Store.mail_of`."""
         return await self._reader.do(lambda db: self._archive.mail_of(db, mailbox, portion))
+
+    # -- search
+
+    async def search(self, mailbox: Address, asked: Query) -> Hits:
+        """See `Store.search`."""
+        return await self._searcher.do(lambda db: self._searching.search(db, mailbox, asked))
 
     # -- credentials
 

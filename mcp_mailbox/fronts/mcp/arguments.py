@@ -166,7 +166,22 @@ class ListInbox(Arguments):
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
-    show: Literal["inbox", "dead", "overdue"] = "inbox"
+    show: Literal["inbox", "dead", "overdue"] | None = None
+    query: str = ""
+    sender: Annotated[str | None, Field(alias="from")] = None
+    thread: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> ListInbox:
+        if self.searches and (self.show or self.urgent_only):
+            name = "show" if self.show else "urgent_only"
+            raise ValueError(f"{name} is of the inbox; query, from and thread look at all mail. Leave one out")
+        return self
+
+    @property
+    def searches(self) -> bool:
+        """Whether it asks for more than what waits."""
+        return bool(self.query or self.sender or self.thread)
 
 
 class Read(Arguments):

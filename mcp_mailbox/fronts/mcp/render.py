@@ -19,7 +19,7 @@ from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
-from mcp_mailbox.store import Accepted, Found, Opened, Page, Preview, Reading, Released, Settled
+from mcp_mailbox.store import Accepted, Found, Hit, Hits, Opened, Page, Preview, Reading, Released, Settled
 
 WAIT_LIMIT = 16_000
 """Bytes of a wait's or a read's answer; hosts count in KB of 1,000 or of 1,024."""
@@ -42,6 +42,7 @@ _RECIPIENTS_SHOWN = 2_000
 
 Json = dict[str, Any]
 
+INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
@@ -185,6 +186,40 @@ def page(answer: Page) -> Json:
             content["messages"].pop()
             return content | {"next": answer.previews[shown - 1].cursor}
     return content | (_given(next=answer.previews[-1].cursor) if answer.more else {})
+
+
+def found(answer: Hits) -> Json:
+    """Render `list_inbox` that searched: as many hits as fit, the first one always; says so while hits may be missing.
+
+    A page without hits may have a next one.
+    """
+    content: Json = {"messages": []}
+    if answer.complete_until is not None:
+        content |= {"complete_until": moment(answer.complete_until), "hint": INCOMPLETE}
+    for shown, hit in enumerate(answer.hits):
+        content["messages"].append(_hit(hit))
+        if shown and size(content) > PAGE_LIMIT - _MORE:
+            content["messages"].pop()
+            return content | {"next": answer.hits[shown - 1].cursor}
+    return content | _given(next=answer.next)
+
+
+def _hit(hit: Hit) -> Json:
+    message, own = hit.message, hit.own
+    answer: Json = {
+        "id": message.id,
+        "from": message.sender,
+        "preview": message.body,
+        "sent_at": moment(message.accepted_at),
+    }
+    return answer | _given(
+        to=list(message.to),
+        more_to=hit.recipients - len(message.to),
+        subject=message.subject[:_SUBJECT_SHOWN],
+        state=own.state.word if own is not None else None,
+        bytes=hit.size if hit.size > len(message.body.encode()) else None,
+        **_about(message),
+    )
 
 
 def settled(results: Iterable[Settled]) -> Json:

@@ -98,9 +98,14 @@ async def _show_progress(context: Context, every: float, total: float) -> None:
 
 async def _list_inbox(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.ListInbox, "list_inbox", given)
-    listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since, Show(asked.show))
+    call = await client.call(context, asked.mailbox)
     carries_mail(context)
-    return render.page(await client.office.list_inbox(await client.call(context, asked.mailbox), listing))
+    if asked.searches:
+        sender, thread = asked.sender or None, asked.thread or None
+        find = client.office.search.find
+        return render.found(await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor))
+    listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since, Show(asked.show or Show.INBOX))
+    return render.page(await client.office.list_inbox(call, listing))
 
 
 async def _read(client: Client, context: Context, given: Arguments) -> Json:
@@ -233,8 +238,12 @@ TOOLS: dict[str, Tool] = {
     ),
     "list_inbox": Tool(
         _list_inbox,
-        "Preview mail without taking it: urgent first, then oldest; dead letters last.",
+        "Preview mail without taking it: urgent first, then oldest; dead letters last. With query or from: search all"
+        " mail, received or sent, newest first. With thread alone: the thread from its beginning.",
         {
+            "query": {"type": "string", "description": "words that all must be there"},
+            "from": _TEXT,
+            "thread": {"type": "string", "description": "any id in it"},
             "show": {
                 "enum": [*Show],
                 "description": "dead letters only; overdue: what you sent that nobody has acked in 10 minutes",

@@ -1,0 +1,57 @@
+"""Mail looked for: for whom, and what may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.credentials import Scope
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.message import check_text
+from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.callers import Call
+from mcp_mailbox.store import Hits, Query, SearchStore
+
+WORDS_LIMIT = 200
+"""Characters of a query."""
+
+
+class Search:
+    """The verb about search, for one post office. `shown` is told which mail an answer shows for the first time."""
+
+    def __init__(
+        self, store: SearchStore, mailboxes: AddressBook, shown: Callable[[Call, Address, Sequence[str]], None]
+    ) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._shown = shown
+
+    async def find(
+        self,
+        call: Call,
+        limit: int,
+        words: str = "",
+        sender: str | None = None,
+        since: int | None = None,
+        thread: str | None = None,
+        cursor: str | None = None,
+    ) -> Hits:
+        """Return what the caller's mailbox received or sent, newest first; a thread alone as it was said.
+
+        Raises Refusal(BAD_ARGUMENT) for a query that is too long, else as the store does, and as `own`.
+        """
+        call.caller.must(Scope.READ)
+        check_text("query", words)
+        if len(words) > WORDS_LIMIT:
+            raise Refusal(
+                Code.BAD_ARGUMENT, f"`query` has {len(words):,} characters.", f"A few words; at most {WORDS_LIMIT}."
+            )
+        address = await self._mailboxes.own(call.caller, call.mailbox)
+        source = addresses.parse(sender, call.caller.space) if sender is not None else None
+        told = thread is not None and not words and source is None
+        asked = Query(limit, words, source, since, thread, cursor, oldest_first=told)
+        found = await self._store.search(address, asked)
+        fresh = [hit.message.id for hit in found.hits if hit.own is not None and hit.own.surfaced_at is None]
+        self._shown(call, address, fresh)
+        return found
