@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from mcp_mailbox.bell import Bell, Ending
@@ -20,9 +18,8 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Kind, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
-from mcp_mailbox.store import Wanted
+from mcp_mailbox.store import Due, Wanted
 from tests.clocks import SteppedClock
-from tests.conftest import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -300,31 +297,34 @@ async def test_a_reader_whose_requests_come_and_go_holds_nothing_up_after_its_la
         assert len(await answer()) == 1
 
 
-async def test_a_lease_that_is_given_while_the_timer_looks_rings_when_it_runs_out(world: World) -> None:
+async def test_a_lease_that_is_given_while_the_timer_looks_rings_when_it_runs_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.arrive("one", "two")
     await world.send()
     [done] = await world.wait("one")
     await world.office.settle(call("one"), [done.handle], Settlement(Outcome.ACK))
     await world.send()
-    looking, looked = threading.Event(), threading.Event()
+    looked, answer = anyio.Event(), anyio.Event()
+    due = world.store.due
 
-    def hold() -> int:
-        if not looking.is_set():
-            looking.set()
-            looked.wait(DEADLINE)
-        return 0
+    async def late(after: int) -> Due:
+        """What the store says, on its way for a while."""
+        found: Due = await due(after)
+        looked.set()
+        await answer.wait()
+        return found
 
-    # The look at what is due stands still in its thread, with what there was before the claim.
-    world.store._reader._db.set_progress_handler(hold, 8)
+    monkeypatch.setattr(world.store, "due", late)
     world.clock.step(LEASE_TERM)  # the timer was set for a lease that has been settled since
-    await anyio.to_thread.run_sync(looking.wait, DEADLINE)
+    await looked.wait()
     await world.wait("one", request="r")
-    looked.set()
+    answer.set()
     await world.office.reached(caller("one"), "r")
-    async with world.waiting("two") as answer:
+    async with world.waiting("two") as found:
         await world.office.depart(caller("one"))
         await world.step(LEASE_TERM)
-        assert len(await answer()) == 1
+        assert len(await found()) == 1
 
 
 async def test_a_wait_that_is_refused_has_acked_nothing(world: World) -> None:

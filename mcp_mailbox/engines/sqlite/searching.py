@@ -114,7 +114,7 @@ class Searching:
         return thread
 
     def _seen(self, mail: sqlite3.Connection, box: int, seq: int) -> tuple[int | None, Progress | None]:
-        """Return the thread of what the mailbox received or sent, else None, and how far it has progress_in there."""
+        """Return the thread of what the mailbox received or sent, else None, and how far it has come there."""
         row = mail.execute(query.PARENT, (seq,)).fetchone()
         own = progress_in(mail, box, seq, self._now()) if row is not None else None
         return (row["thread"], own) if row is not None and (row["sender"] == box or own is not None) else (None, None)
