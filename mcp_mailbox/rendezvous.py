@@ -274,6 +274,7 @@ class Search:
         self._start_lock = -1
         self._child = 0
         self._spawns = 0
+        self._failed = False
         prepare_home(home_path)
 
     def attempt(self) -> _socket.socket | None:
@@ -319,9 +320,10 @@ class Search:
             self.close()
             raise self._no_start("It ended before it could be reached.")
         self._spawns += 1
-        # The recorded program may be broken; the second try is our own, which runs at least this far.
+        # The recorded program may be broken; then the next try is our own, which runs at least this far. But one that
+        # found somebody else in the place, who has left since for a newer one, is not broken.
         newest = newest_program(self.home, self.version, self.program)
-        self._child = spawn(self.home, newest if self._spawns == 1 else self.program)
+        self._child = spawn(self.home, self.program if self._failed or self._spawns >= SPAWNS else newest)
 
     def _may_start(self) -> bool:
         """Of many relays that find no office, the one with this lock starts it."""
@@ -341,6 +343,7 @@ class Search:
         if status is None:
             return
         self._child = 0
+        self._failed = self._failed or status != 0
         if status and self._spawns > 1:
             self.close()
             raise self._no_start(f"It ended with status {status}.")

@@ -42,8 +42,8 @@ PACKAGES = Path(mcp_mailbox.__file__).parents[1]
 RELAY = ["-P", "-m", "mcp_mailbox", "stdio"]
 PATIENCE = 40.0
 """Seconds after which an agent's test has failed."""
-SOON = 1.0
-"""Seconds within which somebody who waits is woken, on a machine that is busy with other tests."""
+SOON = 1.5
+"""Seconds within which somebody who waits is woken, on a machine that is busy with two other tests at a time."""
 
 Era = Literal["2025-11-25", "2026-07-28"]
 LEGACY: Era = "2025-11-25"
