@@ -8,10 +8,9 @@ from __future__ import annotations
 import sqlite3
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import progress_in, whole
-from mcp_mailbox.engines.sqlite.rows import known_mailbox, names_of, waiting_delivery, within
+from mcp_mailbox.engines.sqlite.messages import progress_in, thread_of, whole
+from mcp_mailbox.engines.sqlite.rows import known_mailbox, names_of, within
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Archived, MailPage, Portion
 from mcp_mailbox.view import query
@@ -31,7 +30,7 @@ class Archive:
         """Return a page, maybe an empty one."""
         box = known_mailbox(db, mailbox)
         of = f"mail {box}"
-        thread = self._thread(db, box, portion.thread) if portion.thread is not None else None
+        thread = thread_of(self._codec, db, box, portion.thread) if portion.thread is not None else None
         after = thread - 1 if thread is not None else 0
         if portion.cursor is not None:
             after = max(after, *self._codec.read_cursor(of, portion.cursor))
@@ -58,15 +57,3 @@ class Archive:
         row = db.execute(query.WHOLE, (seq,)).fetchone()
         message = whole(self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
         return Archived(message, row["sender"] == box, progress_in(db, box, seq, self._now()))
-
-    def _thread(self, db: sqlite3.Connection, box: int, text: str) -> int:
-        """Return the number of the thread's first message."""
-        seq = self._codec.read(text).seq
-        row = db.execute(query.PARENT, (seq,)).fetchone()
-        if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
-            raise unknown_message(text)
-        return int(row["thread"])
-
-
-def _has_received(db: sqlite3.Connection, box: int, seq: int) -> bool:
-    return waiting_delivery(db, box, seq) is not None or db.execute(query.DONE, (box, seq)).fetchone() is not None

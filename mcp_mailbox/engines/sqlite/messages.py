@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from mcp_mailbox.delivery import Progress, State
-from mcp_mailbox.engines.sqlite.codec import Codec
+from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
 from mcp_mailbox.engines.sqlite.rows import waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format, Kind, Message, Priority
@@ -80,6 +80,22 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
         return progress(waiting, now, rung)
     done = db.execute(query.DONE, (box, seq)).fetchone()
     return settled(done, rung) if done is not None else None
+
+
+def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
+    """Return the number of the thread that this id is in.
+
+    Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received that message.
+    """
+    seq = codec.read(text).seq
+    row = db.execute(query.PARENT, (seq,)).fetchone()
+    if row is not None and (
+        row["sender"] == box
+        or waiting_delivery(db, box, seq) is not None
+        or db.execute(query.DONE, (box, seq)).fetchone() is not None
+    ):
+        return int(row["thread"])
+    raise unknown_message(text)
 
 
 def settled(row: sqlite3.Row, rung: int | None = None) -> Progress:

@@ -14,7 +14,7 @@ from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, not_dead, not_leased, stale_lease
-from mcp_mailbox.engines.sqlite.messages import progress, whole
+from mcp_mailbox.engines.sqlite.messages import progress, thread_of, whole
 from mcp_mailbox.engines.sqlite.rows import Box, address_of, names_of, waiting_delivery, within
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.store import Claimer, Lease, Origin, Settled, Wanted
@@ -88,7 +88,7 @@ class Receiving:
 
     def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
-        thread = self._thread(db, box, wanted.thread) if wanted.thread is not None else None
+        thread = thread_of(self._codec, db, box, wanted.thread) if wanted.thread is not None else None
         sender = self._registry.find(db, wanted.sender) if wanted.sender else None
         if wanted.sender and sender is None:
             return "", {}
@@ -96,14 +96,6 @@ class Receiving:
         if thread is not None:
             return query.READY_IN_THREAD, {**values, "thread": thread}
         return query.READY_FROM if sender else query.READY, values
-
-    def _thread(self, db: sqlite3.Connection, box: int, text: str) -> int:
-        """Return the thread that this id is in. Raises Refusal(UNKNOWN_MESSAGE), whatever else was asked."""
-        seq = self._codec.read(text).seq
-        row = db.execute(query.PARENT, (seq,)).fetchone()
-        if row is None or not (row["sender"] == box or _has_received(db, box, seq)):
-            raise unknown_message(text)
-        return int(row["thread"])
 
     def give_back(
         self, db: sqlite3.Connection, reader: str, request: str | None, surfaced: bool
@@ -227,7 +219,3 @@ def _gone(db: sqlite3.Connection, box: int, now: int, present: Collection[str] |
         return []
     lapsed = {row["reader"] for row in db.execute(query.LAPSED_READERS, (box, now))}
     return [reader for reader in lapsed if reader not in present]
-
-
-def _has_received(db: sqlite3.Connection, box: int, seq: int) -> bool:
-    return waiting_delivery(db, box, seq) is not None or db.execute(query.DONE, (box, seq)).fetchone() is not None

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Progress
 from mcp_mailbox.engines.sqlite import words
-from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.index import WINDOW, Damaged, Index
-from mcp_mailbox.engines.sqlite.messages import message, progress_in
+from mcp_mailbox.engines.sqlite.messages import message, progress_in, thread_of
 from mcp_mailbox.engines.sqlite.rows import find_mailbox, known_mailbox, names_of
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Hit, Hits, Query
@@ -85,7 +84,7 @@ class Searching:
         """Return what to look for, None when there can be nothing. Raises Refusal as `search`."""
         every = [words.reader(box)]
         if asked.thread is not None:
-            every.append(words.thread(self._thread(mail, box, asked.thread)))
+            every.append(words.thread(thread_of(self._codec, mail, box, asked.thread)))
         said = self._index.words(asked.words) if asked.words else []
         if asked.words and not said:
             raise Refusal(
@@ -106,12 +105,6 @@ class Searching:
             [place] = self._codec.read_cursor(_listing(asked, plan), asked.cursor)
             plan = replace(plan, first=max(first, place)) if asked.oldest_first else replace(plan, last=place)
         return plan
-
-    def _thread(self, mail: sqlite3.Connection, box: int, text: str) -> int:
-        thread, _ = self._seen(mail, box, self._codec.read(text).seq)
-        if thread is None:
-            raise unknown_message(text)
-        return thread
 
     def _seen(self, mail: sqlite3.Connection, box: int, seq: int) -> tuple[int | None, Progress | None]:
         """Return the thread of what the mailbox received or sent, else None, and how far it has come there."""
