@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, invariant, multiple, rule
 
 from mcp_mailbox.delivery import State
 from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import Archived, Portion
 from tests.contract.engines import ENGINES
+from tests.contract.machine import tell_stories
 from tests.contract.post import at
 from tests.contract.promises import promise
-from tests.contract.test_model import BOXES, EXAMPLES, TERM, Machine, Model, boxes
+from tests.contract.test_model import BOXES, TERM, Machine, Model, boxes
 
 FAR = 1_000_000
 """Leases of one delivery between two restores, at most."""
@@ -93,13 +93,4 @@ class Restored(Machine):
 @promise("restore-same", "restore-never-again", "mail-all", "fence")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_order_of_verbs_backups_and_restores_does_what_the_model_does(engine: str) -> None:
-    machine = type("Machine", (Restored,), {"engine_name": engine})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    tell_stories(Restored, engine)

@@ -1,17 +1,15 @@
 """Any mailboxes and any search, against a model that tries every word of every mailbox.
 
-MCP_MAILBOX_EXAMPLES sets how many are tried (`test_model.py`).
+MCP_MAILBOX_EXAMPLES sets how many are tried.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,11 +19,10 @@ from mcp_mailbox.addresses import Address, fold
 from mcp_mailbox.directory import EVERY_SPACE, WORDS_LIMIT, Entry, Search
 from mcp_mailbox.engines.sqlite import directory
 from mcp_mailbox.mailbox import Contact, Profile
-from tests.clocks import SteppedClock
 from tests.contract.engines import ENGINES
+from tests.contract.machine import EXAMPLES, fresh_post
 from tests.contract.post import Post
 from tests.contract.promises import promise
-from tests.contract.test_model import EXAMPLES
 
 SPACES = ["one", "two"]
 OWNERS = ["ann", "bob"]
@@ -129,10 +126,7 @@ def test_whatever_is_searched_for_finds_what_the_model_finds(
     )
     def check(before: list[Box], after: list[Box], asked: list[tuple[str, str, str, str, int]]) -> None:
         async def run() -> None:
-            clock = SteppedClock()
-            with tempfile.TemporaryDirectory(prefix="mailbox-model-") as place:
-                post = Post(ENGINES[engine](Path(place) / "store", clock), clock)
-                await post.engine.open()
+            async with fresh_post(engine) as (_, post):
                 every: dict[tuple[str, str], Box] = {}
                 for box in (*before, *after):
                     key = (box.name, box.space)
@@ -148,7 +142,6 @@ def test_whatever_is_searched_for_finds_what_the_model_finds(
                         box = every[entry.address.name, entry.address.space]
                         assert (entry.owner, entry.about, entry.skills) == (box.owner, box.about, box.skills)
                         assert (entry.unread is None) == (box.owner != principal)
-                await post.engine.close()
 
         asyncio.run(run())
 

@@ -1,47 +1,27 @@
-"""Any order of verbs, against a model that is a list of dataclasses: what Hypothesis finds is a story of a few lines.
-
-MCP_MAILBOX_EXAMPLES sets how many stories are told.
-"""
+"""Any order of verbs, against a model that is a list of dataclasses: what Hypothesis finds is a few lines long."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import tempfile
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import Bundle, consumes, invariant, multiple, rule
 
 from mcp_mailbox.delivery import Outcome, State
-from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.errors import Code
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Kind, Priority
 from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import Show
-from tests.clocks import SteppedClock
 from tests.contract.engines import ENGINES
-from tests.contract.post import Post, at, refused
+from tests.contract.machine import StoreMachine, tell_stories
+from tests.contract.post import at, refused
 from tests.contract.promises import promise
 
-T = TypeVar("T")
 BOXES = ["ann", "bob"]
 READERS = ["one", "two"]
-EXAMPLES = int(os.environ.get("MCP_MAILBOX_EXAMPLES", "60"))
 TERM = 100
 ATTEMPTS = 2
 KINDS = {"acked": Kind.RECEIPT, "Not delivered": Kind.REPORT}
@@ -140,45 +120,21 @@ class Model:
             self.copies.append(Copy(copy.sender, POSTMASTER, place, None, told, Priority.NORMAL))
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(StoreMachine):
     """The verbs as rules. `handles` are what claims gave out and may be stale; `ids` are of any message."""
 
-    engine_name = "sqlite"
     handles = Bundle("handles")
     ids = Bundle("ids")
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="mailbox-model-"))
-        self.runner = asyncio.Runner()
-        self.clock = SteppedClock()
-        self.post = Post(ENGINES[self.engine_name](self.directory / "store", self.clock), self.clock)
         self.model = Model()
-        self.run(self.post.engine.open())
         for box in BOXES:
             self.run(self.post.open(box, profile=Profile(attempts=ATTEMPTS)))
-
-    def run(self, verb: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(verb)
-
-    def attempt(self, verb: Coroutine[Any, Any, T]) -> T | Code:
-        try:
-            return self.run(verb)
-        except Refusal as refusal:
-            return refusal.code
-
-    @property
-    def now(self) -> int:
-        return self.post.store.clock.now()
 
     def flush(self) -> None:
         """Wait for what may take a while; the model does not take any."""
         self.run(self.post.store.give_back("nobody", None, surfaced=True))
-
-    def teardown(self) -> None:
-        self.run(self.post.engine.close())
-        self.runner.close()
-        shutil.rmtree(self.directory)
 
     @rule(
         target=ids,
@@ -534,13 +490,4 @@ class Machine(RuleBasedStateMachine):
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_order_of_verbs_does_what_the_model_does(engine: str) -> None:
-    machine = type("Machine", (Machine,), {"engine_name": engine})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    tell_stories(Machine, engine)

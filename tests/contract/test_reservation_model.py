@@ -1,32 +1,20 @@
-"""Any order of reserving, releasing and time passing, against a model that is a dictionary.
-
-MCP_MAILBOX_EXAMPLES sets how many stories are told (`test_model.py`).
-"""
+"""Any order of reserving, releasing and time passing, against a model that is a dictionary."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
 from mcp_mailbox.reservation import Mode, Terms
 from mcp_mailbox.store import Released
-from tests.clocks import SteppedClock
 from tests.contract.engines import ENGINES
-from tests.contract.post import SPACE, Post, at
+from tests.contract.machine import StoreMachine, tell_stories
+from tests.contract.post import SPACE, at
 from tests.contract.promises import promise
-from tests.contract.test_model import EXAMPLES
 
-T = TypeVar("T")
 BOXES = ["ann", "bob", "cid"]
 COVERS = {
     "a": {"a", "a/b", "a/b/x", "a/c.py"},
@@ -53,37 +41,18 @@ class Held:
     until: int
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(StoreMachine):
     """The verbs as rules."""
-
-    engine_name = "sqlite"
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="mailbox-model-"))
-        self.runner = asyncio.Runner()
-        self.clock = SteppedClock()
-        self.post = Post(ENGINES[self.engine_name](self.directory / "store", self.clock), self.clock)
         self.all: dict[tuple[str, str], Held] = {}
         self.reserved: dict[tuple[str, str], dict[str, Held]] = {}
         self.released: dict[tuple[str, str], Released] = {}
-        self.run(self.post.engine.open())
         self.run(self.post.mailboxes(*BOXES))
-
-    def run(self, verb: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(verb)
-
-    @property
-    def now(self) -> int:
-        return self.post.store.clock.now()
 
     def live(self) -> dict[tuple[str, str], Held]:
         return {key: held for key, held in self.all.items() if held.until > self.now}
-
-    def teardown(self) -> None:
-        self.run(self.post.engine.close())
-        self.runner.close()
-        shutil.rmtree(self.directory)
 
     @rule(
         box=boxes,
@@ -170,13 +139,4 @@ class Machine(RuleBasedStateMachine):
 @promise("reserve-one", "reserve-told", "reserve-own", "reserve-lapses", "reserve-release", "reserve-repeats")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_order_of_reserving_and_releasing_does_what_the_model_does(engine: str) -> None:
-    machine = type("Machine", (Machine,), {"engine_name": engine})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    tell_stories(Machine, engine)

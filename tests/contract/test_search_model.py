@@ -1,33 +1,21 @@
-"""Any mail, any search, against a model that compares all of it.
-
-MCP_MAILBOX_EXAMPLES sets how many stories are told (`test_model.py`).
-"""
+"""Any mail, any search, against a model that compares all of it."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule
 
 from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Query
-from tests.clocks import SteppedClock
 from tests.contract.engines import ENGINES
-from tests.contract.post import Post, at
+from tests.contract.machine import StoreMachine, tell_stories
+from tests.contract.post import at
 from tests.contract.promises import promise
-from tests.contract.test_model import EXAMPLES
 
-T = TypeVar("T")
 BOXES = ["ann", "bob", "cid"]
 SAID: dict[str, set[str]] = {
     "deploy": {"deploy"},
@@ -71,31 +59,16 @@ class Said:
     at: int
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(StoreMachine):
     """The verbs as rules."""
-
-    engine_name = "sqlite"
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="mailbox-model-"))
-        self.runner = asyncio.Runner()
-        self.clock = SteppedClock()
-        self.post = Post(ENGINES[self.engine_name](self.directory / "store", self.clock), self.clock)
         self.all: list[Said] = []
-        self.run(self.post.engine.open())
-
-    def run(self, verb: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(verb)
 
     @initialize()
     def mailboxes(self) -> None:
         self.run(self.post.mailboxes(*BOXES))
-
-    def teardown(self) -> None:
-        self.run(self.post.engine.close())
-        self.runner.close()
-        shutil.rmtree(self.directory)
 
     @rule(sender=boxes, to=st.sets(boxes, min_size=1), body=pieces, subject=pieces | st.none(), reply=st.booleans())
     def send(self, sender: str, to: set[str], body: list[str], subject: list[str] | None, *, reply: bool) -> None:
@@ -178,13 +151,4 @@ class Machine(RuleBasedStateMachine):
 @promise("search-words", "search-own", "search-filters", "search-thread", "search-fresh", "cursor")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_search_finds_what_comparing_all_mail_finds(engine: str) -> None:
-    machine = type("Machine", (Machine,), {"engine_name": engine})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    tell_stories(Machine, engine)
