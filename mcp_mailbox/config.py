@@ -4,6 +4,7 @@ MCP_MAILBOX_HOME      where everything is kept; default ~/.mcp-mailbox
 MCP_MAILBOX_SPACE     the space of bare names; default "default"
 MCP_MAILBOX_ADDRESS   the mailbox of this host, opened before the first call
 MCP_MAILBOX_LEASE     seconds that a reader has for a message; default 600
+MCP_MAILBOX_KEEP_DAYS days that settled mail is kept; default 365, 0 for ever
 MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; default 600
 """
 
@@ -16,14 +17,16 @@ from dataclasses import dataclass
 
 from mcp_mailbox import addresses, rendezvous
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.postoffice import LEASE_TERM
+from mcp_mailbox.postoffice import DAY, KEEP_TERM, LEASE_TERM
 
 SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
 LEASE = "MCP_MAILBOX_LEASE"
+KEEP = "MCP_MAILBOX_KEEP_DAYS"
 STORE_FILE = "mail.db"
 """The store, in the home directory."""
 _LONGEST = 7 * 24 * 3600.0
+_MOST_DAYS = 36_500
 _NAME = r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]"
 _HOST = re.compile(rf"({_NAME})(:[0-9]{{1,5}})?", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?/?", re.ASCII)
@@ -150,6 +153,8 @@ class OfficeSettings:
 
     lease: int
     """The lease's term."""
+    keep: int
+    """How long settled mail is kept; 0 for ever."""
 
 
 def office_settings(env: Mapping[str, str]) -> OfficeSettings:
@@ -158,7 +163,20 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     The time after which it leaves is checked here, and read by `office.py`, which knows nothing of refusals.
     """
     _seconds(env, rendezvous.IDLE_VARIABLE, 0.0)
-    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000))
+    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), _days(env) * DAY)
+
+
+def _days(env: Mapping[str, str]) -> int:
+    text = env.get(KEEP)
+    if not text:
+        return KEEP_TERM // DAY
+    if not (text.isascii() and text.isdigit() and len(text) < _SHOWN and int(text) <= _MOST_DAYS):
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"{KEEP} is {text[:20]!a}.",
+            f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out.",
+        )
+    return int(text)
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float) -> float:

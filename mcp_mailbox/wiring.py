@@ -23,7 +23,7 @@ from mcp_mailbox.fronts import control
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
-from mcp_mailbox.postoffice import Caller, PostOffice
+from mcp_mailbox.postoffice import DAY, Caller, PostOffice
 from mcp_mailbox.tokens import LOCAL, Tokens
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
     """
     settings = config.office_settings(os.environ)
     async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
-        post_office = PostOffice(store, lease_term=settings.lease)
+        post_office = PostOffice(store, lease_term=settings.lease, keep=settings.keep)
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
@@ -196,7 +196,8 @@ class _Relays:
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""
         http = self.http()
-        return {"readers": self.post_office.present, **({"http": http} if http else {})}
+        keep_days = self.post_office.retention.keep // DAY
+        return {"readers": self.post_office.present, "keep_days": keep_days, **({"http": http} if http else {})}
 
     async def command(self, asked: object, tell: office.Tell) -> dict[str, Any]:
         """See `office.Service`."""

@@ -23,6 +23,7 @@ from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
+from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
 from mcp_mailbox.postoffice.search import Search
 from mcp_mailbox.store import (
     ANYBODY,
@@ -60,7 +61,7 @@ _SHOWN = 1000
 class PostOffice:
     """The verbs over one store. `business` must be entered for as long as they are called."""
 
-    def __init__(self, store: Store, *, lease_term: int = LEASE_TERM) -> None:
+    def __init__(self, store: Store, *, lease_term: int = LEASE_TERM, keep: int = KEEP_TERM) -> None:
         self.bell = Bell()
         self._readers = Readers(store, self.bell, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
@@ -68,6 +69,7 @@ class PostOffice:
         self.reservations = Reservations(store, self.mailboxes)
         self.directory = Directory(store, self.mailboxes, self.attendance)
         self.search = Search(store, self.mailboxes, self._show)
+        self.retention = Retention(store, keep)
         self._store = store
         self._lease_term = lease_term
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
@@ -78,6 +80,7 @@ class PostOffice:
         with self._store.on_ring(self.bell.ring):
             async with anyio.create_task_group() as tasks:
                 await self._readers.start(tasks)
+                tasks.start_soon(self.retention.run)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -142,7 +145,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         if wanted.thread is not None and ack:
-            await self._store.read(address, wanted.thread)
+            await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
         with self.attendance.waiting(call.caller, [address]):
             return await self._wait(call, address, patience, wanted, size, ending, claimer), settled

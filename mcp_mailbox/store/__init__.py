@@ -47,6 +47,7 @@ from mcp_mailbox.store.mail import (
 )
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
 from mcp_mailbox.store.reservations import Released, ReservationStore, Reserved
+from mcp_mailbox.store.retention import RetentionStore
 from mcp_mailbox.store.search import Hit, Hits, Query, SearchStore
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Released",
     "ReservationStore",
     "Reserved",
+    "RetentionStore",
     "Ring",
     "SearchStore",
     "Settled",
@@ -96,6 +98,7 @@ class Store(
     ArchiveStore,
     DirectoryStore,
     SearchStore,
+    RetentionStore,
     Protocol,
 ):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""

@@ -17,6 +17,23 @@ from mcp_mailbox.delivery import State
 _PREVIEW_LENGTH = 120
 _KEY = "mailbox = ? AND priority = ? AND seq = ?"
 
+
+def _delivered(after: str, last: str) -> str:
+    """Return SQL for whether anything came to mailbox ?1 behind `after`, up to `last`."""
+    where = f"WHERE d.mailbox = ?1 AND d.seq > {after} AND d.seq <= {last}"
+    return (
+        f"(EXISTS (SELECT 1 FROM done d {where})"  # noqa: S608 - constants only
+        f" OR EXISTS (SELECT 1 FROM inbox d {where} AND d.priority IN (0, 1, 2)))"
+    )
+
+
+_RUNG_SO_FAR = "ifnull((SELECT max(seq) FROM ring WHERE mailbox = ?1), 0)"
+# The ring that was of message ?2, when it is of no other.
+_FORGET_RING = f"""
+DELETE FROM ring WHERE mailbox = ?1 AND seq = (SELECT min(seq) FROM ring WHERE mailbox = ?1 AND seq >= ?2)
+AND NOT {_delivered("ifnull((SELECT max(seq) FROM ring WHERE mailbox = ?1 AND seq < ?2), 0)", "ring.seq")}
+"""  # noqa: S608 - constants only
+
 Key = tuple[int, int, int]
 """Of a row of `inbox`: (mailbox, priority, seq)."""
 
@@ -181,8 +198,8 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
 def ring(db: sqlite3.Connection, mailbox: int, at: int) -> None:
     """Event.RING for all that has come to that mailbox so far, unless it was rung before."""
     db.execute(
-        "INSERT INTO ring (mailbox, seq, at) SELECT ?1, seq, ?2 FROM sqlite_sequence WHERE name = 'message'"
-        " AND NOT EXISTS (SELECT 1 FROM ring WHERE mailbox = ?1 AND ring.seq >= sqlite_sequence.seq)",
+        "INSERT INTO ring (mailbox, seq, at) SELECT ?1, seq, ?2 FROM sqlite_sequence WHERE name = 'message'"  # noqa: S608
+        f" AND {_delivered(_RUNG_SO_FAR, 'sqlite_sequence.seq')}",
         (mailbox, at),
     )
 
@@ -263,6 +280,17 @@ def revive(db: sqlite3.Connection, mailbox: int, seq: int) -> None:
 def purge(db: sqlite3.Connection, mailbox: int, seq: int) -> None:
     """List a dead letter no more."""
     db.execute("UPDATE done SET listed = 0 WHERE mailbox = ? AND seq = ?", (mailbox, seq))
+
+
+def forget_message(db: sqlite3.Connection, seq: int, mailboxes: Iterable[int]) -> None:
+    """Remove a message, its deliveries in these mailboxes, and all that is kept of them; none is unsettled.
+
+    Whatever else is to be kept of a message is to be removed here.
+    """
+    rows = [(mailbox, seq) for mailbox in mailboxes]
+    db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
+    db.executemany(_FORGET_RING, rows)
+    db.execute("DELETE FROM message WHERE seq = ?", (seq,))
 
 
 def remember(db: sqlite3.Connection, sender: int, key: str, digest: bytes, answer: str, at: int) -> None:

@@ -131,6 +131,20 @@ CREATE TABLE presence (
     until   INTEGER NOT NULL DEFAULT 0
 );
 """,
+    7: "",
+    8: "",
+    9: "",
+    # Rings of nothing were noted, and would never go.
+    10: """
+CREATE INDEX message_reply ON message (thread) WHERE reply_to IS NOT NULL;
+DELETE FROM ring WHERE NOT EXISTS (
+    SELECT 1 FROM done d WHERE d.mailbox = ring.mailbox AND d.seq <= ring.seq AND d.seq > ifnull(
+        (SELECT max(seq) FROM ring r WHERE r.mailbox = ring.mailbox AND r.seq < ring.seq), 0)
+) AND NOT EXISTS (
+    SELECT 1 FROM inbox i WHERE i.mailbox = ring.mailbox AND i.priority IN (0, 1, 2) AND i.seq <= ring.seq
+        AND i.seq > ifnull((SELECT max(seq) FROM ring r WHERE r.mailbox = ring.mailbox AND r.seq < ring.seq), 0)
+);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

@@ -209,6 +209,24 @@ WHERE m.seq > :after AND m.seq <= :last AND (:thread IS NULL OR m.thread = :thre
        OR EXISTS (SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = m.seq))
 ORDER BY m.seq LIMIT :limit
 """
+# What may go: all of it is settled, none of it is listed, and it is so for long enough. Whatever else keeps a message
+# is to be asked here.
+_MAY_GO = """
+json_valid(m.recipients) AND NOT EXISTS (
+    SELECT 1 FROM json_each(m.recipients) r LEFT JOIN done d ON d.mailbox = r.value AND d.seq = m.seq
+    WHERE d.seq IS NULL OR d.listed OR d.at > :before)
+"""
+MAY_GO = f"SELECT m.recipients FROM message m WHERE m.seq = :seq AND {_MAY_GO}"  # noqa: S608 - constants only
+MAY_GO_PAGE = f"""
+SELECT m.seq, m.size, iif({_MAY_GO}, json_array_length(m.recipients), 0) AS deliveries FROM message m
+WHERE m.seq > :after AND m.seq <= :last ORDER BY m.seq LIMIT :limit
+"""  # noqa: S608
+FREE_PAGES = "PRAGMA freelist_count"
+IN_THREAD = """
+SELECT seq, sender FROM message INDEXED BY message_reply WHERE thread = ? AND reply_to IS NOT NULL
+ORDER BY seq DESC LIMIT ?
+"""
+
 # The log as the search index reads it, and what it finds. Damaged text must not stop the one or the other.
 LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
 MARK = "SELECT accepted, checksum FROM message WHERE seq = ?"
@@ -216,6 +234,7 @@ INDEXED = """
 SELECT seq, thread, sender, recipients, accepted, checksum, size, format, CAST(subject AS BLOB) AS title,
        CAST(body AS BLOB) AS text FROM message WHERE seq > ? ORDER BY seq LIMIT ?
 """
+LAST_TO = "SELECT seq, accepted, checksum FROM message WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
 HIT = f"""
 SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
 """  # noqa: S608 - constants only

@@ -76,6 +76,7 @@ CREATE TABLE message (
 );
 INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
 CREATE INDEX message_accepted ON message (accepted);
+CREATE INDEX message_reply ON message (thread) WHERE reply_to IS NOT NULL;   -- what is left of a thread without a first
 
 -- Hot: only what is not settled. A row is ready when lease_until <= now, so nothing has to be swept; a row that nobody
 -- holds and that was put off has a lease_until and no reader.
@@ -122,7 +123,8 @@ CREATE TABLE done (
 ) WITHOUT ROWID;
 CREATE INDEX done_listed ON done (mailbox, seq) WHERE listed = 1;
 
--- When readers were told that there is mail: of all messages up to that number, if they were not told before.
+-- When readers were told that there is mail: of all messages up to that number, if they were not told before. A row is
+-- of one delivery at least, and goes with the last of them.
 CREATE TABLE ring (
     mailbox INTEGER NOT NULL,
     seq     INTEGER NOT NULL,

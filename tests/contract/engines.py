@@ -33,6 +33,10 @@ class Engine(Protocol):
         """Go on with a backup in the place of the store that is closed, or `lost` with all that it knew."""
         ...
 
+    def size(self) -> int:
+        """Bytes on the disk of a store that is closed."""
+        ...
+
 
 class SqliteEngine:
     """A file; a crash is a copy of what had been written when nobody closed it."""
@@ -65,6 +69,9 @@ class SqliteEngine:
         with restore.taken_in(file, self._directory / "store.db", lambda *_: None) as copy:
             restore.put_in_place(copy, self._directory / "store.db", "now")
         await self.open()
+
+    def size(self) -> int:
+        return sum(file.stat().st_size for file in self._directory.iterdir())
 
 
 ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {"sqlite": SqliteEngine}

@@ -26,6 +26,7 @@ UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
 ARCHIVE = "issue 4, Backup, restore, export"
 LANGUAGE = "issue 4, The language"
+KEEPING = "issue 4, Retention; design.md, SQLite engine"
 RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
 DIRECTORY = "issue 4, Directory"
 XMPP = "RFC 6121, 4 Exchanging Presence Information"
@@ -142,6 +143,11 @@ PROMISES: dict[str, Promise] = {
     "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
+    # retention
+    "keep-settled": Promise("Mail that was settled long enough ago, in all its mailboxes, goes for good.", KEEPING),
+    "keep-unsettled": Promise("What is not settled stays, and so does a dead letter that is listed.", KEEPING),
+    "keep-thread": Promise("A thread whose first message is gone is one thread still, under the same id.", KEEPING),
+    "keep-room": Promise("The room of what is gone is given back.", KEEPING),
     # reservations
     "reserve-durable": Promise("What is reserved is held, by whom and until when, also after a crash.", RESERVE),
     "reserve-one": Promise("What meets is held by one mailbox, or by several that all share it.", LOCKS),

@@ -55,6 +55,7 @@ class Copy:
     leased: bool = False
     rung: bool = False
     listed: bool = True
+    ended: int = 0
     floor: int = 0
     """Leases after a restore have generations from here on."""
 

@@ -104,7 +104,7 @@ def unknown_message(text: str) -> Refusal:
     return Refusal(
         Code.UNKNOWN_MESSAGE,
         f"No message {text[:40]!a} in this mailbox.",
-        "Copy an id from list_inbox or wait_for_message.",
+        "Copy an id from list_inbox or wait_for_message; settled mail is removed after a while.",
     )
 
 

@@ -12,6 +12,8 @@ from mcp_mailbox.store import Origin
 
 KEY_AGE = 30 * 24 * 3600 * 1000
 """ms that a key is remembered."""
+READER_AGE = 90 * 24 * 3600 * 1000
+"""ms that it is remembered what a reader opened, after it has opened something last."""
 _BOXES = 10_000
 
 

@@ -2,12 +2,14 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `archive`, `granting`, `reserving` and `directory`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `archive`, `granting`, `reserving`, `directory` and
+`retention`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -37,6 +39,7 @@ from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
 from mcp_mailbox.engines.sqlite.reserving import Reserving
+from mcp_mailbox.engines.sqlite.retention import Retention
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
@@ -72,6 +75,9 @@ from mcp_mailbox.store import (
 from mcp_mailbox.view import apply, query
 
 T = TypeVar("T")
+
+_REST = 4.0
+"""How many times as long as a slice took nothing more is removed."""
 
 
 @asynccontextmanager
@@ -142,6 +148,8 @@ class SqliteStore:
         self._archive = Archive(common)
         self._reserving = Reserving(common)
         self._directory = Directory(common)
+        self._retention = Retention(common)
+        self._index = index
         self._searcher = searcher
         self._searching = Searching(common, index)
         self.follower = Follower(searcher, index.follow)
@@ -319,6 +327,28 @@ class SqliteStore:
     async def search(self, mailbox: Address, asked: Query) -> Hits:
         """See `Store.search`."""
         return await self._searcher.do(lambda db: self._searching.search(db, mailbox, asked))
+
+    # -- what is no longer kept
+
+    async def forget_settled(self, before: int) -> bool:
+        """See `Store.forget_settled`."""
+        began = time.monotonic()
+        found, more = await self._reader.do(lambda db: self._retention.look(db, before))
+        if found:
+            # First: what is no longer there cannot be taken out.
+            await self._searcher.do(lambda mail: self._index.forget(mail, found))
+            await self.writer.do(lambda db: self._retention.forget(db, found, before))
+        if not more:
+            await self.writer.do(self._retention.tidy)
+        await anyio.sleep(_REST * (time.monotonic() - began))
+        return more
+
+    async def compact(self) -> bool:
+        """See `Store.compact`."""
+        began = time.monotonic()
+        more = await self.writer.do(self._retention.compact)
+        await anyio.sleep(_REST * (time.monotonic() - began))
+        return more
 
     # -- credentials
 

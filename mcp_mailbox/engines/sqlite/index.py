@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 FILE = "search.db"
 APPLICATION = 0x4D425352  # "MBSR"
-VERSION = 1
+VERSION = 2
 """Of how text becomes words, too: an index of another version is made anew."""
 WINDOW = 1 << 19
 """Messages of the history that are looked through at once.
@@ -41,6 +42,8 @@ _SLICE = 200
 """Messages that are indexed at once,"""
 _SLICE_SIZE = 1 << 18
 """and bytes of bodies: 15 ms, 100 in Chinese, which a search may have to wait."""
+_PAGES = 100
+"""Pages that are given back with a slice that is taken out."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _MODULE = "fts5"
 _MISSING = ("no such table", "vtable constructor failed")
@@ -53,6 +56,10 @@ CREATE TABLE progress (
     accepted INTEGER NOT NULL,   -- a store that was restored has another one there, or none
     checksum INTEGER NOT NULL
 );
+-- What was taken out and may be in the mail yet: a word is taken out once, or the index is no longer sound.
+CREATE TABLE forgotten (
+    seq INTEGER PRIMARY KEY
+);
 CREATE VIRTUAL TABLE said USING {_MODULE}(
     text, content = '', columnsize = 0, detail = none, tokenize = "{words.STEMMER}"
 );
@@ -60,6 +67,7 @@ CREATE VIRTUAL TABLE said USING {_MODULE}(
 _PROGRESS = "SELECT store, seq, mark, accepted, checksum FROM progress"
 _ADVANCE = "UPDATE progress SET seq = ?, mark = ?, accepted = ?, checksum = ?"
 _ADD = "INSERT INTO said (rowid, text) VALUES (?, ?)"
+_TAKE_OUT = "INSERT INTO said (said, rowid, text) VALUES ('delete', ?, ?)"
 _NEWEST = "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?"
 _OLDEST = "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? AND rowid <= ? ORDER BY rowid LIMIT ?"
 
@@ -109,6 +117,40 @@ class Index:
             self.through = through
             self.until = mark["accepted"] if mark is not None else self.until
         return through < last
+
+    def forget(self, mail: sqlite3.Connection, seqs: Sequence[int]) -> None:
+        """Take out messages that are about to be removed from the mail, and put back those that were not after all.
+
+        Raises Refusal when it cannot now. What it holds of a text that was damaged since stays: the mail decides.
+        """
+        if not self._path.exists():
+            return
+        try:
+            with self._open(mail) as db:
+                db.execute("BEGIN IMMEDIATE")
+                waiting = {row[0] for row in db.execute("SELECT seq FROM forgotten")}
+                for seq in waiting.difference(seqs):
+                    db.executemany(_ADD, ((row["seq"], _text(row)) for row in _sound(mail, seq)))
+                    db.execute("DELETE FROM forgotten WHERE seq = ?", (seq,))
+                for seq in seqs:
+                    if seq <= self.through and seq not in waiting:
+                        db.executemany(_TAKE_OUT, ((row["seq"], _text(row)) for row in _sound(mail, seq)))
+                        db.execute("INSERT INTO forgotten (seq) VALUES (?)", (seq,))
+                self._move_mark(db, mail, frozenset(seqs))
+                db.execute("COMMIT")
+                db.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+        except Damaged:
+            return  # it is made anew of what there is then
+
+    def _move_mark(self, db: sqlite3.Connection, mail: sqlite3.Connection, seqs: frozenset[int]) -> None:
+        """Have the mark be a message that stays: without it the index would be taken for another store's."""
+        mark = db.execute("SELECT mark FROM progress").fetchone()[0]
+        if mark not in seqs:
+            return
+        while mark in seqs:
+            row = mail.execute(query.LAST_TO, (mark - 1,)).fetchone()
+            mark, accepted, checksum = tuple(row) if row is not None else (0, 0, 0)
+        db.execute(_ADVANCE, (self.through, mark, accepted, checksum))
 
     def find(
         self, mail: sqlite3.Connection, every: Sequence[str], first: int, last: int, limit: int, *, oldest_first: bool
@@ -170,6 +212,7 @@ class Index:
         self._remove()
         with contextlib.ExitStack() as stack:
             db = stack.enter_context(contextlib.closing(self._connect()))
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
@@ -227,6 +270,21 @@ def _readable(mail: sqlite3.Connection, after: int, last: int) -> tuple[Sequence
             raise
         last = after + 1  # when it is the very next one
     return rows, rows[-1]["seq"] if rows else last
+
+
+def _sound(mail: sqlite3.Connection, seq: int) -> Sequence[sqlite3.Row]:
+    """Return the message as it was indexed, nothing when it is not as it was."""
+    try:
+        rows = mail.execute(query.INDEXED, (seq - 1, 1)).fetchall()
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        return ()
+    return [row for row in rows if row["seq"] == seq and _checksum(row) == row["checksum"]]
+
+
+def _checksum(row: sqlite3.Row) -> int:
+    return zlib.crc32(row["text"], zlib.crc32(row["title"]))
 
 
 def _last(mail: sqlite3.Connection) -> int:

@@ -11,6 +11,9 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format, Kind, Message, Priority
 from mcp_mailbox.view import apply, query
 
+_LOOKED_THROUGH = 200
+"""Messages of a thread that has lost its first in which a mailbox's part is looked for, the newest ones."""
+
 
 def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()) -> Message:
     """Return the message with its body. Raises Refusal(STORE_DAMAGED) when it is not what was accepted.
@@ -85,17 +88,27 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
 def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
     """Return the number of the thread that this id is in.
 
-    Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received that message.
+    Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received that message, or something of the thread that
+    it began before it was removed.
     """
     seq = codec.read(text).seq
     row = db.execute(query.PARENT, (seq,)).fetchone()
-    if row is not None and (
-        row["sender"] == box
+    if row is not None and _is_of(db, box, seq, row["sender"]):
+        return int(row["thread"])
+    if row is None:  # of a thread whose first message is gone its number is what is left
+        rest = db.execute(query.IN_THREAD, (seq, _LOOKED_THROUGH)).fetchall()
+        if any(_is_of(db, box, other["seq"], other["sender"]) for other in rest):
+            return seq
+    raise unknown_message(text)
+
+
+def _is_of(db: sqlite3.Connection, box: int, seq: int, sender: int) -> bool:
+    """Whether that mailbox sent or received the message."""
+    return (
+        sender == box
         or waiting_delivery(db, box, seq) is not None
         or db.execute(query.DONE, (box, seq)).fetchone() is not None
-    ):
-        return int(row["thread"])
-    raise unknown_message(text)
+    )
 
 
 def settled(row: sqlite3.Row, rung: int | None = None) -> Progress:

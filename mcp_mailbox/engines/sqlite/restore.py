@@ -21,6 +21,7 @@ from typing import Any
 
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.engines.sqlite.files import NO_LINKS, is_ours, problem, unwritable
+from mcp_mailbox.engines.sqlite.index import FILE
 from mcp_mailbox.engines.sqlite.schema import APPLICATION, beside, number, prepare, sync_directory
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.files import open_private
@@ -142,6 +143,9 @@ def put_in_place(copy: Path, store: Path, moment: str) -> Placed:
             db.execute("PRAGMA synchronous = FULL")
             tokens_kept = _go_on(db, present)
         aside = _set_aside(store, moment) if store.exists() else None
+        # The index may lack what was removed since the backup and is there again; it is made anew.
+        for suffix in ("", "-wal", "-shm"):
+            beside(store.with_name(FILE), suffix).unlink(missing_ok=True)
         copy.rename(store)
         sync_directory(store.parent)
     except sqlite3.Error as error:

@@ -12,7 +12,7 @@ from typing import Any
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.codec import unknown_message
-from mcp_mailbox.engines.sqlite.common import KEY_AGE, Common, request_key
+from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
@@ -21,8 +21,6 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Recipient
 from mcp_mailbox.view import apply, query
 
-READER_AGE = 90 * 24 * 3600 * 1000
-"""ms that it is remembered what a reader opened, after it has opened something last."""
 _FORGET_EVERY = 64
 _FORGET_AT_MOST = 100
 """Keys that are dropped at once: more than come meanwhile, so that they do not pile up; few, so that nobody waits."""

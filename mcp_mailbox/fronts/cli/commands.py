@@ -109,6 +109,7 @@ def _show(status: dict[str, Any]) -> None:
         table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
         table.add_row("since", f"{status['uptime_seconds']:.0f} s")
         table.add_row("agents", f"{len(status['relays'])} connected")
+        table.add_row("keeps", _keeps(status.get("keep_days")))
         table.add_row("socket", str(status["endpoint"]))
         if http:
             table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
@@ -127,6 +128,11 @@ def _show(status: dict[str, Any]) -> None:
             "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
         )
         _print_lines(console, about, ["mcp-mailbox serve … --allow-host NAME"])
+
+
+def _keeps(days: int | None) -> str:
+    """Say for how long; None is an older version's, which removes nothing."""
+    return f"settled mail for {days} days; MCP_MAILBOX_KEEP_DAYS sets it" if days else "all mail for ever"
 
 
 def _print_lines(console: Console, about: str, lines: Sequence[str]) -> None:
