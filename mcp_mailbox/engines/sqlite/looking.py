@@ -110,7 +110,7 @@ class Looking:
         """Return where something became ready since, when the next thing happens, and whether something is over."""
         now = self._now()
         lapsed = [address_of(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
-        channels = [fanout.address(row) for row in db.execute(query.LATER_CHANNELS, (after, now)).fetchall()]
+        channels = tuple(map(fanout.address, db.execute(query.LATER_CHANNELS, (after, now)).fetchall()))
         coming = (query.NEXT_LAPSE, query.NEXT_EXPIRY, query.NEXT_LATER)
         moments = [db.execute(sql, (now,)).fetchone()[0] for sql in coming]
         over = (
