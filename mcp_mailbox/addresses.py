@@ -1,7 +1,7 @@
-"""Addresses: how a mailbox is named, and which names there can be.
+"""Addresses: how a mailbox or a channel is named, and which names there can be.
 
-An address is `name@space` (RFC 5321's shape, our own alphabet). Rules for names live here and nowhere else; whether
-a mailbox of that name exists, and whose it is, this module refuses to know.
+An address is `name@space` (RFC 5321's shape, our own alphabet), a channel's `#name@space`. Rules for names live here
+and nowhere else; whether a mailbox of that name exists, and whose it is, this module refuses to know.
 
 A name has 1 to 64 letters and digits of any script, with `.`, `_` and `-` between them. It must be what the PRECIS
 profile UsernameCasePreserved (RFC 8265 section 3.4) makes of it, so that what one chooses is kept to the letter or
@@ -22,6 +22,8 @@ DEFAULT_SPACE = "default"
 NAME_LIMIT = 64
 """Characters in a name, and in a space."""
 
+CHANNEL_MARK = "#"
+"""Begins the name in a channel's address, and in no mailbox's."""
 _PUNCTUATION = "._-"
 _ALPHABET = "letters and digits of any script, with . _ - between them"
 
@@ -41,9 +43,27 @@ class Address:
         """The name as it is compared."""
         return fold(self.name)
 
+    @property
+    def is_channel(self) -> bool:
+        """Whether it names a channel: a name that fans out."""
+        return self.name.startswith(CHANNEL_MARK)
+
+
+def parse_any(text: str, space: str) -> Address:
+    """Read the address of a mailbox or of a channel. Raises Refusal(BAD_NAME)."""
+    if not text.startswith(CHANNEL_MARK):
+        return parse(text, space)
+    channel = parse(text.removeprefix(CHANNEL_MARK), space)
+    return Address(CHANNEL_MARK + channel.name, channel.space)
+
+
+def parse_channel(text: str, space: str) -> Address:
+    """Read the address of a channel, whose mark may be left out. Raises Refusal(BAD_NAME)."""
+    return parse_any(CHANNEL_MARK + text.removeprefix(CHANNEL_MARK), space)
+
 
 def parse(text: str, space: str) -> Address:
-    """Read `name` or `name@space`; a bare name lives in `space`.
+    """Read a mailbox's `name` or `name@space`; a bare name lives in `space`.
 
     Raises Refusal(BAD_NAME) with what is wrong with it.
     """

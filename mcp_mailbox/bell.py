@@ -5,7 +5,7 @@ Rings coalesce: however often it rings before one looks, one looks once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, KeysView
 from contextlib import contextmanager
 
 import anyio
@@ -71,21 +71,26 @@ class Bell:
     def __init__(self) -> None:
         self._listeners: dict[_Key, dict[object, Hear]] = {}
 
+    @property
+    def listened(self) -> KeysView[_Key]:
+        """The mailboxes for which somebody listens, by folded name and space."""
+        return self._listeners.keys()
+
     def ring(self, address: Address) -> None:
         """Tell everyone who listens for that mailbox. Listeners must not raise nor wait."""
-        for hear in tuple(self._listeners.get(_key(address), {}).values()):
+        for hear in tuple(self._listeners.get(key(address), {}).values()):
             hear()
 
     def subscribe(self, address: Address, hear: Hear) -> Callable[[], None]:
         """Call `hear` for each ring; return what ends that (idempotent)."""
-        key, token = _key(address), object()
-        self._listeners.setdefault(key, {})[token] = hear
+        own, token = key(address), object()
+        self._listeners.setdefault(own, {})[token] = hear
 
         def unsubscribe() -> None:
-            listeners = self._listeners.get(key, {})
+            listeners = self._listeners.get(own, {})
             listeners.pop(token, None)
             if not listeners:
-                self._listeners.pop(key, None)
+                self._listeners.pop(own, None)
 
         return unsubscribe
 
@@ -100,5 +105,6 @@ class Bell:
             unsubscribe()
 
 
-def _key(address: Address) -> _Key:
+def key(address: Address) -> _Key:
+    """Return what makes an address the same."""
     return address.folded, address.space

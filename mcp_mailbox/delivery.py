@@ -212,6 +212,8 @@ class Delivery:
     message: Message
     handle: str
     progress: Progress
+    channel: str | None = None
+    """The address of the channel by which it came."""
 
     @property
     def state(self) -> State:

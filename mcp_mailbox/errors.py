@@ -32,6 +32,7 @@ class Code(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     NO_MAILBOX = "no_mailbox"
     UNKNOWN_MAILBOX = "unknown_mailbox"
+    UNKNOWN_CHANNEL = "unknown_channel"
     UNKNOWN_MESSAGE = "unknown_message"
     KEY_CONFLICT = "key_conflict"
     STALE_LEASE = "stale_lease"
@@ -57,6 +58,7 @@ BLAME: dict[Code, Blame] = {
     Code.BODY_TOO_LARGE: Blame.CALLER,
     Code.NO_MAILBOX: Blame.CALLER,
     Code.UNKNOWN_MAILBOX: Blame.CALLER,
+    Code.UNKNOWN_CHANNEL: Blame.CALLER,
     Code.UNKNOWN_MESSAGE: Blame.CALLER,
     Code.KEY_CONFLICT: Blame.CALLER,
     Code.STALE_LEASE: Blame.STATE,

@@ -12,6 +12,7 @@ from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.attendance import Attendance
+from mcp_mailbox.postoffice.audience import Audience
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
@@ -22,12 +23,16 @@ _OWNED = 10_000
 
 
 class AddressBook:
-    """Mailboxes opened and found, for one post office. `attendance` is told who comes for which."""
+    """Mailboxes opened and found, for one post office. `attendance` is told who comes for which.
 
-    def __init__(self, store: MailboxStore, readers: Readers, attendance: Attendance) -> None:
+    `audience` learns of what these are members, before anybody listens for them.
+    """
+
+    def __init__(self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience) -> None:
         self._store = store
         self._readers = readers
         self._attendance = attendance
+        self._audience = audience
         self._own: dict[str, Address] = {}
         self._owned: dict[tuple[str, str, str], Address] = {}
 
@@ -69,6 +74,7 @@ class AddressBook:
         """
         found = await self._found(caller, name)
         await self._attendance.came(caller, found, own=name is None)
+        await self._audience.learn(found)
         return found
 
     async def greet(self, caller: Caller) -> None:

@@ -19,7 +19,9 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.attendance import Attendance
+from mcp_mailbox.postoffice.audience import Audience
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
@@ -63,13 +65,15 @@ class PostOffice:
 
     def __init__(self, store: Store, *, lease_term: int = LEASE_TERM, keep: int = KEEP_TERM) -> None:
         self.bell = Bell()
-        self._readers = Readers(store, self.bell, lease_term)
+        self._audience = Audience(store, self.bell)
+        self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
-        self.mailboxes = AddressBook(store, self._readers, self.attendance)
+        self.mailboxes = AddressBook(store, self._readers, self.attendance, self._audience)
+        self.channels = Channels(store, self.mailboxes, self._audience)
         self.reservations = Reservations(store, self.mailboxes)
         self.directory = Directory(store, self.mailboxes, self.attendance)
-        self.search = Search(store, self.mailboxes, self._show)
         self.retention = Retention(store, keep)
+        self.search = Search(store, self.mailboxes, self.channels, self._show)
         self._store = store
         self._lease_term = lease_term
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
@@ -77,7 +81,7 @@ class PostOffice:
     @asynccontextmanager
     async def business(self) -> AsyncIterator[None]:
         """Ring for what commits and for what lapses."""
-        with self._store.on_ring(self.bell.ring):
+        with self._store.on_ring(self.bell.ring), self._store.on_publish(self._audience.publish):
             async with anyio.create_task_group() as tasks:
                 await self._readers.start(tasks)
                 tasks.start_soon(self.retention.run)
@@ -117,14 +121,16 @@ class PostOffice:
         try:
             accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
-            if refusal.code is Code.UNKNOWN_MAILBOX:
-                raise await self.mailboxes.unknown(call.caller, next(iter(to.values()))) from None
+            if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
+                raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
         now = self._store.clock.now()
         for later in (draft.delay, draft.ttl):
             if later:
                 self._readers.expect(now + later)
-        return replace(accepted, recipients=tuple([await self._hinted(call, each) for each in accepted.recipients]))
+        return replace(
+            accepted, recipients=tuple([await self._hinted(call, sender, each) for each in accepted.recipients])
+        )
 
     async def wait(
         self,
@@ -234,6 +240,7 @@ class PostOffice:
 
     async def reached(self, caller: Caller, request: str) -> None:
         """Note that the answer of that request reached the caller's host."""
+        await self.channels.reached(caller, request)
         shown = self._shown.pop((caller.reader, request), None)
         if shown is None:
             await self._store.surface(Origin(caller.reader, request))
@@ -242,6 +249,7 @@ class PostOffice:
 
     async def missed(self, caller: Caller, request: str) -> None:
         """Put back at once what that request leased: its answer was not wanted any more."""
+        self.channels.missed(caller, request)
         if self._shown.pop((caller.reader, request), None) is None:
             await self._readers.put_back(caller.reader, request)
 
@@ -270,17 +278,22 @@ class PostOffice:
             self._readers.leased(call.caller.reader, min(each.lease_until or 0 for each in found))
         return found
 
-    async def _hinted(self, call: Call, recipient: Recipient) -> Recipient:
+    async def _hinted(self, call: Call, sender: Address, recipient: Recipient) -> Recipient:
         if recipient.refusal is None:
             return recipient
-        address = addresses.parse(recipient.address, call.caller.space)
-        return replace(recipient, refusal=await self.mailboxes.unknown(call.caller, address))
+        address = addresses.parse_any(recipient.address, call.caller.space)
+        return replace(recipient, refusal=await self._unknown(call.caller, sender, address))
+
+    async def _unknown(self, caller: Caller, sender: Address, address: Address) -> Refusal:
+        if address.is_channel:
+            return await self.channels.unknown(caller, sender, address)
+        return await self.mailboxes.unknown(caller, address)
 
 
 def _addresses(texts: Iterable[str], space: str) -> dict[tuple[str, str], Address]:
     """Return each address once, by what makes it the same."""
     found: dict[tuple[str, str], Address] = {}
     for text in texts:
-        address = addresses.parse(text, space)
+        address = addresses.parse_any(text, space)
         found.setdefault((address.folded, address.space), address)
     return found

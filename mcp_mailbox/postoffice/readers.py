@@ -17,7 +17,8 @@ import anyio.abc
 
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.store import Store
+from mcp_mailbox.postoffice.audience import Audience
+from mcp_mailbox.store import Published, Store
 
 T = TypeVar("T")
 
@@ -42,9 +43,10 @@ class _Owed:
 class Readers:
     """Who is here, and the leases of those who are not. `term` is how long a lease lasts, in ms."""
 
-    def __init__(self, store: Store, bell: Bell, term: int) -> None:
+    def __init__(self, store: Store, bell: Bell, audience: Audience, term: int) -> None:
         self._store = store
         self._bell = bell
+        self._audience = audience
         self._term = term
         self._here: Counter[str] = Counter()
         self._everybody = True
@@ -174,6 +176,8 @@ class Readers:
             self._next = due.next
             for address in due.mailboxes:
                 self._bell.ring(address)
+            for channel in due.channels:
+                self._audience.publish(Published(channel))
             await self._until(due.next)
 
     async def _until(self, moment: int | None) -> None:

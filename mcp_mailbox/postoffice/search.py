@@ -11,6 +11,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import check_text
 from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.callers import Call
+from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.store import Hits, Query, SearchStore
 
 WORDS_LIMIT = 200
@@ -21,10 +22,15 @@ class Search:
     """The verb about search, for one post office. `shown` is told which mail an answer shows for the first time."""
 
     def __init__(
-        self, store: SearchStore, mailboxes: AddressBook, shown: Callable[[Call, Address, Sequence[str]], None]
+        self,
+        store: SearchStore,
+        mailboxes: AddressBook,
+        channels: Channels,
+        shown: Callable[[Call, Address, Sequence[str]], None],
     ) -> None:
         self._store = store
         self._mailboxes = mailboxes
+        self._channels = channels
         self._shown = shown
 
     async def find(
@@ -39,6 +45,8 @@ class Search:
     ) -> Hits:
         """Return what the caller's mailbox received or sent, newest first; a thread alone as it was said.
 
+        With a channel for a `sender`: what is in that channel.
+
         Raises Refusal(BAD_ARGUMENT) for a query that is too long, else as the store does, and as `own`.
         """
         call.caller.must(Scope.READ)
@@ -48,10 +56,15 @@ class Search:
                 Code.BAD_ARGUMENT, f"`query` has {len(words):,} characters.", f"A few words; at most {WORDS_LIMIT}."
             )
         address = await self._mailboxes.own(call.caller, call.mailbox)
-        source = addresses.parse(sender, call.caller.space) if sender is not None else None
+        source = addresses.parse_any(sender, call.caller.space) if sender is not None else None
         told = thread is not None and not words and source is None
         asked = Query(limit, words, source, since, thread, cursor, oldest_first=told)
-        found = await self._store.search(address, asked)
+        try:
+            found = await self._store.search(address, asked)
+        except Refusal as refusal:
+            if source is None or refusal.code is not Code.UNKNOWN_CHANNEL:
+                raise
+            raise await self._channels.unknown(call.caller, address, source) from None
         fresh = [hit.message.id for hit in found.hits if hit.own is not None and hit.own.surfaced_at is None]
         self._shown(call, address, fresh)
         return found

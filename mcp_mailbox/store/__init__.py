@@ -27,12 +27,14 @@ from typing import Protocol
 
 from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion, Told
 from mcp_mailbox.store.basics import Clock, Origin, Ring
+from mcp_mailbox.store.channels import ChannelPage, ChannelStore, Published, Subscribed
 from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.directory import DirectoryStore, Found
 from mcp_mailbox.store.mail import (
     ANYBODY,
     Accepted,
     Claimer,
+    Counted,
     Due,
     Lease,
     Listing,
@@ -55,8 +57,11 @@ __all__ = [
     "Accepted",
     "ArchiveStore",
     "Archived",
+    "ChannelPage",
+    "ChannelStore",
     "Claimer",
     "Clock",
+    "Counted",
     "CredentialStore",
     "DirectoryStore",
     "Due",
@@ -73,6 +78,7 @@ __all__ = [
     "Page",
     "Portion",
     "Preview",
+    "Published",
     "Query",
     "Reading",
     "Recipient",
@@ -85,6 +91,7 @@ __all__ = [
     "Settled",
     "Show",
     "Store",
+    "Subscribed",
     "Told",
     "Wanted",
 ]
@@ -99,6 +106,7 @@ class Store(
     DirectoryStore,
     SearchStore,
     RetentionStore,
+    ChannelStore,
     Protocol,
 ):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""

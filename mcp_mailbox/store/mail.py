@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -16,10 +16,14 @@ from mcp_mailbox.store.basics import Origin
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What became of a send for one recipient: stored, or refused with the reason."""
+    """What became of a send for one recipient: stored, or refused with the reason.
+
+    Of a channel `members` is how many others get it.
+    """
 
     address: str
     refusal: Refusal | None = None
+    members: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which mail a reader asks for: of one sender, of one thread (any id in it), or any."""
+    """Which mail a reader asks for: of one sender or channel, of one thread (any id in it), or any."""
 
     sender: Address | None = None
     thread: str | None = None
@@ -86,15 +90,28 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Answer of `read`: how far the message has come in the mailbox that asks, None when it was only sent from there.
+class Counted:
+    """How many members of a channel got a message, by the state in which it is there; by "skipped" who came too late.
 
-    For its sender, `sent` says the same of each recipient, by address.
+    `at_least`: there are more members than were looked at.
+    """
+
+    channel: str
+    states: Mapping[str, int]
+    at_least: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Answer of `read`: how far the message has come in the mailbox that asks, None when it was not delivered there.
+
+    For its sender, `sent` says the same of each recipient, by address, and `counted` of each channel.
     """
 
     message: Message
     own: Progress | None
     sent: tuple[tuple[str, Progress], ...] = ()
+    counted: tuple[Counted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,8 @@ class Due:
     mailboxes: Sequence[Address]
     next: int | None
     sweep: bool
+    channels: Sequence[Address] = ()
+    """Where something that was put off may be handed out now."""
 
 
 class Show(StrEnum):
@@ -157,9 +176,11 @@ class MailStore(Protocol):
         handle. What the sender has under the same `topic` in a recipient's mailbox, and nobody has seen, it replaces.
         It is handed out from its `delay` on, and until its `ttl` is over.
 
-        A mailbox whose `Contact` does not admit the sender is as if it did not exist.
+        A mailbox whose `Contact` does not admit the sender is as if it did not exist, and so is a channel of a space
+        in which the sender's principal has no mailbox. Members of a channel get what is published, its sender does not.
 
-        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (UNKNOWN_MAILBOX) when no recipient exists.
+        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (UNKNOWN_MAILBOX | UNKNOWN_CHANNEL) when no
+        recipient exists.
         """
         ...
 
@@ -240,6 +261,8 @@ class MailStore(Protocol):
 
     async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
         """Return a message that this mailbox received or sent, and how far its deliveries have come.
+
+        What is in a channel can be read by all who could join it.
 
         Raises Refusal(UNKNOWN_MAILBOX | UNKNOWN_MESSAGE).
         """

@@ -131,7 +131,75 @@ CREATE TABLE presence (
     until   INTEGER NOT NULL DEFAULT 0
 );
 """,
-    7: "",
+    # Every mailbox is a member of its space's #all, from now on. The postmaster, whose principal is '', reads nothing.
+    7: """
+CREATE TABLE channel (
+    id         INTEGER PRIMARY KEY,
+    space      TEXT    NOT NULL,
+    name       TEXT    NOT NULL,
+    folded     TEXT    NOT NULL,
+    looks      TEXT    NOT NULL,
+    capitals   TEXT    NOT NULL,
+    ascii      INTEGER NOT NULL,
+    owner      TEXT    NOT NULL,
+    created    INTEGER NOT NULL,
+    keep_age   INTEGER NOT NULL,
+    keep_count INTEGER NOT NULL,
+    keep_bytes INTEGER NOT NULL,
+    members    INTEGER NOT NULL DEFAULT 0,
+    last       INTEGER NOT NULL DEFAULT 0,
+    bytes      INTEGER NOT NULL DEFAULT 0,
+    published  INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (space, folded)
+);
+CREATE INDEX channel_looks ON channel (space, looks);
+CREATE INDEX channel_capitals ON channel (space, capitals, ascii);
+CREATE TABLE channel_message (
+    channel    INTEGER NOT NULL,
+    place      INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    below      INTEGER NOT NULL,
+    deliver_at INTEGER NOT NULL DEFAULT 0,
+    expires    INTEGER NOT NULL DEFAULT 0,
+    replaced   INTEGER NOT NULL DEFAULT 0,
+    topic      TEXT,
+    PRIMARY KEY (channel, place)
+) WITHOUT ROWID;
+CREATE INDEX channel_message_seq ON channel_message (channel, seq);
+CREATE INDEX channel_message_at ON channel_message (channel, at);
+CREATE INDEX channel_message_below ON channel_message (channel, below);
+CREATE INDEX channel_message_later ON channel_message (deliver_at) WHERE deliver_at > 0;
+CREATE INDEX channel_message_topic ON channel_message (channel, sender, topic) WHERE topic IS NOT NULL;
+CREATE TABLE subscription (
+    mailbox INTEGER NOT NULL,
+    channel INTEGER NOT NULL,
+    since   INTEGER NOT NULL,
+    place   INTEGER NOT NULL,
+    until   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, channel, since)
+) WITHOUT ROWID;
+CREATE INDEX subscription_due ON subscription (mailbox, channel, since) WHERE place < until;
+CREATE INDEX subscription_channel ON subscription (channel, until);
+CREATE TABLE skip (
+    mailbox INTEGER NOT NULL,
+    channel INTEGER NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, channel)
+) WITHOUT ROWID;
+ALTER TABLE inbox ADD COLUMN channel INTEGER;
+ALTER TABLE done ADD COLUMN channel INTEGER;
+CREATE INDEX inbox_channel ON inbox (mailbox, channel, priority, seq) WHERE channel IS NOT NULL;
+DROP INDEX inbox_sent;
+CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox) WHERE channel IS NULL;
+INSERT INTO channel (space, name, folded, looks, capitals, ascii, owner, created, keep_age, keep_count, keep_bytes,
+    members)
+SELECT space, 'all', 'all', 'a11', 'ALL', 1, '', max(created), 2592000000, 10000, 67108864, count(*) FROM mailbox
+WHERE owner <> '' GROUP BY space;
+INSERT INTO subscription (mailbox, channel, since, place, until)
+SELECT m.id, c.id, 0, 0, 4611686018427387904 FROM mailbox m JOIN channel c ON c.space = m.space WHERE m.owner <> '';
+""",
     8: "",
     9: "",
     # Rings of nothing were noted, and would never go.

@@ -6,6 +6,8 @@ the steps). A statement is a constant, so that what is measured is what runs.
 
 from __future__ import annotations
 
+FOREVER = 1 << 62
+"""The last place of a subscription that has not ended."""
 DEAD_RANK = 3
 """Dead letters are listed behind the three priorities."""
 
@@ -69,6 +71,138 @@ SELECT r.name, r.mode, r.note, r.made, r.until, m.space, m.folded, m.owner
 FROM reservation r CROSS JOIN mailbox m ON m.id = r.mailbox
 """
 
+# Channels. A message is in one as long as its place is behind the floor: `_KEPT` says so of one, FLOOR_* of all.
+_CHANNEL = """
+c.id, c.space, c.name, c.owner, c.created, c.members, c.last, c.bytes, c.published, c.keep_age, c.keep_count,
+c.keep_bytes
+"""
+CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.space = ? AND c.folded = ?"  # noqa: S608 - constants only
+CHANNEL_BY_ID = f"SELECT {_CHANNEL} FROM channel c WHERE c.id = ?"  # noqa: S608
+CHANNEL_LOOKALIKE = """
+SELECT name FROM channel WHERE space = ?1 AND (looks = ?2 OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
+"""
+CHANNELS = f"""
+SELECT {_CHANNEL}, EXISTS (
+    SELECT 1 FROM subscription s WHERE s.mailbox = ?1 AND s.channel = c.id AND s.until = {FOREVER}
+) AS yours
+FROM channel c WHERE c.space = ?2 AND c.folded > ?3 ORDER BY c.folded LIMIT ?4
+"""  # noqa: S608
+CHANNEL_NAMES = "SELECT name, folded FROM channel WHERE space = ? ORDER BY folded LIMIT ?"
+CHANNELS_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM channel WHERE space = ? LIMIT ?)"
+NEXT_CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.id > ? ORDER BY c.id LIMIT 1"  # noqa: S608
+
+FLOOR_BY_AGE = """
+SELECT place FROM channel_message INDEXED BY channel_message_at
+WHERE channel = ? AND at >= ? ORDER BY at, place LIMIT 1
+"""
+FLOOR_BY_BYTES = """
+SELECT place FROM channel_message INDEXED BY channel_message_below
+WHERE channel = ? AND below >= ? ORDER BY below, place LIMIT 1
+"""
+_KEPT = """
+p.place > c.last - c.keep_count AND p.at >= :now - c.keep_age
+AND (p.below >= c.bytes - c.keep_bytes OR p.place = c.last)
+"""
+PLACE_SINCE = """
+SELECT place FROM channel_message INDEXED BY channel_message_at
+WHERE channel = ? AND at >= ? ORDER BY at, place LIMIT 1
+"""
+PLACE_OF = """
+SELECT place, seq FROM channel_message INDEXED BY channel_message_seq
+WHERE channel = ? AND seq >= ? ORDER BY seq LIMIT 1
+"""
+SEQ_AT = "SELECT seq FROM channel_message WHERE channel = ? AND place > ? ORDER BY place LIMIT 1"
+SUPERSEDED = """
+SELECT place FROM channel_message INDEXED BY channel_message_topic
+WHERE channel = ? AND sender = ? AND topic = ? ORDER BY place DESC LIMIT 1
+"""
+POSTS = """
+SELECT p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread
+FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
+WHERE p.channel = ? AND p.place > ? AND p.place <= ? ORDER BY p.place LIMIT ?
+"""
+
+SUBSCRIBED = f"""
+SELECT since, place FROM subscription WHERE mailbox = ? AND channel = ? AND until = {FOREVER}
+"""  # noqa: S608
+SUBSCRIPTIONS = f"""
+SELECT c.name, c.space FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
+WHERE s.mailbox = ? AND s.place < s.until AND s.until = {FOREVER}
+"""  # noqa: S608
+EVER_SUBSCRIBED = "SELECT channel FROM subscription WHERE mailbox = ? ORDER BY channel"
+# Where something was published that has not been delivered: a step for each channel that one is a member of.
+DUE_SUBSCRIPTIONS = f"""
+SELECT s.mailbox, s.since, s.place, s.until, {_CHANNEL}
+FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
+WHERE s.mailbox = ? AND s.place < s.until AND c.last > s.place
+"""  # noqa: S608
+ARRIVING = f"""
+SELECT count(*) FROM (
+    SELECT DISTINCT p.seq
+    FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
+    CROSS JOIN channel_message p ON p.channel = s.channel AND p.place > s.place AND p.place <= s.until
+    CROSS JOIN message m ON m.seq = p.seq
+    WHERE s.mailbox = :mailbox AND s.place < s.until AND c.last > s.place AND {_KEPT}
+      AND p.sender <> :mailbox AND NOT p.replaced AND p.deliver_at <= :now AND (p.expires = 0 OR p.expires > :now)
+      AND NOT EXISTS (SELECT 1 FROM done d WHERE d.mailbox = :mailbox AND d.seq = p.seq)
+      AND NOT EXISTS (
+          SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = p.seq)
+    LIMIT :most
+)
+"""  # noqa: S608
+# One message that is due to a member, wherever it stands among the others.
+COVERING = f"""
+SELECT c.id AS channel, p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread
+FROM message m CROSS JOIN json_each(m.recipients) r CROSS JOIN channel c ON c.id = -r.value
+CROSS JOIN channel_message p ON p.channel = c.id AND p.seq = m.seq
+CROSS JOIN subscription s ON s.mailbox = :mailbox AND s.channel = c.id AND s.since < p.place
+WHERE m.seq = :seq AND r.value < 0 AND s.place < p.place AND s.until >= p.place AND {_KEPT}
+LIMIT 1
+"""  # noqa: S608
+# Who could join a channel may read what is in it.
+IN_REACH = """
+SELECT 1 FROM message m CROSS JOIN json_each(m.recipients) r CROSS JOIN channel c ON c.id = -r.value
+CROSS JOIN channel_message p ON p.channel = c.id AND p.seq = m.seq
+CROSS JOIN mailbox b ON b.id = ?1
+WHERE m.seq = ?2 AND r.value < 0
+  AND EXISTS (SELECT 1 FROM mailbox o INDEXED BY mailbox_owner WHERE o.owner = b.owner AND o.space = c.space)
+LIMIT 1
+"""
+# Whether a message is in some channel still, so that nobody may throw it away.
+IN_A_CHANNEL = """
+SELECT 1 FROM message m CROSS JOIN json_each(m.recipients) r
+CROSS JOIN channel_message p ON p.channel = -r.value AND p.seq = m.seq
+WHERE m.seq = ? AND r.value < 0 LIMIT 1
+"""
+SKIPPED = """
+SELECT c.name, c.space, k.count FROM skip k CROSS JOIN channel c ON c.id = k.channel WHERE k.mailbox = ?
+"""
+SKIPS = "SELECT DISTINCT m.folded, m.space FROM skip k CROSS JOIN mailbox m ON m.id = k.mailbox"
+LATER_CHANNELS = """
+SELECT DISTINCT c.name, c.space FROM channel_message p INDEXED BY channel_message_later
+CROSS JOIN channel c ON c.id = p.channel WHERE p.deliver_at > 0 AND p.deliver_at > ? AND p.deliver_at <= ?
+"""
+NEXT_LATER = """
+SELECT min(deliver_at) FROM channel_message INDEXED BY channel_message_later WHERE deliver_at > 0 AND deliver_at > ?
+"""
+MEMBERS_FROM = """
+SELECT count(*) FROM (
+    SELECT 1 FROM subscription INDEXED BY subscription_channel WHERE channel = ? AND until >= ? LIMIT ?
+)
+"""
+# Of so many members, those to whom it was published, and how far it has come there.
+MEMBERS_STATES = """
+SELECT some.mailbox, some.place, d.state, i.seq, i.lease_until, i.reader, i.attempts, i.leased, i.seen,
+       EXISTS (SELECT 1 FROM ring WHERE ring.mailbox = some.mailbox AND ring.seq >= :seq) AS rung
+FROM (
+    SELECT mailbox, since, place FROM subscription INDEXED BY subscription_channel
+    WHERE channel = :channel AND until >= :place LIMIT :most
+) some
+LEFT JOIN done d ON d.mailbox = some.mailbox AND d.seq = :seq
+LEFT JOIN inbox i ON i.mailbox = some.mailbox AND i.priority = :priority AND i.seq = :seq
+WHERE some.since < :place AND some.mailbox <> :sender
+"""
+
 # What is leased or put off cannot be handed out, nor what waits to be carried off: tried too often, or expired.
 UNREAD = """
 SELECT unsettled - (
@@ -99,6 +233,7 @@ FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority 
 """
 DONE = "SELECT state, generation, attempts, at, leased, seen, reason, listed FROM done WHERE mailbox = ? AND seq = ?"
 RUNG = "SELECT at FROM ring WHERE mailbox = ? AND seq >= ? ORDER BY seq LIMIT 1"
+CAME_BY = "SELECT channel FROM done WHERE mailbox = ? AND seq = ?"
 REPORTED = "SELECT sender, thread, subject, receipt, kind, reply_to FROM message WHERE seq = ?"
 REPLACEABLE = """
 SELECT mailbox, priority, seq FROM inbox INDEXED BY inbox_topic
@@ -118,10 +253,14 @@ READY_FROM = (
     f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_sender CROSS JOIN message m ON m.seq = i.seq"
     f" WHERE i.mailbox = :mailbox AND i.sender = :sender{_READY}"
 )
+READY_BY_CHANNEL = (
+    f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_channel CROSS JOIN message m ON m.seq = i.seq"
+    f" WHERE i.mailbox = :mailbox AND i.channel = :channel AND i.channel IS NOT NULL{_READY}"
+)
 READY_IN_THREAD = (
     f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_thread CROSS JOIN message m ON m.seq = i.seq"
     " WHERE i.mailbox = :mailbox AND i.thread = :thread AND (:sender IS NULL OR i.sender = :sender)"
-    f"{_READY}"
+    f" AND (:channel IS NULL OR i.channel = :channel){_READY}"
 )
 
 LAPSED_READERS = """
@@ -168,7 +307,7 @@ _MESSAGE = """
 # A body is read as bytes: damaged text may be no UTF-8, and must not stop what reads it.
 _BODY = "CAST(m.body AS BLOB) AS text, m.checksum"
 DELIVERED = f"""
-SELECT i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen, {_BODY}, {_MESSAGE}
+SELECT i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen, i.channel, {_BODY}, {_MESSAGE}
 FROM inbox i JOIN message m ON m.seq = i.seq JOIN mailbox s ON s.id = m.sender
 WHERE i.mailbox = ? AND i.priority = ? AND i.seq = ?
 """  # noqa: S608 - constants only
@@ -178,12 +317,14 @@ SELECT {_BODY}, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.s
 
 # A listing is these, one behind the other: each is in the order of its index, and begins where the cursor stands.
 WAITING_PAGE = f"""
-SELECT i.priority AS rank, i.lease_until, i.reader, i.attempts, i.leased, i.seen, m.preview AS text, {_MESSAGE}
+SELECT i.priority AS rank, i.lease_until, i.reader, i.attempts, i.leased, i.seen, i.channel, m.preview AS text,
+       {_MESSAGE}
 FROM inbox i CROSS JOIN message m ON m.seq = i.seq CROSS JOIN mailbox s ON s.id = i.sender
 WHERE i.mailbox = ? AND i.priority = ? AND i.seq > ? ORDER BY i.seq LIMIT ?
 """  # noqa: S608 - constants only
 DEAD_PAGE = f"""
-SELECT {DEAD_RANK} AS rank, d.state, d.attempts, d.at, d.leased, d.seen, d.reason, m.preview AS text, {_MESSAGE}
+SELECT {DEAD_RANK} AS rank, d.state, d.attempts, d.at, d.leased, d.seen, d.reason, d.channel,
+       m.preview AS text, {_MESSAGE}
 FROM done d INDEXED BY done_listed CROSS JOIN message m ON m.seq = d.seq CROSS JOIN mailbox s ON s.id = m.sender
 WHERE d.mailbox = ? AND d.listed = 1 AND d.seq > ? ORDER BY d.seq LIMIT ?
 """  # noqa: S608 - constants only
@@ -194,7 +335,8 @@ SELECT i.mailbox, b.name AS to_name, b.space AS to_space, i.lease_until, i.reade
        m.preview AS text, {_MESSAGE}
 FROM inbox i INDEXED BY inbox_sent CROSS JOIN message m ON m.seq = i.seq CROSS JOIN mailbox s ON s.id = i.sender
 CROSS JOIN mailbox b ON b.id = i.mailbox
-WHERE i.sender = ? AND (i.seq, i.mailbox) > (?, ?) AND i.seq <= ? ORDER BY i.seq, i.mailbox LIMIT ?
+WHERE i.sender = ? AND i.channel IS NULL AND (i.seq, i.mailbox) > (?, ?) AND i.seq <= ?
+ORDER BY i.seq, i.mailbox LIMIT ?
 """  # noqa: S608 - constants only
 
 # All mail of a mailbox is found by looking through the store's, so many rows at a time: an index on who sent what would

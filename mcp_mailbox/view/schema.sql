@@ -96,6 +96,7 @@ CREATE TABLE inbox (
     seen        INTEGER NOT NULL DEFAULT 0,         -- when it was first in its reader's hands
     expires     INTEGER NOT NULL DEFAULT 0,         -- as its message has it, or 0 once it was retried
     topic       TEXT,                               -- a newer one of the same sender and topic takes its place
+    channel     INTEGER,                            -- by which it came
     PRIMARY KEY (mailbox, priority, seq)
 ) WITHOUT ROWID;
 CREATE INDEX inbox_sender ON inbox (mailbox, sender, priority, seq);
@@ -105,7 +106,8 @@ CREATE INDEX inbox_reader ON inbox (reader, request) WHERE reader IS NOT NULL;
 CREATE INDEX inbox_lapse ON inbox (lease_until) WHERE lease_until > 0;
 CREATE INDEX inbox_expiry ON inbox (expires) WHERE expires > 0;
 CREATE INDEX inbox_topic ON inbox (mailbox, sender, topic) WHERE topic IS NOT NULL;
-CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox);   -- what of somebody's mail nobody has acked
+CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox) WHERE channel IS NULL;   -- of somebody's mail, and not acked
+CREATE INDEX inbox_channel ON inbox (mailbox, channel, priority, seq) WHERE channel IS NOT NULL;
 
 -- Cold: what is settled.
 CREATE TABLE done (
@@ -119,9 +121,70 @@ CREATE TABLE done (
     seen       INTEGER NOT NULL DEFAULT 0,
     reason     TEXT    NOT NULL DEFAULT '',
     listed     INTEGER NOT NULL DEFAULT 0,   -- a dead letter that was neither retried nor purged
+    channel    INTEGER,                      -- by which it came
     PRIMARY KEY (mailbox, seq)
 ) WITHOUT ROWID;
 CREATE INDEX done_listed ON done (mailbox, seq) WHERE listed = 1;
+
+-- A name that fans out. What is published is stored once; of its members each has a row.
+CREATE TABLE channel (
+    id         INTEGER PRIMARY KEY,
+    space      TEXT    NOT NULL,
+    name       TEXT    NOT NULL,
+    folded     TEXT    NOT NULL,
+    looks      TEXT    NOT NULL,
+    capitals   TEXT    NOT NULL,
+    ascii      INTEGER NOT NULL,
+    owner      TEXT    NOT NULL,                -- the principal that made it
+    created    INTEGER NOT NULL,
+    keep_age   INTEGER NOT NULL,                -- ms, messages and bytes of bodies: what is beyond one of these is
+    keep_count INTEGER NOT NULL,                -- as if it were not there, whether or not its row is
+    keep_bytes INTEGER NOT NULL,
+    members    INTEGER NOT NULL DEFAULT 0,      -- now
+    last       INTEGER NOT NULL DEFAULT 0,      -- place of what was published last
+    bytes      INTEGER NOT NULL DEFAULT 0,      -- of all that was ever published
+    published  INTEGER NOT NULL DEFAULT 0,      -- when that was
+    UNIQUE (space, folded)
+);
+CREATE INDEX channel_looks ON channel (space, looks);
+CREATE INDEX channel_capitals ON channel (space, capitals, ascii);
+-- What is in a channel.
+CREATE TABLE channel_message (
+    channel    INTEGER NOT NULL,
+    place      INTEGER NOT NULL,                -- 1, 2, 3 ...: what a subscription counts in
+    seq        INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    at         INTEGER NOT NULL,                -- when it was published
+    below      INTEGER NOT NULL,                -- `bytes` of the channel before it
+    deliver_at INTEGER NOT NULL DEFAULT 0,
+    expires    INTEGER NOT NULL DEFAULT 0,
+    replaced   INTEGER NOT NULL DEFAULT 0,      -- by a newer one of the same topic
+    topic      TEXT,
+    PRIMARY KEY (channel, place)
+) WITHOUT ROWID;
+CREATE INDEX channel_message_seq ON channel_message (channel, seq);
+CREATE INDEX channel_message_at ON channel_message (channel, at);
+CREATE INDEX channel_message_below ON channel_message (channel, below);
+CREATE INDEX channel_message_later ON channel_message (deliver_at) WHERE deliver_at > 0;
+CREATE INDEX channel_message_topic ON channel_message (channel, sender, topic) WHERE topic IS NOT NULL;
+-- From when to when a mailbox is a member: what is published meanwhile is moved into its inbox when it is looked at.
+CREATE TABLE subscription (
+    mailbox INTEGER NOT NULL,
+    channel INTEGER NOT NULL,
+    since   INTEGER NOT NULL,   -- behind which place it begins
+    place   INTEGER NOT NULL,   -- up to which it has been delivered
+    until   INTEGER NOT NULL,   -- its last place; 1 << 62 while it lasts
+    PRIMARY KEY (mailbox, channel, since)
+) WITHOUT ROWID;
+CREATE INDEX subscription_due ON subscription (mailbox, channel, since) WHERE place < until;
+CREATE INDEX subscription_channel ON subscription (channel, until);
+-- What was gone when a member came to read it, until it is told so.
+CREATE TABLE skip (
+    mailbox INTEGER NOT NULL,
+    channel INTEGER NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, channel)
+) WITHOUT ROWID;
 
 -- When readers were told that there is mail: of all messages up to that number, if they were not told before. A row is
 -- of one delivery at least, and goes with the last of them.

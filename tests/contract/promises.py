@@ -32,6 +32,7 @@ DIRECTORY = "issue 4, Directory"
 XMPP = "RFC 6121, 4 Exchanging Presence Information"
 RESERVE = "design.md, Reservations"
 LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
+CHANNELS = "design.md, Channels; issue 4, The language"
 SEARCH = "issue 4, Search"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
@@ -180,6 +181,41 @@ PROMISES: dict[str, Promise] = {
     "search-own": Promise("Nobody finds what it may not read, whatever stands in a query or a body.", SEARCH),
     "search-filters": Promise("A search may ask for one sender, one thread, and what came since a time.", SEARCH),
     "search-thread": Promise("A thread is listed from its beginning, by any id in it.", SEARCH),
+    # channels
+    "channel-members": Promise("A channel message reaches every member at send time.", f"{TORTURE}, invariant 9"),
+    "channel-once": Promise("It is one message, and comes to each of them once; not to whoever sent it.", CHANNELS),
+    "channel-intervals": Promise("What was published before one joined or after one has left does not come.", CHANNELS),
+    "channel-all": Promise("A new mailbox is a member of its space's #all, and may leave.", CHANNELS),
+    "channel-mixed": Promise("Channels and mailboxes may be recipients of one message, each with its result.", DESIGN),
+    "channel-space": Promise("A channel is there for those who have a mailbox in its space, for nobody else.", HTTP),
+    "channel-names": Promise("Channels have the names that mailboxes may have; who joins a new one makes it.", RFC8265),
+    "channel-listed": Promise(
+        "The channels of a space are listed, with members and the last message's time.", CHANNELS
+    ),
+    "channel-bounded": Promise("A mailbox is a member of so many channels and no more.", CHANNELS),
+    "channel-repeats": Promise("A repeated request to join or leave has one effect and the same answer.", DESIGN),
+    "channel-durable": Promise("Memberships and what is due to them outlive a crash.", DESIGN),
+    "channel-quiet": Promise("Nobody is told what became of mail to a channel, by receipt or report.", CHANNELS),
+    "channel-states": Promise("A publisher can see how many members have come how far.", LANGUAGE),
+    "channel-replies": Promise(
+        "A reply to it joins its thread, acks one's own delivery, goes where it says.", CHANNELS
+    ),
+    "channel-options": Promise(
+        "Time to live, delay and topic mean in a channel what they mean in a mailbox.", CHANNELS
+    ),
+    "channel-wanted": Promise("A reader may ask for the mail of one channel.", CHANNELS),
+    "channel-rings": Promise("What is published is told after the commit, with who published it.", RING),
+    "channel-pool": Promise("A pool that is a member shares what is published.", LANGUAGE),
+    "channel-replay": Promise(
+        "Who joins may have what was published before; what was delivered is never delivered again.",
+        "design.md, Channels; Apache Kafka, consumer offsets",
+    ),
+    "channel-history": Promise("A channel is read back by all who could join it; members search it.", CHANNELS),
+    "channel-archive": Promise("What a channel delivered is among all mail of a mailbox.", ARCHIVE),
+    "channel-keeps": Promise(
+        "A channel keeps so many messages, so long, so many bytes; what is delivered stays.", CHANNELS
+    ),
+    "channel-skipped": Promise("What a channel kept no more before a member read it is told to it, once.", CHANNELS),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

@@ -40,7 +40,9 @@ BACK = {
     4: "DROP TABLE reservation;",
     5: "DROP TABLE occupant; ALTER TABLE mailbox DROP COLUMN kind; ALTER TABLE mailbox DROP COLUMN share;",
     6: "DROP INDEX mailbox_contact; DROP INDEX mailbox_own; DROP TABLE mailbox_term; DROP TABLE presence;",
-    7: "",
+    7: "DROP TABLE channel; DROP TABLE channel_message; DROP TABLE subscription; DROP TABLE skip;"
+    " DROP INDEX inbox_channel; DROP INDEX inbox_sent; CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox);"
+    " ALTER TABLE inbox DROP COLUMN channel; ALTER TABLE done DROP COLUMN channel;",
     8: "",
     9: "",
     10: "DROP INDEX message_reply;",

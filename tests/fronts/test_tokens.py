@@ -34,6 +34,10 @@ def test_finding_somebody_costs_at_most_140_tokens() -> None:
     assert tokens("find_mailboxes") <= 140
 
 
+def test_subscribing_costs_at_most_105_tokens() -> None:
+    assert tokens("subscribe") <= 105
+
+
 def test_all_tools_together_cost_at_most_1500_tokens() -> None:
     assert sum(tokens(name) for name in tools.TOOLS) <= 1500
 

@@ -54,6 +54,8 @@ class Common:
         self.codec = codec
         self.now = now
         self.registry = Registry()
+        self.skips: set[tuple[str, str]] = set()
+        """Mailboxes, by folded name and space, that may have to be told what was skipped: looked into for no other."""
 
 
 def request_key(origin: Origin) -> str:

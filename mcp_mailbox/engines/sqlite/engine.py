@@ -21,19 +21,22 @@ import anyio.to_thread
 
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.channel import Keep, Skipped
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
 from mcp_mailbox.directory import Search
-from mcp_mailbox.engines.sqlite import failures, granting
+from mcp_mailbox.engines.sqlite import channels, failures, fanout, granting
 from mcp_mailbox.engines.sqlite.archive import Archive
 from mcp_mailbox.engines.sqlite.backup import Backups, back_up
+from mcp_mailbox.engines.sqlite.channels import Channels
 from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.directory import Directory
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.follower import AT_START, Follower
 from mcp_mailbox.engines.sqlite.index import FILE, Index
+from mcp_mailbox.engines.sqlite.lane import Lane
 from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
@@ -44,13 +47,14 @@ from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
-from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
     ANYBODY,
     Accepted,
+    ChannelPage,
     Claimer,
     Clock,
     Due,
@@ -63,15 +67,18 @@ from mcp_mailbox.store import (
     Origin,
     Page,
     Portion,
+    Published,
     Query,
     Reading,
     Released,
     Reserved,
     Ring,
     Settled,
+    Subscribed,
     Told,
     Wanted,
 )
+from mcp_mailbox.store.channels import Hear
 from mcp_mailbox.view import apply, query
 
 T = TypeVar("T")
@@ -91,11 +98,13 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
             codec = Codec(secret, _restored(db))
+            skips = {(row["folded"], row["space"]) for row in db.execute(query.SKIPS).fetchall()}
             reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
         index = Index(path.with_name(FILE), secret)
         store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index)
+        store.skips |= skips
         store.follower.wake(AT_START)
         try:
             yield store
@@ -138,8 +147,10 @@ class SqliteStore:
         self._reader = reader
         self._codec = codec
         self._rings: list[Ring] = []
+        self._hears: list[Hear] = []
         common = Common(self._codec, clock.now)
         self._registry = common.registry
+        self.skips = common.skips
         self._mailboxes = Mailboxes(common)
         self._ending = Ending(common)
         self._sending = Sending(common, self._ending)
@@ -150,6 +161,7 @@ class SqliteStore:
         self._directory = Directory(common)
         self._retention = Retention(common)
         self._index = index
+        self._channels = Channels(common)
         self._searcher = searcher
         self._searching = Searching(common, index)
         self.follower = Follower(searcher, index.follow)
@@ -165,10 +177,23 @@ class SqliteStore:
         finally:
             self._rings.remove(ring)
 
-    def _ring(self, mailboxes: Collection[Address]) -> None:
-        for address in mailboxes:
-            for ring in self._rings:
-                ring(address)
+    @contextmanager
+    def on_publish(self, hear: Hear) -> Iterator[None]:
+        """See `Store.on_publish`."""
+        self._hears.append(hear)
+        try:
+            yield
+        finally:
+            self._hears.remove(hear)
+
+    def _ring(self, told: Collection[Address | Published]) -> None:
+        for each in told:
+            if isinstance(each, Published):
+                for hear in self._hears:
+                    hear(each)
+            else:
+                for ring in self._rings:
+                    ring(each)
 
     # -- what every transaction has
 
@@ -246,7 +271,12 @@ class SqliteStore:
         claimer: Claimer = ANYBODY,
     ) -> Sequence[Delivery]:
         """See `Store.claim`."""
-        return await self._do(lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present, claimer))
+        found = None
+        while found is None:
+            found = await self._do(
+                lambda db: self._receiving.claim(db, mailbox, wanted, lease, origin, present, claimer)
+            )
+        return found
 
     async def surface(self, origin: Origin) -> None:
         """See `Store.surface`. Not worth an fsync of its own: it goes with the next commit."""
@@ -281,23 +311,47 @@ class SqliteStore:
             over = await self._do(lambda db: self._receiving.leave(db, reader))
         return lapsed
 
-    async def _do(self, work: Callable[[sqlite3.Connection], tuple[T, Collection[Address]]]) -> T:
+    async def _do(self, work: Callable[[sqlite3.Connection], tuple[T, Collection[Address | Published]]]) -> T:
         """Return what the work gives first; ring for what it gives second, once that is on disk."""
         return (await self.writer.do(work, lambda done: self._committed(done[1])))[0]
 
-    def _committed(self, mailboxes: Collection[Address]) -> None:
-        self._ring(mailboxes)
+    def _committed(self, told: Collection[Address | Published]) -> None:
+        self._ring(told)
         self.follower.wake()
+
+    async def _look(self, lane: Lane, mailbox: Address, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what the work sees once all that was published to that mailbox is in it."""
+
+        def look(db: sqlite3.Connection) -> tuple[T] | None:
+            found = db.execute(query.MAILBOX, (mailbox.space, mailbox.folded)).fetchone()
+            return None if found is not None and fanout.is_due(db, found["id"]) else (work(db),)
+
+        while (seen := await lane.do(look)) is None:
+            try:
+                await self.writer.do(self._catching_up(mailbox))
+            except Refusal as refusal:
+                if refusal.blame is not Blame.STORE:
+                    raise
+                return await lane.do(work)  # a disk that is full stops nobody from reading what is there
+        return seen[0]
+
+    def _catching_up(self, mailbox: Address) -> Callable[[sqlite3.Connection], None]:
+        def catch_up(db: sqlite3.Connection) -> None:
+            skipped = fanout.catch_up(db, self._registry.box(db, mailbox).id, self.clock.now()).skipped
+            if skipped:
+                self.skips.add((mailbox.folded, mailbox.space))
+
+        return catch_up
 
     # -- looking
 
     async def inbox(self, mailbox: Address, listing: Listing) -> Page:
         """See `Store.inbox`."""
-        return await self._reader.do(lambda db: self._looking.inbox(db, mailbox, listing))
+        return await self._look(self._reader, mailbox, lambda db: self._looking.inbox(db, mailbox, listing))
 
     async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
         """See `Store.read`."""
-        return await self._reader.do(lambda db: self._looking.read(db, mailbox, id))
+        return await self._look(self._reader, mailbox, lambda db: self._looking.read(db, mailbox, id))
 
     async def due(self, after: int) -> Due:
         """See `Store.due`."""
@@ -320,13 +374,50 @@ class SqliteStore:
 
     async def mail_of(self, mailbox: Address, portion: Portion) -> MailPage:
         """See `Store.mail_of`."""
-        return await self._reader.do(lambda db: self._archive.mail_of(db, mailbox, portion))
+        return await self._look(self._reader, mailbox, lambda db: self._archive.mail_of(db, mailbox, portion))
 
     # -- search
 
     async def search(self, mailbox: Address, asked: Query) -> Hits:
         """See `Store.search`."""
-        return await self._searcher.do(lambda db: self._searching.search(db, mailbox, asked))
+        return await self._look(self._searcher, mailbox, lambda db: self._searching.search(db, mailbox, asked))
+
+    # -- channels
+
+    async def subscribe(
+        self, mailbox: Address, channel: Address, since: int | str | None, keep: Keep, origin: Origin
+    ) -> Subscribed:
+        """See `Store.subscribe`."""
+        seen = await channels.look(channel)
+        return await self.writer.do(
+            lambda db: self._channels.subscribe(db, mailbox, channel, since, keep, origin, seen)
+        )
+
+    async def unsubscribe(self, mailbox: Address, channel: Address, origin: Origin) -> bool:
+        """See `Store.unsubscribe`."""
+        return await self.writer.do(lambda db: self._channels.unsubscribe(db, mailbox, channel, origin))
+
+    async def channels(self, mailbox: Address, space: str, limit: int, cursor: str | None = None) -> ChannelPage:
+        """See `Store.channels`."""
+        return await self._reader.do(lambda db: self._channels.listed(db, mailbox, space, limit, cursor))
+
+    async def subscriptions(self, mailbox: Address) -> Sequence[Address]:
+        """See `Store.subscriptions`."""
+        return await self._reader.do(lambda db: self._channels.subscriptions(db, mailbox))
+
+    async def skipped(self, mailbox: Address) -> Sequence[Skipped]:
+        """See `Store.skipped`."""
+        if (mailbox.folded, mailbox.space) not in self.skips:
+            return ()
+        return await self._reader.do(lambda db: self._channels.skipped(db, mailbox))
+
+    async def note_told(self, mailbox: Address, skipped: Sequence[Skipped]) -> None:
+        """See `Store.note_told`."""
+        self.writer.later(lambda db: self._channels.note_told(db, mailbox, skipped))
+
+    async def similar_channel(self, mailbox: Address, channel: Address) -> Address | None:
+        """See `Store.similar_channel`."""
+        return await self._reader.do(lambda db: self._channels.similar(db, mailbox, channel))
 
     # -- what is no longer kept
 

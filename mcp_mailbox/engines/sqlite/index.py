@@ -153,10 +153,24 @@ class Index:
         db.execute(_ADVANCE, (self.through, mark, accepted, checksum))
 
     def find(
-        self, mail: sqlite3.Connection, every: Sequence[str], first: int, last: int, limit: int, *, oldest_first: bool
+        self,
+        mail: sqlite3.Connection,
+        every: Sequence[str],
+        first: int,
+        last: int,
+        limit: int,
+        *,
+        oldest_first: bool,
+        some: Sequence[str] = (),
     ) -> Sequence[int]:
-        """Return the numbers of messages, from `first` to `last` in one window, that have every one of these words."""
+        """Return the numbers of messages, from `first` to `last` in one window, that have every one of these words.
+
+        And one of `some`, where there are any.
+        """
         match = " AND ".join(f'"{word}"' for word in (words.window(first // WINDOW), *every))
+        if some:
+            one = " OR ".join(f'"{word}"' for word in some)
+            match += f" AND ({one})"
         with self._open(mail) as db:
             return [row[0] for row in db.execute(_OLDEST if oldest_first else _NEWEST, (match, first, last, limit))]
 
@@ -296,9 +310,11 @@ def _text(row: sqlite3.Row) -> str:
     body = row["text"].decode(errors="replace")
     if row["format"] == Format.JSON:
         body = words.unescaped(body)
-    mailboxes = {row["sender"], *map(int, row["recipients"].strip("[]").split(","))}
+    recipients = set(map(int, row["recipients"].strip("[]").split(",")))
+    mailboxes = {row["sender"], *(each for each in recipients if each > 0)}
     about = [words.window(row["seq"] // WINDOW), words.sender(row["sender"]), words.thread(row["thread"])]
     about += map(words.reader, mailboxes)
+    about += (words.channel(-each) for each in recipients if each < 0)
     return f"{' '.join(about)} {words.spread(row['title'].decode(errors='replace'))}\n{words.spread(body)}"
 
 

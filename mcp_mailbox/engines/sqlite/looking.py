@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Delivery
+from mcp_mailbox.delivery import Delivery, State
+from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import message, progress, progress_in, settled, whole
-from mcp_mailbox.engines.sqlite.rows import address_of, known_mailbox, names_of, unread
-from mcp_mailbox.store import Due, Listing, Page, Preview, Reading, Show
+from mcp_mailbox.engines.sqlite.messages import in_reach, message, progress, progress_in, settled, whole
+from mcp_mailbox.engines.sqlite.rows import address_of, came_by, known_mailbox, names_of, unread
+from mcp_mailbox.store import Counted, Due, Listing, Page, Preview, Reading, Show
 from mcp_mailbox.view import query
 
 _NOTHING = (1 << 62) - 1
 """Behind every message: a section that starts there is empty."""
+_MEMBERS_COUNTED = 1_000
+"""Members of a channel of whom a sender is told: a ms or two."""
 
 
 class Looking:
@@ -47,13 +51,13 @@ class Looking:
             if len(rows) > listing.limit:
                 break
         now = self._now()
-        shown = tuple(self._preview(box, row, now) for row in rows[: listing.limit])
+        shown = tuple(self._preview(db, box, row, now) for row in rows[: listing.limit])
         return Page(shown, unread(db, box, now), len(rows) > listing.limit)
 
-    def _preview(self, box: int, row: sqlite3.Row, now: int) -> Preview:
+    def _preview(self, db: sqlite3.Connection, box: int, row: sqlite3.Row, now: int) -> Preview:
         dead = row["rank"] == query.DEAD_RANK
         shown = message(self._codec, row, (), row["text"])
-        delivery = Delivery(shown, shown.id, settled(row) if dead else progress(row, now))
+        delivery = Delivery(shown, shown.id, settled(row) if dead else progress(row, now), came_by(db, row))
         return Preview(delivery, row["size"], self._codec.cursor(f"inbox {box}", row["rank"], row["seq"]))
 
     def _overdue(self, db: sqlite3.Connection, mailbox: Address, listing: Listing) -> Page:
@@ -73,13 +77,16 @@ class Looking:
         return Preview(delivery, row["size"], self._codec.cursor(of, row["seq"], row["mailbox"]))
 
     def read(self, db: sqlite3.Connection, mailbox: Address, text: str) -> Reading:
-        """Return a message that the mailbox received or sent. Raises Refusal(UNKNOWN_MESSAGE)."""
+        """Return a message that the mailbox received, sent or could find in a channel.
+
+        Raises Refusal(UNKNOWN_MESSAGE).
+        """
         seq = self._codec.read(text).seq
         box = known_mailbox(db, mailbox)
         now = self._now()
         own = progress_in(db, box, seq, now)
         about = db.execute(query.PARENT, (seq,)).fetchone()
-        if about is None or (own is None and about["sender"] != box):
+        if about is None or (own is None and about["sender"] != box and not in_reach(db, box, seq)):
             raise unknown_message(text)
         # Only now: what somebody else's message is, or that it is damaged, is not to be told nor to take time.
         row = db.execute(query.WHOLE, (seq,)).fetchone()
@@ -88,19 +95,30 @@ class Looking:
         if about["sender"] != box:
             return Reading(found, own)
         boxes = json.loads(row["recipients"])
-        sent = [(name, progress_in(db, other, seq, now)) for name, other in zip(names, boxes, strict=True)]
-        return Reading(found, own, tuple((name, each) for name, each in sent if each is not None))
+        sent = [(name, progress_in(db, other, seq, now)) for name, other in zip(names, boxes, strict=True) if other > 0]
+        counted = [
+            (name, _counted(db, -other, about, seq, now)) for name, other in zip(names, boxes, strict=True) if other < 0
+        ]
+        return Reading(
+            found,
+            own,
+            tuple((name, each) for name, each in sent if each is not None),
+            tuple(Counted(name, *each) for name, each in counted if each is not None),
+        )
 
     def due(self, db: sqlite3.Connection, after: int) -> Due:
         """Return where something became ready since, when the next thing happens, and whether something is over."""
         now = self._now()
         lapsed = [address_of(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
-        moments = [db.execute(sql, (now,)).fetchone()[0] for sql in (query.NEXT_LAPSE, query.NEXT_EXPIRY)]
+        channels = tuple(map(fanout.address, db.execute(query.LATER_CHANNELS, (after, now)).fetchall()))
+        coming = (query.NEXT_LAPSE, query.NEXT_EXPIRY, query.NEXT_LATER)
+        moments = [db.execute(sql, (now,)).fetchone()[0] for sql in coming]
         over = (
             db.execute(query.OVER_BY_EXPIRY, {"now": now}).fetchone()
             or db.execute(query.OVER_BY_LAPSE, {"now": now, "after": after}).fetchone()
         )
-        return Due(lapsed, min((moment for moment in moments if moment is not None), default=None), over is not None)
+        following = min((moment for moment in moments if moment is not None), default=None)
+        return Due(lapsed, following, over is not None, channels)
 
     def left(self, db: sqlite3.Connection, reader: str) -> tuple[Sequence[Address], bool]:
         """Return where a reader holds leases that ran out, and whether some of them are over."""
@@ -108,3 +126,27 @@ class Looking:
         lapsed = [address_of(db, row[0]) for row in db.execute(query.LAPSED_OF_READER, (reader, now)).fetchall()]
         over = db.execute(query.OVER_OF_READER, {"reader": reader, "now": now}).fetchone()
         return lapsed, over is not None
+
+
+def _counted(
+    db: sqlite3.Connection, channel: int, about: sqlite3.Row, seq: int, now: int
+) -> tuple[dict[str, int], bool] | None:
+    """Return how many members have come how far, and whether there are more; None for what the channel lost."""
+    post = db.execute(query.PLACE_OF, (channel, seq)).fetchone()
+    if post is None or post["seq"] != seq:
+        return None
+    values = {"channel": channel, "place": post["place"], "seq": seq, "priority": about["priority"]}
+    values |= {"sender": about["sender"], "most": _MEMBERS_COUNTED}
+    rows = db.execute(query.MEMBERS_STATES, values).fetchall()
+    (members,) = db.execute(query.MEMBERS_FROM, (channel, post["place"], _MEMBERS_COUNTED + 1)).fetchone()
+    return Counter(_state(row, post["place"], now) for row in rows), members > _MEMBERS_COUNTED
+
+
+def _state(row: sqlite3.Row, place: int, now: int) -> str:
+    if row["state"] is not None:
+        return State(row["state"]).word
+    if row["seq"] is not None:
+        return progress(row, now, row["rung"] or None).state.word
+    if row["place"] >= place:
+        return "skipped"
+    return (State.RUNG if row["rung"] else State.STORED).word

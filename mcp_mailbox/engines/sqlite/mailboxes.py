@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from mcp_mailbox import addresses, directory
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.common import Common, request_key
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
 from mcp_mailbox.errors import Code, Refusal
@@ -85,6 +86,7 @@ class Mailboxes:
     ) -> Opened:
         now = self._now()
         mailbox = apply.create_mailbox(db, replace(wanted, created=now))
+        fanout.welcome(db, mailbox, wanted.space, now)
         self._say(db, mailbox, profile)
         if bind:
             apply.bind_reader(db, origin.reader, mailbox, now)

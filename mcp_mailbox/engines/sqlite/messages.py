@@ -85,11 +85,16 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
     return settled(done, rung) if done is not None else None
 
 
+def in_reach(db: sqlite3.Connection, box: int, seq: int) -> bool:
+    """Whether a message is in a channel that the mailbox's principal could join, so that it may be read there."""
+    return db.execute(query.IN_REACH, (box, seq)).fetchone() is not None
+
+
 def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
     """Return the number of the thread that this id is in.
 
-    Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received that message, or something of the thread that
-    it began before it was removed.
+    Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received that message, or may read it in a channel, or
+    something of the thread that it began before it was removed.
     """
     seq = codec.read(text).seq
     row = db.execute(query.PARENT, (seq,)).fetchone()
@@ -108,6 +113,7 @@ def _is_of(db: sqlite3.Connection, box: int, seq: int, sender: int) -> bool:
         sender == box
         or waiting_delivery(db, box, seq) is not None
         or db.execute(query.DONE, (box, seq)).fetchone() is not None
+        or in_reach(db, box, seq)
     )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Delivery, Event, Outcome, Progress, Settlement, State
-from mcp_mailbox.engines.sqlite import reading
+from mcp_mailbox.engines.sqlite import fanout, reading
 from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, not_dead, not_leased, stale_lease
 from mcp_mailbox.engines.sqlite.messages import progress, thread_of, whole
-from mcp_mailbox.engines.sqlite.rows import Box, address_of, names_of, waiting_delivery, within
+from mcp_mailbox.engines.sqlite.rows import Box, address_of, came_by, names_of, waiting_delivery, within
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.store import Claimer, Lease, Origin, Settled, Wanted
 from mcp_mailbox.view import apply, query
@@ -29,6 +29,7 @@ class Receiving:
         self._codec = common.codec
         self._now = common.now
         self._registry = common.registry
+        self._skips = common.skips
         self._ending = ending
 
     # -- leases
@@ -42,8 +43,8 @@ class Receiving:
         origin: Origin,
         present: Collection[str] | None,
         claimer: Claimer,
-    ) -> tuple[Sequence[Delivery], Collection[Address]]:
-        """Return what is leased by that request now."""
+    ) -> tuple[Sequence[Delivery] | None, Collection[Address]]:
+        """Return what is leased by that request now; None to be asked again, while channels have more to deliver."""
         now = self._now()
         box = self._registry.box(db, mailbox)
         before = db.execute(query.LEASED_BY_REQUEST, (origin.reader, origin.request)).fetchall()
@@ -58,12 +59,22 @@ class Receiving:
         count = min(lease.count, turn.count)
         values |= {"mailbox": box.id, "now": now, "reader": origin.reader, "count": count}
         values |= {"gone": json.dumps(_gone(db, box.id, now, present)), "attempts": box.attempts}
+        caught = fanout.catch_up(db, box.id, now)
+        if caught.skipped:
+            self._skips.add((box.address.folded, box.address.space))
+        if caught.more:
+            return None, ()
         ready = db.execute(sql, values).fetchall() if sql else []
         keys = [_key(row) for row in within(ready, lease.size)]
         rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
         generations = [self._codec.next_generation(row["seq"], row["generation"]) for row in rows]
         until = now + lease.term
-        found = [self._claimed(db, *each, now, until) for each in zip(rows, generations, strict=True)]
+        try:
+            found = [self._claimed(db, *each, now, until) for each in zip(rows, generations, strict=True)]
+        except Refusal:
+            if not caught.written:
+                raise
+            return None, ()  # a verb refuses before it writes: now that this is written, it will
         # Who asks again holds nothing any more of what is over. Refusals are behind us: from here on it writes.
         over = db.execute(query.OVER_OF_READER, {"reader": origin.reader, "now": now})
         told, _ = self._ending.carry_off(db, [row for row in over if row["mailbox"] == box.id], ())
@@ -84,18 +95,25 @@ class Receiving:
 
     def _delivery(self, db: sqlite3.Connection, row: sqlite3.Row, generation: int, progress: Progress) -> Delivery:
         message = whole(self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
-        return Delivery(message, self._codec.handle(row["seq"], generation), progress)
+        return Delivery(message, self._codec.handle(row["seq"], generation), progress, came_by(db, row))
 
     def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:
         """Return the query for what is wanted, empty when there can be none, and its own parameters."""
         thread = thread_of(self._codec, db, box, wanted.thread) if wanted.thread is not None else None
-        sender = self._registry.find(db, wanted.sender) if wanted.sender else None
-        if wanted.sender and sender is None:
-            return "", {}
-        values: dict[str, Any] = {"sender": sender.id if sender else None}
+        channel = wanted.sender is not None and wanted.sender.is_channel
+        source = None
+        if wanted.sender is not None:
+            by_name = fanout.find(db, wanted.sender) if channel else None
+            box_ = self._registry.find(db, wanted.sender) if not channel else None
+            source = by_name["id"] if by_name is not None else box_.id if box_ is not None else None
+            if source is None:
+                return "", {}
+        values: dict[str, Any] = {"sender": None if channel else source, "channel": source if channel else None}
         if thread is not None:
             return query.READY_IN_THREAD, {**values, "thread": thread}
-        return query.READY_FROM if sender else query.READY, values
+        if source is None:
+            return query.READY, values
+        return query.READY_BY_CHANNEL if channel else query.READY_FROM, values
 
     def give_back(
         self, db: sqlite3.Connection, reader: str, request: str | None, surfaced: bool
@@ -160,7 +178,7 @@ class Receiving:
             handle = self._codec.read(text)
         except Refusal as unreadable:
             return unreadable
-        waiting = waiting_delivery(db, box.id, handle.seq)
+        waiting = self._waiting(db, box, handle.seq)
         if settlement.outcome in {Outcome.RETRY, Outcome.PURGE}:
             return self._clear(db, box, text, handle, settlement.outcome, told)
         if waiting is None:
@@ -186,6 +204,14 @@ class Receiving:
             if not settlement.delay:
                 told.add(box.address)
         return None
+
+    def _waiting(self, db: sqlite3.Connection, box: Box, seq: int) -> sqlite3.Row | None:
+        """Return what is not settled, also when it was seen in a channel before it was delivered."""
+        waiting = waiting_delivery(db, box.id, seq)
+        if waiting is None:
+            fanout.deliver_one(db, box.id, seq, self._now())
+            waiting = waiting_delivery(db, box.id, seq)
+        return waiting
 
     def _clear(
         self, db: sqlite3.Connection, box: Box, text: str, handle: Handle, outcome: Outcome, told: set[Address]

@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from mcp_mailbox.addresses import Address
+from mcp_mailbox.addresses import CHANNEL_MARK, Address
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Mailbox
 from mcp_mailbox.reservation import Mode, Reservation
 from mcp_mailbox.view import query
+
+_ARRIVING_COUNTED = 1_000
 
 
 def to_mailbox(row: sqlite3.Row, unread: int) -> Mailbox:
@@ -88,9 +90,20 @@ def address_of(db: sqlite3.Connection, mailbox: int) -> Address:
     return Address(row["name"], row["space"])
 
 
+def channel_of(db: sqlite3.Connection, channel: int) -> Address:
+    """Return the address of the channel with that number."""
+    row = db.execute(query.CHANNEL_BY_ID, (channel,)).fetchone()
+    return Address(CHANNEL_MARK + row["name"], row["space"])
+
+
 def names_of(db: sqlite3.Connection, text: str) -> tuple[str, ...]:
-    """Return the addresses of the mailboxes in this JSON array of numbers."""
-    return tuple(str(address_of(db, mailbox)) for mailbox in json.loads(text))
+    """Return the addresses of the mailboxes in this JSON array of numbers; negative ones are channels'."""
+    return tuple(str(address_of(db, each) if each > 0 else channel_of(db, -each)) for each in json.loads(text))
+
+
+def came_by(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
+    """Return the channel by which a delivery came, from a row that has its number."""
+    return str(channel_of(db, row["channel"])) if row["channel"] is not None else None
 
 
 def waiting_delivery(db: sqlite3.Connection, mailbox: int, seq: int) -> sqlite3.Row | None:
@@ -113,6 +126,22 @@ def unknown_mailbox(address: str) -> Refusal:
     return Refusal(Code.UNKNOWN_MAILBOX, f"No mailbox {address!r}.", "Ask its owner to create_mailbox first.")
 
 
+def unknown_channel(address: str) -> Refusal:
+    """Return the refusal of a channel that is not there, as far as the caller may know."""
+    return Refusal(Code.UNKNOWN_CHANNEL, f"No channel {address!r}.", "subscribe makes one.")
+
+
+def unknown(address: str) -> Refusal:
+    """Return the refusal of a recipient that is not there."""
+    return unknown_channel(address) if address.startswith(CHANNEL_MARK) else unknown_mailbox(address)
+
+
 def unread(db: sqlite3.Connection, mailbox: int, now: int) -> int:
-    """Return how much a wait could hand out now."""
-    return int(db.execute(query.UNREAD, (mailbox, now)).fetchone()[0])
+    """Return how much a wait could hand out now; of what channels still have for it, a thousand stand for more."""
+    return int(db.execute(query.UNREAD, (mailbox, now)).fetchone()[0]) + arriving(db, mailbox, now)
+
+
+def arriving(db: sqlite3.Connection, mailbox: int, now: int) -> int:
+    """Return how much is due from channels that could be handed out now, up to a thousand."""
+    values = {"mailbox": mailbox, "now": now, "most": _ARRIVING_COUNTED}
+    return int(db.execute(query.ARRIVING, values).fetchone()[0])

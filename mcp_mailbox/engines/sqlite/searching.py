@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Progress
-from mcp_mailbox.engines.sqlite import words
+from mcp_mailbox.engines.sqlite import fanout, words
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.index import WINDOW, Damaged, Index
 from mcp_mailbox.engines.sqlite.messages import message, progress_in, thread_of
-from mcp_mailbox.engines.sqlite.rows import find_mailbox, known_mailbox, names_of
+from mcp_mailbox.engines.sqlite.rows import find_mailbox, known_mailbox, names_of, unknown_channel
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Hit, Hits, Query
 from mcp_mailbox.view import query
@@ -36,7 +36,11 @@ _LAST = (1 << 62) - 1
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to look for, in which part of the history; `said` are the words of the query, `every` those of the index."""
+    """What to look for, in which part of the history; `said` are the words of the query, `every` those of the index.
+
+    One of `some` must be there, too: the mailbox's own word, or that of a channel it read. `channel` is looked into
+    whoever may read it has received of it.
+    """
 
     box: int
     said: list[str]
@@ -44,6 +48,8 @@ class _Plan:
     first: int
     last: int
     oldest_first: bool
+    some: tuple[str, ...] = ()
+    channel: int | None = None
 
 
 class Searching:
@@ -82,7 +88,7 @@ class Searching:
 
     def _plan(self, mail: sqlite3.Connection, box: int, asked: Query) -> _Plan | None:
         """Return what to look for, None when there can be nothing. Raises Refusal as `search`."""
-        every = [words.reader(box)]
+        every: list[str] = []
         if asked.thread is not None:
             every.append(words.thread(thread_of(self._codec, mail, box, asked.thread)))
         said = self._index.words(asked.words) if asked.words else []
@@ -95,22 +101,56 @@ class Searching:
         if asked.since is not None:
             row = mail.execute(query.FIRST_SINCE, (max(0, min(asked.since, _LAST)),)).fetchone()
             first = row[0] if row else _LAST
-        if asked.sender is not None:
+        channel = None
+        if asked.sender is not None and asked.sender.is_channel:
+            channel = self._channel(mail, box, asked.sender)
+            every.append(words.channel(channel["id"]))
+            first = max(first, self._begin(mail, channel))
+        elif asked.sender is not None:
             found = find_mailbox(mail, asked.sender)
             if found is None:
                 return None
             every.append(words.sender(found.id))
-        plan = _Plan(box, said, tuple(every), first, last, asked.oldest_first)
+        some = [words.reader(box)]
+        some += map(words.channel, fanout.ever_subscribed(mail, box))
+        if channel is not None:
+            some = []
+        elif len(some) == 1:
+            every, some = [*some, *every], []
+        number = channel["id"] if channel is not None else None
+        plan = _Plan(box, said, tuple(every), first, last, asked.oldest_first, tuple(some), number)
         if asked.cursor is not None:
             [place] = self._codec.read_cursor(_listing(asked, plan), asked.cursor)
             plan = replace(plan, first=max(first, place)) if asked.oldest_first else replace(plan, last=place)
         return plan
 
-    def _seen(self, mail: sqlite3.Connection, box: int, seq: int) -> tuple[int | None, Progress | None]:
-        """Return the thread of what the mailbox received or sent, else None, and how far it has come there."""
+    def _channel(self, mail: sqlite3.Connection, box: int, channel: Address) -> sqlite3.Row:
+        """Return a channel that the mailbox's principal could join. Raises Refusal(UNKNOWN_CHANNEL)."""
+        owner = mail.execute(query.MAILBOX_BY_ID, (box,)).fetchone()["owner"]
+        found = fanout.find(mail, channel) if fanout.in_reach(mail, owner, channel.space) else None
+        if found is None:
+            raise unknown_channel(str(channel))
+        return found
+
+    def _begin(self, mail: sqlite3.Connection, channel: sqlite3.Row) -> int:
+        """Return the number of the first message that the channel keeps."""
+        kept = fanout.floor(mail, channel, self._now())
+        row = mail.execute(query.SEQ_AT, (channel["id"], kept)).fetchone()
+        return int(row["seq"]) if row is not None else _LAST
+
+    def _seen(self, mail: sqlite3.Connection, plan: _Plan, seq: int) -> tuple[int | None, Progress | None]:
+        """Return the thread of what the mailbox received or sent, else None, and how far it has come there.
+
+        Of a channel that is looked into all that is in it counts.
+        """
         row = mail.execute(query.PARENT, (seq,)).fetchone()
-        own = progress_in(mail, box, seq, self._now()) if row is not None else None
-        return (row["thread"], own) if row is not None and (row["sender"] == box or own is not None) else (None, None)
+        if row is None:
+            return None, None
+        own = progress_in(mail, plan.box, seq, self._now())
+        if plan.channel is not None:
+            post = mail.execute(query.PLACE_OF, (plan.channel, seq)).fetchone()
+            return (row["thread"], own) if post is not None and post["seq"] == seq else (None, None)
+        return (row["thread"], own) if row["sender"] == plan.box or own is not None else (None, None)
 
     def _page(self, mail: sqlite3.Connection, asked: Query, plan: _Plan) -> Hits:
         """Look through window after window until the page is full or the time is over."""
@@ -142,7 +182,7 @@ class Searching:
     def _found(self, mail: sqlite3.Connection, plan: _Plan, first: int, last: int, some: int) -> Iterator[int]:
         """Yield what the index has there, some at a time."""
         while True:
-            seqs = self._index.find(mail, plan.every, first, last, some, oldest_first=plan.oldest_first)
+            seqs = self._index.find(mail, plan.every, first, last, some, oldest_first=plan.oldest_first, some=plan.some)
             yield from seqs
             if len(seqs) < some:
                 return
@@ -152,15 +192,16 @@ class Searching:
 
     def _hit(self, mail: sqlite3.Connection, plan: _Plan, seq: int, cursor: str) -> Hit | None:
         """Return it if the mailbox received or sent it: whatever the index says, the mail decides."""
-        thread, own = self._seen(mail, plan.box, seq)
+        thread, own = self._seen(mail, plan, seq)
         if thread is None:
             return None
         row = mail.execute(query.HIT, (seq,)).fetchone()
         recipients: Sequence[int] = json.loads(row["recipients"])
         sent = row["sender"] == plan.box
-        to = names_of(mail, json.dumps(recipients[:_ADDRESSES])) if sent else ()
+        shown_to = recipients if sent else [each for each in recipients if each < 0]
+        to = names_of(mail, json.dumps(shown_to[:_ADDRESSES]))
         shown = message(self._codec, row, to, self._line(mail, plan, seq) or row["text"])
-        return Hit(shown, own, len(recipients) if sent else 0, row["size"], cursor)
+        return Hit(shown, own, len(shown_to), row["size"], cursor)
 
     def _line(self, mail: sqlite3.Connection, plan: _Plan, seq: int) -> str | None:
         """Return the line around the first word, None to show the beginning."""
@@ -172,4 +213,5 @@ class Searching:
 
 def _listing(asked: Query, plan: _Plan) -> str:
     """Return what a cursor of this query is good for."""
-    return f"search {plan.box} {json.dumps(plan.every)} {asked.since} {asked.oldest_first}"
+    every = [*plan.every, words.reader(plan.box)] if plan.some else plan.every  # whatever is joined meanwhile
+    return f"search {plan.box} {json.dumps(every)} {asked.since} {asked.oldest_first}"

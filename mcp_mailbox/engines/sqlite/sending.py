@@ -11,14 +11,16 @@ from typing import Any
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
+from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
-from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
+from mcp_mailbox.engines.sqlite.messages import in_reach
+from mcp_mailbox.engines.sqlite.rows import Box, unknown, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Accepted, Origin, Recipient
+from mcp_mailbox.store import Accepted, Origin, Published, Recipient
 from mcp_mailbox.view import apply, query
 
 _FORGET_EVERY = 64
@@ -35,6 +37,7 @@ class Sending:
         self._registry = common.registry
         self._ending = ending
         self._accepts = 0
+        self._trimmed = 0
 
     def accept(
         self,
@@ -44,8 +47,8 @@ class Sending:
         cc: Sequence[Address],
         draft: Draft,
         origin: Origin,
-    ) -> tuple[Accepted, Collection[Address]]:
-        """Return the answer and for whom to ring."""
+    ) -> tuple[Accepted, Collection[Address | Published]]:
+        """Return the answer, for whom to ring, and where something was published."""
         own = self._registry.box(db, sender)
         box = own.id
         key = f"k:{draft.key}" if draft.key is not None else request_key(origin)
@@ -62,11 +65,11 @@ class Sending:
 
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        found = [(address, self._admitting(db, address, own, parent)) for address in (*recipients, *cc)]
+        found = [(address, self._taking(db, address, own, parent)) for address in (*recipients, *cc)]
         rung = {row.id: row.address for _, row in found[: len(recipients)] if row is not None}
         quiet = {row.id for _, row in found[len(recipients) :] if row is not None} - set(rung)
         if not rung and not quiet:
-            raise unknown_mailbox(str(recipients[0]))
+            raise unknown(str(recipients[0]))
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
@@ -86,20 +89,37 @@ class Sending:
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)
-        told: set[Address] = set() if draft.delay else set(rung.values())
+        told: set[Address | Published] = set() if draft.delay else {_told(each, own) for each in rung.values()}
         if parent is not None and parent.acks is not None:
+            fanout.deliver_one(db, box, parent.seq, now)
             told.update(self._ending.end(db, (box, parent.acks, parent.seq), State.ACKED))
-        results = [[str(row.address if row else address), row is not None] for address, row in found]
+        results = [_result(address, row) for address, row in found]
         answer = {"seq": seq, "thread": new.thread or seq, "to": results}
         apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, now)
+        for each in new.recipients:
+            if each < 0:
+                self._trim_sometimes(db, -each, now)
         return self._accepted(answer, repeated=False), told
 
     def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
         """End what nobody has seen of the same topic."""
         for mailbox in new.recipients:
+            if mailbox < 0:
+                older = db.execute(query.SUPERSEDED, (-mailbox, new.sender, new.topic)).fetchone()
+                if older is not None:
+                    apply.supersede(db, -mailbox, older["place"])
+                continue
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
+
+    def _taking(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> _Taking | None:
+        """Return the mailbox or the channel that takes this sender's mail."""
+        if address.is_channel:
+            channel = fanout.publishable(db, sender, address)
+            return _Taking(-channel.id, channel.address, channel.members) if channel is not None else None
+        box = self._admitting(db, address, sender, parent)
+        return _Taking(box.id, box.address) if box is not None else None
 
     def _admitting(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> Box | None:
         """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
@@ -114,7 +134,9 @@ class Sending:
         return box if admitted else None
 
     def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
-        results = tuple(Recipient(name, None if stored else unknown_mailbox(name)) for name, stored in answer["to"])
+        results = tuple(
+            Recipient(name, None if stored else unknown(name), *members) for name, stored, *members in answer["to"]
+        )
         id_ = self._codec.id(answer["seq"])
         thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
         return Accepted(id_, thread, results, repeated)
@@ -128,7 +150,10 @@ class Sending:
         waiting = waiting_delivery(db, mailbox, handle.seq)
         if waiting is None:
             done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
-            if done is None and row["sender"] != mailbox:
+            due = fanout.due_post(db, mailbox, handle.seq, self._now()) if done is None else None
+            if due is not None:
+                return _Parent(handle.seq, row["thread"], row["sender"], due["priority"])
+            if done is None and row["sender"] != mailbox and not in_reach(db, mailbox, handle.seq):
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
                 raise stale_lease(text)
@@ -143,6 +168,38 @@ class Sending:
         if self._accepts % _FORGET_EVERY == 1:  # also in lives that are short
             apply.forget_keys(db, now - KEY_AGE, _FORGET_AT_MOST)
             apply.forget_readers(db, now - READER_AGE, _FORGET_AT_MOST)
+            self._trim_next(db, now)
+
+    def _trim_sometimes(self, db: sqlite3.Connection, number: int, now: int) -> None:
+        channel = db.execute(query.CHANNEL_BY_ID, (number,)).fetchone()
+        if channel["last"] % fanout.TRIM_EVERY == 0:
+            fanout.trim(db, channel, now)
+
+    def _trim_next(self, db: sqlite3.Connection, now: int) -> None:
+        """Trim one channel after the other: those where nothing is said any more have their turn, too."""
+        channel = db.execute(query.NEXT_CHANNEL, (self._trimmed,)).fetchone()
+        self._trimmed = channel["id"] if channel is not None else 0
+        if channel is not None:
+            fanout.trim(db, channel, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """Who takes the message: a mailbox, or a channel, whose number is negative and whose members are counted."""
+
+    id: int
+    address: Address
+    members: int | None = None
+
+
+def _told(address: Address, publisher: Box) -> Address | Published:
+    return Published(address, publisher.address) if address.is_channel else address
+
+
+def _result(address: Address, taking: _Taking | None) -> list[object]:
+    if taking is None:
+        return [str(address), False]
+    return [str(taking.address), True, *([] if taking.members is None else [taking.members])]
 
 
 @dataclass(frozen=True, slots=True)

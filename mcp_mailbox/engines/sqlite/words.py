@@ -38,6 +38,11 @@ def reader(mailbox: int) -> str:
     return f"{_MARK}r{mailbox}"
 
 
+def channel(number: int) -> str:
+    """Return the word of all messages that were published in this channel."""
+    return f"{_MARK}c{number}"
+
+
 def sender(mailbox: int) -> str:
     """Return the word of all messages that this mailbox sent."""
     return f"{_MARK}s{mailbox}"

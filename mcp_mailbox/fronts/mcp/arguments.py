@@ -68,6 +68,15 @@ def _time(value: object) -> object:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def _beginning(value: object) -> object:
+    """Read where to begin in a channel: "all", a time, or else the id of a message."""
+    if not isinstance(value, str) or not value:
+        raise ValueError('it must be a time such as 2026-11-22T18:30:00Z, an id, or "all"')
+    if value == "all":
+        return 0
+    return _time(value) if "-" in value else value  # no id has one
+
+
 Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_listed)]
 Recipients = Annotated[tuple[str, ...], BeforeValidator(_recipients)]
@@ -75,6 +84,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Body = str | dict[str, Any] | list[Any] | int | float | bool
 """Text is kept as it is, anything else as JSON."""
 Time = Annotated[int, BeforeValidator(_time)]
+Beginning = Annotated[int | str, BeforeValidator(_beginning)]
 
 
 class Arguments(BaseModel):
@@ -216,6 +226,27 @@ class Reserve(Arguments):
     def term(self) -> int:
         """The time to live in ms; one beyond any limit stays one."""
         return round(min(self.ttl * 1000, 1e15))
+
+
+class Subscribe(Arguments):
+    """`subscribe`."""
+
+    channel: str = ""
+    leave: bool = False
+    since: Beginning | None = None
+    keep: int | None = None
+    cursor: str | None = None
+    mailbox: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Subscribe:
+        if self.leave and (self.since is not None or self.keep is not None):
+            raise ValueError("leave goes with channel alone")
+        if not self.channel and (self.leave or self.since is not None or self.keep is not None):
+            raise ValueError("channel is missing: without it channels are listed")
+        if self.channel and self.cursor is not None:
+            raise ValueError("cursor is of the list of channels; leave channel or cursor out")
+        return self
 
 
 class FindMailboxes(Arguments):

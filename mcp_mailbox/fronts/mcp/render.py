@@ -14,12 +14,27 @@ from typing import Any
 
 import mcp_types as types
 
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.channel import Channel, Skipped
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
-from mcp_mailbox.store import Accepted, Found, Hit, Hits, Opened, Page, Preview, Reading, Released, Settled
+from mcp_mailbox.store import (
+    Accepted,
+    ChannelPage,
+    Found,
+    Hit,
+    Hits,
+    Opened,
+    Page,
+    Preview,
+    Reading,
+    Released,
+    Settled,
+    Subscribed,
+)
 
 WAIT_LIMIT = 16_000
 """Bytes of a wait's or a read's answer; hosts count in KB of 1,000 or of 1,024."""
@@ -73,7 +88,7 @@ def opened(answer: Opened, hint: str | None) -> Json:
     return content | _given(hint=hint, read_by=read_by)
 
 
-def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:
+def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:  # noqa: PLR0911 - one a tool
     """Say in one line what a call did: addresses and counts, never what mail says."""
     match answer:
         case {"id": id_, "to": [*recipients]}:
@@ -87,6 +102,8 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
         case {"reserved": [*groups]}:
             names = ", ".join(name for group in groups for name in group["names"])
             return f"{principal}: reserved {names}"
+        case {"channel": channel} | {"left": channel}:
+            return f"{principal}: {'joined' if 'channel' in answer else 'left'} {channel}"
         case {"address": address}:
             return f"{principal}: opened {address}"
         case _:
@@ -96,7 +113,9 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
 def accepted(answer: Accepted) -> Json:
     """Render `send`."""
     to = [
-        {"address": each.address} | (problem(each.refusal) if each.refusal else {"state": State.STORED.word})
+        {"address": each.address}
+        | (problem(each.refusal) if each.refusal else {"state": State.STORED.word})
+        | ({"members": each.members} if each.members is not None else {})
         for each in answer.recipients
     ]
     content: Json = {"id": answer.id, "thread": answer.thread, "to": to}
@@ -140,7 +159,11 @@ def entire(reading: Reading) -> Json:
     answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message))
     if own is not None:
         answer |= {"state": own.state.word} | _given(attempts=own.attempts, reason=own.reason)
-    return answer | _given(sent=[{"to": to} | _history(message, each) for to, each in reading.sent])
+    sent: list[Json] = [{"to": to} | _history(message, each) for to, each in reading.sent]
+    sent += [
+        {"to": each.channel, "members": dict(each.states)} | _given(at_least=each.at_least) for each in reading.counted
+    ]
+    return answer | _given(sent=sent)
 
 
 def whole(reading: Reading, offset: int) -> Json:
@@ -228,6 +251,44 @@ def settled(results: Iterable[Settled]) -> Json:
     failed = [{"id": each.handle} | problem(each.refusal) for each in done if each.refusal]
     answer: Json = {"settled": [each.handle for each in done if not each.refusal]}
     return answer | _given(failed=failed)
+
+
+def subscribed(answer: Subscribed) -> Json:
+    """Render `subscribe`."""
+    channel = answer.channel
+    return {
+        "channel": str(channel.address),
+        "created": answer.created,
+        "members": channel.members,
+        "keeps": channel.keep.count,
+        **_given(waiting=answer.waiting),
+    }
+
+
+def left(channel: Address, was: bool) -> Json:
+    """Render `subscribe` with `leave`."""
+    return {"left": str(channel), **_given(hint=None if was else "You were not a member.")}
+
+
+def channels(answer: ChannelPage) -> Json:
+    """Render `subscribe` without a channel: as many as fit, the first one always."""
+    content: Json = {"channels": []}
+    for shown, (channel, _) in enumerate(answer.channels):
+        content["channels"].append(_channel(channel))
+        if shown and size(content) > PAGE_LIMIT - _MORE:
+            content["channels"].pop()
+            return content | {"next": answer.channels[shown - 1][1]}
+    return content | _given(next=answer.next)
+
+
+def _channel(channel: Channel) -> Json:
+    last = moment(channel.last_at) if channel.last_at is not None else None
+    return {"channel": str(channel.address), "members": channel.members, **_given(last_at=last, yours=channel.yours)}
+
+
+def skipped(several: Sequence[Skipped]) -> Json:
+    """Render what a member has missed because a channel no longer kept it."""
+    return _given(skipped=[{"channel": str(each.channel), "count": each.count} for each in several])
 
 
 def directory(answer: Found) -> Json:
@@ -344,7 +405,11 @@ def _received(delivery: Delivery) -> Json:
     }
     cc = list(message.cc)
     return answer | _given(
-        attempts=delivery.attempts, cc=cc[:_CC_SHOWN], more_cc=len(cc[_CC_SHOWN:]), **_about(message)
+        channel=delivery.channel,
+        attempts=delivery.attempts,
+        cc=cc[:_CC_SHOWN],
+        more_cc=len(cc[_CC_SHOWN:]),
+        **_about(message),
     )
 
 
@@ -376,6 +441,7 @@ def _previewed(preview: Preview) -> Json:
     return (
         answer
         | _given(
+            channel=delivery.channel,
             to=message.to[0] if message.to else None,  # of what one has sent; what one got is to oneself
             subject=message.subject[:_SUBJECT_SHOWN],
             state=delivery.state.word if told else None,

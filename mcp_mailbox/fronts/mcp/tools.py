@@ -14,6 +14,7 @@ import anyio
 import mcp_types as types
 
 from mcp_mailbox import addresses
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
@@ -63,7 +64,7 @@ async def _send(client: Client, context: Context, given: Arguments) -> Json:
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.WaitForMessage, "wait_for_message", given)
     call = await client.call(context, asked.mailbox)
-    sender = addresses.parse(asked.sender, client.caller.space) if asked.sender else None
+    sender = addresses.parse_any(asked.sender, client.caller.space) if asked.sender else None
     timeout = client.cap(context.session, asked.timeout)
     carries_mail(context)
     wanted = Wanted(sender, asked.thread)
@@ -85,6 +86,7 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
     answer = render.received(found) if found else render.nothing(cut)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
+    answer |= render.skipped(await client.office.channels.skipped(call))
     return answer | ({"ack_failed": refused} if refused else {})
 
 
@@ -105,7 +107,8 @@ async def _list_inbox(client: Client, context: Context, given: Arguments) -> Jso
         find = client.office.search.find
         return render.found(await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor))
     listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since, Show(asked.show or Show.INBOX))
-    return render.page(await client.office.list_inbox(call, listing))
+    page = render.page(await client.office.list_inbox(call, listing))
+    return page | render.skipped(await client.office.channels.skipped(call))
 
 
 async def _read(client: Client, context: Context, given: Arguments) -> Json:
@@ -143,6 +146,17 @@ async def _reserve(client: Client, context: Context, given: Arguments) -> Json:
         return render.held(*await verbs.held(call))
     terms = Terms(Mode(asked.mode), asked.term, asked.note)
     return render.reserved(await verbs.reserve(call, asked.names, terms))
+
+
+async def _subscribe(client: Client, context: Context, given: Arguments) -> Json:
+    asked = arguments.parse(arguments.Subscribe, "subscribe", given)
+    call = await client.call(context, asked.mailbox)
+    verbs = client.office.channels
+    if not asked.channel:
+        return render.channels(await verbs.listed(call, arguments.LIST_LIMIT, asked.cursor))
+    if asked.leave:
+        return render.left(*await verbs.leave(call, asked.channel))
+    return render.subscribed(await verbs.join(call, asked.channel, asked.since, Keep(count=asked.keep)))
 
 
 async def _find_mailboxes(client: Client, context: Context, given: Arguments) -> Json:
@@ -206,7 +220,7 @@ TOOLS: dict[str, Tool] = {
         _send,
         "Send mail. It is on disk when this returns; the recipient may be offline.",
         {
-            "to": _SEVERAL | {"description": "name or name@space, or several"},
+            "to": _SEVERAL | {"description": "name, name@space or #channel, or several"},
             "body": {"description": f"text or JSON, up to {BODY_LIMIT // 1024} KiB"},
             "subject": _TEXT,
             "cc": _SEVERAL | {"description": "not rung"},
@@ -292,6 +306,18 @@ TOOLS: dict[str, Tool] = {
             "note": {"type": "string", "description": "why, for others"},
             "release": {"type": "boolean", "description": "give these back; without names all of yours"},
             "mailbox": _MAILBOX,
+        },
+    ),
+    "subscribe": Tool(
+        _subscribe,
+        "Join a channel, or make it: its mail comes to you. Without channel: list them. All are in #all.",
+        {
+            "channel": {"type": "string", "description": "#name"},
+            "leave": {"type": "boolean"},
+            "since": {"type": "string", "description": "replay from a time, an id, or all"},
+            "keep": {"type": "integer", "description": "messages kept"},
+            "cursor": _TEXT,
+            "mailbox": _TEXT,
         },
     ),
     "find_mailboxes": Tool(

@@ -1,0 +1,104 @@
+"""Channels joined, left, listed: for whom, and what is said of one that is not there.
+
+Whoever has a mailbox in a space may join its channels, publish to them and make new ones. Other spaces' channels are as
+if they did not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.channel import Keep, Skipped
+from mcp_mailbox.credentials import Scope
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.audience import Audience
+from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.store import ChannelPage, Store, Subscribed
+
+_TELLING = 1_000
+"""Answers that say what was skipped and are under way to their hosts."""
+
+
+class Channels:
+    """The verbs about channels, for one post office."""
+
+    def __init__(self, store: Store, mailboxes: AddressBook, audience: Audience) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._audience = audience
+        self._telling: dict[tuple[str, str], tuple[Address, Sequence[Skipped]]] = {}
+
+    async def join(self, call: Call, channel: str, since: int | str | None, keep: Keep) -> Subscribed:
+        """Make the caller's mailbox a member of the channel, which is made when there is none.
+
+        Raises Refusal as the store does, and as `own`.
+        """
+        call.caller.must(Scope.READ)
+        mailbox = await self._mailboxes.own(call.caller, call.mailbox)
+        wanted = addresses.parse_channel(channel, call.caller.space)
+        try:
+            subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin)
+        except Refusal as refusal:
+            raise await self.explained(call.caller, mailbox, wanted, refusal) from None
+        self._audience.joined(mailbox, subscribed.channel.address)
+        return replace(subscribed, channel=replace(subscribed.channel, owner=""))
+
+    async def leave(self, call: Call, channel: str) -> tuple[Address, bool]:
+        """End the membership; return whether there was one."""
+        call.caller.must(Scope.READ)
+        mailbox = await self._mailboxes.own(call.caller, call.mailbox)
+        wanted = addresses.parse_channel(channel, call.caller.space)
+        try:
+            was = await self._store.unsubscribe(mailbox, wanted, call.origin)
+        except Refusal as refusal:
+            raise await self.explained(call.caller, mailbox, wanted, refusal) from None
+        self._audience.left(mailbox, wanted)
+        return wanted, was
+
+    async def listed(self, call: Call, limit: int, cursor: str | None = None) -> ChannelPage:
+        """Return a page of the channels of the caller's space, by name."""
+        call.caller.must(Scope.READ)
+        mailbox = await self._mailboxes.own(call.caller, call.mailbox)
+        return await self._store.channels(mailbox, mailbox.space, limit, cursor)
+
+    async def skipped(self, call: Call) -> Sequence[Skipped]:
+        """Return what the caller's mailbox has missed and was not told yet; told once the answer is there."""
+        mailbox = await self._mailboxes.own(call.caller, call.mailbox)
+        found = await self._store.skipped(mailbox)
+        if found:
+            while len(self._telling) >= _TELLING:
+                del self._telling[next(iter(self._telling))]
+            self._telling[call.caller.reader, call.request] = (mailbox, found)
+        return found
+
+    async def reached(self, caller: Caller, request: str) -> None:
+        """Note that the answer of that request reached the caller's host."""
+        told = self._telling.pop((caller.reader, request), None)
+        if told is not None:
+            await self._store.note_told(*told)
+
+    def missed(self, caller: Caller, request: str) -> None:
+        """Note that it did not: it is said again."""
+        self._telling.pop((caller.reader, request), None)
+
+    async def explained(self, caller: Caller, mailbox: Address, channel: Address, refusal: Refusal) -> Refusal:
+        """Return the refusal with a hint that helps, where a channel is not there."""
+        if refusal.code is not Code.UNKNOWN_CHANNEL:
+            return refusal
+        return await self.unknown(caller, mailbox, channel)
+
+    async def unknown(self, caller: Caller, mailbox: Address, channel: Address) -> Refusal:
+        """Return the refusal of a channel that is not there, as far as the caller may know."""
+        similar = await self._store.similar_channel(mailbox, channel)
+        shown = channel.name if channel.space == caller.space else str(channel)
+        hint = f"subscribe(channel={shown!r}) makes it."
+        if similar is not None:
+            name = similar.name if similar.space == caller.space else str(similar)
+            hint = f"Did you mean {name!r}? {hint}"
+        elif channel.space != caller.space:
+            hint = "You have no mailbox in its space, or nobody has made it."
+        return Refusal(Code.UNKNOWN_CHANNEL, f"No channel {shown!r}.", hint)
