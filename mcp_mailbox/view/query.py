@@ -234,6 +234,7 @@ INDEXED = """
 SELECT seq, thread, sender, recipients, accepted, checksum, size, format, CAST(subject AS BLOB) AS title,
        CAST(body AS BLOB) AS text FROM message WHERE seq > ? ORDER BY seq LIMIT ?
 """
+FIRST_FROM = "SELECT seq FROM message WHERE seq >= ? ORDER BY seq LIMIT 1"
 LAST_TO = "SELECT seq, accepted, checksum FROM message WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
 HIT = f"""
 SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
