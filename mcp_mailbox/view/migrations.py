@@ -136,6 +136,9 @@ CREATE TABLE presence (
     9: "",
     # Rings of nothing were noted, and would never go.
     10: """
+ALTER TABLE mailbox ADD COLUMN written TEXT NOT NULL DEFAULT '';
+UPDATE mailbox SET written = written_skeleton(name);
+CREATE INDEX mailbox_written ON mailbox (space, written);
 CREATE INDEX message_reply ON message (thread) WHERE reply_to IS NOT NULL;
 DELETE FROM ring WHERE NOT EXISTS (
     SELECT 1 FROM done d WHERE d.mailbox = ring.mailbox AND d.seq <= ring.seq AND d.seq > ifnull(

@@ -31,6 +31,8 @@ LARGE = int(os.environ.get("MCP_MAILBOX_LARGE", "1000000"))
 BOX, OTHER = Address("box-1", "default"), Address("box-2", "default")
 SENDER = Address("box-21", "default")
 LITTLE = Address("box-50", "default")
+BEHIND = {"forget_settled": 15_000}
+"""Verbs that nobody waits for may make more steps: this one looks at a hundred messages, and removes some."""
 
 
 class Counted:
@@ -219,7 +221,7 @@ async def test_a_verb_makes_as_many_steps_in_a_large_store_as_in_a_small_one(
 ) -> None:
     small, large = [await store.cost(getattr(Asking(), verb)) for store in stores]
     assert small == large
-    assert 0 < small < 5000
+    assert 0 < small < BEHIND.get(verb, 5000)
 
 
 @pytest.mark.parametrize(
