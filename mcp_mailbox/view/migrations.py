@@ -134,8 +134,9 @@ CREATE TABLE presence (
     7: "",
     8: "",
     9: "",
-    # Rings of nothing were noted, and would never go.
+    # Rings of nothing were noted, and would never go. What has a plain id keeps it.
     10: """
+INSERT INTO meta (name, value) SELECT 'plain_ids', seq FROM sqlite_sequence WHERE name = 'message';
 ALTER TABLE mailbox ADD COLUMN written TEXT NOT NULL DEFAULT '';
 UPDATE mailbox SET written = written_skeleton(name);
 CREATE INDEX mailbox_written ON mailbox (space, written);

@@ -90,7 +90,8 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     try:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
-            codec = Codec(secret, _restored(db))
+            plain = db.execute(query.META, ("plain_ids",)).fetchone()
+            codec = Codec(secret, _restored(db), plain[0] if plain else 0)
             reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
