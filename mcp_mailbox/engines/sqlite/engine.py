@@ -72,7 +72,7 @@ from mcp_mailbox.store import (
     Told,
     Wanted,
 )
-from mcp_mailbox.view import apply, query
+from mcp_mailbox.view import apply, derived, query
 
 T = TypeVar("T")
 
@@ -402,8 +402,11 @@ class SqliteStore:
         """See `Store.check`."""
         try:
             rows = await self._reader.do(lambda db: db.execute("PRAGMA integrity_check(5)").fetchall())
+            wrong = await self._reader.do(derived.differing)
         except Refusal as refusal:
             if refusal.code is Code.STORE_DAMAGED:  # so much that SQLite cannot even list it
                 return refusal.problem
             raise
-        return "; ".join(row[0] for row in rows)
+        found = [row[0] for row in rows if row[0] != "ok"]
+        found += [f"{count} rows of {name} are not what the others say" for name, count in wrong.items()]
+        return "; ".join(found) or "ok"
