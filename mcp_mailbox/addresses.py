@@ -5,8 +5,8 @@ and nowhere else; whether a mailbox of that name exists, and whose it is, this m
 
 A name has 1 to 64 letters and digits of any script, with `.`, `_` and `-` between them. It must be what the PRECIS
 profile UsernameCasePreserved (RFC 8265 section 3.4) makes of it, so that what one chooses is kept to the letter or
-refused. Two names are the same when their case folds alike, and too alike when their skeletons are equal (Unicode
-Technical Standard 39 section 4).
+refused. Two names are the same when their case folds alike, and too alike when their skeletons (Unicode Technical
+Standard 39 section 4) are equal, folded or as written.
 """
 
 from __future__ import annotations
@@ -117,6 +117,14 @@ def skeletons(name: str) -> tuple[str, str]:
     """
     folded = fold(name)
     return _skeleton(folded), "" if folded.isascii() else _skeleton(folded.upper())
+
+
+def written_skeleton(name: str) -> str:
+    """Return what the name looks like as it is written, in lower case: aIice has a capital I, which looks like an l.
+
+    Case is folded only once it is known what each letter looks like: folded first, I is an i and O an o.
+    """
+    return _skeleton(fold(_skeleton(name)))
 
 
 def upper_skeleton(name: str) -> str:

@@ -56,6 +56,7 @@ class NewMailbox:
     attempts: int
     kind: str
     share: int
+    written: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
     """Insert a mailbox; return its row's number."""
     cursor = db.execute(
         "INSERT INTO mailbox (space, name, folded, looks, capitals, ascii, owner, about, skills, created,"
-        " contact, attempts, kind, share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " contact, attempts, kind, share, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.space,
             new.name,
@@ -99,6 +100,7 @@ def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
             new.attempts,
             new.kind,
             new.share,
+            new.written,
         ),
     )
     db.execute("INSERT INTO counter (mailbox, unsettled) VALUES (?, 0)", (cursor.lastrowid,))

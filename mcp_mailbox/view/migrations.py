@@ -202,8 +202,12 @@ SELECT m.id, c.id, 0, 0, 4611686018427387904 FROM mailbox m JOIN channel c ON c.
 """,
     8: "",
     9: "",
-    # Rings of nothing were noted, and would never go.
+    # Rings of nothing were noted, and would never go. What has a plain id keeps it.
     10: """
+INSERT INTO meta (name, value) SELECT 'plain_ids', seq FROM sqlite_sequence WHERE name = 'message';
+ALTER TABLE mailbox ADD COLUMN written TEXT NOT NULL DEFAULT '';
+UPDATE mailbox SET written = written_skeleton(name);
+CREATE INDEX mailbox_written ON mailbox (space, written);
 CREATE INDEX message_reply ON message (thread) WHERE reply_to IS NOT NULL;
 DELETE FROM ring WHERE NOT EXISTS (
     SELECT 1 FROM done d WHERE d.mailbox = ring.mailbox AND d.seq <= ring.seq AND d.seq > ifnull(

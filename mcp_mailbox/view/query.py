@@ -19,7 +19,7 @@ BOUND = f"SELECT {_COLUMNS} FROM mailbox WHERE id = (SELECT mailbox FROM reader 
 
 LOOKALIKE = """
 SELECT name, owner FROM mailbox
-WHERE space = ?1 AND (looks = ?2 OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
+WHERE space = ?1 AND (looks IN (?2, ?5) OR written IN (?2, ?5) OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
 """
 
 BY_PREFIX = """
@@ -355,7 +355,7 @@ ORDER BY m.seq LIMIT :limit
 # is to be asked here.
 _MAY_GO = """
 json_valid(m.recipients) AND NOT EXISTS (
-    SELECT 1 FROM json_each(m.recipients) r LEFT JOIN done d ON d.mailbox = r.value AND d.seq = m.seq
+    SELECT 1 FROM json_each(m.recipients) LEFT JOIN done d ON d.mailbox = json_each.value AND d.seq = m.seq
     WHERE d.seq IS NULL OR d.listed OR d.at > :before)
 """
 MAY_GO = f"SELECT m.recipients FROM message m WHERE m.seq = :seq AND {_MAY_GO}"  # noqa: S608 - constants only
@@ -363,7 +363,6 @@ MAY_GO_PAGE = f"""
 SELECT m.seq, m.size, iif({_MAY_GO}, json_array_length(m.recipients), 0) AS deliveries FROM message m
 WHERE m.seq > :after AND m.seq <= :last ORDER BY m.seq LIMIT :limit
 """  # noqa: S608
-FREE_PAGES = "PRAGMA freelist_count"
 IN_THREAD = """
 SELECT seq, sender FROM message INDEXED BY message_reply WHERE thread = ? AND reply_to IS NOT NULL
 ORDER BY seq DESC LIMIT ?
@@ -376,6 +375,7 @@ INDEXED = """
 SELECT seq, thread, sender, recipients, accepted, checksum, size, format, CAST(subject AS BLOB) AS title,
        CAST(body AS BLOB) AS text FROM message WHERE seq > ? ORDER BY seq LIMIT ?
 """
+FIRST_FROM = "SELECT seq FROM message WHERE seq >= ? ORDER BY seq LIMIT 1"
 LAST_TO = "SELECT seq, accepted, checksum FROM message WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
 HIT = f"""
 SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?

@@ -22,11 +22,13 @@ CREATE TABLE mailbox (
     attempts  INTEGER NOT NULL DEFAULT 5,        -- leases without an ack after which a delivery is a dead letter
     kind      TEXT    NOT NULL DEFAULT 'personal',
     share     INTEGER NOT NULL DEFAULT 1,        -- leases that each reader of a pool may hold
+    written   TEXT    NOT NULL DEFAULT '',       -- skeleton of the name as it was chosen
     UNIQUE (space, folded)
 );
 CREATE INDEX mailbox_folded ON mailbox (folded, owner);   -- the same name in another space
 CREATE INDEX mailbox_owner ON mailbox (owner, space, folded);
 CREATE INDEX mailbox_looks ON mailbox (space, looks);
+CREATE INDEX mailbox_written ON mailbox (space, written);
 CREATE INDEX mailbox_capitals ON mailbox (space, capitals, ascii);
 CREATE INDEX mailbox_contact ON mailbox (space, contact, folded);   -- who in a space may be found by everybody
 CREATE INDEX mailbox_own ON mailbox (owner, space, contact, folded);

@@ -116,6 +116,17 @@ async def test_a_chosen_name_is_kept_to_the_letter(post: Post, name: str) -> Non
         ("OX", "\u041e\u0425"),
         ("modern", "modem"),
         ("admin", "\u0430dmin"),
+        ("alice", "aIice"),
+        ("aIice", "alice"),
+        ("aIice", "ALICE"),
+        ("alice", "AIice"),
+        ("worker1", "WorkerI"),
+        ("workerI", "workerl"),
+        ("BOb", "b0b"),
+        ("b0b", "bOb"),
+        ("BARN", "bam"),
+        ("aI", "\u0430l"),
+        ("Ace", "\u0410ce"),
     ],
     ids=ascii,
 )
@@ -129,8 +140,15 @@ async def test_a_name_that_looks_like_another_is_refused(post: Post, existing: s
 
 @promise("open-confusable")
 async def test_similar_is_not_confusable(post: Post) -> None:
-    for name in ("worker-1", "worker-2", "worker", "Ж", "рабочий", "日本", "日木"):
+    for name in ("worker-1", "worker-2", "worker", "Ж", "рабочий", "日本", "日木", "Bob", "Rob", "Ian", "Pan"):
         assert (await post.open(name)).created
+
+
+@promise("open-confusable", "open-own")
+async def test_a_mailbox_whose_name_is_its_own_lookalike_is_opened_again(post: Post) -> None:
+    for name in ("aIice", "ALICE2"):
+        assert (await post.open(name)).created
+        assert not (await post.open(name.lower())).created
 
 
 @promise("open-unnamed", "open-confusable")

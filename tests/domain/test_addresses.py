@@ -8,7 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_mailbox.addresses import NAME_LIMIT, Address, check_name, fold, parse, skeletons, upper_skeleton
+from mcp_mailbox.addresses import (
+    NAME_LIMIT,
+    Address,
+    check_name,
+    fold,
+    parse,
+    skeletons,
+    upper_skeleton,
+    written_skeleton,
+)
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.naming import suggestions
 
@@ -144,10 +153,28 @@ def test_names_that_nobody_tells_apart_have_one_skeleton(one: str, other: str) -
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("aIice", "alice"),
+        ("AIice", "a1ice"),
+        ("WorkerI", "worker1"),
+        ("bOb", "b0b"),
+        ("BARN", "bam"),
+        ("\u0410I", "al"),
+    ],
+    ids=ascii,
+)
+def test_names_that_nobody_tells_apart_as_they_are_written_have_one_skeleton(one: str, other: str) -> None:
+    assert written_skeleton(one) == written_skeleton(other)
+    assert fold(one) != fold(other)
+
+
+@pytest.mark.parametrize(
     ("one", "other"), [("worker-1", "worker-2"), ("a-b", "a_b"), ("ann", "anna"), ("日", "木"), ("и", "й"), ("o", "ö")]
 )
 def test_names_that_one_tells_apart_have_two(one: str, other: str) -> None:
     assert skeletons(one)[0] != skeletons(other)[0]
+    assert written_skeleton(one) != written_skeleton(other)
 
 
 def test_suggested_names_are_names_and_do_not_run_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -9,18 +10,24 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.clocks import SystemClock
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.engines.sqlite.common import KEY_AGE
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import HELD_LIMIT, NAMES_LIMIT, Terms
-from mcp_mailbox.store import Origin
+from mcp_mailbox.store import Listing, Origin, Portion, Query
 from tests.clocks import SteppedClock
-from tests.conftest import DEADLINE
+from tests.conftest import DEADLINE, ROOT
 
 pytestmark = pytest.mark.anyio
 Send = Callable[[int, int], Awaitable[None]]
 BOB = Address("bob", "default")
+
+
+def size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.iterdir())
 
 
 async def keys(store: SqliteStore) -> list[str]:
@@ -80,3 +87,46 @@ async def test_reservations_that_have_ended_are_dropped_as_fast_as_new_ones_come
                 most = max(most, rows)
                 clock.step(1000)
             assert HELD_LIMIT <= most <= 2 * HELD_LIMIT
+
+
+async def test_a_kill_while_old_mail_is_removed_leaves_a_sound_store_with_all_that_is_to_stay(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with anyio.fail_after(DEADLINE):
+        async with open_store(path, SystemClock()) as store:
+            await store.open(BOB, "someone", Profile(), Origin("bob", "open"))
+
+            async def send(number: int) -> None:
+                draft = Draft(("bob",), f"plan {number} " + "word " * 400)
+                sent = await store.accept(BOB, [BOB], draft, Origin("bob", f"{number}"))
+                if number % 10:
+                    await store.settle(BOB, [sent.id], Settlement(Outcome.ACK), Origin("bob", f"ack {number}"))
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(600):
+                    tasks.start_soon(send, number)
+            await store.follower.rest()
+        full = size(tmp_path)
+        for lines in (1, 2, 3, 9):
+            process = await anyio.open_process([sys.executable, "-m", "tests.engines.forgetter", str(path)], cwd=ROOT)
+            assert process.stdout is not None
+            text = b""
+            async with process:
+                async for chunk in process.stdout:
+                    text += chunk
+                    if text.count(b"\n") >= lines:
+                        process.kill()
+                        break
+            async with open_store(path, SystemClock()) as store:
+                assert await store.check() == "ok"
+                assert len((await store.inbox(BOB, Listing(500))).previews) == 60
+        async with open_store(path, SystemClock()) as store:
+            while await store.forget_settled(store.clock.now()):
+                pass
+            while await store.compact():
+                pass
+            for asked in (Query(500, "plan"), Query(500)):
+                assert len((await store.search(BOB, asked)).hits) == 60
+            page = await store.mail_of(BOB, Portion(500, 1 << 30))
+            assert len(page.mail) == 60
+            assert page.next is None
+        assert size(tmp_path) < full / 3

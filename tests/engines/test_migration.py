@@ -12,6 +12,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, Settlement, State
 from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import open_store
+from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Listing, Origin
@@ -45,7 +46,7 @@ BACK = {
     " ALTER TABLE inbox DROP COLUMN channel; ALTER TABLE done DROP COLUMN channel;",
     8: "",
     9: "",
-    10: "DROP INDEX message_reply;",
+    10: "DROP INDEX message_reply; DROP INDEX mailbox_written; ALTER TABLE mailbox DROP COLUMN written;",
 }
 """What undoes each migration, so that a test has an older store."""
 
@@ -56,6 +57,7 @@ async def older(path: Path) -> int:
         for name in ("ann", "bob"):
             profile = Profile(f"{name}'s Straße", ("Code Review",))
             await store.open(Address(name, "default"), "someone", profile, Origin(name, "open"))
+        await store.open(Address("blb", "default"), "someone", Profile(), Origin("blb", "open"))
         ann, bob = Address("ann", "default"), Address("bob", "default")
         for number, body in enumerate(("kept", "rejected", "acked", "kept too")):
             sent = await store.accept(ann, [bob], Draft(("bob",), body), Origin("ann", f"{number}"))
@@ -101,6 +103,8 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         assert bob.contact is Contact.OPEN
         assert await store.credentials() == []
         assert await store.reservations("default") == []
+        with pytest.raises(Refusal, match="looks like"):
+            await store.open(Address("bIb", "default"), "someone", Profile(), Origin("bib", "open"))
         for search in (Search("default", "STRASSE b"), Search("default", "bo", "code review")):
             [entry] = (await store.find_mailboxes("someone", search, 10)).entries
             assert (entry.address.name, entry.status, entry.seen_at) == ("bob", "", None)

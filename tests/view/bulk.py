@@ -15,8 +15,8 @@ UNSETTLED = 10
 
 _MAILBOXES = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :boxes)
-INSERT INTO mailbox (id, space, name, folded, looks, capitals, ascii, owner, about, skills, created)
-SELECT i, 'default', 'box-' || i, 'box-' || i, 'box-' || i, 'BOX-' || i, 1, 'someone', '', '[]', 1 FROM n
+INSERT INTO mailbox (id, space, name, folded, looks, capitals, ascii, owner, about, skills, created, written)
+SELECT i, 'default', 'box-' || i, 'box-' || i, 'box-' || i, 'BOX-' || i, 1, 'someone', '', '[]', 1, 'box-' || i FROM n
 """
 _MESSAGES = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages)
@@ -50,9 +50,9 @@ SELECT i % :boxes + 1, 'file ' || i, CASE i % 2 WHEN 0 THEN 'default' ELSE 'else
 # Neighbours of a large store: in the same space, most of them everybody's to find, with words that all have.
 _NEIGHBOURS = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 100)
-INSERT INTO mailbox (id, space, name, folded, looks, capitals, ascii, owner, about, skills, created, contact)
+INSERT INTO mailbox (id, space, name, folded, looks, capitals, ascii, owner, about, skills, created, written, contact)
 SELECT :boxes + i, 'default', 'x' || i, 'x' || i, 'x' || i, 'X' || i, 1,
-       CASE i % 5 WHEN 0 THEN 'someone' ELSE 'somebody else' END, '', '[]', 1,
+       CASE i % 5 WHEN 0 THEN 'someone' ELSE 'somebody else' END, '', '[]', 1, 'x' || i,
        CASE i % 5 WHEN 1 THEN 'closed' WHEN 2 THEN 'space' ELSE 'open' END FROM n
 """
 _TERMS = """

@@ -31,6 +31,8 @@ LARGE = int(os.environ.get("MCP_MAILBOX_LARGE", "1000000"))
 BOX, OTHER = Address("box-1", "default"), Address("box-2", "default")
 SENDER = Address("box-21", "default")
 LITTLE = Address("box-50", "default")
+BEHIND = {"forget_settled": 15_000}
+"""Verbs that nobody waits for may make more steps: this one looks at a hundred messages, and removes some."""
 
 
 class Counted:
@@ -195,6 +197,20 @@ class Asking:
         await store.note_seen(BOX)
         return await self.reserve(store)  # what is noted goes with the next commit
 
+    async def forget_settled(self, store: SqliteStore) -> object:
+        begun = await self._left_of_300(store)
+        assert await store.forget_settled(START)
+        assert begun - await self._left_of_300(store) >= 20
+        return begun
+
+    async def compact(self, store: SqliteStore) -> object:
+        return await store.compact()
+
+    async def _left_of_300(self, store: SqliteStore) -> int:
+        return await store.writer.do(
+            lambda db: int(db.execute("SELECT count(*) FROM message WHERE seq <= 300").fetchone()[0])
+        )
+
 
 VERBS = [name for name in vars(Asking) if not name.startswith("_") and name != "origin"]
 
@@ -205,7 +221,7 @@ async def test_a_verb_makes_as_many_steps_in_a_large_store_as_in_a_small_one(
 ) -> None:
     small, large = [await store.cost(getattr(Asking(), verb)) for store in stores]
     assert small == large
-    assert 0 < small < 5000
+    assert 0 < small < BEHIND.get(verb, 5000)
 
 
 @pytest.mark.parametrize(

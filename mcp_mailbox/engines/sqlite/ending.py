@@ -116,5 +116,6 @@ class Ending:
                 DEFAULT_ATTEMPTS,
                 Kind.PERSONAL,
                 DEFAULT_SHARE,
+                addresses.written_skeleton(name),
             ),
         )

@@ -79,7 +79,7 @@ from mcp_mailbox.store import (
     Wanted,
 )
 from mcp_mailbox.store.channels import Hear
-from mcp_mailbox.view import apply, query
+from mcp_mailbox.view import apply, derived, query
 
 T = TypeVar("T")
 
@@ -97,7 +97,8 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     try:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
-            codec = Codec(secret, _restored(db))
+            plain = db.execute(query.META, ("plain_ids",)).fetchone()
+            codec = Codec(secret, _restored(db), plain[0] if plain else 0)
             skips = {(row["folded"], row["space"]) for row in db.execute(query.SKIPS).fetchall()}
             reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
@@ -492,8 +493,11 @@ class SqliteStore:
         """See `Store.check`."""
         try:
             rows = await self._reader.do(lambda db: db.execute("PRAGMA integrity_check(5)").fetchall())
+            wrong = await self._reader.do(derived.differing)
         except Refusal as refusal:
             if refusal.code is Code.STORE_DAMAGED:  # so much that SQLite cannot even list it
                 return refusal.problem
             raise
-        return "; ".join(row[0] for row in rows)
+        found = [row[0] for row in rows if row[0] != "ok"]
+        found += [f"{count} rows of {name} are not what the others say" for name, count in wrong.items()]
+        return "; ".join(found) or "ok"

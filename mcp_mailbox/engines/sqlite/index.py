@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mcp_mailbox.engines.sqlite import words
 from mcp_mailbox.engines.sqlite.rows import within
-from mcp_mailbox.engines.sqlite.schema import Place
+from mcp_mailbox.engines.sqlite.schema import Place, give_back_pages
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format
 from mcp_mailbox.view import query
@@ -42,8 +42,6 @@ _SLICE = 200
 """Messages that are indexed at once,"""
 _SLICE_SIZE = 1 << 18
 """and bytes of bodies: 15 ms, 100 in Chinese, which a search may have to wait."""
-_PAGES = 100
-"""Pages that are given back with a slice that is taken out."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _MODULE = "fts5"
 _MISSING = ("no such table", "vtable constructor failed")
@@ -138,7 +136,7 @@ class Index:
                         db.execute("INSERT INTO forgotten (seq) VALUES (?)", (seq,))
                 self._move_mark(db, mail, frozenset(seqs))
                 db.execute("COMMIT")
-                db.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+                give_back_pages(db)
         except Damaged:
             return  # it is made anew of what there is then
 

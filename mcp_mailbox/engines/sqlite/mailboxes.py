@@ -128,7 +128,7 @@ class Mailboxes:
 
 async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) -> apply.NewMailbox:
     """Return what to insert when there is no such mailbox; what a name looks like takes a while to find out."""
-    looks, capitals = await anyio.to_thread.run_sync(_looks, name)
+    looks, capitals, written = await anyio.to_thread.run_sync(_looks, name)
     return apply.NewMailbox(
         space,
         name,
@@ -143,14 +143,16 @@ async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) ->
         profile.attempts or DEFAULT_ATTEMPTS,
         profile.kind or Kind.PERSONAL,
         profile.share or DEFAULT_SHARE,
+        written,
     )
 
 
-def _looks(name: str) -> tuple[str, str]:
-    return addresses.skeletons(name)[0], addresses.upper_skeleton(name)
+def _looks(name: str) -> tuple[str, str, str]:
+    return addresses.skeletons(name)[0], addresses.upper_skeleton(name), addresses.written_skeleton(name)
 
 
 def _lookalike(db: sqlite3.Connection, wanted: apply.NewMailbox) -> sqlite3.Row | None:
-    alike = db.execute(query.LOOKALIKE, (wanted.space, wanted.looks, wanted.capitals, wanted.name.isascii()))
+    looks = (wanted.looks, wanted.capitals, wanted.name.isascii(), wanted.written)
+    alike = db.execute(query.LOOKALIKE, (wanted.space, *looks))
     row: sqlite3.Row | None = alike.fetchone()
     return row

@@ -26,7 +26,7 @@ from mcp_mailbox.engines.sqlite.schema import APPLICATION, beside, number, prepa
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.files import open_private
 from mcp_mailbox.store import Told
-from mcp_mailbox.view import apply, query
+from mcp_mailbox.view import apply, derived, query
 from mcp_mailbox.view.migrations import VERSION
 
 _BLOCK = 1 << 20
@@ -120,7 +120,10 @@ def _make_sure(file: Path, copy: Path, told: Told) -> None:
             if found is None:
                 db.execute("PRAGMA journal_mode = WAL")
         if found is None:
-            prepare(copy).close()
+            with contextlib.closing(prepare(copy)) as db:
+                db.execute("BEGIN IMMEDIATE")
+                derived.rebuild(db)
+                db.execute("COMMIT")
     except sqlite3.Error as error:
         found = str(error)
     if found is not None:

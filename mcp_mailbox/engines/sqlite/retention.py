@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common
+from mcp_mailbox.engines.sqlite.schema import give_back_pages
 from mcp_mailbox.view import apply, query
 
 _LOOKED_AT = 100
@@ -19,8 +20,6 @@ _DELIVERIES = 100
 """deliveries that it removes at most, but for a single message's,"""
 _SIZE = 1 << 19
 """and bytes of bodies, likewise: a page that is freed costs about as much as one that is written."""
-_PAGES = 100
-"""Pages that are given back at once."""
 _FORGOTTEN = 100
 
 
@@ -66,6 +65,4 @@ class Retention:
 
     def compact(self, db: sqlite3.Connection) -> bool:
         """Give pages back; return whether there are more."""
-        if db.execute(query.FREE_PAGES).fetchone()[0]:
-            db.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()  # each row that is asked for is a page
-        return bool(db.execute(query.FREE_PAGES).fetchone()[0])
+        return give_back_pages(db)

@@ -12,11 +12,14 @@ import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
+from mcp_mailbox import addresses
 from mcp_mailbox.engines.sqlite import failures
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.view.migrations import MIGRATIONS, VERSION, terms_of
 
 APPLICATION = 0x4D424F58  # "MBOX"
+_PAGES = 50
+"""Pages that are given back at once."""
 
 
 class Place:
@@ -108,6 +111,7 @@ def _migrate(db: sqlite3.Connection) -> None:
     version = number(db, "user_version")
     if version < VERSION:
         db.create_function("terms_of", 3, terms_of, deterministic=True)
+        db.create_function("written_skeleton", 1, addresses.written_skeleton, deterministic=True)
         steps = "".join(MIGRATIONS[step] for step in range(version + 1, VERSION + 1))
         try:
             db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")
@@ -156,6 +160,17 @@ def beside(path: Path, suffix: str) -> Path:
 def number(db: sqlite3.Connection, pragma: str) -> int:
     """Return what a pragma that is a number says."""
     return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def give_back_pages(db: sqlite3.Connection) -> bool:
+    """Make the file shorter by some of the pages that nothing needs; return whether there are more.
+
+    The statement does its work a page a step, and Python's driver takes one step of what returns no columns.
+    """
+    free = number(db, "freelist_count")
+    for _ in range(min(free, _PAGES)):
+        db.execute("PRAGMA incremental_vacuum(1)")
+    return 0 < number(db, "freelist_count") < free
 
 
 def _damaged(path: Path, why: str) -> Refusal:

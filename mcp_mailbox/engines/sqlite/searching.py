@@ -157,7 +157,7 @@ class Searching:
         of = _listing(asked, plan)
         hits: list[Hit] = []
         begun = time.monotonic()
-        for first, last in self._windows(plan):
+        for first, last in self._windows(mail, plan):
             for seq in self._found(mail, plan, first, last, asked.limit + 1):
                 hit = self._hit(mail, plan, seq, self._codec.cursor(of, seq + 1 if plan.oldest_first else seq - 1))
                 if hit is not None and len(hits) == asked.limit:
@@ -170,14 +170,22 @@ class Searching:
                 return Hits(tuple(hits), None if ends else self._codec.cursor(of, edge))
         return Hits(tuple(hits))
 
-    def _windows(self, plan: _Plan) -> Iterator[tuple[int, int]]:
-        """Yield the parts of the history that there are to look through, in order."""
+    def _windows(self, mail: sqlite3.Connection, plan: _Plan) -> Iterator[tuple[int, int]]:
+        """Yield the parts of the history that there are to look through, in order.
+
+        A restore skips numbers by the thousand million, and what was removed leaves gaps: there is nothing to look for.
+        """
         first, last = plan.first, min(plan.last, self._index.through)
-        if first > last:
-            return
-        numbers = range(first // WINDOW, last // WINDOW + 1)
-        for number in numbers if plan.oldest_first else reversed(numbers):
-            yield max(first, number * WINDOW), min(last, (number + 1) * WINDOW - 1)
+        while first <= last:
+            there = mail.execute(*((query.FIRST_FROM, (first,)) if plan.oldest_first else (query.LAST_TO, (last,))))
+            row = there.fetchone()
+            if row is None:
+                return
+            begin = row["seq"] // WINDOW * WINDOW
+            if begin > last or begin + WINDOW <= first:
+                return
+            yield max(first, begin), min(last, begin + WINDOW - 1)
+            first, last = (begin + WINDOW, last) if plan.oldest_first else (first, begin - 1)
 
     def _found(self, mail: sqlite3.Connection, plan: _Plan, first: int, last: int, some: int) -> Iterator[int]:
         """Yield what the index has there, some at a time."""
