@@ -138,6 +138,11 @@ def reservation_conflict(stage: Stage) -> None:
     stage.check_result(got, "reserve", "reserved")
     done = stage.command(*commit, **committer)
     report.check("git commits", done.returncode == 0, done.stderr or "exit code 0")
+
+    report.section(f"{holder.name} wants all of src/ again: now it is the one who is told")
+    want_all = follow(call("create_mailbox", name=holder.name), call("reserve", names="src/"))
+    told = _last(stage.play(holder, want_all).conversation(), "reserve")
+    report.check("the model is told who", f"'src/' is held by {other.name}@default" in told, told)
     stage.play(other, follow(call("create_mailbox", name=other.name), call("reserve", release=True)))
 
 
