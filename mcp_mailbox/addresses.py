@@ -68,6 +68,8 @@ def parse(text: str, space: str) -> Address:
     Raises Refusal(BAD_NAME) with what is wrong with it.
     """
     name, at, rest = text.partition("@")
+    if at and rest and not name:
+        raise Refusal(Code.BAD_NAME, f"{_shown(text)} has no name before the @.", "An address is name or name@space.")
     if at and "@" in rest:
         raise Refusal(Code.BAD_NAME, f"{_shown(text)} has more than one @.", "An address is name@space.")
     return Address(check_name(name), check_name(rest, "space") if at else space)
@@ -85,7 +87,7 @@ def check_name(name: str, what: str = "name") -> str:
             raise Refusal(
                 Code.BAD_NAME,
                 f"The {what} {_shown(name)} contains {_named(character)}.",
-                f"A {what} has {_ALPHABET}.",
+                f"A {what} has {_ALPHABET}{_such_as(name)}.",
             )
     if name[0] in _PUNCTUATION or name[-1] in _PUNCTUATION or ".." in name:
         raise Refusal(
@@ -157,6 +159,13 @@ def _is_alphanumeric(character: str) -> bool:
 
 def _named(character: str) -> str:
     return f"U+{ord(character):04X} {unicodedata.name(character, 'a control character')}".lower()
+
+
+def _such_as(name: str) -> str:
+    """Return a name like it that there can be, where one is near, to end a hint with."""
+    words = "".join(character if _is_alphanumeric(character) else " " for character in name).split()
+    near = "-".join(words)
+    return f", such as {near!r}" if len(words) > 1 and near.isascii() else ""
 
 
 def _shown(text: str) -> str:

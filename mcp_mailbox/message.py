@@ -166,4 +166,4 @@ def _check_line(what: str, text: str, limit: int) -> None:
     if len(text) > limit:
         raise Refusal(Code.BAD_ARGUMENT, f"`{what}` has {len(text):,} characters.", f"At most {limit} are allowed.")
     if "\0" in text or text.splitlines() not in ([], [text]):
-        raise Refusal(Code.BAD_ARGUMENT, f"`{what}` has a line break or a NUL.", "It is a single line.")
+        raise Refusal(Code.BAD_ARGUMENT, f"`{what}` has a line break or a NUL.", "Write it in one line.")

@@ -139,13 +139,28 @@ class AddressBook:
         name, _, space = prefix.partition("@")
         return await self._store.mailboxes(caller.principal, space or caller.space, name, limit)
 
+    async def meant(self, caller: Caller, address: Address) -> str:
+        """Return a question for who wrote to, or waits for, what is none of the principal's: a name like it, if any.
+
+        The same for what there is not and for what somebody else has.
+        """
+        if await self._owns(caller, address):
+            return ""
+        near = replace(address, space=caller.space)
+        similar = near if await self._owns(caller, near) else await self._store.similar(address, caller.principal)
+        if similar is None:
+            return ""
+        name = similar.name if similar.space == caller.space else str(similar)
+        return f"Did you mean {name!r}?"
+
+    async def _owns(self, caller: Caller, address: Address) -> bool:
+        mailbox = await self._store.mailbox(address)
+        return mailbox is not None and mailbox.owner == caller.principal
+
     async def unknown(self, caller: Caller, address: Address, *, own: bool = False) -> Refusal:
         """Return the refusal for an address that nobody has, as far as the caller may know; or not oneself (`own`)."""
-        similar = await self._store.similar(address, caller.principal)
         shown = address.name if address.space == caller.space else str(address)
-        hint = "create_mailbox makes it." if own else "Its owner makes it with create_mailbox."
-        if similar is not None:
-            name = similar.name if similar.space == caller.space else str(similar)
-            hint = f"Did you mean {name!r}?"
+        hint = await self.meant(caller, address)
+        hint = hint or ("create_mailbox makes it." if own else "Its owner makes it; find_mailboxes shows who is there.")
         problem = f"You have no mailbox {shown!r}." if own else f"No mailbox {shown!r}."
         return Refusal(Code.UNKNOWN_MAILBOX, problem, hint)

@@ -11,7 +11,8 @@ What all verbs share
     Idempotent     a verb repeated with the same `Origin` has one effect and gives the same answer again.
     Unknown        Refusal(STORE_FAILED) means that it may or may not have happened: only the same request with the
                    same key tells. What certainly had no effect is refused under another code.
-    Opaque         ids, handles and cursors are made and understood by the engine alone.
+    Opaque         ids, handles and cursors are made and understood by the engine alone. They have ASCII letters,
+                   digits, `.`, `_` and `-`, so what else stands around one is not part of it.
     Commit, ring   the bell rings after the commit, never for what may still roll back.
     Fresh          a look sees every verb that was answered before it through the same store; counts are what the
                    look saw, and no rule rests on them.

@@ -263,24 +263,6 @@ def test_the_example_agent_answers_mail(shell: Shell) -> None:
         shell.run("stop", MCP_MAILBOX_HOME=home)
 
 
-def test_the_example_of_a_conflict_ends_with_the_files_in_the_others_hands(shell: Shell, tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "reservation_conflict.py")],
-        env=shell.environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TMPDIR": str(temporary)},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert shown.returncode == 0, shown.stderr
-    said = [line.partition(" until ")[0] for line in shown.stdout.splitlines()]
-    assert said[1].startswith("bob   is refused: 'src/api/routes.py' is held by alice@default")
-    assert said[-1] == "bob   holds src/api/routes.py, README.md"
-    assert list(temporary.iterdir()) == []
-
-
 def converse(shell: Shell, home: str, calls: list[tuple[str, dict[str, object]]]) -> dict[str, list[dict[str, str]]]:
     """Make the calls one after another on one relay; return the last result."""
     with subprocess.Popen(

@@ -24,6 +24,7 @@ RFC5322 = "RFC 5322, 3.6.4 In-Reply-To and References"
 RFC8265 = "RFC 8265, UsernameCasePreserved"
 UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
+TEACH = "issue 4, Errors teach"
 ARCHIVE = "issue 4, Backup, restore, export"
 LANGUAGE = "issue 4, The language"
 KEEPING = "issue 4, Retention; design.md, SQLite engine"
@@ -116,6 +117,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "unread": Promise("`unread` is what a wait could hand out now, exactly.", ISSUE),
     "read": Promise("A message can be read by who received or sent it and by nobody else.", DESIGN),
+    "ids-plain": Promise("An id, handle or cursor has ASCII letters, digits, `.`, `_` and `-` alone.", TEACH),
     "ids-opaque": Promise("An id, handle or cursor that this store did not make is refused.", DESIGN),
     # mailboxes
     "open-own": Promise(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mcp_mailbox.delivery import Outcome, State
@@ -251,6 +253,17 @@ async def test_ids_that_are_off_by_a_character_are_refused(post: Post) -> None:
         text = ids[7][:place] + other + ids[7][place + 1 :]
         assert refused(await post.settle("bob", text)) == ["unknown_message"]
     assert await post.unread("bob") == 20
+
+
+@promise("ids-plain")
+async def test_what_stands_around_an_id_is_told_from_it(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.send_many("ann", "bob", *map(str, range(20)))
+    cursors = [preview.cursor for preview in (await post.inbox("bob")).previews]
+    handles = [(each.handle, each.message.id, each.message.thread) for each in await post.claim("bob")]
+    made = [text for texts in handles for text in texts] + cursors
+    assert len(made) > 30
+    assert [text for text in made if not re.fullmatch(r"[0-9A-Za-z._-]+", text)] == []
 
 
 @promise("ids-opaque")

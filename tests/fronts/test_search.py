@@ -94,7 +94,7 @@ async def test_a_hit_that_was_shown_has_surfaced_for_its_sender(town: Town) -> N
         ({"query": "!!!"}, "bad_argument"),
         ({"query": "x" * 201}, "bad_argument"),
         ({"query": 7}, "bad_argument"),
-        ({"query": ["a"]}, "bad_argument"),
+        ({"query": [7]}, "bad_argument"),
         ({"query": "a", "show": "dead"}, "bad_argument"),
         ({"query": "a", "urgent_only": True}, "bad_argument"),
         ({"thread": "x", "show": "inbox"}, "bad_argument"),

@@ -1,14 +1,16 @@
 """The proof with the real hosts: Claude Code and Codex exchange mail while a script plays their models.
 
-Run `python -m tests.hosts`. It needs npm and takes about a minute once the hosts are installed.
+Run `python -m tests.hosts`. It needs npm and takes about a minute and a half once the hosts are installed.
 
-    scenarios.py      the story and what must be seen
+    scenarios.py      the story and what must be seen; one more scenario is a function in its list
+      teamwork.py     the part of it where agents share work
+      stage.py        what every scenario has at hand, and the checks that they share
       hosts.py        how each real host is configured and started
         environment.py  the only environment that a host or a server ever gets
       endpoint.py     the model's place: an HTTP server on loopback that records all it is sent
         messages_api.py, responses_api.py   the two wire formats
         conversation.py                     what a script knows and what it can answer
-      plain_client.py an MCP client without a host, for mail from nobody in particular
+      plain_client.py an MCP client without a host, for mail from nobody in particular, and to it
     install.py        the hosts from npm, in a directory of this command's own
     processes.py      who is still running, and its end
     report.py         one line a check

@@ -18,6 +18,7 @@ from tests import npm
 from tests.hosts import environment, install, processes, scenarios
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
+from tests.hosts.stage import Stage
 
 _LEAVING_SECONDS = 10.0
 _STOP_SECONDS = 30.0
@@ -49,7 +50,7 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
     try:
         if transport == "http":
             server = replace(server, url=_serve(server, root))
-        stage = scenarios.Stage(
+        stage = Stage(
             root=root,
             server=server,
             claude=ClaudeCode(programs["claude"].path, root / "claude", server),
@@ -58,7 +59,7 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
             wait=options.wait,
         )
         scenarios.play_all(stage)
-        report.section("7. Nothing is left behind")
+        report.section("Nothing is left behind")
         _stop(server, root)
         left = processes.gone(str(root), _LEAVING_SECONDS)
         report.check("no process is left", not left, left or "none")

@@ -47,6 +47,10 @@ class Conversation:
                 return exchange
         raise LookupError(f"the model was shown no result of {tool}")
 
+    def calls(self, *but: str) -> list[str]:
+        """Our tools that the model called, without those that are named and waits that brought nothing."""
+        return [each.tool for each in self.exchanges if each.tool not in but and not each.timed_out]
+
     def mail(self) -> dict[str, Any]:
         """The newest message that a wait brought."""
         for exchange in reversed(self.exchanges):
@@ -80,6 +84,21 @@ Script = Callable[[Conversation], Move]
 def call(tool: str, **arguments: Any) -> Step:
     """Make a step that needs nothing from the conversation."""
     return lambda _: Call(tool, arguments)
+
+
+def acked(conversation: Conversation) -> Call:
+    """Settle the newest mail: done."""
+    return Call("settle", {"ids": [conversation.mail()["id"]], "outcome": "ack"})
+
+
+def answered(body: str) -> Step:
+    """Make the step that answers the newest mail, which acks it."""
+
+    def step(conversation: Conversation) -> Call:
+        mail = conversation.mail()
+        return Call("send", {"to": mail["from"], "reply_to": mail["id"], "body": body})
+
+    return step
 
 
 def follow(*steps: Step) -> Script:

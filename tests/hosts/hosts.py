@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.hosts.endpoint import Dialect
 
+LEASE_SECONDS = 8
+"""What a worker who was killed had taken goes to another one after so long; by default it takes ten minutes."""
 _PROMPT = "Do what your script says."
 _TOKEN = "MCP_MAILBOX_TOKEN"
 
@@ -32,7 +34,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"MCP_MAILBOX_HOME": str(self.mail)}
+        return {"MCP_MAILBOX_HOME": str(self.mail), "MCP_MAILBOX_LEASE": f"{LEASE_SECONDS}"}
 
     @property
     def token(self) -> dict[str, str]:
@@ -48,15 +50,25 @@ class Host(Protocol):
 
     def start(self, endpoint: str, log: Path) -> Process: ...
 
+    def another(self, name: str, mailbox: str) -> Host:
+        """One more of its kind, with a home of its own, that acts for that mailbox."""
+        ...
+
 
 class ClaudeCode:
-    name = "claude"
     dialect: Dialect = messages_api
 
-    def __init__(self, program: Path, home: Path, server: Server) -> None:
+    def __init__(
+        self, program: Path, home: Path, server: Server, name: str = "claude", mailbox: str | None = None
+    ) -> None:
+        self.name = name
         self._program = program
         self._home = home
         self._server = server
+        self._mailbox = mailbox or name
+
+    def another(self, name: str, mailbox: str) -> ClaudeCode:
+        return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox)
 
     def start(self, endpoint: str, log: Path) -> Process:
         # --allowedTools instead of skipping all permissions, which the host refuses to root.
@@ -65,7 +77,7 @@ class ClaudeCode:
         command += ["--allowedTools", "mcp__mailbox"]
         variables = environment.for_claude_code(self._home, endpoint) | self._server.token
         if self._server.url:
-            variables["MCP_MAILBOX_ADDRESS"] = self.name
+            variables["MCP_MAILBOX_ADDRESS"] = self._mailbox
         return Process(command, _project(self._home), variables, log)
 
     def _registration(self) -> Path:
@@ -85,13 +97,16 @@ class ClaudeCode:
 
 
 class Codex:
-    name = "codex"
     dialect: Dialect = responses_api
 
-    def __init__(self, program: Path, home: Path, server: Server) -> None:
+    def __init__(self, program: Path, home: Path, server: Server, name: str = "codex") -> None:
+        self.name = name
         self._program = program
         self._home = home
         self._server = server
+
+    def another(self, name: str, mailbox: str) -> Codex:  # noqa: ARG002 its session remembers what it has opened
+        return Codex(self._program, self._home.with_name(name), self._server, name)
 
     def start(self, endpoint: str, log: Path) -> Process:
         self._configure(endpoint)

@@ -1,4 +1,4 @@
-"""An MCP client without a host or a model: sends a message, as a third agent would.
+"""An MCP client without a host or a model: sends and gets mail, as a third agent would.
 
 It knows newline-delimited JSON-RPC and no more, so that it needs nothing of the SDK that the server is built on.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.hosts.hosts import Server
@@ -27,6 +29,14 @@ class NoAnswerError(Exception):
 
 def send(server: Server, home: Path, to: str, body: str) -> dict[str, Any]:
     """Deliver one message and leave; the result is that of the tool `send`."""
+    with connected(server, home, _SECONDS) as line:
+        line.call("create_mailbox", {"name": _NAME})
+        return line.call("send", {"to": to, "body": body})
+
+
+@contextmanager
+def connected(server: Server, home: Path, seconds: float) -> Iterator[Line]:
+    """Connect for as long as the block lasts, and no longer than so many seconds."""
     with subprocess.Popen(
         server.command,
         env=environment.bare(home) | server.environment,
@@ -35,22 +45,22 @@ def send(server: Server, home: Path, to: str, body: str) -> dict[str, Any]:
         text=True,
     ) as process:
         # A server that is killed closes its output, so whoever reads is never stuck.
-        limit = threading.Timer(_SECONDS, process.kill)
+        limit = threading.Timer(seconds, process.kill)
         limit.start()
         try:
-            line = _Line(process)
+            line = Line(process, seconds)
             line.greet()
-            line.call("create_mailbox", {"name": _NAME})
-            return line.call("send", {"to": to, "body": body})
+            yield line
         finally:
             limit.cancel()
             process.kill()
 
 
-class _Line:
+class Line:
     """One connection's requests and their answers, one after another."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
+        self._seconds = seconds
         if process.stdin is None or process.stdout is None:
             raise NoAnswerError("the server was started without pipes")
         self._to = process.stdin
@@ -80,7 +90,7 @@ class _Line:
                 raise NoAnswerError(f"{method}: {message['error']}")
             result: dict[str, Any] = message["result"]
             return result
-        raise NoAnswerError(f"the server closed its output, or said nothing for {_SECONDS:.0f} s, after {method}")
+        raise NoAnswerError(f"the server closed its output, or was not done in {self._seconds:.0f} s, after {method}")
 
     def _write(self, message: dict[str, Any]) -> None:
         self._to.write(json.dumps(message) + "\n")

@@ -18,9 +18,11 @@ def say(line: str) -> None:
 class Report:
     passed: int = 0
     failed: int = 0
+    sections: int = 0
 
     def section(self, title: str) -> None:
-        say(f"\n{title}")
+        self.sections += 1
+        say(f"\n{self.sections}. {title}")
 
     def check(self, claim: str, holds: bool, seen: object) -> bool:
         """Judge, and show what was seen, on one line whatever its form."""

@@ -60,6 +60,25 @@ def test_a_mailbox_of_somebody_else_answers_as_one_that_is_not_there(
     assert "alice" not in blank(ask(scene.eve, "alise"), "alise"), "a hint names what is not hers"
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda eve, name: eve.call("wait_for_message", from_=name, timeout=0),
+        lambda eve, name: eve.call("list_inbox", from_=name),
+    ],
+    ids=["wait", "search"],
+)
+def test_who_asks_for_mail_of_somebody_does_not_learn_whether_there_is_such_a_mailbox(
+    scene: Scene, ask: Callable[[Caller, str], Json]
+) -> None:
+    scene.eve.call("create_mailbox", name="alicia")
+    theirs, nobodys = ask(scene.eve, "alice"), ask(scene.eve, "alika")
+    assert theirs["hint"].endswith("Did you mean 'alicia'?"), "her own is the only one that is told"
+    assert blank(theirs) == blank(nobodys)
+    assert "alice" not in blank(ask(scene.eve, "alise"), "alise")
+    assert "mean" not in blank(ask(scene.eve, "alicia"))
+
+
 def test_nothing_of_somebody_else_is_listed_or_completed(scene: Scene) -> None:
     assert [each["name"] for each in scene.eve.alone("resources/list").result["resources"]] == [f"eve@{scene.space}"]
     reference = {"type": "ref/resource", "uri": "mailbox:{address}"}

@@ -151,7 +151,7 @@ class Codec:
         if not (text[:1] in ("n", "c") and all(map(_is_number, place)) and self._check(checked) == check):
             raise Refusal(
                 Code.BAD_ARGUMENT,
-                f"{text[:40]!a} is not a cursor.",
+                f"{text[:40]!a} is not a cursor of this list.",
                 "Copy `next` from the page before, or leave it out.",
             )
         return tuple(map(self._disguise.take_off if disguised else _decode, place))
@@ -161,13 +161,14 @@ class Codec:
         return digest.translate(_LETTERS).decode()
 
 
-def unknown_message(text: str) -> Refusal:
-    """Return the refusal for an id that names nothing the caller may see."""
-    return Refusal(
-        Code.UNKNOWN_MESSAGE,
-        f"No message {text[:40]!a} in this mailbox.",
-        "Copy an id from list_inbox or wait_for_message; settled mail is removed after a while.",
-    )
+def unknown_message(text: str, *, sent: bool = False) -> Refusal:
+    """Return the refusal for an id that names nothing the caller may see; or only what it has `sent` itself."""
+    hint = "Copy an id from list_inbox or wait_for_message; settled mail is removed after a while."
+    if sent:
+        hint = "You sent it: its recipient settles it, and read shows how far it has come."
+    elif " " in text:
+        hint = "An id is one word, copied from list_inbox or wait_for_message; list_inbox(query=…) looks for words."
+    return Refusal(Code.UNKNOWN_MESSAGE, f"No message {text[:40]!a} in this mailbox.", hint)
 
 
 def _is_number(text: str) -> bool:

@@ -19,7 +19,7 @@ def fenced(text: str, handle: Handle, waiting: sqlite3.Row, reader: str, now: in
     if handle.generation is not None:
         if handle.generation == waiting["generation"]:
             return None
-        return stale_lease(text)
+        return stale_lease(text, again=waiting["reader"] == reader and waiting["lease_until"] > now)
     if waiting["reader"] is None or waiting["reader"] == reader or waiting["lease_until"] <= now:
         return None
     return Refusal(
@@ -35,7 +35,8 @@ def already_settled(
     """Return None when it was settled that way before, by this lease if by any, else why it cannot be."""
     done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
     if done is None:
-        return unknown_message(text)
+        about = db.execute(query.PARENT, (handle.seq,)).fetchone()
+        return unknown_message(text, sent=about is not None and about["sender"] == mailbox)
     if handle.generation not in (None, done["generation"]):
         return stale_lease(text)
     state = State(done["state"])
@@ -45,12 +46,12 @@ def already_settled(
     return Refusal(Code.ALREADY_SETTLED, f"{text} is {state.word} already.", hint)
 
 
-def stale_lease(text: str) -> Refusal:
-    """Return the refusal of a handle whose lease somebody else has now, or had last."""
+def stale_lease(text: str, *, again: bool = False) -> Refusal:
+    """Return the refusal of a handle whose lease somebody else has now, or had last; or the same reader, `again`."""
     return Refusal(
         Code.STALE_LEASE,
         f"The lease of {text} ran out and the message was handed out again.",
-        "Leave it: its new reader settles it.",
+        "You have it again: use the id under which it came last." if again else "Leave it: its new reader settles it.",
     )
 
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mcp_mailbox import presence
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.mcp import meaning
 from mcp_mailbox.message import Format, Priority
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import DEFAULT_TERM
@@ -24,73 +24,60 @@ M = TypeVar("M", bound="Arguments")
 
 LIST_LIMIT = 100
 DEFAULT_LIST_LIMIT = 20
-_MANY = 1000
-"""Items or parameters that are looked at one by one; no verb takes as many, and each mistake would be spelled out."""
 _TOLD = 5
 """Mistakes that are named at once."""
 DEFAULT_TIMEOUT = 50.0
 """Seconds that a wait lasts: below the 60 s after which an unknown host gives up."""
+_SEVERAL = "give a text or a list of texts"
+_OUTCOME_HINT = "Done is ack, back for anyone is release, never again is reject."
+_EXAMPLES = {"to": 'Such as "bob", or ["bob", "carol"].', "cc": 'Such as "bob", or ["bob", "carol"].'}
+_KINDS = {"string": "Give a text.", "bool": "Give true or false."}
+_MISSING = {
+    "to": "Name whom you write to; to answer, `from` of the message.",
+    "body": "Say what you have to say in `body`.",
+    "id": "Copy an id from list_inbox or wait_for_message.",
+    "ids": "Copy the ids of what wait_for_message gave you.",
+    "outcome": _OUTCOME_HINT,
+}
+"""Where to get what is missing."""
 
-
-def _one_or_several(value: object) -> object:
-    if isinstance(value, list) and len(value) > _MANY:
-        raise ValueError(f"it has {len(value):,} items, at most {_MANY} are allowed")
-    return (value,) if isinstance(value, str) else value
-
-
-def _one_or_listed(value: object) -> object:
-    """Read a list that was written as text, too: as one name its brackets would be taken for a class."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            listed = json.loads(value)
-        except ValueError:
-            return (value,)
-        return listed if isinstance(listed, list) else (value,)
-    return _one_or_several(value)
-
-
-def _recipients(value: object) -> object:
-    """Read several addresses in one text, too: no address has a comma."""
-    several = _one_or_listed(value)
-    if not isinstance(several, list | tuple) or not all(isinstance(each, str) for each in several):
-        return _one_or_several(several)
-    return _one_or_several([part.strip() for each in several for part in re.split("[,;]", each)])
-
-
-def _time(value: object) -> object:
-    """Read an RFC 3339 time as ms since 1970; without an offset it is UTC, as all our times are."""
-    if not isinstance(value, str):
-        raise ValueError("it must be a time such as 2026-11-22T18:30:00Z")  # noqa: TRY004 - pydantic reads ValueError
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("it must be a time such as 2026-11-22T18:30:00Z") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _beginning(value: object) -> object:
-    """Read where to begin in a channel: "all", a time, or else the id of a message."""
-    if not isinstance(value, str) or not value:
-        raise ValueError('it must be a time such as 2026-11-22T18:30:00Z, an id, or "all"')
-    if value == "all":
-        return 0
-    return _time(value) if "-" in value else value  # no id has one
-
-
-Several = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_listed)]
-Recipients = Annotated[tuple[str, ...], BeforeValidator(_recipients)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Skills = Annotated[tuple[str, ...], BeforeValidator(meaning.skills)]
+Names = Annotated[tuple[str, ...], BeforeValidator(meaning.names)]
+Recipients = Annotated[tuple[str, ...], BeforeValidator(meaning.recipients)]
+Ids = Annotated[tuple[str, ...], BeforeValidator(meaning.ids)]
+Id = Annotated[str, BeforeValidator(meaning.one_id)]
+Mailbox = Annotated[str, BeforeValidator(meaning.one_address)]
+Line = Annotated[str, BeforeValidator(meaning.line)]
+Words = Annotated[str, BeforeValidator(meaning.words)]
+Seconds = Annotated[float, BeforeValidator(meaning.seconds)]
+Count = Annotated[int, BeforeValidator(meaning.whole(0))]
+Limit = Annotated[int, BeforeValidator(meaning.whole(1, LIST_LIMIT))]
+"""More than a page can have is a page: `next` leads on."""
+Time = Annotated[int, BeforeValidator(meaning.moment)]
+Beginning = Annotated[int | str, BeforeValidator(meaning.beginning)]
 Body = str | dict[str, Any] | list[Any] | int | float | bool
 """Text is kept as it is, anything else as JSON."""
-Time = Annotated[int, BeforeValidator(_time)]
-Beginning = Annotated[int | str, BeforeValidator(_beginning)]
+
+Sender = Annotated[Mailbox | None, Field(alias="from")]
+
+_PRIORITIES = {"high": "urgent", "critical": "urgent", "medium": "normal", "default": "normal"}
+"""Words of scales that have a top and a middle as ours has. Not numbers: 1 may be the first or the least."""
+_OUTCOMES = dict.fromkeys(("done", "acked", "acknowledge", "acknowledged", "complete", "completed"), "ack")
+"""Words for done. Not `nack`, `fail` or `delete`: whether the message is to come back, they do not say."""
+
+
+def _choice(*words: str, also: Mapping[str, str] | None = None, hint: str = "") -> BeforeValidator:
+    return BeforeValidator(meaning.choice(words, also, hint))
 
 
 class Arguments(BaseModel):
     """What all tools share: unknown parameters are refused, and null means "left out"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    also: ClassVar[Mapping[str, str]] = {}
+    """Other words for a parameter, taken for it. Only words that mean the same thing in the same unit."""
+    instead: ClassVar[Mapping[str, str]] = {}
+    """What to say to words that mean something else, or may."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,13 +88,15 @@ class Arguments(BaseModel):
 class CreateMailbox(Arguments):
     """`create_mailbox`."""
 
+    also = {"mailbox": "name", "mailbox_name": "name", "address": "name", "description": "about", "ttl": "status_ttl"}
+
     name: str | None = None
     about: str | None = None
-    skills: Several | None = None
-    contact: Literal["open", "space", "closed"] | None = None
-    attempts: int | None = None
-    kind: Literal["personal", "pool"] | None = None
-    share: int | None = None
+    skills: Skills | None = None
+    contact: Annotated[Literal["open", "space", "closed"], _choice("open", "space", "closed")] | None = None
+    attempts: Count | None = None
+    kind: Annotated[Literal["personal", "pool"], _choice("personal", "pool")] | None = None
+    share: Count | None = None
     status: str | None = None
     away: bool | None = None
     status_ttl: Seconds | None = None
@@ -126,18 +115,39 @@ class CreateMailbox(Arguments):
 class Send(Arguments):
     """`send`."""
 
+    also = {
+        "recipient": "to",
+        "recipients": "to",
+        "message": "body",
+        "content": "body",
+        "text": "body",
+        "title": "subject",
+        "in_reply_to": "reply_to",
+        "idempotency_key": "key",
+    }
+    instead = {
+        "from": "Who sends is your mailbox; `mailbox` selects another of yours.",
+        "sender": "Who sends is your mailbox; `mailbox` selects another of yours.",
+        "thread": "Give `reply_to`, an id in the thread.",
+        "thread_id": "Give `reply_to`, an id in the thread.",
+        "urgent": 'Give `priority` "urgent".',
+        "bcc": "Give `cc`, or send it once more.",
+    }
+
     to: Recipients
     body: Body
-    subject: str = ""
+    subject: Line = ""
     cc: Recipients = ()
-    priority: Literal["urgent", "normal", "low"] = "normal"
-    reply_to: str | None = None
+    priority: Annotated[Literal["urgent", "normal", "low"], _choice("urgent", "normal", "low", also=_PRIORITIES)] = (
+        "normal"
+    )
+    reply_to: Id | None = None
     key: str | None = None
     ttl: Seconds | None = None
     delay: Seconds = 0
     topic: str | None = None
     receipt: bool = False
-    mailbox: str | None = None
+    mailbox: Mailbox | None = None
 
     @property
     def format(self) -> Format:
@@ -160,26 +170,34 @@ class Send(Arguments):
 class WaitForMessage(Arguments):
     """`wait_for_message`."""
 
-    mailbox: str | None = None
+    also = {"sender": "from", "thread_id": "thread", "timeout_seconds": "timeout", "acks": "ack"}
+    instead = dict.fromkeys(
+        ("id", "ids", "message_id", "reply_to"), "To wait for an answer give `thread`; what you are done with, `ack`."
+    )
+
+    mailbox: Mailbox | None = None
     timeout: Seconds = DEFAULT_TIMEOUT
-    ack: Several = ()
-    sender: Annotated[str | None, Field(alias="from")] = None
-    thread: str | None = None
+    ack: Ids = ()
+    sender: Sender = None
+    thread: Id | None = None
     take_over: bool = False
 
 
 class ListInbox(Arguments):
     """`list_inbox`."""
 
-    mailbox: str | None = None
-    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT)] = DEFAULT_LIST_LIMIT
+    also = {"sender": "from", "thread_id": "thread", "search": "query", "q": "query", "max_results": "limit"}
+    instead = {"id": "read shows one message.", "offset": "Give `cursor`, `next` of the page before."}
+
+    mailbox: Mailbox | None = None
+    limit: Limit = DEFAULT_LIST_LIMIT
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
-    show: Literal["inbox", "dead", "overdue"] | None = None
-    query: str = ""
-    sender: Annotated[str | None, Field(alias="from")] = None
-    thread: str | None = None
+    show: Annotated[Literal["inbox", "dead", "overdue"], _choice("inbox", "dead", "overdue")] | None = None
+    query: Words = ""
+    sender: Sender = None
+    thread: Id | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> ListInbox:
@@ -197,30 +215,40 @@ class ListInbox(Arguments):
 class Read(Arguments):
     """`read`."""
 
-    id: str
-    offset: Annotated[int, Field(ge=0)] = 0
-    mailbox: str | None = None
+    also = {"message_id": "id", "message": "id", "ids": "id"}
+
+    id: Id
+    offset: Count = 0
+    mailbox: Mailbox | None = None
 
 
 class Settle(Arguments):
     """`settle`."""
 
-    ids: Several
-    outcome: Literal["ack", "release", "reject", "extend", "retry", "purge"]
+    also = {"id": "ids", "message_id": "ids", "message_ids": "ids", "action": "outcome"}
+
+    ids: Ids
+    outcome: Annotated[
+        Literal["ack", "release", "reject", "extend", "retry", "purge"],
+        _choice("ack", "release", "reject", "extend", "retry", "purge", also=_OUTCOMES, hint=_OUTCOME_HINT),
+    ]
     delay: Seconds | None = None
     reason: str = ""
-    mailbox: str | None = None
+    mailbox: Mailbox | None = None
 
 
 class Reserve(Arguments):
     """`reserve`."""
 
+    also = {"paths": "names", "path": "names", "files": "names", "file": "names", "pattern": "names", "name": "names"}
+    instead = dict.fromkeys(("exclusive", "shared"), 'Give `mode`, "exclusive" or "shared".')
+
     names: Names = ()
-    mode: Literal["exclusive", "shared"] = "exclusive"
+    mode: Annotated[Literal["exclusive", "shared"], _choice("exclusive", "shared")] = "exclusive"
     ttl: Seconds = DEFAULT_TERM / 1000
     note: str = ""
     release: bool = False
-    mailbox: str | None = None
+    mailbox: Mailbox | None = None
 
     @property
     def term(self) -> int:
@@ -231,12 +259,14 @@ class Reserve(Arguments):
 class Subscribe(Arguments):
     """`subscribe`."""
 
-    channel: str = ""
+    also = {"name": "channel", "from": "since", "unsubscribe": "leave"}
+
+    channel: Mailbox = ""
     leave: bool = False
     since: Beginning | None = None
     keep: int | None = None
     cursor: str | None = None
-    mailbox: str | None = None
+    mailbox: Mailbox | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Subscribe:
@@ -252,37 +282,56 @@ class Subscribe(Arguments):
 class FindMailboxes(Arguments):
     """`find_mailboxes`."""
 
-    query: str = ""
+    also = {"search": "query", "q": "query", "name": "query"}
+
+    query: Words = ""
     skill: str = ""
     space: str | None = None
-    limit: Annotated[int, Field(ge=1, le=LIST_LIMIT)] = DEFAULT_LIST_LIMIT
+    limit: Limit = DEFAULT_LIST_LIMIT
     cursor: str | None = None
 
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
     """Return the arguments, or raise Refusal(BAD_ARGUMENT) that names each problem and says what would do."""
     names = [field.alias or name for name, field in model.model_fields.items()]
-    if len(arguments or {}) > _MANY:
-        problem = f"{tool} was given {len(arguments or {}):,} parameters."
+    given = arguments or {}
+    if len(given) > meaning.MOST:
+        problem = f"{tool} was given {len(given):,} parameters."
         raise Refusal(Code.BAD_ARGUMENT, problem, f"It takes {', '.join(names)}.")
     try:
-        return model.model_validate(dict(arguments or {}), by_alias=True)
+        return model.model_validate(meaning.spelled(given, names, model.also), by_alias=True)
     except ValidationError as error:
-        items = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = [_problem(tool, item["type"], item["loc"], item["msg"]) for item in items]
-        problems[_TOLD:] = []
-        unknown = next((str(item["loc"][0]) for item in items if item["type"] == "extra_forbidden"), None)
-        meant = difflib.get_close_matches(unknown, names, n=1) if unknown else []
-        hint = f"Did you mean `{meant[0]}`?" if meant else f"{tool} takes {', '.join(names)}."
-        raise Refusal(Code.BAD_ARGUMENT, " ".join(dict.fromkeys(problems)), hint) from None
+        mistakes = [_mistake(model, tool, names, each) for each in error.errors(include_url=False)[:_TOLD]]
+        problems, hints = (dict.fromkeys(texts) for texts in zip(*mistakes, strict=True))
+        # What is known of one mistake helps more than what is said of all.
+        told = [hint for hint in hints if hint] or [f"{tool} takes {', '.join(names)}."]
+        raise Refusal(Code.BAD_ARGUMENT, " ".join(problems), " ".join(told)) from None
 
 
-def _problem(tool: str, kind: str, location: tuple[int | str, ...], said: str) -> str:
+def _mistake(model: type[Arguments], tool: str, names: Sequence[str], error: ErrorDetails) -> tuple[str, str]:
+    """Return what is wrong, and what to do where that is known."""
+    kind, location = error["type"], error["loc"]
     name = ascii(str(location[0]))[1:-1][:40] if location else "arguments"
     if kind == "extra_forbidden":
-        return f"{tool} has no parameter `{name}`."
+        return f"{tool} has no parameter `{name}`.", _meant(model, names, name) or f"{tool} takes {', '.join(names)}."
     if kind == "missing":
-        return f"`{name}` is required."
+        return f"`{name}` is required.", _MISSING.get(name, "")
+    if kind == meaning.WRONG:
+        return f"`{name}`: {error['ctx']['problem']}.", error["ctx"]["hint"]
     if kind == "tuple_type" or (kind == "string_type" and len(location) > 1):
-        return f"`{name}`: give a text or a list of texts."
-    return f"`{name}`: {said.removeprefix('Value error, ')}."
+        return f"`{name}`: {_SEVERAL}.", _EXAMPLES.get(name, "")
+    wanted = next((text for prefix, text in _KINDS.items() if kind.startswith(prefix)), None)
+    if wanted is not None:
+        return f"`{name}`: {meaning.shown(error['input'])} will not do.", wanted
+    return f"`{name}`: {error['msg'].removeprefix('Value error, ')}.", ""
+
+
+def _meant(model: type[Arguments], names: Sequence[str], name: str) -> str:
+    """Return what to do instead of giving a parameter that there is not."""
+    word = meaning.snake(name)
+    if word in model.instead:
+        return model.instead[word]
+    if model.also.get(word, word) in names:
+        return f"`{model.also.get(word, word)}` is given already: give one of them."
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"Did you mean `{close[0]}`?" if close else ""

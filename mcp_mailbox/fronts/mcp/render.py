@@ -137,10 +137,13 @@ def received(deliveries: Sequence[Delivery]) -> Json:
     return answer
 
 
-def nothing(cut: float | None = None) -> Json:
-    """Render a wait in which nothing came; `cut` is how many seconds it lasted when that is less than was asked for."""
+def nothing(cut: float | None = None, meant: str = "") -> Json:
+    """Render a wait in which nothing came; `cut` is how many seconds it lasted when that is less than was asked for.
+
+    `meant` asks whether it waited for somebody else.
+    """
     why = f"On this host a wait lasts {cut:g} s at most. " if cut is not None else ""
-    return {"messages": [], "timed_out": True, "hint": why + NOTHING_YET}
+    return {"messages": [], "timed_out": True, "hint": " ".join(filter(None, (why + NOTHING_YET, meant)))}
 
 
 def entire(reading: Reading) -> Json:
@@ -211,14 +214,14 @@ def page(answer: Page) -> Json:
     return content | (_given(next=answer.previews[-1].cursor) if answer.more else {})
 
 
-def found(answer: Hits) -> Json:
+def found(answer: Hits, meant: str = "") -> Json:
     """Render `list_inbox` that searched: as many hits as fit, the first one always; says so while hits may be missing.
 
-    A page without hits may have a next one.
+    A page without hits may have a next one. `meant` asks whether somebody else's mail was looked for.
     """
-    content: Json = {"messages": []}
+    content: Json = {"messages": [], **_given(hint=meant)}
     if answer.complete_until is not None:
-        content |= {"complete_until": moment(answer.complete_until), "hint": INCOMPLETE}
+        content |= {"complete_until": moment(answer.complete_until), "hint": f"{INCOMPLETE} {meant}".strip()}
     for shown, hit in enumerate(answer.hits):
         content["messages"].append(_hit(hit))
         if shown and size(content) > PAGE_LIMIT - _MORE:

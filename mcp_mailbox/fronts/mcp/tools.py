@@ -14,6 +14,7 @@ import anyio
 import mcp_types as types
 
 from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.directory import Search
@@ -84,10 +85,16 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     if refusal is not None:
         raise refusal
     cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
-    answer = render.received(found) if found else render.nothing(cut)
+    meant = await _meant(client, sender) if not found else ""
+    answer = render.received(found) if found else render.nothing(cut, meant)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     answer |= render.skipped(await client.office.channels.skipped(call))
     return answer | ({"ack_failed": refused} if refused else {})
+
+
+async def _meant(client: Client, sender: Address | None) -> str:
+    """Return a question for who asked for mail of somebody, and nothing was there."""
+    return await client.office.mailboxes.meant(client.caller, sender) if sender is not None else ""
 
 
 async def _show_progress(context: Context, every: float, total: float) -> None:
@@ -105,7 +112,9 @@ async def _list_inbox(client: Client, context: Context, given: Arguments) -> Jso
     if asked.searches:
         sender, thread = asked.sender or None, asked.thread or None
         find = client.office.search.find
-        return render.found(await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor))
+        hits = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
+        source = addresses.parse(sender, client.caller.space) if sender and not hits.hits else None
+        return render.found(hits, await _meant(client, source))
     listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since, Show(asked.show or Show.INBOX))
     page = render.page(await client.office.list_inbox(call, listing))
     return page | render.skipped(await client.office.channels.skipped(call))
@@ -133,7 +142,7 @@ async def _settle(client: Client, context: Context, given: Arguments) -> Json:
 
 
 def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(seconds * 1000)
+    return None if seconds is None else math.ceil(min(seconds * 1000, 1e15))
 
 
 async def _reserve(client: Client, context: Context, given: Arguments) -> Json:
