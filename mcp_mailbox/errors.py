@@ -47,6 +47,9 @@ class Code(StrEnum):
     STOPPING = "stopping"
     FORBIDDEN = "forbidden"
     RESERVED = "reserved"
+    CONTACT_PENDING = "contact_pending"
+    CONTACT_DECLINED = "contact_declined"
+    NO_REQUEST = "no_request"
 
 
 BLAME: dict[Code, Blame] = {
@@ -72,6 +75,9 @@ BLAME: dict[Code, Blame] = {
     Code.STOPPING: Blame.STORE,
     Code.FORBIDDEN: Blame.CALLER,
     Code.RESERVED: Blame.STATE,
+    Code.CONTACT_PENDING: Blame.STATE,
+    Code.CONTACT_DECLINED: Blame.STATE,
+    Code.NO_REQUEST: Blame.STATE,
 }
 
 

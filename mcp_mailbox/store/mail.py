@@ -16,10 +16,11 @@ from mcp_mailbox.store.basics import Origin
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What became of a send for one recipient: stored, or refused with the reason."""
+    """What became of a send for one recipient: stored, held until its owner lets the sender in, or refused with why."""
 
     address: str
     refusal: Refusal | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ class Show(StrEnum):
     """Dead letters alone."""
     OVERDUE = "overdue"
     """What was sent from there, a while ago, and nobody has acked; one row for each recipient, the oldest first."""
+    REQUESTS = "requests"
+    """What strangers have sent that waits for its owner to let them in, the oldest first; nowhere else is it listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +160,13 @@ class MailStore(Protocol):
         handle. What the sender has under the same `topic` in a recipient's mailbox, and nobody has seen, it replaces.
         It is handed out from its `delay` on, and until its `ttl` is over.
 
-        A mailbox whose `Contact` does not admit the sender is as if it did not exist.
+        A mailbox whose `Contact` does not admit the sender is as if it did not exist. One that asks first holds a
+        stranger's first message for its owner to decide on, who is told by the postmaster; a stranger that waits, or
+        was declined, is refused there (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to
+        whom it is from, lets that sender in.
 
-        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (UNKNOWN_MAILBOX) when no recipient exists.
+        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, or why the first recipient does not get it when
+        none does.
         """
         ...
 
@@ -217,6 +224,10 @@ class MailStore(Protocol):
         a plain message id settles what is not leased by another reader. What is released for the last time that the
         mailbox allows is a dead letter. Dead letters are retried, or purged, which ends their being listed.
 
+        A request, which is what is held or the postmaster's notice of it, is accepted: the message is stored and its
+        sender let in from then on; or rejected: the message is a dead letter and its sender declined. By the notice
+        either may be done at any time again, and the last word counts.
+
         The sender is told, by mail from the postmaster, what was rejected or died, and of an ack if it asked for that;
         but not of its own mail to itself, nor of what the postmaster wrote.
         """
@@ -226,7 +237,7 @@ class MailStore(Protocol):
         """Carry out what time has done; return whether there is more, since it is done in slices.
 
         What expired, and what was in readers' hands too often when its lease ran out after `after`, becomes a dead
-        letter, unless its reader is present. Senders are told as in `settle`.
+        letter, unless its reader is present; so does what was held for its time. Senders are told as in `settle`.
         """
         ...
 

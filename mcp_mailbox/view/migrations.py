@@ -131,6 +131,26 @@ CREATE TABLE presence (
     until   INTEGER NOT NULL DEFAULT 0
 );
 """,
+    7: "",
+    8: """
+CREATE TABLE contact (
+    mailbox    INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    standing   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    seq        INTEGER NOT NULL DEFAULT 0,
+    notice     INTEGER NOT NULL DEFAULT 0,
+    principal  TEXT    NOT NULL DEFAULT '',
+    expires    INTEGER NOT NULL DEFAULT 0,
+    deliver_at INTEGER NOT NULL DEFAULT 0,
+    topic      TEXT,
+    let_in     INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (mailbox, sender)
+) WITHOUT ROWID;
+CREATE INDEX contact_waiting ON contact (mailbox, seq) WHERE standing = 0;
+CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 0;
+CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

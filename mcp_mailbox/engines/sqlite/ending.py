@@ -16,7 +16,7 @@ from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.rows import address_of
 from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind
 from mcp_mailbox.message import Priority
-from mcp_mailbox.report import POSTMASTER, SYSTEM, notice
+from mcp_mailbox.report import POSTMASTER, SYSTEM, Notice, notice
 from mcp_mailbox.view import apply, query
 from mcp_mailbox.view.apply import Key
 
@@ -38,9 +38,21 @@ class Ending:
 
     def end(self, db: sqlite3.Connection, key: Key, state: State, reason: str = "") -> Collection[Address]:
         """End a delivery."""
-        now = self._now()
         mailbox, _, seq = key
-        apply.settle(db, key, state, now, reason)
+        apply.settle(db, key, state, self._now(), reason)
+        return self.tell(db, mailbox, seq, state, reason)
+
+    def turn_away(
+        self, db: sqlite3.Connection, mailbox: int, seq: int, state: State, reason: str = ""
+    ) -> Collection[Address]:
+        """End what was held."""
+        apply.turn_away(db, mailbox, seq, state, self._now(), reason)
+        return self.tell(db, mailbox, seq, state, reason, held=True)
+
+    def tell(
+        self, db: sqlite3.Connection, mailbox: int, seq: int, state: State, reason: str, *, held: bool = False
+    ) -> Collection[Address]:
+        """Tell the sender of what has ended, where that is owed."""
         told = db.execute(query.REPORTED, (seq,)).fetchone()
         owed = state.dead_letter or (state is State.ACKED and told["receipt"])
         if not owed or told["kind"] != message.Kind.MESSAGE or told["sender"] == mailbox:
@@ -49,23 +61,37 @@ class Ending:
         attempts = db.execute(query.DONE, (mailbox, seq)).fetchone()["attempts"]
         subject = told["subject"]
         said = notice(
-            state, id=self._codec.id(seq), subject=subject, recipient=str(recipient), attempts=attempts, reason=reason
+            state,
+            id=self._codec.id(seq),
+            subject=subject,
+            recipient=str(recipient),
+            attempts=attempts,
+            reason=reason,
+            held=held,
         )
-        apply.store_message(
+        self.post(db, told["sender"], sender.space, told["thread"], seq, said)
+        return (sender,) if said.kind is message.Kind.REPORT else ()
+
+    def post(
+        self, db: sqlite3.Connection, to: int, space: str, thread: int, about: int, said: Notice, expires: int = 0
+    ) -> int:
+        """Write to a mailbox of that space, in that thread and about that message; return the notice's number."""
+        return apply.store_message(
             db,
             apply.NewMessage(
-                thread=told["thread"],
-                sender=self._postmaster(db, sender.space),
-                recipients=(told["sender"],),
-                reply_to=seq,
+                thread=thread,
+                sender=self._postmaster(db, space),
+                recipients=(to,),
+                reply_to=about,
                 priority=int(Priority.NORMAL),
-                accepted=now,
+                accepted=self._now(),
                 subject=said.subject,
                 body=said.body,
                 kind=int(said.kind),
+                format=int(said.format),
+                expires=expires,
             ),
         )
-        return (sender,) if said.kind is message.Kind.REPORT else ()
 
     def carry_off(
         self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], present: Collection[str], most: int = MOST

@@ -36,6 +36,7 @@ from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
+from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.searching import Searching
@@ -134,10 +135,11 @@ class SqliteStore:
         self._rings: list[Ring] = []
         common = Common(self._codec, clock.now)
         self._registry = common.registry
-        self._mailboxes = Mailboxes(common)
         self._ending = Ending(common)
-        self._sending = Sending(common, self._ending)
-        self._receiving = Receiving(common, self._ending)
+        requests = Requests(common, self._ending)
+        self._mailboxes = Mailboxes(common, requests)
+        self._sending = Sending(common, self._ending, requests)
+        self._receiving = Receiving(common, self._ending, requests)
         self._looking = Looking(common)
         self._archive = Archive(common)
         self._reserving = Reserving(common)
@@ -182,7 +184,7 @@ class SqliteStore:
         space = address.space if address else addresses.DEFAULT_SPACE
         if address is not None and address.name:
             wanted = await wanted_mailbox(address.name, space, owner, profile)
-            return await self.writer.do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))
+            return await self._do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))
         names = naming.suggestions()
         opened = None
         while opened is None:  # suggestions never end

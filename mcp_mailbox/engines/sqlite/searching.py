@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Progress
+from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite import words
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.index import WINDOW, Damaged, Index
@@ -110,6 +110,8 @@ class Searching:
         """Return the thread of what the mailbox received or sent, else None, and how far it has come there."""
         row = mail.execute(query.PARENT, (seq,)).fetchone()
         own = progress_in(mail, box, seq, self._now()) if row is not None else None
+        if own is not None and own.state is State.HELD:
+            own = None  # not yet this mailbox's mail
         return (row["thread"], own) if row is not None and (row["sender"] == box or own is not None) else (None, None)
 
     def _page(self, mail: sqlite3.Connection, asked: Query, plan: _Plan) -> Hits:

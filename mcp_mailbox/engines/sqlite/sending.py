@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
@@ -15,14 +15,17 @@ from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import KEY_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
+from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Recipient
 from mcp_mailbox.view import apply, query
 
 READER_AGE = 90 * 24 * 3600 * 1000
 """ms that it is remembered what a reader opened, after it has opened something last."""
+_HELD = "held"
 _FORGET_EVERY = 64
 _FORGET_AT_MOST = 100
 """Keys that are dropped at once: more than come meanwhile, so that they do not pile up; few, so that nobody waits."""
@@ -31,7 +34,8 @@ _FORGET_AT_MOST = 100
 class Sending:
     """The verb `accept`."""
 
-    def __init__(self, common: Common, ending: Ending) -> None:
+    def __init__(self, common: Common, ending: Ending, requests: Requests) -> None:
+        self._requests = requests
         self._codec = common.codec
         self._now = common.now
         self._registry = common.registry
@@ -64,11 +68,14 @@ class Sending:
 
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        found = [(address, self._admitting(db, address, own, parent)) for address in (*recipients, *cc)]
-        rung = {row.id: row.address for _, row in found[: len(recipients)] if row is not None}
-        quiet = {row.id for _, row in found[len(recipients) :] if row is not None} - set(rung)
-        if not rung and not quiet:
-            raise unknown_mailbox(str(recipients[0]))
+        addresses = (*recipients, *cc)
+        ways = [self._way(db, address, own, parent) for address in addresses]
+        found = [way for way in ways if isinstance(way, _Way)]
+        if not found:
+            raise next(way for way in ways if isinstance(way, Refusal))
+        rung = {way.box.id: way.box for way in ways[: len(recipients)] if isinstance(way, _Way)}
+        quiet = {way.box.id for way in found} - set(rung)
+        holding = {way.box.id: way.box for way in found if way.holds}
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
@@ -84,14 +91,18 @@ class Sending:
             receipt=draft.receipt,
             topic=draft.topic,
             deliver_at=now + draft.delay if draft.delay else 0,
+            held=tuple(holding),
         )
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)
-        told: set[Address] = set() if draft.delay else set(rung.values())
+        told = set() if draft.delay else {each.address for each in rung.values() if each.id not in holding}
+        for each in holding.values():
+            told.update(self._requests.ask(db, each, own, seq, new))
+        told.update(self._consent(db, own, new.recipients, parent))
         if parent is not None and parent.acks is not None:
             told.update(self._ending.end(db, (box, parent.acks, parent.seq), State.ACKED))
-        results = [[str(row.address if row else address), row is not None] for address, row in found]
+        results = [_result(address, way) for address, way in zip(addresses, ways, strict=True)]
         answer = {"seq": seq, "thread": new.thread or seq, "to": results}
         apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, now)
@@ -103,20 +114,38 @@ class Sending:
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
-    def _admitting(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> Box | None:
+    def _way(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> _Way | Refusal:
         """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
         box = self._registry.find(db, address)
         if box is None:
-            return None
-        admitted = box.contact.admits(
-            same_principal=box.owner == sender.owner,
-            same_space=box.address.space == sender.address.space,
-            answers=parent is not None and parent.sender == box.id,
-        )
-        return box if admitted else None
+            return unknown_mailbox(str(address))
+        same_principal = box.owner == sender.owner
+        same_space = box.address.space == sender.address.space
+        answers = parent is not None and parent.sender == box.id
+        if box.contact.admits(same_principal=same_principal, same_space=same_space, answers=answers):
+            return _Way(box)
+        if box.contact is not Contact.ASK:
+            return unknown_mailbox(str(address))
+        if self._requests.is_let_in(db, box, sender):
+            return _Way(box)
+        return self._requests.refusal(db, box, sender) or _Way(box, holds=True)
+
+    def _consent(
+        self, db: sqlite3.Connection, own: Box, recipients: Sequence[int], parent: _Parent | None
+    ) -> Collection[Address]:
+        """Let in whom the sender writes to or answers, of those who wait for that."""
+        rung: set[Address] = set()
+        if own.contact is Contact.OPEN:
+            return rung  # nobody waits there
+        if parent is not None and parent.held:
+            self._requests.let_in(db, own, parent.sender)  # and acked at once: that rings for nobody
+        for other in recipients:
+            if self._requests.holds(db, own.id, other) is not None:
+                rung.update(self._requests.let_in(db, own, other))
+        return rung
 
     def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
-        results = tuple(Recipient(name, None if stored else unknown_mailbox(name)) for name, stored in answer["to"])
+        results = tuple(_recipient(name, said) for name, said in answer["to"])
         id_ = self._codec.id(answer["seq"])
         thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
         return Accepted(id_, thread, results, repeated)
@@ -129,6 +158,8 @@ class Sending:
             raise unknown_message(text)
         waiting = waiting_delivery(db, mailbox, handle.seq)
         if waiting is None:
+            if self._requests.holds(db, mailbox, row["sender"]) == handle.seq:
+                return _Parent(handle.seq, row["thread"], row["sender"], row["priority"], held=True)
             done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
             if done is None and row["sender"] != mailbox:
                 raise unknown_message(text)
@@ -155,6 +186,33 @@ class _Parent:
     thread: int
     sender: int
     acks: int | None
+    held: bool = False
+
+
+class _Way(NamedTuple):
+    """To a mailbox: into its inbox, or where it `holds` what strangers send."""
+
+    box: Box
+    holds: bool = False
+
+
+def _result(address: Address, way: _Way | Refusal) -> list[Any]:
+    """Return what a repeated request says of a recipient: True for stored, "held", False for unknown, or why not."""
+    if isinstance(way, _Way):
+        return [str(way.box.address), _HELD if way.holds else True]
+    if way.code is Code.UNKNOWN_MAILBOX:
+        return [str(address), False]
+    return [str(address), [way.code.value, way.problem, way.hint]]
+
+
+def _recipient(name: str, said: Any) -> Recipient:
+    """Return what `_result` has kept."""
+    if said is False:
+        return Recipient(name, unknown_mailbox(name))
+    if isinstance(said, list):
+        code, problem, hint = said
+        return Recipient(name, Refusal(Code(code), problem, hint))
+    return Recipient(name, held=said == _HELD)
 
 
 def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) -> bytes:

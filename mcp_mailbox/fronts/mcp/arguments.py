@@ -94,7 +94,7 @@ class CreateMailbox(Arguments):
     name: str | None = None
     about: str | None = None
     skills: Several | None = None
-    contact: Literal["open", "space", "closed"] | None = None
+    contact: Literal["open", "space", "ask", "closed"] | None = None
     attempts: int | None = None
     kind: Literal["personal", "pool"] | None = None
     share: int | None = None
@@ -166,7 +166,7 @@ class ListInbox(Arguments):
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
-    show: Literal["inbox", "dead", "overdue"] | None = None
+    show: Literal["inbox", "dead", "overdue", "requests"] | None = None
     query: str = ""
     sender: Annotated[str | None, Field(alias="from")] = None
     thread: str | None = None
@@ -196,7 +196,7 @@ class Settle(Arguments):
     """`settle`."""
 
     ids: Several
-    outcome: Literal["ack", "release", "reject", "extend", "retry", "purge"]
+    outcome: Literal["ack", "release", "reject", "extend", "retry", "purge", "accept"]
     delay: Seconds | None = None
     reason: str = ""
     mailbox: str | None = None

@@ -17,6 +17,7 @@ import mcp_types as types
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
 from mcp_mailbox.store import Accepted, Found, Hit, Hits, Opened, Page, Preview, Reading, Released, Settled
@@ -44,6 +45,8 @@ Json = dict[str, Any]
 
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
+_STORED = {"state": State.STORED.word}
+_HELD = {"state": State.HELD.word, "hint": "Its owner is asked whether you may write. Wait for that: see it with read."}
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
@@ -96,7 +99,7 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
 def accepted(answer: Accepted) -> Json:
     """Render `send`."""
     to = [
-        {"address": each.address} | (problem(each.refusal) if each.refusal else {"state": State.STORED.word})
+        {"address": each.address} | (problem(each.refusal) if each.refusal else _HELD if each.held else _STORED)
         for each in answer.recipients
     ]
     content: Json = {"id": answer.id, "thread": answer.thread, "to": to}
@@ -164,7 +167,8 @@ def _history(message: Message, progress: Progress) -> Json:
     """Render how far a delivery has come: its state, and when it came into each that it has had."""
     ended = {progress.state.word: progress.settled_at} if progress.settled_at is not None else {}
     times = {
-        "stored": message.accepted_at,
+        "held": progress.held_at,
+        "stored": message.accepted_at if progress.held_at is None else progress.let_in_at,
         "rung": progress.rung_at,
         "surfaced": progress.surfaced_at,
         "leased": progress.leased_at,
@@ -253,7 +257,7 @@ def _listed(entry: Entry) -> Json:
         "address": str(entry.address),
         **_given(about=_beginning(entry.about), skills=skills, more_skills=len(entry.skills) - len(skills)),
         "presence": entry.presence.value,
-        **_given(status=entry.status),
+        **_given(status=entry.status, contact=entry.contact.value if entry.contact is Contact.ASK else None),
         **{name: value for name, value in known.items() if value is not None},
     }
 
@@ -372,7 +376,7 @@ def _previewed(preview: Preview) -> Json:
         "sent_at": moment(message.accepted_at),
     }
     progress = delivery.progress
-    told = message.to or progress.state is State.LEASED or progress.state.dead_letter
+    told = message.to or progress.state in {State.LEASED, State.HELD} or progress.state.dead_letter
     return (
         answer
         | _given(
