@@ -26,6 +26,7 @@ UTS39 = "Unicode TS 39, 4 confusable detection"
 KEYSET = "Relay, cursor connections specification"
 ARCHIVE = "issue 4, Backup, restore, export"
 LANGUAGE = "issue 4, The language"
+ASK = "issue 4, Contact policy; RFC 6121, 3 Managing Presence Subscriptions"
 RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
 DIRECTORY = "issue 4, Directory"
 XMPP = "RFC 6121, 4 Exchanging Presence Information"
@@ -129,6 +130,20 @@ PROMISES: dict[str, Promise] = {
     "unbound": Promise("A reader that several share is not bound to what one of them opens.", HTTP),
     # principals
     "contact": Promise("Who may write to a mailbox is what it says; an answer always may.", HTTP),
+    "ask-holds": Promise(
+        "What a stranger sends first to a mailbox that asks first is kept and waits: nobody is handed, shown or counted"
+        " it as mail, and a second one is refused.",
+        ASK,
+    ),
+    "ask-told": Promise("Its owner is told once who asks, since when that one is known, and what it wants.", ASK),
+    "ask-consent": Promise(
+        "Whom the owner lets in writes as if the mailbox were open; one mailbox, not all of its principal's.", ASK
+    ),
+    "ask-decline": Promise("Who is declined is told, and refused from then on; the owner's last word counts.", ASK),
+    "ask-lapse": Promise("A request that nobody answers ends by itself; its sender is told, and may ask again.", ASK),
+    "ask-policy": Promise(
+        "What is held is stored once the mailbox admits its sender, and stays held if it closes.", ASK
+    ),
     "theirs-unseen": Promise("What is somebody else's is as if it did not exist.", HTTP),
     "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
     "token-revoked": Promise("A revoked credential stays revoked.", HTTP),

@@ -245,7 +245,8 @@ class Receiving:
             told.update(self._requests.let_in(db, box, asker))
         else:
             told.update(self._requests.decline(db, box, asker, settlement.reason))
-        self._requests.put_away(db, box.id, handle.seq)
+        if waiting is not None:  # by a notice that was not the last of this sender
+            self._requests.put_away(db, box.id, handle.seq)
         return None
 
     def _clear(
