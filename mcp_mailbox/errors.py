@@ -50,6 +50,8 @@ class Code(StrEnum):
     CONTACT_PENDING = "contact_pending"
     CONTACT_DECLINED = "contact_declined"
     NO_REQUEST = "no_request"
+    OVER_BUDGET = "over_budget"
+    TOO_MANY_HOPS = "too_many_hops"
 
 
 BLAME: dict[Code, Blame] = {
@@ -78,6 +80,8 @@ BLAME: dict[Code, Blame] = {
     Code.CONTACT_PENDING: Blame.STATE,
     Code.CONTACT_DECLINED: Blame.STATE,
     Code.NO_REQUEST: Blame.STATE,
+    Code.OVER_BUDGET: Blame.STATE,
+    Code.TOO_MANY_HOPS: Blame.STATE,
 }
 
 

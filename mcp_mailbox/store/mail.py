@@ -165,8 +165,11 @@ class MailStore(Protocol):
         was declined, is refused there (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to
         whom it is from, lets that sender in.
 
-        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, or why the first recipient does not get it when
-        none does.
+        The loop guard's budgets (`budgets`) are asked behind the key, so that what is repeated is answered, and before
+        anything is stored; they may be forgotten, and are then whole. Notices of the postmaster are not counted.
+
+        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (TOO_MANY_HOPS | OVER_BUDGET) for its thread, or
+        why the first recipient does not get it when none does.
         """
         ...
 

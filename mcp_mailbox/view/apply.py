@@ -62,6 +62,7 @@ class NewMessage:
     deliver_at: int = 0
     held: Collection[int] = ()
     """Those of the recipients who have to let it in first."""
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,9 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     body = new.body.encode()
     cursor = db.execute(
         "INSERT INTO message (thread, sender, recipients, reply_to, priority, accepted, size, checksum,"
-        " kind, format, expires, receipt, cc, subject, preview, body)"
+        " kind, format, expires, receipt, cc, subject, preview, body, hops)"
         " VALUES (ifnull(?, (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'message')),"
-        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.thread,
             new.sender,
@@ -179,6 +180,7 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
             new.subject,
             preview(new.body),
             new.body,
+            new.hops,
         ),
     )
     seq = cursor.lastrowid

@@ -150,6 +150,7 @@ CREATE TABLE contact (
 CREATE INDEX contact_waiting ON contact (mailbox, seq) WHERE standing = 0;
 CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 0;
 CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
+ALTER TABLE message ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
 """,
 }
 VERSION = max(MIGRATIONS)

@@ -93,6 +93,7 @@ FIRST_SINCE = "SELECT seq FROM message WHERE accepted >= ? ORDER BY accepted, se
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
 
 PARENT = "SELECT thread, sender, priority, kind, reply_to FROM message WHERE seq = ?"
+ANSWERED = "SELECT thread, sender, priority, accepted, hops FROM message WHERE seq = ?"
 WAITING = """
 SELECT i.priority, i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen
 FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority AND i.seq = m.seq WHERE m.seq = ?2
@@ -100,7 +101,7 @@ FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority 
 DONE = "SELECT state, generation, attempts, at, leased, seen, reason, listed FROM done WHERE mailbox = ? AND seq = ?"
 RUNG = "SELECT at FROM ring WHERE mailbox = ? AND seq >= ? ORDER BY seq LIMIT 1"
 CC = "SELECT cc FROM message WHERE seq = ?"
-REPORTED = "SELECT sender, thread, subject, receipt, kind, reply_to FROM message WHERE seq = ?"
+REPORTED = "SELECT sender, thread, subject, receipt, kind, hops FROM message WHERE seq = ?"
 REPLACEABLE = """
 SELECT mailbox, priority, seq FROM inbox INDEXED BY inbox_topic
 WHERE mailbox = ? AND sender = ? AND topic = ? AND reader IS NULL AND seen = 0

@@ -72,7 +72,8 @@ CREATE TABLE message (
     cc         TEXT    NOT NULL DEFAULT '[]',       -- those of the recipients who are not rung, as a JSON array
     subject    TEXT    NOT NULL,
     preview    TEXT    NOT NULL,                    -- its beginning, so that a listing reads no overflow page
-    body       TEXT    NOT NULL                     -- last: what stands before it is read without it
+    body       TEXT    NOT NULL,                    -- what stands before it is read without it
+    hops       INTEGER NOT NULL DEFAULT 0           -- quick answers up to here; behind the body, where it can be added
 );
 INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
 CREATE INDEX message_accepted ON message (accepted);

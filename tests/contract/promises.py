@@ -33,6 +33,7 @@ XMPP = "RFC 6121, 4 Exchanging Presence Information"
 RESERVE = "design.md, Reservations"
 LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
 SEARCH = "issue 4, Search"
+GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -148,6 +149,20 @@ PROMISES: dict[str, Promise] = {
     "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
     "token-revoked": Promise("A revoked credential stays revoked.", HTTP),
     "token-rotated": Promise("A new secret takes the old one's place in one step.", HTTP),
+    # the loop guard
+    "guard-loops": Promise(
+        "What goes round in circles is refused within minutes, by its chain, thread or pair.", GUARD
+    ),
+    "guard-honest": Promise("Much work, and a long conversation with pauses, are no loops.", GUARD),
+    "guard-told": Promise(
+        "The refusal says which budget, how much it is, when there is room again and how to raise it.", GUARD
+    ),
+    "guard-first": Promise(
+        "A refusal stores and spends nothing; what was accepted before is answered, not refused.", GUARD
+    ),
+    "guard-notices": Promise("What the postmaster writes is not counted.", GUARD),
+    "guard-restart": Promise("Budgets may be forgotten, and are then whole; chains are kept.", GUARD),
+    "guard-off": Promise("A budget of 0 is none.", GUARD),
     # archive
     "backup-whole": Promise("A backup has every verb that was answered before it was asked for.", ARCHIVE),
     "backup-apart": Promise("A backup never touches a file that is there, and leaves none that is half.", ARCHIVE),

@@ -41,7 +41,7 @@ BACK = {
     5: "DROP TABLE occupant; ALTER TABLE mailbox DROP COLUMN kind; ALTER TABLE mailbox DROP COLUMN share;",
     6: "DROP INDEX mailbox_contact; DROP INDEX mailbox_own; DROP TABLE mailbox_term; DROP TABLE presence;",
     7: "",
-    8: "DROP TABLE contact;",
+    8: "DROP TABLE contact; ALTER TABLE message DROP COLUMN hops;",
 }
 """What undoes each migration, so that a test has an older store."""
 

@@ -69,13 +69,25 @@ class Ending:
             reason=reason,
             held=held,
         )
-        self.post(db, told["sender"], sender.space, told["thread"], seq, said)
+        self.post(db, told["sender"], sender.space, told["thread"], seq, said, hops=told["hops"])
         return (sender,) if said.kind is message.Kind.REPORT else ()
 
     def post(
-        self, db: sqlite3.Connection, to: int, space: str, thread: int, about: int, said: Notice, expires: int = 0
+        self,
+        db: sqlite3.Connection,
+        to: int,
+        space: str,
+        thread: int,
+        about: int,
+        said: Notice,
+        *,
+        expires: int = 0,
+        hops: int = 0,
     ) -> int:
-        """Write to a mailbox of that space, in that thread and about that message; return the notice's number."""
+        """Write to a mailbox of that space, in that thread and about that message; return the notice's number.
+
+        It has the hops of what it is about: to answer reports with more mail is a chain, too.
+        """
         return apply.store_message(
             db,
             apply.NewMessage(
@@ -90,6 +102,7 @@ class Ending:
                 kind=int(said.kind),
                 format=int(said.format),
                 expires=expires,
+                hops=hops,
             ),
         )
 

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
@@ -43,6 +44,7 @@ from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Reservation, Terms
@@ -76,8 +78,8 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    """Open the store, or make it, and close it cleanly on the way out.
+async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> AsyncIterator[SqliteStore]:
+    """Open the store, or make it, and close it cleanly on the way out. `limits` are the loop guard's.
 
     Raises Refusal(STORE_DAMAGED | STORE_NEWER | STORE_FULL | STORE_FAILED).
     """
@@ -90,7 +92,8 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
         index = Index(path.with_name(FILE), secret)
-        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index)
+        guard = Guard(limits or Limits())
+        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index, guard)
         store.follower.wake(AT_START)
         try:
             yield store
@@ -125,7 +128,9 @@ class SqliteStore:
         place: Place,
         searcher: Reader,
         index: Index,
+        guard: Guard,
     ) -> None:
+        self._guard = guard
         self.place = place
         self.clock = clock
         self.writer = Writer(db, self._seal, self._undone)
@@ -138,7 +143,7 @@ class SqliteStore:
         self._ending = Ending(common)
         requests = Requests(common, self._ending)
         self._mailboxes = Mailboxes(common, requests)
-        self._sending = Sending(common, self._ending, requests)
+        self._sending = Sending(common, self._ending, requests, guard)
         self._receiving = Receiving(common, self._ending, requests)
         self._looking = Looking(common)
         self._archive = Archive(common)
@@ -174,6 +179,7 @@ class SqliteStore:
     def _undone(self) -> None:
         self._registry.forget()
         self._ending.forget()
+        self._guard.forget()
 
     # -- mailboxes
 

@@ -57,7 +57,9 @@ class Requests:
             subject=new.subject,
             preview=apply.preview(new.body),
         )
-        notice = self._ending.post(db, box.id, box.address.space, new.thread or seq, seq, said, expires)
+        notice = self._ending.post(
+            db, box.id, box.address.space, new.thread or seq, seq, said, expires=expires, hops=new.hops
+        )
         asked = apply.NewRequest(box.id, sender.id, now, seq, notice, sender.owner, expires, new.deliver_at, new.topic)
         apply.ask(db, asked)
         return (box.address,)

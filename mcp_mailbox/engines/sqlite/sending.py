@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import hops_of_answer
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import KEY_AGE, Common, request_key
@@ -18,6 +19,7 @@ from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, unknown_mailbox, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Recipient
@@ -34,7 +36,8 @@ _FORGET_AT_MOST = 100
 class Sending:
     """The verb `accept`."""
 
-    def __init__(self, common: Common, ending: Ending, requests: Requests) -> None:
+    def __init__(self, common: Common, ending: Ending, requests: Requests, guard: Guard) -> None:
+        self._guard = guard
         self._requests = requests
         self._codec = common.codec
         self._now = common.now
@@ -68,6 +71,10 @@ class Sending:
 
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
+        if parent is not None:
+            refusal = self._guard.of_chain(parent.hops) or self._guard.of_thread(parent.thread, now)
+            if refusal is not None:
+                raise refusal
         addresses = (*recipients, *cc)
         ways = [self._way(db, address, own, parent) for address in addresses]
         found = [way for way in ways if isinstance(way, _Way)]
@@ -92,7 +99,10 @@ class Sending:
             topic=draft.topic,
             deliver_at=now + draft.delay if draft.delay else 0,
             held=tuple(holding),
+            hops=parent.hops if parent else 0,
         )
+        # Nothing is refused any more: from here on it writes.
+        self._guard.count(new.thread, box, new.recipients, now)
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)
@@ -122,13 +132,13 @@ class Sending:
         same_principal = box.owner == sender.owner
         same_space = box.address.space == sender.address.space
         answers = parent is not None and parent.sender == box.id
-        if box.contact.admits(same_principal=same_principal, same_space=same_space, answers=answers):
-            return _Way(box)
-        if box.contact is not Contact.ASK:
+        admitted = box.contact.admits(same_principal=same_principal, same_space=same_space, answers=answers)
+        if not admitted and box.contact is not Contact.ASK:
             return unknown_mailbox(str(address))
-        if self._requests.is_let_in(db, box, sender):
-            return _Way(box)
-        return self._requests.refusal(db, box, sender) or _Way(box, holds=True)
+        admitted = admitted or self._requests.is_let_in(db, box, sender)
+        refusal = None if admitted else self._requests.refusal(db, box, sender)
+        refusal = refusal or self._guard.of_pair(sender.id, box.id, str(box.address), self._now())
+        return refusal or _Way(box, holds=not admitted)
 
     def _consent(
         self, db: sqlite3.Connection, own: Box, recipients: Sequence[int], parent: _Parent | None
@@ -153,23 +163,24 @@ class Sending:
     def _parent(self, db: sqlite3.Connection, mailbox: int, text: str, origin: Origin) -> _Parent:
         """Return what a reply answers, and whether answering acks it."""
         handle = self._codec.read(text)
-        row = db.execute(query.PARENT, (handle.seq,)).fetchone()
+        row = db.execute(query.ANSWERED, (handle.seq,)).fetchone()
         if row is None:
             raise unknown_message(text)
         waiting = waiting_delivery(db, mailbox, handle.seq)
+        hops = hops_of_answer(row["hops"], row["accepted"], self._now())
         if waiting is None:
             if self._requests.holds(db, mailbox, row["sender"]) == handle.seq:
-                return _Parent(handle.seq, row["thread"], row["sender"], row["priority"], held=True)
+                return _Parent(handle.seq, row["thread"], row["sender"], row["priority"], hops, held=True)
             done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
             if done is None and row["sender"] != mailbox:
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
                 raise stale_lease(text)
-            return _Parent(handle.seq, row["thread"], row["sender"], None)
+            return _Parent(handle.seq, row["thread"], row["sender"], None, hops)
         refusal = fenced(text, handle, waiting, origin.reader, self._now())
         if refusal is not None and handle.generation is not None:
             raise refusal
-        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting["priority"])
+        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting["priority"], hops)
 
     def _forget_sometimes(self, db: sqlite3.Connection, now: int) -> None:
         self._accepts += 1
@@ -186,6 +197,8 @@ class _Parent:
     thread: int
     sender: int
     acks: int | None
+    hops: int
+    """Of the reply."""
     held: bool = False
 
 
