@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.budgets import Budget, Limits
 from mcp_mailbox.errors import Code, Refusal
 
@@ -44,7 +45,7 @@ class Guard:
             f" A person may raise {THREAD_VARIABLE}.",
         )
 
-    def of_pair(self, sender: int, recipient: int, address: str, now: int) -> Refusal | None:
+    def of_pair(self, sender: int, recipient: int, address: Address, now: int) -> Refusal | None:
         """Return why the recipient, who has that address, has no room for another message of that sender."""
         free = self._pairs.free_at(_pair(sender, recipient), now)
         if free <= now:

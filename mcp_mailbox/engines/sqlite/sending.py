@@ -76,7 +76,7 @@ class Sending:
             if refusal is not None:
                 raise refusal
         addresses = (*recipients, *cc)
-        ways = [self._way(db, address, own, parent) for address in addresses]
+        ways = [self._way(db, address, own, parent, now) for address in addresses]
         found = [way for way in ways if isinstance(way, _Way)]
         if not found:
             raise next(way for way in ways if isinstance(way, Refusal))
@@ -124,7 +124,9 @@ class Sending:
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
-    def _way(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> _Way | Refusal:
+    def _way(
+        self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None, now: int
+    ) -> _Way | Refusal:
         """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
         box = self._registry.find(db, address)
         if box is None:
@@ -137,7 +139,7 @@ class Sending:
             return unknown_mailbox(str(address))
         admitted = admitted or self._requests.is_let_in(db, box, sender)
         refusal = None if admitted else self._requests.refusal(db, box, sender)
-        refusal = refusal or self._guard.of_pair(sender.id, box.id, str(box.address), self._now())
+        refusal = refusal or self._guard.of_pair(sender.id, box.id, box.address, now)
         return refusal or _Way(box, holds=not admitted)
 
     def _consent(
