@@ -156,6 +156,13 @@ class Machine(RuleBasedStateMachine):
             self._decided(sender, outcome)
             notice.waits = False
 
+    @rule(sender=strangers)
+    def ack_the_notice(self, sender: str) -> None:
+        """Done with being told, and nothing is decided."""
+        for notice in [each for each in self.model.notices if each.about == sender and each.waits]:
+            assert refused(self.run(self.post.settle("bob", notice.id))) == [None]
+            notice.waits = False
+
     @rule(sender=strangers, outcome=st.sampled_from([Outcome.ACCEPT, Outcome.REJECT]))
     def decide_by_the_message(self, sender: str, outcome: Outcome) -> None:
         sent = self.model.asked_by.get(sender)

@@ -242,6 +242,18 @@ async def test_what_is_let_in_is_as_its_sender_meant_it(post: Post) -> None:
     assert await post.listed("bob") == ["newer"]
 
 
+@promise("ask-consent", "cc")
+async def test_letting_in_what_one_has_in_cc_rings_nobody(post: Post) -> None:
+    await ask_first(post, "eve")
+    await post.mailboxes("sink")
+    sent = await post.send("eve", "sink", cc=["bob"])
+    rung: list[Address] = []
+    with post.store.on_ring(rung.append):
+        await accept(post, sent.id)
+    assert rung == []
+    assert await post.listed("bob") == ["hello"]
+
+
 @promise("ask-consent")
 async def test_nobody_but_the_owner_lets_in(post: Post) -> None:
     await ask_first(post, "eve", "sam")
@@ -346,10 +358,15 @@ async def test_a_declined_stranger_may_still_answer(post: Post) -> None:
 
 
 @promise("ask-lapse", "told", "due")
+@pytest.mark.parametrize("acked", [False, True])
 @pytest.mark.parametrize("ttl", [None, 1000])
-async def test_a_request_that_nobody_answers_lapses_and_its_sender_is_told(post: Post, ttl: int | None) -> None:
+async def test_a_request_that_nobody_answers_lapses_and_its_sender_is_told(
+    post: Post, ttl: int | None, *, acked: bool
+) -> None:
     await ask_first(post, "eve")
     sent = await post.send("eve", "bob", ttl=ttl)
+    if acked:  # seen, and not decided
+        await post.settle("bob", (await notice(post)).id)
     term = ttl or REQUEST_TERM
     assert (await post.store.due(0)).next == post.clock.now() + term
     post.clock.step(term - 1)
