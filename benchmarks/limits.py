@@ -13,6 +13,7 @@ import anyio
 
 from benchmarks import ratios
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.engines.sqlite.schema import prepare
@@ -22,6 +23,8 @@ from mcp_mailbox.store import Origin, Store
 
 SENDERS = (1, 8, 64)
 ROUNDS = 12
+WIDE = Limits(thread=1_000_000, pair=1_000_000)
+"""Budgets that are counted and never spent."""
 _EACH = {1: 100, 8: 40, 64: 16}
 """Sends of each sender in a round."""
 _BODY = "Could you look at the failing test in tests/relay? " * 4
@@ -30,7 +33,7 @@ _BODY = "Could you look at the failing test in tests/relay? " * 4
 async def rows() -> AsyncIterator[ratios.Row]:
     """Measure."""
     with TemporaryDirectory(prefix="mcp-mailbox-limits-") as folder:
-        async with open_store(Path(folder, "mail.db"), SystemClock()) as store:
+        async with open_store(Path(folder, "mail.db"), SystemClock(), WIDE) as store:
             senders = [await _open(store, number) for number in range(max(SENDERS))]
             with contextlib.closing(prepare(Path(folder, "bare.db"))) as bare:
                 for many in SENDERS:

@@ -27,7 +27,10 @@ class Place:
     def environment(self) -> dict[str, str]:
         """Return the environment of every process, as lean as a host's."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-        return kept | {"HOME": str(self.home), "MCP_MAILBOX_HOME": str(self.home / "mail")}
+        wide = dict.fromkeys(
+            ("MCP_MAILBOX_THREAD_BUDGET", "MCP_MAILBOX_PAIR_BUDGET"), "1000000"
+        )  # counted all the same
+        return kept | wide | {"HOME": str(self.home), "MCP_MAILBOX_HOME": str(self.home / "mail")}
 
     def stop(self) -> None:
         """End the post office, and wait until it has gone."""

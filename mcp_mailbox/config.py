@@ -6,6 +6,9 @@ MCP_MAILBOX_ADDRESS   the mailbox of this host, opened before the first call
 MCP_MAILBOX_LEASE     seconds that a reader has for a message; default 600
 MCP_MAILBOX_KEEP_DAYS days that settled mail is kept; default 365, 0 for ever
 MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; default 600
+MCP_MAILBOX_THREAD_BUDGET  answers in one thread an hour; 0 for any number (`budgets` has the defaults)
+MCP_MAILBOX_PAIR_BUDGET    messages of one mailbox to another an hour; likewise
+MCP_MAILBOX_HOPS           answers to answers, each within ten minutes of the other; likewise
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox import addresses, budgets, loopguard, rendezvous
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice import DAY, KEEP_TERM, LEASE_TERM
 
@@ -25,6 +29,8 @@ LEASE = "MCP_MAILBOX_LEASE"
 KEEP = "MCP_MAILBOX_KEEP_DAYS"
 STORE_FILE = "mail.db"
 """The store, in the home directory."""
+_MOST = 1_000_000
+"""Of a budget."""
 _LONGEST = 7 * 24 * 3600.0
 _MOST_DAYS = 36_500
 _NAME = r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]"
@@ -149,21 +155,27 @@ def host_settings(env: Mapping[str, str]) -> HostSettings:
 
 @dataclass(frozen=True, slots=True)
 class OfficeSettings:
-    """What all hosts share, in ms."""
+    """What all hosts share; times in ms."""
 
     lease: int
     """The lease's term."""
     keep: int
     """How long settled mail is kept; 0 for ever."""
+    limits: Limits
 
 
 def office_settings(env: Mapping[str, str]) -> OfficeSettings:
-    """Read the settings of the post office. Raises Refusal(BAD_ARGUMENT) for what is no number of seconds.
+    """Read the settings of the post office. Raises Refusal(BAD_ARGUMENT) for what is no number.
 
     The time after which it leaves is checked here, and read by `office.py`, which knows nothing of refusals.
     """
     _seconds(env, rendezvous.IDLE_VARIABLE, 0.0)
-    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), _days(env) * DAY)
+    limits = Limits(
+        _count(env, loopguard.THREAD_VARIABLE, budgets.THREAD_BUDGET),
+        _count(env, loopguard.PAIR_VARIABLE, budgets.PAIR_BUDGET),
+        _count(env, loopguard.HOPS_VARIABLE, budgets.HOPS),
+    )
+    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), _days(env) * DAY, limits)
 
 
 def _days(env: Mapping[str, str]) -> int:
@@ -175,6 +187,19 @@ def _days(env: Mapping[str, str]) -> int:
             Code.BAD_ARGUMENT,
             f"{KEEP} is {text[:20]!a}.",
             f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out.",
+        )
+    return int(text)
+
+
+def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST)) and int(text) <= _MOST):
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"{name} is {text[:20]!a}.",
+            f"Set it to a number up to {_MOST}, 0 for none, or leave it out for {default}.",
         )
     return int(text)
 

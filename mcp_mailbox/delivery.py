@@ -25,6 +25,7 @@ class State(IntEnum):
     RUNG = 6
     SURFACED = 7
     REPLACED = 8
+    HELD = 9
 
     @property
     def word(self) -> str:
@@ -59,6 +60,8 @@ class Event(StrEnum):
     EXPIRE = "expire"
     REPLACE = "replace"
     RETRY = "retry"
+    CONSENT = "consent"
+    DECLINE = "decline"
 
 
 MEANING: dict[Event, str] = {
@@ -73,12 +76,21 @@ MEANING: dict[Event, str] = {
     Event.ACK: "the reader is done with it, or has answered it",
     Event.REJECT: "the reader will never do it; it is a dead letter, and the sender is told",
     Event.EXHAUST: "a lease ended without an ack as often as the mailbox allows; a dead letter, and the sender is told",
-    Event.EXPIRE: "its time to live is over and nobody holds it; a dead letter, and the sender is told",
+    Event.EXPIRE: "its time to live is over and nobody holds it, or its sender has waited 30 days to be let in;"
+    " a dead letter, and the sender is told",
     Event.REPLACE: "the same sender has sent something newer of the same topic before anybody saw this",
     Event.RETRY: "the mailbox's owner puts a dead letter back; its attempts are counted anew",
+    Event.CONSENT: "the mailbox's owner lets the sender in, or the mailbox lets everybody in from now on",
+    Event.DECLINE: "the mailbox's owner does not let the sender in; a dead letter, and the sender is told",
 }
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
+    # A stranger's first message to a mailbox that asks first: there for its owner to decide on, and for nobody to take.
+    State.HELD: {
+        Event.CONSENT: State.STORED,
+        Event.DECLINE: State.REJECTED,
+        Event.EXPIRE: State.EXPIRED,
+    },
     State.STORED: {
         Event.RING: State.RUNG,
         Event.SHOW: State.SURFACED,
@@ -135,6 +147,7 @@ class Outcome(StrEnum):
     EXTEND = "extend"
     RETRY = "retry"
     PURGE = "purge"
+    ACCEPT = "accept"
 
 
 EVENT_OF: dict[Outcome, Event] = {
@@ -143,8 +156,10 @@ EVENT_OF: dict[Outcome, Event] = {
     Outcome.REJECT: Event.REJECT,
     Outcome.EXTEND: Event.EXTEND,
     Outcome.RETRY: Event.RETRY,
+    Outcome.ACCEPT: Event.CONSENT,
 }
-"""What each outcome is in the table. A purge changes no state: it ends the listing of a dead letter."""
+"""What each outcome is in the table. A purge changes no state: it ends the listing of a dead letter. To reject what is
+held is to decline it."""
 
 REASON_LIMIT = 500
 """Characters of a reason."""
@@ -199,6 +214,10 @@ class Progress:
     leased_at: int | None = None
     settled_at: int | None = None
     reason: str = ""
+    held_at: int | None = None
+    """Since when it waited for its sender to be let in, where it had to."""
+    let_in_at: int | None = None
+    """When that was let in: stored from then on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class Code(StrEnum):
     STOPPING = "stopping"
     FORBIDDEN = "forbidden"
     RESERVED = "reserved"
+    CONTACT_PENDING = "contact_pending"
+    CONTACT_DECLINED = "contact_declined"
+    NO_REQUEST = "no_request"
+    OVER_BUDGET = "over_budget"
+    TOO_MANY_HOPS = "too_many_hops"
 
 
 BLAME: dict[Code, Blame] = {
@@ -74,6 +79,11 @@ BLAME: dict[Code, Blame] = {
     Code.STOPPING: Blame.STORE,
     Code.FORBIDDEN: Blame.CALLER,
     Code.RESERVED: Blame.STATE,
+    Code.CONTACT_PENDING: Blame.STATE,
+    Code.CONTACT_DECLINED: Blame.STATE,
+    Code.NO_REQUEST: Blame.STATE,
+    Code.OVER_BUDGET: Blame.STATE,
+    Code.TOO_MANY_HOPS: Blame.STATE,
 }
 
 

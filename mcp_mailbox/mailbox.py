@@ -37,12 +37,24 @@ class Contact(StrEnum):
     """Anybody who has a mailbox."""
     SPACE = "space"
     """Mailboxes of the same space."""
+    ASK = "ask"
+    """Whom its owner has let in; the first message of anybody else waits for that."""
     CLOSED = "closed"
     """Nobody."""
 
-    def admits(self, *, same_principal: bool, same_space: bool, answers: bool) -> bool:
+    def admits(self, *, same_principal: bool, same_space: bool, answers: bool, let_in: bool = False) -> bool:
         """Tell whether a message is let in. An answer to what the mailbox itself has sent always is."""
-        return same_principal or answers or self is Contact.OPEN or (self is Contact.SPACE and same_space)
+        return (
+            same_principal
+            or answers
+            or self is Contact.OPEN
+            or (self is Contact.SPACE and same_space)
+            or (self is Contact.ASK and let_in)
+        )
+
+    def shows(self, *, same_space: bool) -> bool:
+        """Tell whether other principals may know of the mailbox: they may write to it, or ask whether they may."""
+        return self is Contact.ASK or self.admits(same_principal=False, same_space=same_space, answers=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Kind(IntEnum):
     """It was acked, and the sender had asked to be told (RFC 8098)."""
     REPORT = 2
     """It came to nothing (RFC 3464)."""
+    REQUEST = 3
+    """A stranger asks to be let in."""
 
     @property
     def word(self) -> str:

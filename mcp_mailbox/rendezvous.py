@@ -36,7 +36,15 @@ HOME_VARIABLE = "MCP_MAILBOX_HOME"
 TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
 IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
 # Settings of the office itself: all hosts share one office, so they must agree on these.
-OFFICE_SETTINGS = ("MCP_MAILBOX_LEASE", "MCP_MAILBOX_KEEP_DAYS", IDLE_VARIABLE, TRANSPORT_VARIABLE)
+OFFICE_SETTINGS = (
+    "MCP_MAILBOX_LEASE",
+    "MCP_MAILBOX_KEEP_DAYS",
+    IDLE_VARIABLE,
+    TRANSPORT_VARIABLE,
+    "MCP_MAILBOX_THREAD_BUDGET",
+    "MCP_MAILBOX_PAIR_BUDGET",
+    "MCP_MAILBOX_HOPS",
+)
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves
 # others, so nothing of one host's (tokens, sockets, proxies) may come along.

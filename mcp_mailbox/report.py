@@ -1,14 +1,16 @@
-"""What the post office itself writes to a sender: receipts (RFC 8098) and reports of what came to nothing (RFC 3464).
+"""What the post office itself writes: receipts (RFC 8098), reports of what came to nothing (RFC 3464), and requests.
 
-Neither is ever reported on in turn (RFC 5321 section 4.5.5), and a receipt does not ring.
+None is ever reported on in turn (RFC 5321 section 4.5.5), and a receipt does not ring.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mcp_mailbox.delivery import State
-from mcp_mailbox.message import SUBJECT_LIMIT, Kind
+from mcp_mailbox.message import SUBJECT_LIMIT, Format, Kind
 
 POSTMASTER = "postmaster"
 """Who signs these (RFC 2142 section 5). Nobody else can have that name."""
@@ -18,26 +20,62 @@ SYSTEM = ""
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A receipt or a report, before it is a message."""
+    """What the post office says, before it is a message."""
 
     kind: Kind
     subject: str
     body: str
+    format: Format = Format.TEXT
 
 
-def notice(state: State, *, id: str, subject: str, recipient: str, attempts: int, reason: str) -> Notice:  # noqa: A002
-    """Return what the sender of that message is told of its delivery to the recipient, which came to that state."""
+def notice(
+    state: State,
+    *,
+    id: str,  # noqa: A002 - the domain's word
+    subject: str,
+    recipient: str,
+    attempts: int,
+    reason: str,
+    held: bool = False,
+) -> Notice:
+    """Return what the sender of that message is told of its delivery to the recipient, which came to that state.
+
+    `held` when it came to that without ever having been let in.
+    """
     if state is State.ACKED:
         return Notice(Kind.RECEIPT, _subject("Acked", subject), f"{recipient} has acked your message {id}.")
     why = {
-        State.REJECTED: "was rejected",
-        State.EXPIRED: "expired before anybody was done with it",
+        State.REJECTED: "was declined: its owner does not take your mail" if held else "was rejected",
+        State.EXPIRED: f"expired before {'its owner had let you in' if held else 'anybody was done with it'}",
         State.DEAD: f"was taken {attempts} times and never acked",
     }[state]
     because = f" The reason given: {reason}" if reason else ""
     kept = f"{recipient} still has it among its dead letters; nobody will be handed it again."
     body = f"Your message {id} to {recipient} {why}.{because}\n{kept}"
     return Notice(Kind.REPORT, _subject("Not delivered", subject), body)
+
+
+def request(*, id: str, sender: str, known_since: int, subject: str, preview: str) -> Notice:  # noqa: A002
+    """Return what the owner of a mailbox is told of a stranger whose first message, of that id, waits there.
+
+    `known_since` is when the stranger's mailbox was made, in ms since 1970 UTC. It is JSON, so that a stranger's words
+    cannot be taken for the postmaster's.
+    """
+    said = {
+        "asks": sender,
+        "known_since": datetime.fromtimestamp(known_since / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "subject": subject,
+        "preview": preview,
+        "held": id,
+        "decide": "settle this with accept: it is delivered, and the sender may write to you; with reject: it may not."
+        " The same on this id later changes your mind.",
+    }
+    return Notice(
+        Kind.REQUEST,
+        f"{sender} asks to write to you"[:SUBJECT_LIMIT],
+        json.dumps(said, ensure_ascii=False),
+        Format.JSON,
+    )
 
 
 def _subject(what: str, subject: str) -> str:

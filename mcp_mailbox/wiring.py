@@ -104,7 +104,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
     Raises Refusal when the store or the settings cannot be used.
     """
     settings = config.office_settings(os.environ)
-    async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
+    async with open_store(Path(home) / STORE_FILE, SystemClock(), settings.limits) as store:
         post_office = PostOffice(store, lease_term=settings.lease, keep=settings.keep)
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell, Ending
+from mcp_mailbox.consent import REQUEST_TERM
 from mcp_mailbox.credentials import Scope
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
@@ -56,6 +57,7 @@ OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
 _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
+_UNKNOWN = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}
 _SHOWN = 1000
 """Answers with previews that are under way to their hosts."""
 
@@ -125,7 +127,8 @@ class PostOffice:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
         now = self._store.clock.now()
-        for later in (draft.delay, draft.ttl):
+        waits = REQUEST_TERM if any(each.held for each in accepted.recipients) else None
+        for later in (draft.delay, draft.ttl, waits):
             if later:
                 self._readers.expect(now + later)
         return replace(
@@ -192,7 +195,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.inbox(address, replace(listing, overdue=OVERDUE))
-        if listing.show is not Show.OVERDUE:
+        if listing.show not in {Show.OVERDUE, Show.REQUESTS}:
             fresh = [each.delivery.message.id for each in found.previews if each.delivery.progress.surfaced_at is None]
             self._show(call, address, fresh)
         return found
@@ -279,7 +282,7 @@ class PostOffice:
         return found
 
     async def _hinted(self, call: Call, sender: Address, recipient: Recipient) -> Recipient:
-        if recipient.refusal is None:
+        if recipient.refusal is None or recipient.refusal.code not in _UNKNOWN:
             return recipient
         address = addresses.parse_any(recipient.address, call.caller.space)
         return replace(recipient, refusal=await self._unknown(call.caller, sender, address))

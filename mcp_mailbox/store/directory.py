@@ -24,7 +24,7 @@ class DirectoryStore(Protocol):
     async def find_mailboxes(self, principal: str, search: Search, limit: int, cursor: str | None = None) -> Found:
         """Return the mailboxes that the search finds, by space and folded name; `unread` of the principal's own.
 
-        Of others' only those are there whose `Contact` lets the principal write to them: open ones, and those for the
+        Of others' only those are there whose `Contact` shows them: open ones, those that ask first, and those for the
         same space where the principal has a mailbox in it. The post office's own are nobody's to find.
 
         A status whose time has come is as if it had never been said. A cursor never skips what was there when its page

@@ -16,7 +16,7 @@ from mcp_mailbox.store.basics import Origin
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What became of a send for one recipient: stored, or refused with the reason.
+    """What became of a send for one recipient: stored, held until its owner lets the sender in, or refused with why.
 
     Of a channel `members` is how many others get it.
     """
@@ -24,6 +24,7 @@ class Recipient:
     address: str
     refusal: Refusal | None = None
     members: int | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ class Show(StrEnum):
     """Dead letters alone."""
     OVERDUE = "overdue"
     """What was sent from there, a while ago, and nobody has acked; one row for each recipient, the oldest first."""
+    REQUESTS = "requests"
+    """What strangers have sent that waits for its owner to let them in, the oldest first; nowhere else is it listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +181,16 @@ class MailStore(Protocol):
 
         A mailbox whose `Contact` does not admit the sender is as if it did not exist, and so is a channel of a space
         in which the sender's principal has no mailbox. Members of a channel get what is published, its sender does not.
+        One that asks first holds a
+        stranger's first message for its owner to decide on, who is told by the postmaster; a stranger that waits, or
+        was declined, is refused there (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to
+        whom it is from, lets that sender in.
 
-        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (UNKNOWN_MAILBOX | UNKNOWN_CHANNEL) when no
-        recipient exists.
+        The loop guard's budgets (`budgets`) are asked behind the key, so that what is repeated is answered, and before
+        anything is stored; they may be forgotten, and are then whole. Notices of the postmaster are not counted.
+
+        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (TOO_MANY_HOPS | OVER_BUDGET) for its thread, or
+        why the first recipient does not get it when none does.
         """
         ...
 
@@ -238,6 +248,10 @@ class MailStore(Protocol):
         a plain message id settles what is not leased by another reader. What is released for the last time that the
         mailbox allows is a dead letter. Dead letters are retried, or purged, which ends their being listed.
 
+        A request, which is what is held or the postmaster's notice of it, is accepted: the message is stored and its
+        sender let in from then on; or rejected: the message is a dead letter and its sender declined. By the notice
+        either may be done at any time again, and the last word counts.
+
         The sender is told, by mail from the postmaster, what was rejected or died, and of an ack if it asked for that;
         but not of its own mail to itself, nor of what the postmaster wrote.
         """
@@ -247,7 +261,7 @@ class MailStore(Protocol):
         """Carry out what time has done; return whether there is more, since it is done in slices.
 
         What expired, and what was in readers' hands too often when its lease ran out after `after`, becomes a dead
-        letter, unless its reader is present. Senders are told as in `settle`.
+        letter, unless its reader is present; so does what was held for its time. Senders are told as in `settle`.
         """
         ...
 

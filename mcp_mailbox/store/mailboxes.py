@@ -30,7 +30,7 @@ class MailboxStore(Protocol):
         """Open a mailbox of one's own, or create it, and `bind` the reader to it durably.
 
         `address.space` counts when the name is empty: the engine gives a readable, unused name; a repeated request
-        gets the same mailbox.
+        gets the same mailbox. What it holds of senders whom a changed `contact` admits is stored.
 
         Raises Refusal(NAME_CONFUSABLE) when another name looks alike, (NAME_TAKEN) when it is someone else's. Neither
         tells anything of somebody else's mailbox but that there is one.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_mailbox import directory
+from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import State
 from mcp_mailbox.view.query import FOREVER
 
@@ -78,6 +79,24 @@ class NewMessage:
     receipt: bool = False
     topic: str | None = None
     deliver_at: int = 0
+    held: Collection[int] = ()
+    """Those of the recipients who have to let it in first."""
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A row of `contact` whose sender has asked."""
+
+    mailbox: int
+    sender: int
+    at: int
+    seq: int
+    notice: int
+    principal: str
+    expires: int
+    deliver_at: int
+    topic: str | None
 
 
 def create_mailbox(db: sqlite3.Connection, new: NewMailbox) -> int:
@@ -157,13 +176,13 @@ def occupy(db: sqlite3.Connection, mailbox: int, reader: str, label: str, at: in
 
 
 def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
-    """Insert a message and a stored delivery for each recipient; return its number."""
+    """Insert a message and a stored delivery for each recipient that does not hold it; return its number."""
     body = new.body.encode()
     cursor = db.execute(
         "INSERT INTO message (thread, sender, recipients, reply_to, priority, accepted, size, checksum,"
-        " kind, format, expires, receipt, cc, subject, preview, body)"
+        " kind, format, expires, receipt, cc, subject, preview, body, hops)"
         " VALUES (ifnull(?, (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'message')),"
-        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.thread,
             new.sender,
@@ -181,18 +200,19 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
             new.subject,
             preview(new.body),
             new.body,
+            new.hops,
         ),
     )
     seq = cursor.lastrowid
     assert seq is not None  # noqa: S101 - an INSERT has a row
-    mailboxes = [each for each in new.recipients if each > 0]
     rest = (new.deliver_at, new.expires, new.topic)
+    stored = [each for each in new.recipients if each > 0 and each not in new.held]
     db.executemany(
         "INSERT INTO inbox (mailbox, priority, seq, sender, thread, lease_until, expires, topic)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in mailboxes],
+        [(mailbox, new.priority, seq, new.sender, new.thread or seq, *rest) for mailbox in stored],
     )
-    db.executemany("UPDATE counter SET unsettled = unsettled + 1 WHERE mailbox = ?", [(each,) for each in mailboxes])
+    db.executemany("UPDATE counter SET unsettled = unsettled + 1 WHERE mailbox = ?", [(each,) for each in stored])
     for each in new.recipients:
         if each < 0:
             _publish(db, -each, seq, new, len(body))
@@ -357,6 +377,60 @@ def trim(db: sqlite3.Connection, channel: int, floor: int, most: int) -> bool:
         (channel, floor, most),
     )
     return gone >= most
+
+
+def ask(db: sqlite3.Connection, new: NewRequest) -> None:
+    """Keep a message that waits to be let in, in place of what was known of its sender."""
+    db.execute(
+        "INSERT OR REPLACE INTO contact (mailbox, sender, standing, at, seq, notice, principal, expires, deliver_at,"
+        " topic) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.mailbox,
+            new.sender,
+            int(Standing.ASKED),
+            new.at,
+            new.seq,
+            new.notice,
+            new.principal,
+            new.expires,
+            new.deliver_at,
+            new.topic,
+        ),
+    )
+
+
+def place(db: sqlite3.Connection, mailbox: int, sender: int, standing: Standing, at: int) -> None:
+    """Keep where a sender stands."""
+    db.execute(
+        "INSERT INTO contact (mailbox, sender, standing, at) VALUES (?, ?, ?, ?) ON CONFLICT (mailbox, sender)"
+        " DO UPDATE SET standing = excluded.standing, at = excluded.at",
+        (mailbox, sender, int(standing), at),
+    )
+
+
+def let_in(db: sqlite3.Connection, mailbox: int, sender: int, at: int) -> None:
+    """Event.CONSENT for what the sender has waiting."""
+    db.execute(
+        "INSERT INTO inbox (mailbox, priority, seq, sender, thread, lease_until, expires, topic)"
+        " SELECT c.mailbox, m.priority, c.seq, c.sender, m.thread, iif(c.deliver_at > ?, c.deliver_at, 0), m.expires,"
+        " c.topic FROM contact c JOIN message m ON m.seq = c.seq WHERE c.mailbox = ? AND c.sender = ?",
+        (at, mailbox, sender),
+    )
+    db.execute("UPDATE counter SET unsettled = unsettled + 1 WHERE mailbox = ?", (mailbox,))
+
+
+def note_let_in(db: sqlite3.Connection, mailbox: int, sender: int, at: int) -> None:
+    """Keep when the message that a sender asked by was let in."""
+    db.execute("UPDATE contact SET let_in = ? WHERE mailbox = ? AND sender = ?", (at, mailbox, sender))
+
+
+def turn_away(db: sqlite3.Connection, mailbox: int, seq: int, state: State, at: int, reason: str = "") -> None:
+    """Event.DECLINE or EXPIRE for what is held."""
+    db.execute(
+        "INSERT INTO done (mailbox, seq, state, generation, attempts, at, reason, listed)"
+        " VALUES (?, ?, ?, 0, 0, ?, ?, ?)",
+        (mailbox, seq, int(state), at, reason, state.dead_letter),
+    )
 
 
 def ring(db: sqlite3.Connection, mailbox: int, at: int) -> None:

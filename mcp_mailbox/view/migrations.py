@@ -200,7 +200,26 @@ WHERE owner <> '' GROUP BY space;
 INSERT INTO subscription (mailbox, channel, since, place, until)
 SELECT m.id, c.id, 0, 0, 4611686018427387904 FROM mailbox m JOIN channel c ON c.space = m.space WHERE m.owner <> '';
 """,
-    8: "",
+    8: """
+CREATE TABLE contact (
+    mailbox    INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    standing   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    seq        INTEGER NOT NULL DEFAULT 0,
+    notice     INTEGER NOT NULL DEFAULT 0,
+    principal  TEXT    NOT NULL DEFAULT '',
+    expires    INTEGER NOT NULL DEFAULT 0,
+    deliver_at INTEGER NOT NULL DEFAULT 0,
+    topic      TEXT,
+    let_in     INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (mailbox, sender)
+) WITHOUT ROWID;
+CREATE INDEX contact_waiting ON contact (mailbox, seq) WHERE standing = 0;
+CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 0;
+CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
+ALTER TABLE message ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
+""",
     9: "",
     # Rings of nothing were noted, and would never go. What has a plain id keeps it.
     10: """

@@ -50,7 +50,7 @@ SELECT mailbox FROM mailbox_term INDEXED BY mailbox_term_space WHERE space = ? A
 HAS_TERM = "SELECT 1 FROM mailbox_term WHERE mailbox = ? AND term BETWEEN ? AND ? LIMIT 1"
 ENTRY = """
 SELECT m.id, m.name, m.space, m.owner, m.about, m.skills, p.seen, iif(p.until > ?1, p.status, '') AS status,
-       iif(p.until > ?1, p.away, 0) AS away
+       iif(p.until > ?1, p.away, 0) AS away, m.contact
 FROM mailbox m LEFT JOIN presence p ON p.mailbox = m.id WHERE m.id = ?2
 """
 
@@ -226,7 +226,8 @@ FIRST_SINCE = "SELECT seq FROM message WHERE accepted >= ? ORDER BY accepted, se
 
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
 
-PARENT = "SELECT thread, sender, priority, kind FROM message WHERE seq = ?"
+PARENT = "SELECT thread, sender, priority, kind, reply_to FROM message WHERE seq = ?"
+ANSWERED = "SELECT thread, sender, priority, accepted, hops FROM message WHERE seq = ?"
 WAITING = """
 SELECT i.priority, i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen
 FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority AND i.seq = m.seq WHERE m.seq = ?2
@@ -234,11 +235,32 @@ FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority 
 DONE = "SELECT state, generation, attempts, at, leased, seen, reason, listed FROM done WHERE mailbox = ? AND seq = ?"
 RUNG = "SELECT at FROM ring WHERE mailbox = ? AND seq >= ? ORDER BY seq LIMIT 1"
 CAME_BY = "SELECT channel FROM done WHERE mailbox = ? AND seq = ?"
-REPORTED = "SELECT sender, thread, subject, receipt, kind, reply_to FROM message WHERE seq = ?"
+CC = "SELECT cc FROM message WHERE seq = ?"
+REPORTED = "SELECT sender, thread, subject, receipt, kind, hops FROM message WHERE seq = ?"
 REPLACEABLE = """
 SELECT mailbox, priority, seq FROM inbox INDEXED BY inbox_topic
 WHERE mailbox = ? AND sender = ? AND topic = ? AND reader IS NULL AND seen = 0
 """
+
+# Who stands where with a mailbox that asks first. 0 is Standing.ASKED, spelled out so that the indexes are used.
+CONTACT = """
+SELECT standing, at, seq, notice, deliver_at, topic, let_in FROM contact WHERE mailbox = ? AND sender = ?
+"""
+ASKING = (
+    "SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ? AND principal = ? AND standing = 0 LIMIT ?"
+)
+REQUESTS = """
+SELECT c.sender, b.space FROM contact c INDEXED BY contact_waiting CROSS JOIN mailbox b ON b.id = c.sender
+WHERE c.mailbox = ? AND c.standing = 0
+"""
+HELD_FROM = """
+SELECT c.standing, c.let_in, m.accepted FROM message m CROSS JOIN contact c
+ON c.mailbox = ?1 AND c.sender = m.sender AND c.seq = m.seq WHERE m.seq = ?2
+"""
+LAPSED_REQUESTS = """
+SELECT mailbox, sender, seq FROM contact INDEXED BY contact_expiry WHERE standing = 0 AND expires <= ? LIMIT ?
+"""
+NEXT_REQUEST = "SELECT min(expires) FROM contact INDEXED BY contact_expiry WHERE standing = 0 AND expires > ?"
 
 _READY = """
   AND i.lease_until <= :now
@@ -327,6 +349,12 @@ SELECT {DEAD_RANK} AS rank, d.state, d.attempts, d.at, d.leased, d.seen, d.reaso
        m.preview AS text, {_MESSAGE}
 FROM done d INDEXED BY done_listed CROSS JOIN message m ON m.seq = d.seq CROSS JOIN mailbox s ON s.id = m.sender
 WHERE d.mailbox = ? AND d.listed = 1 AND d.seq > ? ORDER BY d.seq LIMIT ?
+"""  # noqa: S608 - constants only
+REQUESTS_PAGE = f"""
+SELECT m.preview AS text, {_MESSAGE}
+FROM contact c INDEXED BY contact_waiting CROSS JOIN message m ON m.seq = c.seq
+CROSS JOIN mailbox s ON s.id = m.sender
+WHERE c.mailbox = ? AND c.standing = 0 AND c.seq > ? ORDER BY c.seq LIMIT ?
 """  # noqa: S608 - constants only
 # What somebody has sent by a time and nobody has acked, the oldest first.
 LAST_BEFORE = "SELECT seq FROM message WHERE accepted <= ? ORDER BY accepted DESC, seq DESC LIMIT 1"

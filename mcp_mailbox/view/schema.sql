@@ -74,7 +74,8 @@ CREATE TABLE message (
     cc         TEXT    NOT NULL DEFAULT '[]',       -- those of the recipients who are not rung, as a JSON array
     subject    TEXT    NOT NULL,
     preview    TEXT    NOT NULL,                    -- its beginning, so that a listing reads no overflow page
-    body       TEXT    NOT NULL                     -- last: what stands before it is read without it
+    body       TEXT    NOT NULL,                    -- what stands before it is read without it
+    hops       INTEGER NOT NULL DEFAULT 0           -- quick answers up to here; behind the body, where it can be added
 );
 INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
 CREATE INDEX message_accepted ON message (accepted);
@@ -187,6 +188,26 @@ CREATE TABLE skip (
     count   INTEGER NOT NULL,
     PRIMARY KEY (mailbox, channel)
 ) WITHOUT ROWID;
+
+-- What the owner of a mailbox that asks first has said of a sender. While it has said nothing, the sender's first message
+-- waits here and in no inbox: it cannot be handed out, listed or counted by mistake.
+CREATE TABLE contact (
+    mailbox    INTEGER NOT NULL,
+    sender     INTEGER NOT NULL,
+    standing   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,             -- since when it stands so
+    seq        INTEGER NOT NULL DEFAULT 0,   -- the message that waits, or has waited
+    notice     INTEGER NOT NULL DEFAULT 0,   -- by which the owner was told
+    principal  TEXT    NOT NULL DEFAULT '',  -- the sender's
+    expires    INTEGER NOT NULL DEFAULT 0,   -- when it has waited long enough
+    deliver_at INTEGER NOT NULL DEFAULT 0,
+    topic      TEXT,
+    let_in     INTEGER NOT NULL DEFAULT 0,   -- when that message was let in
+    PRIMARY KEY (mailbox, sender)
+) WITHOUT ROWID;
+CREATE INDEX contact_waiting ON contact (mailbox, seq) WHERE standing = 0;
+CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 0;
+CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
 
 -- When readers were told that there is mail: of all messages up to that number, if they were not told before. A row is
 -- of one delivery at least, and goes with the last of them.

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
 
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.engines import sqlite
 from mcp_mailbox.engines.sqlite import restore
 from mcp_mailbox.store import Clock, Store
@@ -20,6 +21,8 @@ class Engine(Protocol):
     """`store` is valid from `open` on, and another one after `reopen` and `crash`."""
 
     store: Store
+    limits: Limits
+    """The loop guard's, from the next `open` on."""
 
     async def open(self) -> None: ...
 
@@ -45,12 +48,14 @@ class SqliteEngine:
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._clock = clock
+        self.limits = Limits()
         self._stack = AsyncExitStack()
         self._directory = directory
         self._directory.mkdir()
 
     async def open(self) -> None:
-        self.store = await self._stack.enter_async_context(sqlite.open_store(self._directory / "store.db", self._clock))
+        opening = sqlite.open_store(self._directory / "store.db", self._clock, self.limits)
+        self.store = await self._stack.enter_async_context(opening)
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -28,6 +28,7 @@ TEACH = "issue 4, Errors teach"
 ARCHIVE = "issue 4, Backup, restore, export"
 LANGUAGE = "issue 4, The language"
 KEEPING = "issue 4, Retention; design.md, SQLite engine"
+ASK = "issue 4, Contact policy; RFC 6121, 3 Managing Presence Subscriptions"
 RFC5322CC = "RFC 5322, 3.6.3: others who are to receive it though it is not directed at them"
 DIRECTORY = "issue 4, Directory"
 XMPP = "RFC 6121, 4 Exchanging Presence Information"
@@ -35,6 +36,7 @@ RESERVE = "design.md, Reservations"
 LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
 CHANNELS = "design.md, Channels; issue 4, The language"
 SEARCH = "issue 4, Search"
+GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -133,10 +135,38 @@ PROMISES: dict[str, Promise] = {
     "unbound": Promise("A reader that several share is not bound to what one of them opens.", HTTP),
     # principals
     "contact": Promise("Who may write to a mailbox is what it says; an answer always may.", HTTP),
+    "ask-holds": Promise(
+        "What a stranger sends first to a mailbox that asks first is kept and waits: nobody is handed, shown or counted"
+        " it as mail, and a second one is refused.",
+        ASK,
+    ),
+    "ask-told": Promise("Its owner is told once who asks, since when that one is known, and what it wants.", ASK),
+    "ask-consent": Promise(
+        "Whom the owner lets in writes as if the mailbox were open; one mailbox, not all of its principal's.", ASK
+    ),
+    "ask-decline": Promise("Who is declined is told, and refused from then on; the owner's last word counts.", ASK),
+    "ask-lapse": Promise("A request that nobody answers ends by itself; its sender is told, and may ask again.", ASK),
+    "ask-policy": Promise(
+        "What is held is stored once the mailbox admits its sender, and stays held if it closes.", ASK
+    ),
     "theirs-unseen": Promise("What is somebody else's is as if it did not exist.", HTTP),
     "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
     "token-revoked": Promise("A revoked credential stays revoked.", HTTP),
     "token-rotated": Promise("A new secret takes the old one's place in one step.", HTTP),
+    # the loop guard
+    "guard-loops": Promise(
+        "What goes round in circles is refused within minutes, by its chain, thread or pair.", GUARD
+    ),
+    "guard-honest": Promise("Much work, and a long conversation with pauses, are no loops.", GUARD),
+    "guard-told": Promise(
+        "The refusal says which budget, how much it is, when there is room again and how to raise it.", GUARD
+    ),
+    "guard-first": Promise(
+        "A refusal stores and spends nothing; what was accepted before is answered, not refused.", GUARD
+    ),
+    "guard-notices": Promise("What the postmaster writes is not counted.", GUARD),
+    "guard-restart": Promise("Budgets may be forgotten, and are then whole; chains are kept.", GUARD),
+    "guard-off": Promise("A budget of 0 is none.", GUARD),
     # archive
     "backup-whole": Promise("A backup has every verb that was answered before it was asked for.", ARCHIVE),
     "backup-apart": Promise("A backup never touches a file that is there, and leaves none that is half.", ARCHIVE),

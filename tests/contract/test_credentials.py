@@ -75,7 +75,7 @@ async def write(post: Post, owner: str, space: str, to: str, reply_to: str | Non
 @promise("contact")
 @pytest.mark.parametrize("owner", ["someone", "eve"])
 @pytest.mark.parametrize("space", [SPACE, ELSEWHERE])
-@pytest.mark.parametrize("contact", list(Contact))
+@pytest.mark.parametrize("contact", [contact for contact in Contact if contact is not Contact.ASK])
 async def test_a_mailbox_says_who_may_write_to_it(post: Post, contact: Contact, space: str, owner: str) -> None:
     await post.open("bob", profile=Profile(contact=contact))
     let_in = owner == "someone" or contact is Contact.OPEN or (contact is Contact.SPACE and space == SPACE)

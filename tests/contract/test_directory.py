@@ -178,17 +178,17 @@ async def test_a_cursor_is_of_one_search_of_one_principal(post: Post) -> None:
 async def test_of_others_only_those_are_found_who_take_ones_mail(post: Post) -> None:
     for contact in Contact:
         await make(post, f"olga-{contact}", "hers", ["own"], contact, owner="olga")
-    everybody = ["olga-closed", "olga-open", "olga-space"]
+    everybody = ["olga-ask", "olga-closed", "olga-open", "olga-space"]
     searches = [("", ""), ("olga", ""), ("hers", ""), ("", "own")]
     for query, skill in searches:
         assert await find(post, query, skill=skill, principal="olga") == everybody
-        assert await find(post, query, skill=skill, principal="eve") == ["olga-open"]
+        assert await find(post, query, skill=skill, principal="eve") == ["olga-ask", "olga-open"]
     await make(post, "zelda", owner="eve")
     for query, skill in searches:
         found = await find(post, query, skill=skill, principal="eve")
-        assert [name for name in found if name != "zelda"] == ["olga-open", "olga-space"]
+        assert [name for name in found if name != "zelda"] == ["olga-ask", "olga-open", "olga-space"]
     await post.open("olga-open", owner="olga", profile=Profile(contact=Contact.CLOSED))
-    assert await find(post, "hers", principal="eve") == ["olga-space"]
+    assert await find(post, "hers", principal="eve") == ["olga-ask", "olga-space"]
 
 
 @promise("find-allowed")

@@ -75,7 +75,7 @@ def meant(every: Sequence[Box], principal: str, space: str, query: str, skill: s
     mine = {box.space for box in every if box.owner == principal}
 
     def is_meant(box: Box) -> bool:
-        others = box.contact is Contact.OPEN or (box.contact is Contact.SPACE and box.space in mine)
+        others = box.contact in {Contact.OPEN, Contact.ASK} or (box.contact is Contact.SPACE and box.space in mine)
         theirs = split(" ".join((box.name, box.about, *box.skills)))
         return (
             (box.owner == principal or others)

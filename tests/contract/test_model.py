@@ -264,6 +264,8 @@ class Machine(StoreMachine):
         delay = delay if outcome in {Outcome.RELEASE, Outcome.EXTEND} else 0
         if copy is None:
             expected: str | None = "unknown_message"  # a restore took it away
+        elif outcome is Outcome.ACCEPT:
+            expected = "no_request"  # all are one principal's
         elif copy.generation != generation and not (
             outcome in {Outcome.RETRY, Outcome.PURGE} and not copy.state.settled
         ):
@@ -277,6 +279,8 @@ class Machine(StoreMachine):
         copy = self.model.find(box, id_)
         if copy is None:
             expected: str | None = "unknown_message"
+        elif outcome is Outcome.ACCEPT:
+            expected = "no_request"
         elif (
             not copy.state.settled
             and copy.held(self.now)

@@ -22,6 +22,9 @@ A delivery is one message in one mailbox. This page is drawn from `TRANSITIONS` 
 """
 
 
+_BEGINS = {State.STORED: "accept", State.HELD: "accept, of a stranger"}
+
+
 def draw() -> str:
     """Return the page."""
     arrows = [
@@ -30,7 +33,8 @@ def draw() -> str:
         for event, target in events.items()
     ]
     ends = [f"    {state.word} --> [*]" for state in State if state.settled]
-    diagram = ["```mermaid", "stateDiagram-v2", f"    [*] --> {State.STORED.word}: accept", *arrows, *ends, "```", ""]
+    begins = [f"    [*] --> {state.word}: {how}" for state, how in _BEGINS.items()]
+    diagram = ["```mermaid", "stateDiagram-v2", *begins, *arrows, *ends, "```", ""]
     table = ["| event | from | to | meaning |", "|---|---|---|---|"]
     for event, meaning in MEANING.items():
         starts = [state.word for state, events in TRANSITIONS.items() if event in events]

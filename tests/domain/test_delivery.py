@@ -39,10 +39,19 @@ def test_a_dead_letter_can_be_retried_and_nothing_else_follows_what_is_settled(s
         assert events
 
 
-@pytest.mark.parametrize("state", [state for state in State if not state.settled])
+@pytest.mark.parametrize("state", [state for state in State if not state.settled and state is not State.HELD])
 def test_whatever_is_not_settled_can_be_acked_rejected_and_come_to_an_end_by_time(state: State) -> None:
     assert {State.ACKED, State.REJECTED} < {target for target in TRANSITIONS[state].values() if target.settled}
     assert {Event.EXPIRE, Event.EXHAUST} & set(TRANSITIONS[state])
+
+
+def test_what_is_held_is_let_in_or_comes_to_nothing_and_nobody_can_take_it() -> None:
+    assert TRANSITIONS[State.HELD] == {
+        Event.CONSENT: State.STORED,
+        Event.DECLINE: State.REJECTED,
+        Event.EXPIRE: State.EXPIRED,
+    }
+    assert State.HELD not in {target for events in TRANSITIONS.values() for target in events.values()}
 
 
 @pytest.mark.parametrize("state", [State.SURFACED, State.LEASED])
@@ -51,7 +60,7 @@ def test_what_somebody_may_have_seen_is_not_replaced(state: State) -> None:
 
 
 def test_every_state_can_be_reached() -> None:
-    reached = {State.STORED}
+    reached = {State.STORED, State.HELD}
     while more := {target for state in reached for target in TRANSITIONS[state].values()} - reached:
         reached |= more
     assert reached == set(State)

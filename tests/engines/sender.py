@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.mailbox import Profile
@@ -20,6 +21,8 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Origin, Store
 
 SENDERS = "abcdefgh"
+WIDE = Limits(thread=0, pair=0)
+"""They never stop."""
 READER = Address("reader", "default")
 
 
@@ -36,7 +39,7 @@ async def _send(store: Store, name: str, first: int) -> None:
 
 async def main(path: Path, first: int) -> None:
     """Send for ever, from number `first` on."""
-    async with open_store(path, SystemClock()) as store, anyio.create_task_group() as tasks:
+    async with open_store(path, SystemClock(), WIDE) as store, anyio.create_task_group() as tasks:
         for name in ("reader", *(f"sender-{name}" for name in SENDERS)):
             await store.open(Address(name, "default"), "test", Profile(), Origin(name, f"open {first}"))
         for name in SENDERS:

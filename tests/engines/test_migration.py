@@ -44,7 +44,7 @@ BACK = {
     7: "DROP TABLE channel; DROP TABLE channel_message; DROP TABLE subscription; DROP TABLE skip;"
     " DROP INDEX inbox_channel; DROP INDEX inbox_sent; CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox);"
     " ALTER TABLE inbox DROP COLUMN channel; ALTER TABLE done DROP COLUMN channel;",
-    8: "",
+    8: "DROP TABLE contact; ALTER TABLE message DROP COLUMN hops;",
     9: "",
     10: "DROP INDEX message_reply; DROP INDEX mailbox_written; ALTER TABLE mailbox DROP COLUMN written;",
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from urllib.parse import quote
 
+import anyio
 import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.fronts.world import LEGACY, MODERN, SOON, Era, Raw, Town, both_eras
+from mcp_mailbox.fronts.mcp.client import APART
+from tests.fronts.world import LEGACY, MODERN, SOON, Era, Raw, Town, both_eras, until
 
 pytestmark = both_eras
 
@@ -149,6 +151,40 @@ async def test_new_mail_is_pushed_to_who_subscribed(town: Town, era: Era) -> Non
             await alice.send("bob")
             await update()
             assert time.monotonic() - began < SOON
+
+
+async def test_a_burst_rings_a_few_times_and_the_last_message_is_rung(town: Town, era: Era) -> None:
+    async with town.pair(era) as (alice, bob), bob.watching(bob.uri) as update, anyio.create_task_group() as tasks:
+        heard: list[float] = []
+
+        async def count() -> None:
+            while True:
+                await update()
+                heard.append(time.monotonic())
+
+        tasks.start_soon(count)
+        began = time.monotonic()
+        async with anyio.create_task_group() as burst:
+            for number in range(100):
+                burst.start_soon(alice.send, "bob", f"message {number}")
+        took = time.monotonic() - began
+        early = len(heard)
+        assert early <= 2 + took / APART
+        last = time.monotonic()
+        await alice.send("bob", "last")
+        await until(lambda: heard[-1] >= last, "an update of the last message")
+        assert (await bob.call("list_inbox"))["unread"] == 101
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_receipt_rings_nobody_and_a_report_does(town: Town, era: Era) -> None:
+    async with town.pair(era) as (alice, bob), alice.watching(alice.uri) as update:
+        for outcome in ("ack", "reject"):
+            sent = await alice.send("bob", receipt=True)
+            await bob.call("settle", ids=[sent["id"]], outcome=outcome)
+        await update()  # the one that there is: of the report
+        kinds = [each["kind"] for each in (await alice.call("list_inbox"))["messages"]]
+        assert kinds == ["receipt", "report"]
 
 
 async def test_who_only_listens_need_not_open_a_mailbox_first(town: Town, era: Era) -> None:

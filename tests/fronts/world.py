@@ -165,7 +165,8 @@ class Served(Home):
     def connect(self, environment: dict[str, str], python: str, mailbox: str | None, era: Era) -> Link:
         del python
         space = environment["MCP_MAILBOX_SPACE"]
-        headers = {"Authorization": f"Bearer {self.token}", "Mailbox-Space": encode_header_value(space)}
+        token = environment.get("TOKEN", self.token)
+        headers = {"Authorization": f"Bearer {token}", "Mailbox-Space": encode_header_value(space)}
         if era == MODERN and mailbox is not None:  # it has no sessions that could remember what was opened
             headers["Mailbox-Address"] = encode_header_value(mailbox)
         if given := environment.get("MCP_MAILBOX_ADDRESS"):

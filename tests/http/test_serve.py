@@ -14,7 +14,8 @@ import pytest
 import trustme
 
 from mcp_mailbox import config
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.budgets import Limits
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.cli import serving
 from tests.conftest import DEADLINE
 from tests.fronts.world import Raw, Served
@@ -163,6 +164,22 @@ def test_a_setting_that_cannot_be_is_told_and_leaves_the_running_post_office_alo
         assert ended.stderr.count("\n") == 1
         alice.call("list_inbox")
         assert home.status()["pid"] == office
+
+
+@pytest.mark.parametrize("name", ["MCP_MAILBOX_THREAD_BUDGET", "MCP_MAILBOX_PAIR_BUDGET", "MCP_MAILBOX_HOPS"])
+@pytest.mark.parametrize("value", ["nonsense", "-1", "1.5", "1000001", "9" * 5000])
+def test_a_budget_that_cannot_be_is_told(name: str, value: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        config.office_settings({name: value})
+    assert refusal.value.code is Code.BAD_ARGUMENT
+    assert refusal.value.problem.startswith(f"{name} is '{value[:20]}'")
+    assert "0 for none" in refusal.value.hint
+
+
+def test_budgets_are_read_from_the_environment() -> None:
+    names = ("MCP_MAILBOX_THREAD_BUDGET", "MCP_MAILBOX_PAIR_BUDGET", "MCP_MAILBOX_HOPS")
+    assert config.office_settings({}).limits == Limits()
+    assert config.office_settings(dict(zip(names, ("7", "0", "9"), strict=True))).limits == Limits(7, 0, 9)
 
 
 @pytest.mark.parametrize("name", ["MCP_MAILBOX_LEASE", "MCP_MAILBOX_IDLE"])

@@ -17,6 +17,7 @@ from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Kind, Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
 from mcp_mailbox.store import Due, Wanted
 from tests.clocks import SteppedClock
@@ -118,6 +119,21 @@ async def test_a_lapsed_lease_of_a_reader_that_is_here_waits_until_it_leaves(wor
         assert not await world.wait("two")
         await world.office.depart(caller("one"))
         assert len(await answer()) == 1
+
+
+async def test_a_receipt_wakes_no_wait_and_is_there_at_its_end(world: World) -> None:
+    await world.arrive("one")
+    world.office.arrive(caller("asker"))
+    asker = (await world.office.mailboxes.open(call("asker"), "asker", Profile())).mailbox.address
+    sent = await world.office.send(call("asker"), Draft(("box",), "work", receipt=True))
+    rung: list[str] = []
+    world.office.bell.subscribe(asker, lambda: rung.append("asker"))
+    async with world.waiting("asker") as answer:
+        await world.office.settle(call("one"), [sent.id], Settlement(Outcome.ACK))
+        assert rung == []
+        await world.step(100 * LEASE_TERM)
+        [receipt] = await answer()
+    assert receipt.message.kind is MessageKind.RECEIPT
 
 
 async def test_a_lapsed_lease_comes_back_to_the_reader_that_asks_again(world: World) -> None:

@@ -64,6 +64,10 @@ class Stage:
             "MCP_MAILBOX_HOME": str(self.home),
             "MCP_MAILBOX_LEASE": str(lease),
             "MCP_MAILBOX_IDLE": _IDLE_SECONDS,
+            # What is tortured here says more in a minute than the loop guard lets anybody say in an hour.
+            "MCP_MAILBOX_THREAD_BUDGET": "0",
+            "MCP_MAILBOX_PAIR_BUDGET": "0",
+            "MCP_MAILBOX_HOPS": "0",
         }
         self._host_environment = bare | {"PYTHONPATH": str(ROOT)}
 

@@ -64,6 +64,12 @@ _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) F
 
 _MISSING = "INSERT INTO counter (mailbox, unsettled) SELECT id, 0 FROM mailbox WHERE id > :boxes"
 _DIRECTORY = (_NEIGHBOURS, _TERMS, _MISSING)
+# One that asks first, and whom many have asked: a quarter of them waits.
+_ASKED = f"""
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 10)
+INSERT INTO contact (mailbox, sender, standing, at, seq, principal, expires)
+SELECT {BOXES - 1}, (1 << 40) + i, i % 4, 1, i, 'p' || i, 1 << 50 FROM n
+"""
 
 
 _WORDS = """
@@ -89,13 +95,14 @@ def build(path: Path, messages: int, start: int) -> None:
     """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked.
 
     A fifth as many reservations: half of them have ended, half are held in another space. A hundredth as
-    many mailboxes more, four fifths of them another principal's.
+    many mailboxes more, four fifths of them another principal's. A tenth as many strangers have asked the last mailbox
+    but one to be let in, which opens to everybody until a test says otherwise.
     """
     values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_DIRECTORY):
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_DIRECTORY, _ASKED):
             db.execute(statement, values)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -17,10 +17,10 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Lease, Listing, Origin, Portion, Wanted
+from mcp_mailbox.store import Lease, Listing, Origin, Portion, Show, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
 from tests.view.bulk import build
@@ -33,6 +33,7 @@ SENDER = Address("box-21", "default")
 LITTLE = Address("box-50", "default")
 BEHIND = {"forget_settled": 15_000}
 """Verbs that nobody waits for may make more steps: this one looks at a hundred messages, and removes some."""
+ASKS = Address("box-49", "default")
 
 
 class Counted:
@@ -156,6 +157,34 @@ class Asking:
     async def accept_reply(self, store: SqliteStore) -> object:
         found = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
         return await store.accept(BOX, [OTHER], Draft(("a",), "b", reply_to=found[0].handle), self.origin())
+
+    async def _asked(self, store: SqliteStore, stranger: int) -> str:
+        """Let somebody ask a mailbox that asks first."""
+        await store.open(ASKS, "someone", Profile(contact=Contact.ASK), self.origin())
+        sender = Address(f"x{stranger}", "default")
+        sent = await store.accept(sender, [ASKS], Draft((str(ASKS),), "may I?"), self.origin())
+        assert sent.recipients[0].held
+        return sent.id
+
+    async def ask_and_be_let_in(self, store: SqliteStore) -> object:
+        asked = await self._asked(store, 1 + self.number)
+        return await store.settle(ASKS, [asked], Settlement(Outcome.ACCEPT), self.origin())
+
+    async def ask_and_be_declined(self, store: SqliteStore) -> object:
+        asked = await self._asked(store, 11 + self.number)
+        return await store.settle(ASKS, [asked], Settlement(Outcome.REJECT), self.origin())
+
+    async def accept_of_one_that_was_let_in(self, store: SqliteStore) -> object:
+        if not self.number:
+            asked = await self._asked(store, 21)
+            await store.settle(ASKS, [asked], Settlement(Outcome.ACCEPT), self.origin())
+        stranger = Address("x21", "default")
+        return await store.accept(stranger, [ASKS], Draft((str(ASKS),), "thanks"), self.origin())
+
+    async def list_requests(self, store: SqliteStore) -> object:
+        page = await store.inbox(ASKS, Listing(20, show=Show.REQUESTS))
+        assert len(page.previews) == 20
+        return page
 
     async def open(self, store: SqliteStore) -> object:
         return await store.open(BOX, "someone", Profile(), self.origin())

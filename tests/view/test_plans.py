@@ -108,7 +108,7 @@ async def statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str
 
 async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     ann, bob = Address("ann", "default"), Address("bob", "default")
-    origins = (Origin("reader", f"{number}") for number in range(100))
+    origins = (Origin("reader", f"{number}") for number in range(200))
     lease = Lease(5, 10_000, 1000)
     for address in (ann, bob, bob, Address("", "default")):
         await store.open(address, "someone", Profile("about", ("skill",)), next(origins))
@@ -153,6 +153,7 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
     await store.reservations("default")
     await store.release_reservations(ann, ["src/"], next(origins))
     await store.release_reservations(bob, None, next(origins))
+    await _requests(store, clock, origins)
     said = Profile("something else", ("other skill",), Contact.CLOSED, status=Status("busy"))
     await store.open(bob, "someone", said, next(origins))
     await store.note_seen(bob)
@@ -162,6 +163,24 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
             await store.find_mailboxes(principal, search, 1, found.next)
     monkeypatch.setattr(finding, "_RARE", 0)
     await store.find_mailboxes("someone", Search("default", "some e"), 10)
+
+
+async def _requests(store: SqliteStore, clock: SteppedClock, origins: Iterator[Origin]) -> None:
+    """Let somebody ask, let it in and turn it away in all ways."""
+    eve, asks = Address("eve", "default"), Address("asks", "default")
+    await store.open(eve, "eve", Profile(), next(origins))
+    await store.open(asks, "someone", Profile(contact=Contact.ASK), next(origins))
+    asked = await store.accept(eve, [asks], Draft(("asks",), "may I?"), next(origins))
+    await store.inbox(asks, Listing(2, show=Show.REQUESTS))
+    await store.read(eve, asked.id)
+    await store.settle(asks, [asked.id], Settlement(Outcome.ACK), next(origins))
+    await store.open(asks, "someone", Profile(contact=Contact.OPEN), next(origins))
+    await store.open(asks, "someone", Profile(contact=Contact.ASK), next(origins))
+    asked = await store.accept(eve, [asks], Draft(("asks",), "may I?", ttl=500), next(origins))
+    clock.step(500)
+    await store.sweep(0, ())
+    for outcome in (Outcome.ACCEPT, Outcome.REJECT):
+        await store.settle(asks, [asked.id], Settlement(outcome), next(origins))
 
 
 @pytest.mark.anyio

@@ -46,7 +46,7 @@ class _Asker(NamedTuple):
 
     def sees_all(self, contact: Contact) -> bool:
         """Whether others' mailboxes that say so are there for this one."""
-        return contact.admits(same_principal=False, same_space=self.member, answers=False)
+        return contact.shows(same_space=self.member)
 
     def sees(self, row: sqlite3.Row) -> bool:
         """Whether this mailbox is."""
@@ -93,6 +93,7 @@ class Directory:
             bool(row["away"]),
             row["seen"] or None,
             unread(db, mailbox, now) if row["owner"] == principal else None,
+            contact=Contact(row["contact"]),
         )
 
     def note_seen(self, db: sqlite3.Connection, mailbox: Address, at: int) -> None:

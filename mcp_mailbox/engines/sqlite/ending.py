@@ -16,7 +16,7 @@ from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.rows import address_of
 from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind
 from mcp_mailbox.message import Priority
-from mcp_mailbox.report import POSTMASTER, SYSTEM, notice
+from mcp_mailbox.report import POSTMASTER, SYSTEM, Notice, notice
 from mcp_mailbox.view import apply, query
 from mcp_mailbox.view.apply import Key
 
@@ -37,10 +37,25 @@ class Ending:
         self._postmasters.clear()
 
     def end(self, db: sqlite3.Connection, key: Key, state: State, reason: str = "") -> Collection[Address]:
-        """End a delivery. Of what came by a channel nobody is told: a thousand members would be a storm."""
-        now = self._now()
+        """End a delivery."""
         mailbox, _, seq = key
-        apply.settle(db, key, state, now, reason)
+        apply.settle(db, key, state, self._now(), reason)
+        return self.tell(db, mailbox, seq, state, reason)
+
+    def turn_away(
+        self, db: sqlite3.Connection, mailbox: int, seq: int, state: State, reason: str = ""
+    ) -> Collection[Address]:
+        """End what was held."""
+        apply.turn_away(db, mailbox, seq, state, self._now(), reason)
+        return self.tell(db, mailbox, seq, state, reason, held=True)
+
+    def tell(
+        self, db: sqlite3.Connection, mailbox: int, seq: int, state: State, reason: str, *, held: bool = False
+    ) -> Collection[Address]:
+        """Tell the sender of what has ended, where that is owed.
+
+        Of what came by a channel nobody is told: a thousand members would be a storm.
+        """
         told = db.execute(query.REPORTED, (seq,)).fetchone()
         owed = state.dead_letter or (state is State.ACKED and told["receipt"])
         if not owed or told["kind"] != message.Kind.MESSAGE or told["sender"] == mailbox:
@@ -51,23 +66,50 @@ class Ending:
         attempts = db.execute(query.DONE, (mailbox, seq)).fetchone()["attempts"]
         subject = told["subject"]
         said = notice(
-            state, id=self._codec.id(seq), subject=subject, recipient=str(recipient), attempts=attempts, reason=reason
+            state,
+            id=self._codec.id(seq),
+            subject=subject,
+            recipient=str(recipient),
+            attempts=attempts,
+            reason=reason,
+            held=held,
         )
-        apply.store_message(
+        self.post(db, told["sender"], sender.space, told["thread"], seq, said, hops=told["hops"])
+        return (sender,) if said.kind is message.Kind.REPORT else ()
+
+    def post(
+        self,
+        db: sqlite3.Connection,
+        to: int,
+        space: str,
+        thread: int,
+        about: int,
+        said: Notice,
+        *,
+        expires: int = 0,
+        hops: int = 0,
+    ) -> int:
+        """Write to a mailbox of that space, in that thread and about that message; return the notice's number.
+
+        It has the hops of what it is about: to answer reports with more mail is a chain, too.
+        """
+        return apply.store_message(
             db,
             apply.NewMessage(
-                thread=told["thread"],
-                sender=self._postmaster(db, sender.space),
-                recipients=(told["sender"],),
-                reply_to=seq,
+                thread=thread,
+                sender=self._postmaster(db, space),
+                recipients=(to,),
+                reply_to=about,
                 priority=int(Priority.NORMAL),
-                accepted=now,
+                accepted=self._now(),
                 subject=said.subject,
                 body=said.body,
                 kind=int(said.kind),
+                format=int(said.format),
+                expires=expires,
+                hops=hops,
             ),
         )
-        return (sender,) if said.kind is message.Kind.REPORT else ()
 
     def carry_off(
         self, db: sqlite3.Connection, rows: Iterable[sqlite3.Row], present: Collection[str], most: int = MOST

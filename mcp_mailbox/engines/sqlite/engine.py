@@ -21,6 +21,7 @@ import anyio.to_thread
 
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.channel import Keep, Skipped
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
@@ -41,6 +42,7 @@ from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
+from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.retention import Retention
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
@@ -48,6 +50,7 @@ from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Blame, Code, Refusal
+from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Reservation, Terms
@@ -88,8 +91,8 @@ _REST = 4.0
 
 
 @asynccontextmanager
-async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    """Open the store, or make it, and close it cleanly on the way out.
+async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> AsyncIterator[SqliteStore]:
+    """Open the store, or make it, and close it cleanly on the way out. `limits` are the loop guard's.
 
     Raises Refusal(STORE_DAMAGED | STORE_NEWER | STORE_FULL | STORE_FAILED).
     """
@@ -104,7 +107,8 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
         index = Index(path.with_name(FILE), secret)
-        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index)
+        guard = Guard(limits or Limits())
+        store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index, guard)
         store.skips |= skips
         store.follower.wake(AT_START)
         try:
@@ -140,7 +144,9 @@ class SqliteStore:
         place: Place,
         searcher: Reader,
         index: Index,
+        guard: Guard,
     ) -> None:
+        self._guard = guard
         self.place = place
         self.clock = clock
         self.writer = Writer(db, self._seal, self._undone)
@@ -152,10 +158,11 @@ class SqliteStore:
         common = Common(self._codec, clock.now)
         self._registry = common.registry
         self.skips = common.skips
-        self._mailboxes = Mailboxes(common)
         self._ending = Ending(common)
-        self._sending = Sending(common, self._ending)
-        self._receiving = Receiving(common, self._ending)
+        requests = Requests(common, self._ending)
+        self._mailboxes = Mailboxes(common, requests)
+        self._sending = Sending(common, self._ending, requests, guard)
+        self._receiving = Receiving(common, self._ending, requests)
         self._looking = Looking(common)
         self._archive = Archive(common)
         self._reserving = Reserving(common)
@@ -206,6 +213,7 @@ class SqliteStore:
     def _undone(self) -> None:
         self._registry.forget()
         self._ending.forget()
+        self._guard.forget()
 
     # -- mailboxes
 
@@ -216,7 +224,7 @@ class SqliteStore:
         space = address.space if address else addresses.DEFAULT_SPACE
         if address is not None and address.name:
             wanted = await wanted_mailbox(address.name, space, owner, profile)
-            return await self.writer.do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))
+            return await self._do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))
         names = naming.suggestions()
         opened = None
         while opened is None:  # suggestions never end

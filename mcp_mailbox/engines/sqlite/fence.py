@@ -10,6 +10,7 @@ import sqlite3
 
 from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Outcome, State
 from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
+from mcp_mailbox.engines.sqlite.rows import waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.view import query
 
@@ -58,6 +59,23 @@ def stale_lease(text: str, *, again: bool = False) -> Refusal:
 def not_leased(text: str) -> Refusal:
     """Return the refusal of an extension of what nobody holds."""
     return Refusal(Code.STALE_LEASE, f"Nobody holds a lease of {text}.", "Take it with wait_for_message.")
+
+
+def held(text: str) -> Refusal:
+    """Return the refusal of anything but a decision on what is held."""
+    return Refusal(
+        Code.CONTACT_PENDING,
+        f"{text} waits for you to let its sender in.",
+        "Settle it with accept or reject; answering it accepts too.",
+    )
+
+
+def no_request(db: sqlite3.Connection, mailbox: int, handle: Handle, text: str) -> Refusal:
+    """Return the refusal of accepting what nobody has asked by."""
+    known = waiting_delivery(db, mailbox, handle.seq) or db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
+    if known is None:
+        return unknown_message(text)
+    return Refusal(Code.NO_REQUEST, f"{text} is no request.", 'See list_inbox(show="requests"); mail is acked.')
 
 
 def not_dead(text: str) -> Refusal:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Delivery, State
+from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
@@ -21,6 +21,7 @@ _NOTHING = (1 << 62) - 1
 """Behind every message: a section that starts there is empty."""
 _MEMBERS_COUNTED = 1_000
 """Members of a channel of whom a sender is told: a ms or two."""
+_NEXT = (query.NEXT_LAPSE, query.NEXT_EXPIRY, query.NEXT_LATER, query.NEXT_REQUEST)
 
 
 class Looking:
@@ -34,6 +35,8 @@ class Looking:
         """Return a page: a section a priority, then the dead letters, each in the order of its index."""
         if listing.show is Show.OVERDUE:
             return self._overdue(db, mailbox, listing)
+        if listing.show is Show.REQUESTS:
+            return self._requests(db, mailbox, listing)
         box = known_mailbox(db, mailbox)
         first = 0
         if listing.since is not None:
@@ -59,6 +62,20 @@ class Looking:
         shown = message(self._codec, row, (), row["text"])
         delivery = Delivery(shown, shown.id, settled(row) if dead else progress(row, now), came_by(db, row))
         return Preview(delivery, row["size"], self._codec.cursor(f"inbox {box}", row["rank"], row["seq"]))
+
+    def _requests(self, db: sqlite3.Connection, mailbox: Address, listing: Listing) -> Page:
+        """Return what strangers have sent that waits to be let in, the oldest first."""
+        box = known_mailbox(db, mailbox)
+        of = f"requests {box}"
+        [seq] = self._codec.read_cursor(of, listing.cursor) if listing.cursor else (0,)
+        rows = db.execute(query.REQUESTS_PAGE, (box, seq, listing.limit + 1)).fetchall()
+        shown = tuple(self._held(of, row) for row in rows[: listing.limit])
+        return Page(shown, unread(db, box, self._now()), len(rows) > listing.limit)
+
+    def _held(self, of: str, row: sqlite3.Row) -> Preview:
+        shown = message(self._codec, row, (), row["text"])
+        delivery = Delivery(shown, shown.id, Progress(State.HELD, held_at=row["accepted"]))
+        return Preview(delivery, row["size"], self._codec.cursor(of, row["seq"]))
 
     def _overdue(self, db: sqlite3.Connection, mailbox: Address, listing: Listing) -> Page:
         """Return what the mailbox has sent up to a while ago and nobody has acked, the oldest first."""
@@ -111,11 +128,11 @@ class Looking:
         now = self._now()
         lapsed = [address_of(db, row[0]) for row in db.execute(query.LAPSED, (after, now)).fetchall()]
         channels = tuple(map(fanout.address, db.execute(query.LATER_CHANNELS, (after, now)).fetchall()))
-        coming = (query.NEXT_LAPSE, query.NEXT_EXPIRY, query.NEXT_LATER)
-        moments = [db.execute(sql, (now,)).fetchone()[0] for sql in coming]
+        moments = [db.execute(sql, (now,)).fetchone()[0] for sql in _NEXT]
         over = (
             db.execute(query.OVER_BY_EXPIRY, {"now": now}).fetchone()
             or db.execute(query.OVER_BY_LAPSE, {"now": now, "after": after}).fetchone()
+            or db.execute(query.LAPSED_REQUESTS, (now, 1)).fetchone()
         )
         following = min((moment for moment in moments if moment is not None), default=None)
         return Due(lapsed, following, over is not None, channels)

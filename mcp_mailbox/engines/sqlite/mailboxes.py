@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from mcp_mailbox import addresses, directory
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.common import Common, request_key
+from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind, Mailbox, Occupant, Profile
@@ -28,14 +29,15 @@ _NOBODY = 0
 class Mailboxes:
     """The verbs about mailboxes."""
 
-    def __init__(self, common: Common) -> None:
+    def __init__(self, common: Common, requests: Requests) -> None:
+        self._requests = requests
         self._now = common.now
         self._registry = common.registry
 
     def open(
         self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
-    ) -> Opened:
-        """Open the mailbox, or make it. Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN)."""
+    ) -> tuple[Opened, Collection[Address]]:
+        """Open the mailbox, or make it; return also whom to ring. Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN)."""
         row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
         if row is None:
             alike = _lookalike(db, wanted)
@@ -46,7 +48,7 @@ class Mailboxes:
                     f"{wanted.name!a} looks like {theirs}.",
                     "Choose a name that nobody can mistake for it.",
                 )
-            return self._create(db, wanted, profile, origin, bind=bind)
+            return self._create(db, wanted, profile, origin, bind=bind), ()
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
         skills = json.dumps(profile.skills) if profile.skills is not None else None
@@ -65,10 +67,13 @@ class Mailboxes:
             able = json.loads(row["skills"]) if able is None else able
             apply.list_mailbox(db, row["id"], row["space"], directory.terms(row["name"], about, able))
         self._say(db, row["id"], profile)
+        rung: Collection[Address] = ()
+        if profile.contact not in (None, row["contact"]):
+            rung = self._requests.review(db, self._registry.box(db, Address(row["name"], row["space"])))
         if bind:
             apply.bind_reader(db, origin.reader, row["id"], self._now())
         known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
-        return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"])
+        return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"]), rung
 
     def open_unnamed(
         self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
+from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
 from mcp_mailbox.engines.sqlite.rows import waiting_delivery
@@ -79,10 +81,17 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
     row = db.execute(query.RUNG, (box, seq)).fetchone()
     rung = row["at"] if row else None
     waiting = waiting_delivery(db, box, seq)
+    done = db.execute(query.DONE, (box, seq)).fetchone() if waiting is None else None
+    asked = db.execute(query.HELD_FROM, (box, seq)).fetchone()
     if waiting is not None:
-        return progress(waiting, now, rung)
-    done = db.execute(query.DONE, (box, seq)).fetchone()
-    return settled(done, rung) if done is not None else None
+        found = progress(waiting, now, rung)
+    elif done is not None:
+        found = settled(done, rung)
+    elif asked is not None and asked["standing"] == Standing.ASKED:
+        return Progress(State.HELD, held_at=asked["accepted"])
+    else:
+        return None
+    return replace(found, held_at=asked["accepted"], let_in_at=asked["let_in"] or None) if asked is not None else found
 
 
 def in_reach(db: sqlite3.Connection, box: int, seq: int) -> bool:

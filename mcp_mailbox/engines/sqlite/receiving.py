@@ -13,19 +13,32 @@ from mcp_mailbox.engines.sqlite import fanout, reading
 from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.ending import Ending
-from mcp_mailbox.engines.sqlite.fence import already_settled, fenced, not_dead, not_leased, stale_lease
+from mcp_mailbox.engines.sqlite.fence import (
+    already_settled,
+    fenced,
+    held,
+    no_request,
+    not_dead,
+    not_leased,
+    stale_lease,
+)
 from mcp_mailbox.engines.sqlite.messages import progress, thread_of, whole
+from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, address_of, came_by, names_of, waiting_delivery, within
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.store import Claimer, Lease, Origin, Settled, Wanted
 from mcp_mailbox.view import apply, query
 from mcp_mailbox.view.apply import Key
 
+_DECIDE = {Outcome.ACCEPT, Outcome.REJECT}
+"""What may be a word about who asks to be let in."""
+
 
 class Receiving:
     """The verbs that move a delivery. Those that may report something return whom to ring."""
 
-    def __init__(self, common: Common, ending: Ending) -> None:
+    def __init__(self, common: Common, ending: Ending, requests: Requests) -> None:
+        self._requests = requests
         self._codec = common.codec
         self._now = common.now
         self._registry = common.registry
@@ -135,7 +148,8 @@ class Receiving:
         told, more = self._ending.carry_off(db, lapsed, present)
         expired = db.execute(query.OVER_BY_EXPIRY, {"now": now})
         told_too, more_too = self._ending.carry_off(db, expired, present)
-        return more or more_too, {*told, *told_too}
+        told_of_requests, more_requests = self._requests.lapse(db)
+        return more or more_too or more_requests, {*told, *told_too, *told_of_requests}
 
     def leave(self, db: sqlite3.Connection, reader: str) -> tuple[bool, Collection[Address]]:
         """Carry off what is over of what a reader held; return also whether there may be more."""
@@ -178,10 +192,30 @@ class Receiving:
             handle = self._codec.read(text)
         except Refusal as unreadable:
             return unreadable
-        waiting = self._waiting(db, box, handle.seq)
+        asker = self._requests.asker(db, box.id, handle.seq) if settlement.outcome in _DECIDE else None
+        if asker is not None:
+            return self._decide(db, box, text, handle, asker, settlement, reader, told)
+        if settlement.outcome is Outcome.ACCEPT:
+            return no_request(db, box.id, handle, text)
         if settlement.outcome in {Outcome.RETRY, Outcome.PURGE}:
             return self._clear(db, box, text, handle, settlement.outcome, told)
+        return self._move(db, box, text, handle, settlement, reader, told)
+
+    def _move(
+        self,
+        db: sqlite3.Connection,
+        box: Box,
+        text: str,
+        handle: Handle,
+        settlement: Settlement,
+        reader: str,
+        told: set[Address],
+    ) -> Refusal | None:
+        """End a lease or what nobody holds, put it back, or extend it."""
+        waiting = self._waiting(db, box, handle.seq)
         if waiting is None:
+            if self._requests.is_held(db, box.id, handle.seq):
+                return held(text)
             return already_settled(db, box.id, handle, text, settlement.outcome)
         now = self._now()
         refusal = fenced(text, handle, waiting, reader, now)
@@ -213,12 +247,42 @@ class Receiving:
             waiting = waiting_delivery(db, box.id, seq)
         return waiting
 
+    def _decide(
+        self,
+        db: sqlite3.Connection,
+        box: Box,
+        text: str,
+        handle: Handle,
+        asker: int,
+        settlement: Settlement,
+        reader: str,
+        told: set[Address],
+    ) -> Refusal | None:
+        """Let in or decline who asked, by what is held or by the notice of it, which is then done with."""
+        waiting = waiting_delivery(db, box.id, handle.seq)
+        done = db.execute(query.DONE, (box.id, handle.seq)).fetchone()
+        if waiting is not None:
+            refusal = fenced(text, handle, waiting, reader, self._now())
+            if refusal is not None:
+                return refusal
+        elif done is not None and handle.generation not in (None, done["generation"]):
+            return stale_lease(text)
+        if settlement.outcome is Outcome.ACCEPT:
+            told.update(self._requests.let_in(db, box, asker))
+        else:
+            told.update(self._requests.decline(db, box, asker, settlement.reason))
+        if waiting is not None:  # by a notice that was not the last of this sender
+            self._requests.put_away(db, box.id, handle.seq)
+        return None
+
     def _clear(
         self, db: sqlite3.Connection, box: Box, text: str, handle: Handle, outcome: Outcome, told: set[Address]
     ) -> Refusal | None:
         """Retry or purge a dead letter."""
         done = db.execute(query.DONE, (box.id, handle.seq)).fetchone()
         if done is None:
+            if self._requests.is_held(db, box.id, handle.seq):
+                return held(text)
             if waiting_delivery(db, box.id, handle.seq) is None:
                 return unknown_message(text)
             return None if outcome is Outcome.RETRY else not_dead(text)

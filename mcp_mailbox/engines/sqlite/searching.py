@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import Progress
+from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite import fanout, words
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.index import WINDOW, Damaged, Index
@@ -147,6 +147,8 @@ class Searching:
         if row is None:
             return None, None
         own = progress_in(mail, plan.box, seq, self._now())
+        if own is not None and own.state is State.HELD:
+            own = None  # not yet this mailbox's mail
         if plan.channel is not None:
             post = mail.execute(query.PLACE_OF, (plan.channel, seq)).fetchone()
             return (row["thread"], own) if post is not None and post["seq"] == seq else (None, None)

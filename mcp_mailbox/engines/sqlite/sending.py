@@ -7,9 +7,10 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import hops_of_answer
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
@@ -17,12 +18,16 @@ from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, reque
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.messages import in_reach
+from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, unknown, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.loopguard import Guard
+from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Accepted, Origin, Published, Recipient
 from mcp_mailbox.view import apply, query
 
+_HELD = "held"
 _FORGET_EVERY = 64
 _FORGET_AT_MOST = 100
 """Keys that are dropped at once: more than come meanwhile, so that they do not pile up; few, so that nobody waits."""
@@ -31,7 +36,9 @@ _FORGET_AT_MOST = 100
 class Sending:
     """The verb `accept`."""
 
-    def __init__(self, common: Common, ending: Ending) -> None:
+    def __init__(self, common: Common, ending: Ending, requests: Requests, guard: Guard) -> None:
+        self._guard = guard
+        self._requests = requests
         self._codec = common.codec
         self._now = common.now
         self._registry = common.registry
@@ -65,11 +72,18 @@ class Sending:
 
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        found = [(address, self._taking(db, address, own, parent)) for address in (*recipients, *cc)]
-        rung = {row.id: row.address for _, row in found[: len(recipients)] if row is not None}
-        quiet = {row.id for _, row in found[len(recipients) :] if row is not None} - set(rung)
-        if not rung and not quiet:
-            raise unknown(str(recipients[0]))
+        if parent is not None:
+            refusal = self._guard.of_chain(parent.hops) or self._guard.of_thread(parent.thread, now)
+            if refusal is not None:
+                raise refusal
+        addresses = (*recipients, *cc)
+        ways = [self._way(db, address, own, parent, now) for address in addresses]
+        found = [way for way in ways if isinstance(way, _Way)]
+        if not found:
+            raise next(way for way in ways if isinstance(way, Refusal))
+        rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
+        quiet = {way.id for way in found} - set(rung)
+        holding = {way.id: way.holds for way in found if way.holds is not None}
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
@@ -85,21 +99,25 @@ class Sending:
             receipt=draft.receipt,
             topic=draft.topic,
             deliver_at=now + draft.delay if draft.delay else 0,
+            held=tuple(holding),
+            hops=parent.hops if parent else 0,
         )
+        # Nothing is refused any more: from here on it writes.
+        self._guard.count(new.thread, box, new.recipients, now)
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)
-        told: set[Address | Published] = set() if draft.delay else {_told(each, own) for each in rung.values()}
+        told: set[Address | Published] = set()
+        if not draft.delay:
+            told = {_told(address, own) for number, address in rung.items() if number not in holding}
+        told.update(self._meet(db, own, seq, new, holding, parent))
         if parent is not None and parent.acks is not None:
             fanout.deliver_one(db, box, parent.seq, now)
             told.update(self._ending.end(db, (box, parent.acks, parent.seq), State.ACKED))
-        results = [_result(address, row) for address, row in found]
+        results = [_result(address, way) for address, way in zip(addresses, ways, strict=True)]
         answer = {"seq": seq, "thread": new.thread or seq, "to": results}
         apply.remember(db, box, key, digest, json.dumps(answer), now)
-        self._forget_sometimes(db, now)
-        for each in new.recipients:
-            if each < 0:
-                self._trim_sometimes(db, -each, now)
+        self._forget_sometimes(db, new.recipients, now)
         return self._accepted(answer, repeated=False), told
 
     def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
@@ -113,30 +131,62 @@ class Sending:
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
-    def _taking(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> _Taking | None:
-        """Return the mailbox or the channel that takes this sender's mail."""
+    def _way(
+        self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None, now: int
+    ) -> _Way | Refusal:
+        """Return the mailbox or channel if it takes this sender's mail: one that does not is as if it did not exist."""
         if address.is_channel:
             channel = fanout.publishable(db, sender, address)
-            return _Taking(-channel.id, channel.address, channel.members) if channel is not None else None
-        box = self._admitting(db, address, sender, parent)
-        return _Taking(box.id, box.address) if box is not None else None
-
-    def _admitting(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> Box | None:
-        """Return the mailbox if it takes this sender's mail: one that does not is as if it did not exist."""
+            if channel is None:
+                return unknown(str(address))
+            full = self._guard.of_pair(sender.id, -channel.id, channel.address, now)
+            return full or _Way(-channel.id, channel.address, members=channel.members)
         box = self._registry.find(db, address)
         if box is None:
-            return None
-        admitted = box.contact.admits(
-            same_principal=box.owner == sender.owner,
-            same_space=box.address.space == sender.address.space,
-            answers=parent is not None and parent.sender == box.id,
-        )
-        return box if admitted else None
+            return unknown(str(address))
+        same_principal = box.owner == sender.owner
+        same_space = box.address.space == sender.address.space
+        answers = parent is not None and parent.sender == box.id
+        admitted = box.contact.admits(same_principal=same_principal, same_space=same_space, answers=answers)
+        if not admitted and box.contact is not Contact.ASK:
+            return unknown(str(address))
+        admitted = admitted or self._requests.is_let_in(db, box, sender)
+        refusal = None if admitted else self._requests.refusal(db, box, sender)
+        refusal = refusal or self._guard.of_pair(sender.id, box.id, box.address, now)
+        return refusal or _Way(box.id, box.address, holds=None if admitted else box)
+
+    def _meet(
+        self,
+        db: sqlite3.Connection,
+        own: Box,
+        seq: int,
+        new: apply.NewMessage,
+        holding: Mapping[int, Box],
+        parent: _Parent | None,
+    ) -> Collection[Address]:
+        """Ask those who hold the message whether the sender may write to them; let in those whom it writes to."""
+        rung: set[Address] = set()
+        for each in holding.values():
+            rung.update(self._requests.ask(db, each, own, seq, new))
+        rung.update(self._consent(db, own, new.recipients, parent))
+        return rung
+
+    def _consent(
+        self, db: sqlite3.Connection, own: Box, recipients: Sequence[int], parent: _Parent | None
+    ) -> Collection[Address]:
+        """Let in whom the sender writes to or answers, of those who wait for that."""
+        rung: set[Address] = set()
+        if own.contact is Contact.OPEN:
+            return rung  # nobody waits there
+        if parent is not None and parent.held:
+            self._requests.let_in(db, own, parent.sender)  # and acked at once: that rings for nobody
+        for other in recipients:
+            if other > 0 and self._requests.holds(db, own.id, other) is not None:
+                rung.update(self._requests.let_in(db, own, other))
+        return rung
 
     def _accepted(self, answer: Mapping[str, Any], *, repeated: bool) -> Accepted:
-        results = tuple(
-            Recipient(name, None if stored else unknown(name), *members) for name, stored, *members in answer["to"]
-        )
+        results = tuple(_recipient(name, *said) for name, *said in answer["to"])
         id_ = self._codec.id(answer["seq"])
         thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
         return Accepted(id_, thread, results, repeated)
@@ -144,26 +194,32 @@ class Sending:
     def _parent(self, db: sqlite3.Connection, mailbox: int, text: str, origin: Origin) -> _Parent:
         """Return what a reply answers, and whether answering acks it."""
         handle = self._codec.read(text)
-        row = db.execute(query.PARENT, (handle.seq,)).fetchone()
+        row = db.execute(query.ANSWERED, (handle.seq,)).fetchone()
         if row is None:
             raise unknown_message(text)
         waiting = waiting_delivery(db, mailbox, handle.seq)
+        hops = hops_of_answer(row["hops"], row["accepted"], self._now())
         if waiting is None:
+            if self._requests.holds(db, mailbox, row["sender"]) == handle.seq:
+                return _Parent(handle.seq, row["thread"], row["sender"], row["priority"], hops, held=True)
             done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
             due = fanout.due_post(db, mailbox, handle.seq, self._now()) if done is None else None
             if due is not None:
-                return _Parent(handle.seq, row["thread"], row["sender"], due["priority"])
+                return _Parent(handle.seq, row["thread"], row["sender"], due["priority"], hops)
             if done is None and row["sender"] != mailbox and not in_reach(db, mailbox, handle.seq):
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
                 raise stale_lease(text)
-            return _Parent(handle.seq, row["thread"], row["sender"], None)
+            return _Parent(handle.seq, row["thread"], row["sender"], None, hops)
         refusal = fenced(text, handle, waiting, origin.reader, self._now())
         if refusal is not None and handle.generation is not None:
             raise refusal
-        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting["priority"])
+        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting["priority"], hops)
 
-    def _forget_sometimes(self, db: sqlite3.Connection, now: int) -> None:
+    def _forget_sometimes(self, db: sqlite3.Connection, recipients: Sequence[int], now: int) -> None:
+        for each in recipients:
+            if each < 0:
+                self._trim_sometimes(db, -each, now)
         self._accepts += 1
         if self._accepts % _FORGET_EVERY == 1:  # also in lives that are short
             apply.forget_keys(db, now - KEY_AGE, _FORGET_AT_MOST)
@@ -183,23 +239,8 @@ class Sending:
             fanout.trim(db, channel, now)
 
 
-@dataclass(frozen=True, slots=True)
-class _Taking:
-    """Who takes the message: a mailbox, or a channel, whose number is negative and whose members are counted."""
-
-    id: int
-    address: Address
-    members: int | None = None
-
-
 def _told(address: Address, publisher: Box) -> Address | Published:
     return Published(address, publisher.address) if address.is_channel else address
-
-
-def _result(address: Address, taking: _Taking | None) -> list[object]:
-    if taking is None:
-        return [str(address), False]
-    return [str(taking.address), True, *([] if taking.members is None else [taking.members])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +251,41 @@ class _Parent:
     thread: int
     sender: int
     acks: int | None
+    hops: int
+    """Of the reply."""
+    held: bool = False
+
+
+class _Way(NamedTuple):
+    """To a mailbox, into its inbox or where it `holds` what strangers send; or to a channel: a negative number."""
+
+    id: int
+    address: Address
+    holds: Box | None = None
+    members: int | None = None
+
+
+def _result(address: Address, way: _Way | Refusal) -> list[Any]:
+    """Return what a repeated request says of a recipient: True for stored, "held", False for unknown, or why not.
+
+    Of a channel its members follow.
+    """
+    if isinstance(way, _Way):
+        members = [] if way.members is None else [way.members]
+        return [str(way.address), _HELD if way.holds else True, *members]
+    if way.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
+        return [str(address), False]
+    return [str(address), [way.code.value, way.problem, way.hint]]
+
+
+def _recipient(name: str, said: Any, members: int | None = None) -> Recipient:
+    """Return what `_result` has kept."""
+    if said is False:
+        return Recipient(name, unknown(name))
+    if isinstance(said, list):
+        code, problem, hint = said
+        return Recipient(name, Refusal(Code(code), problem, hint))
+    return Recipient(name, members=members, held=said == _HELD)
 
 
 def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) -> bytes:

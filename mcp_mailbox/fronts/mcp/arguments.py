@@ -14,11 +14,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from mcp_mailbox import presence
+from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import meaning
+from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Format, Priority
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import DEFAULT_TERM
+from mcp_mailbox.store import Show
 
 M = TypeVar("M", bound="Arguments")
 
@@ -93,7 +96,7 @@ class CreateMailbox(Arguments):
     name: str | None = None
     about: str | None = None
     skills: Skills | None = None
-    contact: Annotated[Literal["open", "space", "closed"], _choice("open", "space", "closed")] | None = None
+    contact: Annotated[Literal["open", "space", "ask", "closed"], _choice(*Contact)] | None = None
     attempts: Count | None = None
     kind: Annotated[Literal["personal", "pool"], _choice("personal", "pool")] | None = None
     share: Count | None = None
@@ -194,7 +197,7 @@ class ListInbox(Arguments):
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
-    show: Annotated[Literal["inbox", "dead", "overdue"], _choice("inbox", "dead", "overdue")] | None = None
+    show: Annotated[Literal["inbox", "dead", "overdue", "requests"], _choice(*Show)] | None = None
     query: Words = ""
     sender: Sender = None
     thread: Id | None = None
@@ -229,8 +232,8 @@ class Settle(Arguments):
 
     ids: Ids
     outcome: Annotated[
-        Literal["ack", "release", "reject", "extend", "retry", "purge"],
-        _choice("ack", "release", "reject", "extend", "retry", "purge", also=_OUTCOMES, hint=_OUTCOME_HINT),
+        Literal["ack", "release", "reject", "extend", "retry", "purge", "accept"],
+        _choice(*Outcome, also=_OUTCOMES, hint=_OUTCOME_HINT),
     ]
     delay: Seconds | None = None
     reason: str = ""

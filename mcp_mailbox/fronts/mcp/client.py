@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -21,6 +22,8 @@ T = TypeVar("T")
 SUBSCRIPTION_LIMIT = 256
 """Resources that one connection may subscribe to."""
 
+APART = 0.025
+"""Seconds between two updates of one resource: less than anybody notices, and than a wake may take."""
 PROGRESS_EVERY = 15.0
 _WAIT_CAPS = (("claude-code", 1500.0), ("codex", 270.0))
 _WAIT_CAP = 55.0
@@ -30,10 +33,14 @@ _SHOWN = 130
 
 
 class Coalesced(Generic[T]):
-    """What is to be told to a host: the same twice is told once, so it never grows however slowly the host reads."""
+    """What is to be told to a host: the same twice is told once, so it never grows however slowly the host reads.
+
+    However fast it reads, the same comes again only `APART` after it came last: a burst of mail is a few rings.
+    """
 
     def __init__(self) -> None:
         self._items: dict[T, None] = {}
+        self._taken: dict[T, float] = {}
         self._added: anyio.Event | None = None
 
     def add(self, item: T) -> None:
@@ -43,13 +50,19 @@ class Coalesced(Generic[T]):
             self._added.set()
 
     async def take(self) -> T:
-        """Return what has waited longest, once there is something."""
-        while not self._items:
+        """Return what has waited longest and may be told, once there is something."""
+        while True:
+            early = anyio.current_time() - APART
+            self._taken = {item: at for item, at in self._taken.items() if at > early}
+            for item in self._items:
+                if item not in self._taken:
+                    del self._items[item]
+                    self._taken[item] = early + APART
+                    return item
             self._added = anyio.Event()
-            await self._added.wait()
-        item = next(iter(self._items))
-        del self._items[item]
-        return item
+            rest = min((self._taken[item] - early for item in self._items), default=math.inf)
+            with anyio.move_on_after(rest):
+                await self._added.wait()
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from mcp_mailbox.channel import Channel, Skipped
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
 from mcp_mailbox.store import (
@@ -59,6 +60,8 @@ Json = dict[str, Any]
 
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
+_STORED = {"state": State.STORED.word}
+_HELD = {"state": State.HELD.word, "hint": "Its owner is asked whether you may write. Wait for that: see it with read."}
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
@@ -114,7 +117,7 @@ def accepted(answer: Accepted) -> Json:
     """Render `send`."""
     to = [
         {"address": each.address}
-        | (problem(each.refusal) if each.refusal else {"state": State.STORED.word})
+        | (problem(each.refusal) if each.refusal else _HELD if each.held else _STORED)
         | ({"members": each.members} if each.members is not None else {})
         for each in answer.recipients
     ]
@@ -190,7 +193,8 @@ def _history(message: Message, progress: Progress) -> Json:
     """Render how far a delivery has come: its state, and when it came into each that it has had."""
     ended = {progress.state.word: progress.settled_at} if progress.settled_at is not None else {}
     times = {
-        "stored": message.accepted_at,
+        "held": progress.held_at,
+        "stored": message.accepted_at if progress.held_at is None else progress.let_in_at,
         "rung": progress.rung_at,
         "surfaced": progress.surfaced_at,
         "leased": progress.leased_at,
@@ -317,7 +321,7 @@ def _listed(entry: Entry) -> Json:
         "address": str(entry.address),
         **_given(about=_beginning(entry.about), skills=skills, more_skills=len(entry.skills) - len(skills)),
         "presence": entry.presence.value,
-        **_given(status=entry.status),
+        **_given(status=entry.status, contact=entry.contact.value if entry.contact is Contact.ASK else None),
         **{name: value for name, value in known.items() if value is not None},
     }
 
@@ -440,7 +444,7 @@ def _previewed(preview: Preview) -> Json:
         "sent_at": moment(message.accepted_at),
     }
     progress = delivery.progress
-    told = message.to or progress.state is State.LEASED or progress.state.dead_letter
+    told = message.to or progress.state in {State.LEASED, State.HELD} or progress.state.dead_letter
     return (
         answer
         | _given(

@@ -293,7 +293,7 @@ TOOLS: dict[str, Tool] = {
     "settle": Tool(
         _settle,
         "What you took: ack = done, release = back for anyone, reject = never again, extend = more time. Dead letters:"
-        " retry, or purge.",
+        " retry, purge; requests: accept.",
         {
             "ids": {"type": "array", "items": _TEXT},
             "outcome": {"enum": [*Outcome]},

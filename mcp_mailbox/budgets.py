@@ -1,0 +1,78 @@
+"""The loop guard: how much a thread, a pair of mailboxes and a chain of answers may say before somebody must look.
+
+A budget is a rate with room for a burst: so many at once, and each one back after its share of the hour. It is the
+generic cell rate algorithm (ITU-T I.371), which keeps one number a key. What a mailbox is, and who is told what, is
+not known here; the time is handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOUR = 3600 * 1000
+"""ms."""
+THREAD_BUDGET = 3000
+"""Answers in one thread an hour: a thousand tasks of one plan, their answers, and room; a storm of answers is more."""
+PAIR_BUDGET = 5000
+"""Messages of one mailbox to another an hour: a thousand tasks in a minute, five times; a program gone wild is more."""
+HOPS = 100
+"""Answers to answers, each soon after the other."""
+PAUSE = 10 * 60 * 1000
+"""ms after which an answer is no hop any more. People pause, and agents that thank each other do not."""
+_KEYS = 20_000
+"""Keys that are remembered: about 3 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The budgets of a post office; 0 for none."""
+
+    thread: int = THREAD_BUDGET
+    pair: int = PAIR_BUDGET
+    hops: int = HOPS
+
+
+class Budget:
+    """So many an hour for each key; 0 for any number.
+
+    It remembers a bounded number of keys, and forgets those with most left first. Of each key it keeps when its budget
+    will be whole again, in ms times the budget: whole numbers lose nothing.
+    """
+
+    def __init__(self, an_hour: int) -> None:
+        self.an_hour = an_hour
+        self._whole: dict[int, int] = {}
+
+    def free_at(self, key: int, now: int) -> int:
+        """Return when there is room for one more, in ms: by `now` when there is."""
+        if not self.an_hour or key not in self._whole:
+            return now
+        spare = HOUR * (self.an_hour - 1)
+        return max(now, -((spare - self._whole[key]) // self.an_hour))
+
+    def take(self, key: int, now: int) -> None:
+        """Count one, whether there is room or not."""
+        if not self.an_hour:
+            return
+        begin = now * self.an_hour
+        whole = self._whole.get(key)
+        if whole is None and len(self._whole) >= _KEYS:
+            self._make_room(begin)
+        self._whole[key] = max(begin, whole or 0) + HOUR
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._whole.clear()
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def _make_room(self, begin: int) -> None:
+        """Drop keys whose budget is whole, as if they had never been there; at least half, those with most left."""
+        kept = sorted((whole, key) for key, whole in self._whole.items() if whole > begin)
+        self._whole = {key: whole for whole, key in kept[-(_KEYS // 2) :]}
+
+
+def hops_of_answer(hops: int, accepted: int, now: int) -> int:
+    """Return the hops of an answer to a message that has so many, accepted then."""
+    return hops + 1 if now - accepted < PAUSE else 1

@@ -1,0 +1,79 @@
+"""What the loop guard says no to, and how: which budget, how much it is, when there is room again, how to raise it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import Budget, Limits
+from mcp_mailbox.errors import Code, Refusal
+
+THREAD_VARIABLE = "MCP_MAILBOX_THREAD_BUDGET"
+PAIR_VARIABLE = "MCP_MAILBOX_PAIR_BUDGET"
+HOPS_VARIABLE = "MCP_MAILBOX_HOPS"
+
+
+class Guard:
+    """The budgets of one post office. They are in its memory: one that starts anew has counted nothing."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._threads = Budget(limits.thread)
+        self._pairs = Budget(limits.pair)
+
+    def of_chain(self, hops: int) -> Refusal | None:
+        """Return why an answer that has so many hops is one too many."""
+        if not self._limits.hops or hops <= self._limits.hops:
+            return None
+        return Refusal(
+            Code.TOO_MANY_HOPS,
+            f"This would be answer {hops:,} in a chain of quick answers; the limit is {self._limits.hops:,}.",
+            "If you only answer each other, stop. Else begin a new thread: send without reply_to."
+            f" A person may raise {HOPS_VARIABLE}.",
+        )
+
+    def of_thread(self, thread: int, now: int) -> Refusal | None:
+        """Return why that thread has no room for another answer."""
+        free = self._threads.free_at(thread, now)
+        if free <= now:
+            return None
+        return Refusal(
+            Code.OVER_BUDGET,
+            f"This thread has had its {self._limits.thread:,} answers an hour.",
+            f"There is room from {_moment(free)} on; a new thread (send without reply_to) has its own."
+            f" A person may raise {THREAD_VARIABLE}.",
+        )
+
+    def of_pair(self, sender: int, recipient: int, address: Address, now: int) -> Refusal | None:
+        """Return why the recipient, who has that address, has no room for another message of that sender."""
+        free = self._pairs.free_at(_pair(sender, recipient), now)
+        if free <= now:
+            return None
+        return Refusal(
+            Code.OVER_BUDGET,
+            f"{address} has had your {self._limits.pair:,} messages an hour.",
+            f"There is room from {_moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
+        )
+
+    def count(self, thread: int | None, sender: int, recipients: Collection[int], now: int) -> None:
+        """Count a message that is accepted. What begins a thread is no answer in it."""
+        if thread is not None:
+            self._threads.take(thread, now)
+        for recipient in recipients:
+            self._pairs.take(_pair(sender, recipient), now)
+
+    def forget(self) -> None:
+        """Count anew: what was counted may have been rolled back, and nobody is refused for what was not sent."""
+        self._threads.forget()
+        self._pairs.forget()
+
+
+def _pair(sender: int, recipient: int) -> int:
+    """Return one number for both; a channel's is negative."""
+    return sender << 33 | recipient & (1 << 33) - 1
+
+
+def _moment(ms: int) -> str:
+    """Return the time as RFC 3339 in UTC, to the second, not before it."""
+    return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
