@@ -47,6 +47,9 @@ class Code(StrEnum):
     STOPPING = "stopping"
     FORBIDDEN = "forbidden"
     RESERVED = "reserved"
+    NO_FILE = "no_file"
+    ATTACHMENT_TOO_LARGE = "attachment_too_large"
+    UNKNOWN_ATTACHMENT = "unknown_attachment"
 
 
 BLAME: dict[Code, Blame] = {
@@ -72,6 +75,9 @@ BLAME: dict[Code, Blame] = {
     Code.STOPPING: Blame.STORE,
     Code.FORBIDDEN: Blame.CALLER,
     Code.RESERVED: Blame.STATE,
+    Code.NO_FILE: Blame.CALLER,
+    Code.ATTACHMENT_TOO_LARGE: Blame.CALLER,
+    Code.UNKNOWN_ATTACHMENT: Blame.CALLER,
 }
 
 

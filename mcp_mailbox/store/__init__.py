@@ -26,6 +26,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion, Told
+from mcp_mailbox.store.attachments import AttachmentStore, Source, Tray
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.directory import DirectoryStore, Found
@@ -54,6 +55,7 @@ __all__ = [
     "Accepted",
     "ArchiveStore",
     "Archived",
+    "AttachmentStore",
     "Claimer",
     "Clock",
     "CredentialStore",
@@ -82,8 +84,10 @@ __all__ = [
     "SearchStore",
     "Settled",
     "Show",
+    "Source",
     "Store",
     "Told",
+    "Tray",
     "Wanted",
 ]
 
@@ -96,6 +100,7 @@ class Store(
     ArchiveStore,
     DirectoryStore,
     SearchStore,
+    AttachmentStore,
     Protocol,
 ):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""

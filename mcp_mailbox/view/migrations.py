@@ -131,6 +131,20 @@ CREATE TABLE presence (
     until   INTEGER NOT NULL DEFAULT 0
 );
 """,
+    7: "",
+    8: "",
+    9: """
+CREATE TABLE attachment (
+    message  INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    type     TEXT    NOT NULL,
+    size     INTEGER NOT NULL,
+    sha256   BLOB    NOT NULL,
+    PRIMARY KEY (message, position)
+) WITHOUT ROWID;
+CREATE INDEX attachment_sha256 ON attachment (sha256);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

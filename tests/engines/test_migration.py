@@ -40,6 +40,9 @@ BACK = {
     4: "DROP TABLE reservation;",
     5: "DROP TABLE occupant; ALTER TABLE mailbox DROP COLUMN kind; ALTER TABLE mailbox DROP COLUMN share;",
     6: "DROP INDEX mailbox_contact; DROP INDEX mailbox_own; DROP TABLE mailbox_term; DROP TABLE presence;",
+    7: "",
+    8: "",
+    9: "DROP TABLE attachment;",
 }
 """What undoes each migration, so that a test has an older store."""
 

@@ -2,14 +2,16 @@
 
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
-in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `archive`, `granting`, `reserving` and `directory`.
+in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `archive`, `granting`, `reserving`, `directory` and
+`attaching`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,13 +21,16 @@ import anyio.to_thread
 
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import failures, granting
 from mcp_mailbox.engines.sqlite.archive import Archive
+from mcp_mailbox.engines.sqlite.attaching import Attaching
 from mcp_mailbox.engines.sqlite.backup import Backups, back_up
+from mcp_mailbox.engines.sqlite.blobs import Blobs, directory_of
 from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.directory import Directory
@@ -67,6 +72,7 @@ from mcp_mailbox.store import (
     Ring,
     Settled,
     Told,
+    Tray,
     Wanted,
 )
 from mcp_mailbox.view import apply, query
@@ -91,6 +97,7 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         index = Index(path.with_name(FILE), secret)
         store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index)
         store.follower.wake(AT_START)
+        store.start_collecting()
         try:
             yield store
         finally:
@@ -99,6 +106,7 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
                 store.writer.later(lambda _: None)
                 await store.backups.close()
                 await store.follower.close()
+                await store.stop_collecting()
                 await searcher.close()
                 await anyio.to_thread.run_sync(index.close)
                 await reader.close()
@@ -145,6 +153,8 @@ class SqliteStore:
         self._searcher = searcher
         self._searching = Searching(common, index)
         self.follower = Follower(searcher, index.follow)
+        self._attaching = Attaching(common, Blobs(directory_of(place.path)), reader)
+        self._collecting: asyncio.Task[None] | None = None
 
     # -- the bell
 
@@ -227,6 +237,10 @@ class SqliteStore:
     ) -> Accepted:
         """See `Store.accept`."""
         return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+
+    async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
+        """See `Store.answered`."""
+        return await self._reader.do(lambda db: self._sending.answered(db, sender, origin))
 
     async def claim(
         self,
@@ -319,6 +333,36 @@ class SqliteStore:
     async def search(self, mailbox: Address, asked: Query) -> Hits:
         """See `Store.search`."""
         return await self._searcher.do(lambda db: self._searching.search(db, mailbox, asked))
+
+    # -- attachments
+
+    def attaching(self) -> AbstractAsyncContextManager[Tray]:
+        """See `Store.attaching`."""
+        return self._attaching.attaching()
+
+    async def attachment(self, mailbox: Address, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
+        """See `Store.attachment`."""
+        return await self._attaching.attachment(mailbox, id, name)
+
+    async def collect(self) -> int:
+        """See `Store.collect`."""
+        return await self._attaching.collect(self._searcher)
+
+    def start_collecting(self) -> None:
+        """Let go of contents now and then, until it is stopped."""
+        self._collecting = asyncio.get_running_loop().create_task(self._attaching.collect_now_and_then(self._searcher))
+
+    async def stop_collecting(self) -> None:
+        """Stop where it is."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._collecting
+
+    @property
+    def attached_bytes(self) -> int:
+        """See `Store.attached_bytes`."""
+        return self._attaching.blobs.size
 
     # -- credentials
 

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import sqlite3
 
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
-from mcp_mailbox.engines.sqlite.rows import waiting_delivery
+from mcp_mailbox.engines.sqlite.rows import attached, format_of, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Format, Kind, Message, Priority
+from mcp_mailbox.message import Kind, Message, Priority
 from mcp_mailbox.view import apply, query
 
 
-def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()) -> Message:
+def whole(
+    db: sqlite3.Connection, codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()
+) -> Message:
     """Return the message with its body. Raises Refusal(STORE_DAMAGED) when it is not what was accepted.
 
     `to` are all recipients, `cc` those of them who were not rung.
     """
     body: bytes = row["text"]
-    if apply.checksum(row["subject"], body) != row["checksum"]:
+    attachments = attached(db, row)
+    if apply.checksum(row["subject"], body, attachments) != row["checksum"]:
         name = codec.id(row["seq"])
         raise Refusal(
             Code.STORE_DAMAGED,
             f"Message {name} is damaged on disk.",
             f"To go on without it, settle {name} with reject; a backup may still have it.",
         )
-    return message(codec, row, tuple(address for address in to if address not in cc), body.decode(), cc)
+    rest = tuple(address for address in to if address not in cc)
+    return message(codec, row, rest, body.decode(), cc, attachments)
 
 
-def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str, cc: tuple[str, ...] = ()) -> Message:
+def message(
+    codec: Codec,
+    row: sqlite3.Row,
+    to: tuple[str, ...],
+    body: str,
+    cc: tuple[str, ...] = (),
+    attachments: tuple[Attachment, ...] = (),
+) -> Message:
     """Return the message with that text for a body."""
     return Message(
         id=codec.id(row["seq"]),
@@ -42,8 +54,9 @@ def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str, cc: 
         reply_to=codec.id(row["reply_to"]) if row["reply_to"] is not None else None,
         cc=cc,
         kind=Kind(row["kind"]),
-        format=Format(row["format"]),
+        format=format_of(row),
         expires_at=row["expires"] or None,
+        attachments=attachments,
     )
 
 
@@ -87,6 +100,11 @@ def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
 
     Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received that message.
     """
+    return int(db.execute(query.PARENT, (visible(codec, db, box, text),)).fetchone()["thread"])
+
+
+def visible(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
+    """Return the number of a message. Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received it."""
     seq = codec.read(text).seq
     row = db.execute(query.PARENT, (seq,)).fetchone()
     if row is not None and (
@@ -94,7 +112,7 @@ def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
         or waiting_delivery(db, box, seq) is not None
         or db.execute(query.DONE, (box, seq)).fetchone() is not None
     ):
-        return int(row["thread"])
+        return seq
     raise unknown_message(text)
 
 

@@ -15,7 +15,7 @@ from mcp_mailbox.engines.sqlite import words
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.index import WINDOW, Damaged, Index
 from mcp_mailbox.engines.sqlite.messages import message, progress_in, thread_of
-from mcp_mailbox.engines.sqlite.rows import find_mailbox, known_mailbox, names_of
+from mcp_mailbox.engines.sqlite.rows import attached, find_mailbox, known_mailbox, names_of
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Hit, Hits, Query
 from mcp_mailbox.view import query
@@ -159,7 +159,7 @@ class Searching:
         recipients: Sequence[int] = json.loads(row["recipients"])
         sent = row["sender"] == plan.box
         to = names_of(mail, json.dumps(recipients[:_ADDRESSES])) if sent else ()
-        shown = message(self._codec, row, to, self._line(mail, plan, seq) or row["text"])
+        shown = message(self._codec, row, to, self._line(mail, plan, seq) or row["text"], (), attached(mail, row))
         return Hit(shown, own, len(recipients) if sent else 0, row["size"], cursor)
 
     def _line(self, mail: sqlite3.Connection, plan: _Plan, seq: int) -> str | None:
