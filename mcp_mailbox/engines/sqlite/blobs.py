@@ -111,8 +111,8 @@ class Blobs:
             partial.replace(target)
             self._held[content.sha256] += 1
             prefix = target.parent.name
-            if fresh and prefix in self._sizes:
-                self._sizes[prefix] += content.size
+            if fresh:
+                self._sizes[prefix] = self._sizes.get(prefix, 0) + content.size
         try:
             sync_directory(target.parent)
         except OSError:

@@ -127,6 +127,7 @@ class Send(Arguments):
     delay: Seconds = 0
     topic: str | None = None
     receipt: bool = False
+    attach: Names = ()
     mailbox: str | None = None
 
     @property
@@ -189,6 +190,7 @@ class Read(Arguments):
 
     id: str
     offset: Annotated[int, Field(ge=0)] = 0
+    attachment: str | None = None
     mailbox: str | None = None
 
 

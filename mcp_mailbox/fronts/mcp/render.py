@@ -18,6 +18,7 @@ from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Format, Kind, Message
+from mcp_mailbox.postoffice.attachments import Opened as OpenedAttachment
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
 from mcp_mailbox.store import Accepted, Found, Hit, Hits, Opened, Page, Preview, Reading, Released, Settled
 
@@ -37,6 +38,8 @@ _ABOUT_SHOWN = 120
 """Characters of what a mailbox says it does."""
 _SKILLS_SHOWN = 300
 """Bytes of a mailbox's skills."""
+_ATTACHMENTS_SHOWN = 300
+"""Bytes of attachments in a preview or a wait's answer."""
 _RECIPIENTS_SHOWN = 2_000
 """Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
@@ -44,6 +47,7 @@ Json = dict[str, Any]
 
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
+BINARY = "It is no text. Open the path, which is a copy, or read the resource."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
@@ -137,7 +141,7 @@ def entire(reading: Reading) -> Json:
         "priority": message.priority.word,
         "sent_at": moment(message.accepted_at),
     }
-    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message))
+    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message, math.inf))
     if own is not None:
         answer |= {"state": own.state.word} | _given(attempts=own.attempts, reason=own.reason)
     return answer | _given(sent=[{"to": to} | _history(message, each) for to, each in reading.sent])
@@ -158,6 +162,34 @@ def whole(reading: Reading, offset: int) -> Json:
     if not offset:
         _open_json(answer, reading.message)
     return answer
+
+
+def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Json:
+    """Render `read` of an attachment: its text from character `offset` on, or what it is and where it can be opened.
+
+    `path` is a copy on the same machine; as the resource `uri` it is whole everywhere.
+    """
+    about = opened.attachment
+    answer: Json = {"id": id_, "attachment": about.name, "type": about.type, "size": about.size}
+    path = str(opened.path) if opened.path is not None else None
+    if opened.text is None:
+        return answer | {"hint": BINARY} | _given(path=path, uri=uri)
+    answer["body"] = opened.text[offset:]
+    whole = {**answer, **_given(path=path, uri=uri)}
+    if size(answer) <= WAIT_LIMIT and not offset:
+        return answer
+    if (excess := size(whole) - WAIT_LIMIT) > 0:
+        _cut(whole, excess, offset)
+    return whole
+
+
+def _attached(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
+    """Render what is attached to it, as much as there is room for and one always; `read` shows all."""
+    every = [{"name": each.name, "type": each.type, "size": each.size} for each in message.attachments]
+    shown = list(every)
+    while len(shown) > 1 and size(shown) > room:
+        shown.pop()
+    return {"attachments": shown, "more_attachments": len(every) - len(shown)}
 
 
 def _history(message: Message, progress: Progress) -> Json:
@@ -348,11 +380,12 @@ def _received(delivery: Delivery) -> Json:
     )
 
 
-def _about(message: Message) -> Json:
+def _about(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
     """Render what few messages have."""
     return {
         "kind": message.kind.word if message.kind is not Kind.MESSAGE else None,
         "expires_at": moment(message.expires_at) if message.expires_at is not None else None,
+        **_attached(message, room),
     }
 
 
