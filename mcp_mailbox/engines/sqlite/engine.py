@@ -26,7 +26,7 @@ from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
 from mcp_mailbox.directory import Search
-from mcp_mailbox.engines.sqlite import failures, granting
+from mcp_mailbox.engines.sqlite import failures, granting, packing
 from mcp_mailbox.engines.sqlite.archive import Archive
 from mcp_mailbox.engines.sqlite.attaching import Attaching
 from mcp_mailbox.engines.sqlite.backup import Backups, back_up
@@ -91,6 +91,7 @@ async def open_store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
         try:
             secret, last = (db.execute(query.META, (name,)).fetchone()[0] for name in ("secret", "time"))
             codec = Codec(secret, _restored(db))
+            await anyio.to_thread.run_sync(packing.unpack_here, db, path, clock.now())
             reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
@@ -322,7 +323,8 @@ class SqliteStore:
     async def backup(self, path: Path, told: Told, *, replace: bool = False) -> int:
         """See `Store.backup`."""
         self.place.check()
-        return await self.backups.run(partial(back_up, self.place.path, path, replace=replace), told)
+        with self._attaching.blobs.resting():
+            return await self.backups.run(partial(back_up, self.place.path, path, replace=replace), told)
 
     async def mail_of(self, mailbox: Address, portion: Portion) -> MailPage:
         """See `Store.mail_of`."""

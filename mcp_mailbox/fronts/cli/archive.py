@@ -80,15 +80,22 @@ def progress(what: str) -> Iterator[Callable[[float, float], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total or 1)
 
 
-def show_restored(store: Path, aside: Path | None, *, tokens_kept: bool, as_json: bool) -> None:
+def show_restored(store: Path, aside: Path | None, missing: int, *, tokens_kept: bool, as_json: bool) -> None:
     """Say what a restore has done."""
     if as_json:
-        found = {"store": str(store), "kept": str(aside) if aside else None, "tokens_kept": tokens_kept}
+        found = {
+            "store": str(store),
+            "kept": str(aside) if aside else None,
+            "tokens_kept": tokens_kept,
+            "attachments_missing": missing,
+        }
         print(json.dumps(found, indent=2))  # noqa: T201 - a command line prints
         return
     print(f"Restored. The next call of a host starts the post office with {store}.")  # noqa: T201
     if aside is not None:
         print(f"The store that was there is {aside}.")  # noqa: T201
+    if missing:
+        print(f"{missing} attachments are damaged in the backup, or not in it.", file=sys.stderr)  # noqa: T201
     if not tokens_kept:
         print(  # noqa: T201
             "Tokens are those of the backup: what was revoked since is good again. See `mcp-mailbox token list`.",
