@@ -141,6 +141,9 @@ def _walk(real: str, path: str, store: str) -> int:
 
 
 def _check(found: os.stat_result, path: str) -> None:
+    """Raise for what is no regular file."""
+    if stat.S_ISLNK(found.st_mode):
+        raise FileNotFoundError  # nothing leads there any more
     if stat.S_ISDIR(found.st_mode):
         raise _refused(f"{path[:_SHOWN]!r} is a directory.", "Attach its files, or an archive of it.")
     if not stat.S_ISREG(found.st_mode):

@@ -14,6 +14,9 @@ from typing import Protocol
 from mcp_mailbox.engines import sqlite
 from mcp_mailbox.engines.sqlite import restore
 from mcp_mailbox.store import Clock, Store
+from mcp_mailbox.view import apply
+
+ATTACHED = "store.db.attachments"
 
 
 class Engine(Protocol):
@@ -31,6 +34,10 @@ class Engine(Protocol):
 
     async def restore(self, file: Path, *, lost: bool = False) -> None:
         """Go on with a backup in the place of the store that is closed, or `lost` with all that it knew."""
+        ...
+
+    async def forget_attachments(self, id_: str) -> None:
+        """Drop what a message has attached, as the removal of the message does, which is no verb yet."""
         ...
 
 
@@ -56,15 +63,24 @@ class SqliteEngine:
         after.mkdir()
         for name in ("store.db", "store.db-wal"):
             shutil.copy(self._directory / name, after / name)
+        if (self._directory / ATTACHED).exists():
+            shutil.copytree(self._directory / ATTACHED, after / ATTACHED)
         self._directory = after
         await self.open()
 
     async def restore(self, file: Path, *, lost: bool = False) -> None:
         if lost:
             (self._directory / "store.db").unlink()
+            shutil.rmtree(self._directory / ATTACHED, ignore_errors=True)
         with restore.taken_in(file, self._directory / "store.db", lambda *_: None) as copy:
             restore.put_in_place(copy, self._directory / "store.db", "now")
         await self.open()
+
+    async def forget_attachments(self, id_: str) -> None:
+        store = self.store
+        assert isinstance(store, sqlite.SqliteStore)
+        seq = store._codec.read(id_).seq
+        await store.writer.do(lambda db: apply.forget_attachments(db, seq))
 
 
 ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {"sqlite": SqliteEngine}
