@@ -66,7 +66,7 @@ def check_count(count: int) -> None:
 
 def too_large(name: str, limit: int, what: str = "") -> Refusal:
     """Return the refusal of what has more bytes than may be."""
-    problem = f"{name!r} {what or 'is too large'}: the limit is {limit / MIB:g} MiB."
+    problem = f"{name!r} {what or 'is too large'}: the limit is {limit / MIB:.3g} MiB."
     return Refusal(Code.ATTACHMENT_TOO_LARGE, problem, "Attach less, or say in the body where it is.")
 
 

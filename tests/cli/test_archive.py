@@ -307,7 +307,11 @@ async def test_an_export_has_what_is_attached_in_each_format_and_a_backup_too(pe
     assert [each["sha256"] for each in first["attachments"]] == [sha256(each).hexdigest() for each in files.values()]
     assert second["attachments"] == []
     with closing(mailbox.mbox(person.directory / "mail.mbox", create=False)) as box:
-        assert parts(next(iter(box))) == parts(next(iter(mailbox.Maildir(person.directory / "mail", create=False)))) == files
+        assert (
+            parts(next(iter(box)))
+            == parts(next(iter(mailbox.Maildir(person.directory / "mail", create=False))))
+            == files
+        )
     markdown = (person.directory / "mail.md").read_text()
     assert f"[plan\\.md](mail.md.attachments/{sent['id']}/plan.md)" in markdown
     beside = person.directory / "mail.md.attachments" / sent["id"]
@@ -332,8 +336,7 @@ def content_of(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-def parts(message: Message | None) -> dict[str, bytes]:
-    assert message is not None
+def parts(message: Message) -> dict[str, bytes]:
     found = {}
     for part in message.walk():
         if name := part.get_filename():
