@@ -60,10 +60,16 @@ INSERT INTO mailbox_term (mailbox, term, space)
 SELECT m.id, t.value, m.space FROM mailbox m, json_each(json_array(
     'all', 'own' || m.id, 'word' || (m.id % 3), iif(m.id <= 5, 'few', 'x'), '=skill' || (m.id % 2))) t
 """
+# A hundred contents, each of them attached to a hundredth of what was acked long ago.
+_ATTACHMENTS = """
+INSERT INTO attachment (message, position, name, type, size, sha256)
+SELECT seq, 0, 'plan.md', 'text/markdown', 5, CAST(printf('%032d', seq / 20 % 100) AS BLOB)
+FROM message WHERE seq % 20 = 7
+"""
 _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) FROM inbox GROUP BY mailbox"
 
 _MISSING = "INSERT INTO counter (mailbox, unsettled) SELECT id, 0 FROM mailbox WHERE id > :boxes"
-_DIRECTORY = (_NEIGHBOURS, _TERMS, _MISSING)
+_REST = (_NEIGHBOURS, _TERMS, _MISSING, _ATTACHMENTS)
 
 
 _WORDS = """
@@ -95,7 +101,7 @@ def build(path: Path, messages: int, start: int) -> None:
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_DIRECTORY):
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_REST):
             db.execute(statement, values)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import EVERY_SPACE, Search
-from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
+from mcp_mailbox.engines.sqlite import SqliteStore, attaching, open_store, sending
 from mcp_mailbox.engines.sqlite import directory as finding
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Contact, Profile
@@ -24,7 +26,7 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Portion, Query, Show, Wanted
-from mcp_mailbox.view import query
+from mcp_mailbox.view import apply, query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -39,7 +41,7 @@ SORTS = {
     "LAPSED_OF_READER": "one mailbox once, of one reader's leases",
 }
 """Queries that may sort, and over how little."""
-WHOLE = {"TOKENS", "TOKENS_WHOLE", "RESERVATIONS_WHOLE"}
+WHOLE = {"TOKENS", "TOKENS_WHOLE", "RESERVATIONS_WHOLE", "ALL_ATTACHED"}
 """Queries whose answer is the whole table."""
 
 # A scan of these is no scan of a table: a list that was handed in, the one row of the sequence.
@@ -145,6 +147,7 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
     mail = await store.mail_of(bob, Portion(1, 1000))
     await store.mail_of(bob, Portion(10, 1000, mail.next, sent[0].id))
     assert (await store.search(bob, Query(2, "hello", ann, 1, sent[0].id))).hits
+    await _attach(store, clock, ann, bob)
     for mailbox, names in ((ann, ["src/"]), (bob, ["src/a.py"]), (bob, ["docs/"])):
         await store.reserve(mailbox, names, Terms(), next(origins))
     await store.reservations("default")
@@ -159,6 +162,19 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
             await store.find_mailboxes(principal, search, 1, found.next)
     monkeypatch.setattr(finding, "_RARE", 0)
     await store.find_mailboxes("someone", Search("default", "some e"), 10)
+
+
+async def _attach(store: SqliteStore, clock: SteppedClock, ann: Address, bob: Address) -> None:
+    async with store.attaching() as tray:
+        kept = await tray.keep(BytesIO(b"x").read, 1)
+        assert kept is not None
+        attached = Draft(("bob",), "hello", attachments=(Attachment("x", "text/plain", kept.size, kept.sha256),))
+        with_x = await store.accept(ann, [bob], attached, Origin("reader", "attached"))
+    await store.attachment(bob, with_x.id, "x")
+    clock.step(attaching.GRACE)
+    await store.collect()
+    await store.answered(ann, Origin("reader", "never"))
+    await store.writer.do(lambda db: apply.forget_attachments(db, 1))
 
 
 @pytest.mark.anyio
