@@ -29,12 +29,14 @@ _LAST = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Roots:
     """What one host may give: files below `allowed`; relative paths begin at its `project`, where that is known.
 
-    `store` is the post office's own directory, of which nothing is ever given.
+    `store` is the post office's own directory, of which nothing is ever given; `ignored` is what the user has said and
+    does not count.
     """
 
     allowed: tuple[str, ...]
     project: str | None
     store: str
+    ignored: tuple[str, ...] = ()
 
 
 class File:
@@ -75,21 +77,30 @@ def parse(value: str, project: str | None, store: str) -> Roots:
 
     A relative one counts only where it leads to somebody's project, not to all of the machine or of the user's home.
     """
-    allowed = []
+    allowed, ignored = [], []
     for part in filter(None, value.split(os.pathsep)):
-        one = os.path.expanduser(part)  # noqa: PTH111 - a text; pathlib forgets `.`
-        if not os.path.isabs(one):  # noqa: PTH117
-            if project is None:
-                continue
-            one = os.path.normpath(os.path.join(project, one))  # noqa: PTH118
+        one: str | None = os.path.expanduser(part)  # noqa: PTH111 - a text; pathlib forgets `.`
+        if not os.path.isabs(part) and not part.startswith("~"):  # noqa: PTH117
+            one = os.path.normpath(os.path.join(project, part)) if project is not None else None  # noqa: PTH118
             if one in {"/", os.path.expanduser("~")}:  # noqa: PTH111
-                continue
-        allowed.append(one)
-    return Roots(tuple(dict.fromkeys(allowed)), project, store)
+                one = None
+        if one is None:
+            ignored.append(part)
+        else:
+            allowed.append(one)
+    return Roots(tuple(dict.fromkeys(allowed)), project, store, tuple(ignored))
 
 
 def open_file(roots: Roots, path: str) -> File:
     """Open a file to be attached. Blocks; raises Refusal(FORBIDDEN | NO_FILE | BAD_ARGUMENT)."""
+    if not roots.allowed and roots.ignored:
+        where = f"which works in {roots.project!r}" if roots.project is not None else "whose directory is not known"
+        raise Refusal(
+            Code.FORBIDDEN,
+            f"This host may not attach files: {VARIABLE} is {os.pathsep.join(roots.ignored)[:_SHOWN]!r}, which counts"
+            f" only from a project's directory, and not for a host {where}.",
+            f"Ask your user to set {VARIABLE} to whole paths; or put the text into the body.",
+        )
     if not roots.allowed:
         raise Refusal(
             Code.FORBIDDEN,

@@ -259,27 +259,37 @@ def test_no_descriptor_is_left_open(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "project", "allowed"),
+    ("value", "project", "allowed", "ignored"),
     [
-        ("", "/work/a", ()),
-        (":", "/work/a", ()),
-        (".", "/work/a", ("/work/a",)),
-        ("docs:/srv/x", "/work/a", ("/work/a/docs", "/srv/x")),
-        (".:.", "/work/a", ("/work/a",)),
-        (".", None, ()),
-        (".", "/", ()),
-        ("..", "/work", ()),
-        (".", "{home}", ()),
-        ("{home}", "/work/a", ("{home}",)),
-        ("~/x", "/work/a", ("{home}/x",)),
-        ("/", "/work/a", ("/",)),
+        ("", "/work/a", (), ()),
+        (":", "/work/a", (), ()),
+        (".", "/work/a", ("/work/a",), ()),
+        ("docs:/srv/x", "/work/a", ("/work/a/docs", "/srv/x"), ()),
+        (".:.", "/work/a", ("/work/a",), ()),
+        (".:/srv", None, ("/srv",), (".",)),
+        (".", "/", (), (".",)),
+        ("..", "/work", (), ("..",)),
+        (".", "{home}", (), (".",)),
+        ("{home}", "/work/a", ("{home}",), ()),
+        ("~/x", "/work/a", ("{home}/x",), ()),
+        ("/", "/work/a", ("/",), ()),
     ],
 )
-def test_what_the_registration_says_is_read(value: str, project: str | None, allowed: tuple[str, ...]) -> None:
+def test_what_the_registration_says_is_read(
+    value: str, project: str | None, allowed: tuple[str, ...], ignored: tuple[str, ...]
+) -> None:
     home = str(Path.home())
     project = project.format(home=home) if project else None
     found = roots.parse(value.format(home=home), project, "/store")
-    assert found == Roots(tuple(each.format(home=home) for each in allowed), project, "/store")
+    assert found == Roots(tuple(each.format(home=home) for each in allowed), project, "/store", ignored)
+
+
+@pytest.mark.parametrize("project", ["/", None])
+def test_a_registration_that_does_not_count_is_told_as_that(place: Place, project: str | None) -> None:
+    said = place.refused("public.txt", roots.parse(".", project, str(place.store)))
+    assert said.code is Code.FORBIDDEN
+    assert "MCP_MAILBOX_ATTACH is '.'" in said.problem
+    assert "whole paths" in said.hint
 
 
 def test_a_relative_path_of_a_host_whose_project_is_not_known_is_refused_with_what_to_do(place: Place) -> None:

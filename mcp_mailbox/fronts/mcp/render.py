@@ -174,13 +174,14 @@ def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Jso
     path = str(opened.path) if opened.path is not None else None
     if opened.text is None:
         return answer | {"hint": BINARY} | _given(path=path, uri=uri)
-    answer["body"] = opened.text[offset:]
-    whole = {**answer, **_given(path=path, uri=uri)}
-    if size(answer) <= WAIT_LIMIT and not offset:
+    # A character has at least a byte: of a text of megabytes no more than this is ever spelled.
+    answer["body"] = opened.text[offset : offset + WAIT_LIMIT]
+    if not offset and len(answer["body"]) == len(opened.text) and size(answer) <= WAIT_LIMIT:
         return answer
-    if (excess := size(whole) - WAIT_LIMIT) > 0:
-        _cut(whole, excess, offset)
-    return whole
+    answer |= _given(path=path, uri=uri)
+    if (excess := size(answer) - WAIT_LIMIT) > 0:
+        _cut(answer, excess, offset)
+    return answer
 
 
 def _attached(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
