@@ -88,7 +88,15 @@ async def test_the_same_content_is_kept_once(post: Post) -> None:
 
 @promise("attached-key", "key-repeats", "key-conflict")
 @pytest.mark.parametrize(
-    "files", [{"a": b"1"}, {"a": b"2", "b": b"1"}, {"b": b"2", "a": b"1"}, {"a": b"1", "b": b"2", "c": b"3"}, {}]
+    "files",
+    [
+        {"a": b"1"},
+        {"a": b"2", "b": b"1"},
+        {"b": b"2", "a": b"1"},
+        {"a": b"1", "b": b"2", "c": b"3"},
+        {"x": b"1", "b": b"2"},
+        {},
+    ],
 )
 async def test_a_key_covers_what_is_attached(post: Post, files: dict[str, bytes]) -> None:
     await post.mailboxes("ann", "bob")

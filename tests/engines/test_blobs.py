@@ -9,13 +9,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
@@ -383,12 +385,44 @@ async def test_a_store_that_was_copied_by_hand_is_restored_with_its_contents(tmp
 
 
 async def test_while_a_backup_is_under_way_nothing_is_let_go(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    began, forgotten = anyio.Event(), threading.Event()
+    async with open_store(tmp_path / "mail.db", clock) as store:
+        await opened(store)
+        sent = await attach(store, b"x")
+        clock.step(attaching.GRACE)
+
+        def told(_done: int, _of: int) -> None:
+            anyio.from_thread.run_sync(began.set, token=loop)
+            assert forgotten.wait(DEADLINE)
+
+        loop = anyio.lowlevel.current_token()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.backup, tmp_path / "backup.db", told)
+            await began.wait()
+            await _forget(store, sent)
+            assert await store.collect() == 0
+            forgotten.set()
+        assert await store.collect() == 1
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as db:
+        assert db.execute("SELECT bytes FROM attachment_content").fetchall() == [(b"x",)]
+
+
+def test_a_content_that_was_kept_again_since_it_was_found_stays(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "a")
-    kept = blobs.keep(BytesIO(b"x").read, 10, 0)
-    assert kept is not None
-    found = blobs.let_go(kept.sha256)
-    assert found is not None
-    with blobs.resting():
-        assert not blobs.remove(found)
-    assert blobs.remove(found)
-    assert not blobs.remove(found)
+
+    def keep() -> str:
+        kept = blobs.keep(BytesIO(b"x").read, 10, 0)
+        assert kept is not None
+        return kept.sha256
+
+    first = blobs.let_go(keep())
+    held = keep()
+    assert first is not None
+    assert not blobs.remove(first), "somebody holds it"
+    assert [list(each) for each in blobs.slices()] == [[]]
+    second = blobs.let_go(held)
+    assert second is not None
+    assert not blobs.remove(first), "somebody may have named it"
+    assert blobs.remove(second)
+    assert not blobs.remove(second)

@@ -4,8 +4,8 @@ A content is written beside its place, synced, and gets its name by one rename: 
 time the same content comes it takes the place of the one that is there, so that one that was damaged is mended. Nobody
 writes to such a file: its mode says so, and whoever wants one for himself gets a copy.
 
-Of two that look at one file at once (somebody is about to name it, somebody finds that nobody does), the second sees
-that it is held, or that it is not the file that was looked at.
+Of two that look at one content at once (somebody is about to name it, somebody finds that nobody does), the second sees
+that it is held, or that its file is not the one that was looked at.
 """
 
 from __future__ import annotations
@@ -42,12 +42,16 @@ class Gone(Exception):  # noqa: N818 - what is said of a content
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A content's file as it was when it was looked at: when it was kept last, in the store's ms."""
+    """A content's file as it was when it was looked at; `kept_at` is when it was kept last, in the store's ms.
+
+    Two are equal when it is the same file, unchanged: a number of an inode may be another file's later.
+    """
 
     sha256: str
-    inode: int
     kept_at: int
     size: int
+    inode: int
+    changed: int
 
 
 def directory_of(store: Path) -> Path:
@@ -180,9 +184,8 @@ class Blobs:
     def remove(self, found: Found, *, although_resting: bool = False) -> bool:
         """Remove a content, unless somebody has kept it since it was found; return whether it has."""
         with self._lock:
-            if found.sha256 in self._held or self._look(found.sha256) != found:
-                return False
-            if self._resting and not although_resting:
+            # Who holds it now has kept it since it was found, when nobody did: that made another file of it.
+            if self._look(found.sha256) != found or (self._resting and not although_resting):
                 return False
             path = self.path(found.sha256)
             path.unlink()
@@ -195,7 +198,7 @@ class Blobs:
             found = self.path(sha256).lstat()
         except OSError:
             return None
-        return Found(sha256, found.st_ino, found.st_mtime_ns // 1_000_000, found.st_size)
+        return Found(sha256, found.st_mtime_ns // 1_000_000, found.st_size, found.st_ino, found.st_ctime_ns)
 
 
 def _pour(source: Source, descriptor: int, limit: int) -> Content | None:

@@ -47,7 +47,8 @@ Json = dict[str, Any]
 
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
-BINARY = "It is no text. Open the path, which is a copy, or read the resource."
+NO_TEXT = "It is no text. Open `path`: it is a copy, for you to read."
+NO_TEXT_THERE = "It is no text. Read the resource `uri`."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
@@ -173,7 +174,7 @@ def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Jso
     answer: Json = {"id": id_, "attachment": about.name, "type": about.type, "size": about.size}
     path = str(opened.path) if opened.path is not None else None
     if opened.text is None:
-        return answer | {"hint": BINARY} | _given(path=path, uri=uri)
+        return answer | {"hint": NO_TEXT if path else NO_TEXT_THERE} | _given(path=path, uri=uri)
     # A character has at least a byte: of a text of megabytes no more than this is ever spelled.
     answer["body"] = opened.text[offset : offset + WAIT_LIMIT]
     if not offset and len(answer["body"]) == len(opened.text) and size(answer) <= WAIT_LIMIT:
