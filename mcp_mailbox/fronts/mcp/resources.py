@@ -30,7 +30,7 @@ COMPLETION_LIMIT = 100
 _JSON = "application/json"
 _LISTED = 100
 """Inboxes in a page of `resources/list`."""
-_LARGEST = 16 << 20
+_LARGEST = 10 << 20
 """Bytes of an attachment in one answer, which is spelled in one go."""
 _URI_LIMIT = 2_000
 """Characters; a subscription keeps its URI, and ours have fewer even when each letter is percent-encoded."""
