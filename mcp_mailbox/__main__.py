@@ -89,7 +89,7 @@ def _restore(arguments: list[str]) -> int:
     except (Refusal, rendezvous.Refused) as refused:
         print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
         return 1
-    archive.show_restored(done.store, done.aside, tokens_kept=done.tokens_kept, as_json=given.json)
+    archive.show_restored(done.store, done.aside, done.missing, tokens_kept=done.tokens_kept, as_json=given.json)
     return 0
 
 

@@ -6,6 +6,10 @@ MCP_MAILBOX_ADDRESS   the mailbox of this host, opened before the first call
 MCP_MAILBOX_LEASE     seconds that a reader has for a message; default 600
 MCP_MAILBOX_KEEP_DAYS days that settled mail is kept; default 365, 0 for ever
 MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; default 600
+MCP_MAILBOX_ATTACH    directories whose files this host may attach, separated as in PATH; default none
+
+MCP_MAILBOX_ATTACH_FILE_MIB    MiB of one attachment; default 10
+MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
 MCP_MAILBOX_THREAD_BUDGET  answers in one thread an hour; 0 for any number (`budgets` has the defaults)
 MCP_MAILBOX_PAIR_BUDGET    messages of one mailbox to another an hour; likewise
 MCP_MAILBOX_HOPS           answers to answers, each within ten minutes of the other; likewise
@@ -18,10 +22,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import addresses, budgets, loopguard, rendezvous
-from mcp_mailbox.budgets import Limits
+from mcp_mailbox import addresses, attachment, budgets, loopguard, rendezvous
+from mcp_mailbox.attachment import MIB
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice import DAY, KEEP_TERM, LEASE_TERM
+from mcp_mailbox.postoffice.roots import VARIABLE as ATTACH
 
 SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
@@ -31,6 +36,8 @@ STORE_FILE = "mail.db"
 """The store, in the home directory."""
 _MOST = 1_000_000
 """Of a budget."""
+_LARGEST = 100.0
+"""MiB of attachments: they are read whole."""
 _LONGEST = 7 * 24 * 3600.0
 _MOST_DAYS = 36_500
 _NAME = r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]"
@@ -46,6 +53,8 @@ class HostSettings:
 
     space: str
     address: str | None
+    attach: str = ""
+    """Directories whose files it may attach (`postoffice.roots`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,7 @@ def _is_loopback(host: str) -> bool:
 def host_settings(env: Mapping[str, str]) -> HostSettings:
     """Read a host's settings. Raises Refusal(BAD_NAME) for a space that cannot be."""
     space = env.get(SPACE) or addresses.DEFAULT_SPACE
-    return HostSettings(addresses.check_name(space, "space"), env.get(ADDRESS) or None)
+    return HostSettings(addresses.check_name(space, "space"), env.get(ADDRESS) or None, env.get(ATTACH) or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,8 @@ class OfficeSettings:
     """The lease's term."""
     keep: int
     """How long settled mail is kept; 0 for ever."""
-    limits: Limits
+    limits: budgets.Limits
+    attachments: attachment.Limits
 
 
 def office_settings(env: Mapping[str, str]) -> OfficeSettings:
@@ -170,12 +180,16 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     The time after which it leaves is checked here, and read by `office.py`, which knows nothing of refusals.
     """
     _seconds(env, rendezvous.IDLE_VARIABLE, 0.0)
-    limits = Limits(
+    limits = budgets.Limits(
         _count(env, loopguard.THREAD_VARIABLE, budgets.THREAD_BUDGET),
         _count(env, loopguard.PAIR_VARIABLE, budgets.PAIR_BUDGET),
         _count(env, loopguard.HOPS_VARIABLE, budgets.HOPS),
     )
-    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), _days(env) * DAY, limits)
+    usual = attachment.Limits()
+    each = _mib(env, rendezvous.FILE_MIB_VARIABLE, usual.each)
+    together = _mib(env, rendezvous.TOTAL_MIB_VARIABLE, max(usual.together, each))
+    attachments = attachment.Limits(min(each, together), together)
+    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), _days(env) * DAY, limits, attachments)
 
 
 def _days(env: Mapping[str, str]) -> int:
@@ -205,17 +219,26 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    return _number(env, name, default, "seconds", _LONGEST)
+
+
+def _mib(env: Mapping[str, str], name: str, default: int) -> int:
+    """Read a size in MiB as bytes."""
+    return int(_number(env, name, default / MIB, "MiB", _LARGEST) * MIB)
+
+
+def _number(env: Mapping[str, str], name: str, default: float, unit: str, most: float) -> float:
     text = env.get(name)
     if not text:
         return default
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= _LONGEST:
+        number = -1.0
+    if not 0 < number <= most:
         raise Refusal(
             Code.BAD_ARGUMENT,
             f"{name} is {text[:20]!a}.",
-            f"Set it to seconds between 0 and {_LONGEST:.0f}, or leave it out.",
+            f"Set it to {unit} between 0 and {most:.0f}, or leave it out.",
         )
-    return seconds
+    return number

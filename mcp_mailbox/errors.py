@@ -53,6 +53,9 @@ class Code(StrEnum):
     NO_REQUEST = "no_request"
     OVER_BUDGET = "over_budget"
     TOO_MANY_HOPS = "too_many_hops"
+    NO_FILE = "no_file"
+    ATTACHMENT_TOO_LARGE = "attachment_too_large"
+    UNKNOWN_ATTACHMENT = "unknown_attachment"
 
 
 BLAME: dict[Code, Blame] = {
@@ -84,6 +87,9 @@ BLAME: dict[Code, Blame] = {
     Code.NO_REQUEST: Blame.STATE,
     Code.OVER_BUDGET: Blame.STATE,
     Code.TOO_MANY_HOPS: Blame.STATE,
+    Code.NO_FILE: Blame.CALLER,
+    Code.ATTACHMENT_TOO_LARGE: Blame.CALLER,
+    Code.UNKNOWN_ATTACHMENT: Blame.CALLER,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mcp_mailbox.attachment import Attachment, check_count
 from mcp_mailbox.errors import Code, Refusal
 
 BODY_LIMIT = 256 * 1024
@@ -73,6 +74,7 @@ class Draft:
     `key` makes a retry harmless; `reply_to` is a message id or a lease's handle. Who is in `cc` gets the message but is
     not rung. After `ttl` nobody is handed it any more; before `delay` is over nobody is yet. Of what one sender sends
     one mailbox under one `topic`, only the newest that nobody has seen is kept. `receipt` asks to be told of the ack.
+    `attachments` are contents that were kept before (`store.attachments`).
     """
 
     to: tuple[str, ...]
@@ -87,6 +89,7 @@ class Draft:
     delay: int = 0
     topic: str | None = None
     receipt: bool = False
+    attachments: tuple[Attachment, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no mailbox could hold.
@@ -107,7 +110,7 @@ class Draft:
             raise Refusal(
                 Code.BODY_TOO_LARGE,
                 f"The body has {size:,} bytes; the limit is {BODY_LIMIT:,}.",
-                "Send it in parts, or write a file and send its path.",
+                "Send it in parts, or attach a file.",
             )
         _check_line("subject", self.subject, SUBJECT_LIMIT)
         if self.key is not None:
@@ -115,6 +118,7 @@ class Draft:
             if not self.key:
                 raise Refusal(Code.BAD_ARGUMENT, "`key` is empty.", "Leave it out, or choose one per message.")
         self._check_options()
+        check_count(len(self.attachments))
 
     def _check_options(self) -> None:
         if self.topic is not None:
@@ -149,6 +153,7 @@ class Message:
     kind: Kind = Kind.MESSAGE
     format: Format = Format.TEXT
     expires_at: int | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 def check_text(what: str, text: str) -> None:

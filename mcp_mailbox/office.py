@@ -116,6 +116,7 @@ class Hello:
     previous: str | None  # version of the office of its last epoch
     env: Mapping[str, str]  # its MCP_MAILBOX_* variables
     program: tuple[str, ...]
+    cwd: str | None = None  # where its host started it, which is where the agent works
 
     @property
     def resumed(self) -> bool:
@@ -650,6 +651,7 @@ def _hello(fields: Mapping[str, str]) -> Hello:
         previous=fields.get("previous"),
         env={name[4:]: value for name, value in fields.items() if name.startswith("env.")},
         program=tuple(fields.get("program", "").splitlines()),
+        cwd=fields.get("cwd"),
     )
 
 

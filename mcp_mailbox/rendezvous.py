@@ -35,6 +35,8 @@ ENV_PREFIX = "MCP_MAILBOX_"
 HOME_VARIABLE = "MCP_MAILBOX_HOME"
 TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
 IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
+FILE_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_FILE_MIB"
+TOTAL_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_TOTAL_MIB"
 # Settings of the office itself: all hosts share one office, so they must agree on these.
 OFFICE_SETTINGS = (
     "MCP_MAILBOX_LEASE",
@@ -44,6 +46,8 @@ OFFICE_SETTINGS = (
     "MCP_MAILBOX_THREAD_BUDGET",
     "MCP_MAILBOX_PAIR_BUDGET",
     "MCP_MAILBOX_HOPS",
+    FILE_MIB_VARIABLE,
+    TOTAL_MIB_VARIABLE,
 )
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves

@@ -21,11 +21,15 @@ from mcp_mailbox.store import Told
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was done: where the store is, where the one before it went, whether its tokens were kept."""
+    """What was done: where the store is, where the one before it went, whether its tokens were kept.
+
+    `missing` attachments were damaged in the backup, or not in it.
+    """
 
     store: Path
     aside: Path | None
     tokens_kept: bool
+    missing: int
 
 
 def restore(home: str, file: Path, told: Told, *, force: bool) -> Restored:
@@ -38,16 +42,16 @@ def restore(home: str, file: Path, told: Told, *, force: bool) -> Restored:
         raise _running(home)
     rendezvous.prepare_home(home)
     _check(file, store, force=force)
-    with placing.taken_in(file, store, told) as copy:
+    with placing.taken_in(file, store, told) as taken:
         lock = rendezvous.hold(home)
         if lock is None:
             raise _running(home)
         try:
             _check(file, store, force=force)  # a host's call may have made one meanwhile
-            placed = placing.put_in_place(copy, store, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
+            placed = placing.put_in_place(taken, store, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
         finally:
             os.close(lock)
-    return Restored(store, placed.aside, placed.tokens_kept)
+    return Restored(store, placed.aside, placed.tokens_kept, placed.missing)
 
 
 def _check(file: Path, store: Path, *, force: bool) -> None:

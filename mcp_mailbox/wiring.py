@@ -23,12 +23,14 @@ from mcp_mailbox.fronts import control
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
-from mcp_mailbox.postoffice import DAY, Caller, PostOffice
+from mcp_mailbox.postoffice import DAY, Caller, PostOffice, roots
 from mcp_mailbox.tokens import LOCAL, Tokens
 
 log = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"  # noqa: S105 - its name
+COPIES = "opened"
+"""Where attachments are put for agents to open, in the home directory."""
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - no address of anybody's
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
@@ -105,11 +107,17 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
     """
     settings = config.office_settings(os.environ)
     async with open_store(Path(home) / STORE_FILE, SystemClock(), settings.limits) as store:
-        post_office = PostOffice(store, lease_term=settings.lease, keep=settings.keep)
+        post_office = PostOffice(
+            store,
+            lease_term=settings.lease,
+            keep=settings.keep,
+            attachments=settings.attachments,
+            copies=Path(home) / COPIES,
+        )
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
-            service = _Relays(post_office, tokens)
+            service = _Relays(post_office, tokens, home)
             if door is None:
                 yield service
             else:
@@ -158,7 +166,8 @@ async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
 class _Relays:
     """Serves each relay's host over MCP."""
 
-    def __init__(self, post_office: PostOffice, tokens: Tokens) -> None:
+    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str) -> None:
+        self.home = home
         self.post_office = post_office
         self.tokens = tokens
         self.server = build_server()
@@ -174,7 +183,8 @@ class _Relays:
             bad_space: Refusal | None = Refusal(refusal.code, f"{config.SPACE}: {refusal.problem}", refusal.hint)
         else:
             bad_space = None
-        caller = Caller(hello.relay, LOCAL, settings.space)
+        allowed = roots.parse(settings.attach, hello.cwd, self.home)
+        caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
         changed = hello.previous is not None and hello.previous != __version__
         client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
         client.refuse(bad_space)
@@ -197,7 +207,9 @@ class _Relays:
         """See `office.Service`."""
         http = self.http()
         keep_days = self.post_office.retention.keep // DAY
-        return {"readers": self.post_office.present, "keep_days": keep_days, **({"http": http} if http else {})}
+        attached = {"bytes": self.post_office.attachments.stored}
+        said = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
+        return {**said, **({"http": http} if http else {})}
 
     async def command(self, asked: object, tell: office.Tell) -> dict[str, Any]:
         """See `office.Service`."""

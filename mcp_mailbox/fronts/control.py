@@ -6,12 +6,14 @@ was refused. What takes long tells how far it is meanwhile. The command line's h
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
@@ -29,6 +31,8 @@ _TELL_EVERY = 0.2
 _PORTION = 100
 _PORTION_SIZE = 1 << 18
 """Bytes of bodies in one answer: it is spelled in one go, in which nobody else is served."""
+_PIECE = 1 << 20
+"""Bytes of an attachment in one answer."""
 _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
 _NOWHERE = Progress(State.STORED)
@@ -75,6 +79,15 @@ class _Mail(BaseModel):
     space: str
     thread: str | None = None
     cursor: str | None = None
+
+
+class _Attachment(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    mailbox: str
+    space: str
+    id: str
+    name: str
+    offset: int = Field(default=0, ge=0)
 
 
 class _Held(BaseModel):
@@ -151,6 +164,15 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
     }
 
 
+async def _attachment(desk: Desk, asked: _Attachment) -> Json:
+    """Return a part of an attachment: it is spelled in one go, as above."""
+    call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
+    _, content = await desk.post_office.attachments.content(call, asked.id, asked.name)
+    end = asked.offset + _PIECE
+    part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
+    return {"content": part.decode(), "next": end if end < len(content) else None}
+
+
 async def _held(desk: Desk, asked: _Held) -> Json:
     caller = Caller("command line", LOCAL, asked.space, mailbox=asked.besides)
     return {"reservations": [_described(each) for each in await desk.post_office.reservations.of_others(caller)]}
@@ -164,6 +186,7 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token rotate": (_rotate, _Which),
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
+    "attachment": (_attachment, _Attachment),
     "reservations": (_held, _Held),
 }
 
@@ -217,6 +240,7 @@ def _archived(each: Archived) -> Json:
         "priority": message.priority.word,
         "accepted_at": message.accepted_at,
         "expires_at": message.expires_at,
+        "attachments": [asdict(attachment) for attachment in message.attachments],
         "sent": each.sent,
         "state": own.state.word if each.own else None,
         "attempts": own.attempts,

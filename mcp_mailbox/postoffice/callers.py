@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mcp_mailbox.credentials import ALL_SCOPES, Scope
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.postoffice.roots import Roots
 from mcp_mailbox.store import Origin
 
 
@@ -25,6 +26,8 @@ class Caller:
     """By which way it comes, for people."""
     several: bool = False
     """Whether other agents may have the same reader's id."""
+    files: Roots | None = None
+    """Which files of this machine it may give; None where it may be on another one."""
 
     def must(self, scope: Scope) -> None:
         """Raise Refusal(FORBIDDEN) unless the credential allows it."""

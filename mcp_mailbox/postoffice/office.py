@@ -12,6 +12,7 @@ import anyio.lowlevel
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Limits
 from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.consent import REQUEST_TERM
 from mcp_mailbox.credentials import Scope
@@ -19,10 +20,12 @@ from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.attachments import Attachments
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.audience import Audience
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.channels import Channels
+from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
@@ -53,6 +56,7 @@ CLAIM_COUNT = 10
 """Messages that one wait hands out at most."""
 SETTLE_LIMIT = 100
 """Ids in one settle."""
+DEFAULT_LIMITS = Limits()
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
 _SETTLING = 1_000
@@ -63,9 +67,20 @@ _SHOWN = 1000
 
 
 class PostOffice:
-    """The verbs over one store. `business` must be entered for as long as they are called."""
+    """The verbs over one store. `business` must be entered for as long as they are called.
 
-    def __init__(self, store: Store, *, lease_term: int = LEASE_TERM, keep: int = KEEP_TERM) -> None:
+    `copies` is where attachments are put for agents on this machine.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease_term: int = LEASE_TERM,
+        keep: int = KEEP_TERM,
+        attachments: Limits = DEFAULT_LIMITS,
+        copies: Path | None = None,
+    ) -> None:
         self.bell = Bell()
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
@@ -76,6 +91,7 @@ class PostOffice:
         self.directory = Directory(store, self.mailboxes, self.attendance)
         self.retention = Retention(store, keep)
         self.search = Search(store, self.mailboxes, self.channels, self._show)
+        self.attachments = Attachments(store, self.mailboxes, attachments, Copies(copies) if copies else None)
         self._store = store
         self._lease_term = lease_term
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
@@ -114,10 +130,23 @@ class PostOffice:
 
     # -- verbs
 
-    async def send(self, call: Call, draft: Draft) -> Accepted:
-        """Store a message durably for every recipient, and ring; one result each."""
+    async def send(self, call: Call, draft: Draft, attach: Sequence[str] = ()) -> Accepted:
+        """Store a message durably for every recipient, and ring; one result each. `attach` are paths of files.
+
+        Raises Refusal as the store does, as `own`, and as `Attachments.taken_in`.
+        """
         call.caller.must(Scope.SEND)
         sender = await self.mailboxes.own(call.caller, call.mailbox)
+        if not attach:
+            return await self._send(call, sender, draft)
+        # Who asks again after a crash is told what came of it, whatever has become of the files.
+        known = await self._store.answered(sender, call.origin) if draft.key is None else None
+        if known is not None:
+            return await self._told(call, sender, known)
+        async with self.attachments.taken_in(call.caller, attach) as taken:
+            return await self._send(call, sender, replace(draft, attachments=taken))
+
+    async def _send(self, call: Call, sender: Address, draft: Draft) -> Accepted:
         to = _addresses(draft.to, call.caller.space)
         cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
         try:
@@ -131,9 +160,11 @@ class PostOffice:
         for later in (draft.delay, draft.ttl, waits):
             if later:
                 self._readers.expect(now + later)
-        return replace(
-            accepted, recipients=tuple([await self._hinted(call, sender, each) for each in accepted.recipients])
-        )
+        return await self._told(call, sender, accepted)
+
+    async def _told(self, call: Call, sender: Address, accepted: Accepted) -> Accepted:
+        hinted = [await self._hinted(call, sender, each) for each in accepted.recipients]
+        return replace(accepted, recipients=tuple(hinted))
 
     async def wait(
         self,

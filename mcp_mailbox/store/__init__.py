@@ -27,6 +27,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from mcp_mailbox.store.archive import Archived, ArchiveStore, MailPage, Portion, Told
+from mcp_mailbox.store.attachments import AttachmentStore, Source, Tray
 from mcp_mailbox.store.basics import Clock, Origin, Ring
 from mcp_mailbox.store.channels import ChannelPage, ChannelStore, Published, Subscribed
 from mcp_mailbox.store.credentials import CredentialStore
@@ -58,6 +59,7 @@ __all__ = [
     "Accepted",
     "ArchiveStore",
     "Archived",
+    "AttachmentStore",
     "ChannelPage",
     "ChannelStore",
     "Claimer",
@@ -91,9 +93,11 @@ __all__ = [
     "SearchStore",
     "Settled",
     "Show",
+    "Source",
     "Store",
     "Subscribed",
     "Told",
+    "Tray",
     "Wanted",
 ]
 
@@ -108,6 +112,7 @@ class Store(
     SearchStore,
     RetentionStore,
     ChannelStore,
+    AttachmentStore,
     Protocol,
 ):
     """All verbs. Every one may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""

@@ -194,6 +194,10 @@ class MailStore(Protocol):
         """
         ...
 
+    async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
+        """Return what `accept` answered to that request when it came without a key, None when it never did."""
+        ...
+
     async def claim(
         self,
         mailbox: Address,

@@ -12,10 +12,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_mailbox import directory
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import State
 from mcp_mailbox.view.query import FOREVER
 
+ATTACHED = 16
+"""In `message.format`: there are rows of `attachment`. Whoever reads a message without any asks for none."""
 _PREVIEW_LENGTH = 120
 _KEY = "mailbox = ? AND priority = ? AND seq = ?"
 
@@ -82,6 +85,7 @@ class NewMessage:
     held: Collection[int] = ()
     """Those of the recipients who have to let it in first."""
     hops: int = 0
+    attachments: Sequence[Attachment] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +195,9 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
             new.priority,
             new.accepted,
             len(body),
-            checksum(new.subject, body),
+            checksum(new.subject, body, new.attachments),
             new.kind,
-            new.format,
+            new.format | (ATTACHED if new.attachments else 0),
             new.expires,
             new.receipt,
             _array(new.cc),
@@ -205,6 +209,14 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     )
     seq = cursor.lastrowid
     assert seq is not None  # noqa: S101 - an INSERT has a row
+    if new.attachments:
+        db.executemany(
+            "INSERT INTO attachment (message, position, name, type, size, sha256) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (seq, position, each.name, each.type, each.size, bytes.fromhex(each.sha256))
+                for position, each in enumerate(new.attachments)
+            ],
+        )
     rest = (new.deliver_at, new.expires, new.topic)
     stored = [each for each in new.recipients if each > 0 and each not in new.held]
     db.executemany(
@@ -628,9 +640,20 @@ def forget_readers(db: sqlite3.Connection, before: int, most: int) -> None:
     )
 
 
-def checksum(subject: str, body: bytes) -> int:
-    """Return the CRC-32 of a message's text."""
-    return zlib.crc32(body, zlib.crc32(subject.encode()))
+def forget_attachments(db: sqlite3.Connection, seq: int) -> None:
+    """Drop what a message has attached; their contents go when nobody else names them.
+
+    A part of the message's own removal: one that stays without them is a damaged one.
+    """
+    db.execute("DELETE FROM attachment WHERE message = ?", (seq,))
+
+
+def checksum(subject: str, body: bytes, attachments: Iterable[Attachment] = ()) -> int:
+    """Return the CRC-32 of a message's text, and of what is attached."""
+    value = zlib.crc32(body, zlib.crc32(subject.encode()))
+    for each in attachments:
+        value = zlib.crc32(f"{each.name}\0{each.type}\0{each.size}\0{each.sha256}\0".encode(), value)
+    return value
 
 
 def preview(body: str) -> str:

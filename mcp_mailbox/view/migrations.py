@@ -220,7 +220,18 @@ CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 
 CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
 ALTER TABLE message ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
 """,
-    9: "",
+    9: """
+CREATE TABLE attachment (
+    message  INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    type     TEXT    NOT NULL,
+    size     INTEGER NOT NULL,
+    sha256   BLOB    NOT NULL,
+    PRIMARY KEY (message, position)
+) WITHOUT ROWID;
+CREATE INDEX attachment_sha256 ON attachment (sha256);
+""",
     # Rings of nothing were noted, and would never go. What has a plain id keeps it.
     10: """
 INSERT INTO meta (name, value) SELECT 'plain_ids', seq FROM sqlite_sequence WHERE name = 'message';

@@ -337,6 +337,11 @@ WHOLE = f"""
 SELECT {_BODY}, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
 """  # noqa: S608
 
+ATTACHMENTS = "SELECT name, type, size, sha256 FROM attachment WHERE message = ? ORDER BY position"
+FORMAT = "SELECT seq, format FROM message WHERE seq = ?"
+IS_ATTACHED = "SELECT 1 FROM attachment WHERE sha256 = ? LIMIT 1"
+ALL_ATTACHED = "SELECT DISTINCT sha256 FROM attachment"
+
 # A listing is these, one behind the other: each is in the order of its index, and begins where the cursor stands.
 WAITING_PAGE = f"""
 SELECT i.priority AS rank, i.lease_until, i.reader, i.attempts, i.leased, i.seen, i.channel, m.preview AS text,

@@ -66,9 +66,9 @@ CREATE TABLE message (
     priority   INTEGER NOT NULL,
     accepted   INTEGER NOT NULL,
     size       INTEGER NOT NULL,                    -- bytes of the body
-    checksum   INTEGER NOT NULL,                    -- of subject and body: SQLite sees damaged pages, not damaged text
+    checksum   INTEGER NOT NULL,                    -- of subject, body and rows of attachment: SQLite sees damaged pages only
     kind       INTEGER NOT NULL DEFAULT 0,          -- who speaks: somebody, or the post office of what became of mail
-    format     INTEGER NOT NULL DEFAULT 0,          -- of the body
+    format     INTEGER NOT NULL DEFAULT 0,          -- of the body; 16 more when there are rows of attachment
     expires    INTEGER NOT NULL DEFAULT 0,          -- when nobody is handed it any more; 0 for never
     receipt    INTEGER NOT NULL DEFAULT 0,          -- whether its sender wants to hear of acks
     cc         TEXT    NOT NULL DEFAULT '[]',       -- those of the recipients who are not rung, as a JSON array
@@ -80,6 +80,18 @@ CREATE TABLE message (
 INSERT INTO sqlite_sequence (name, seq) VALUES ('message', 0);
 CREATE INDEX message_accepted ON message (accepted);
 CREATE INDEX message_reply ON message (thread) WHERE reply_to IS NOT NULL;   -- what is left of a thread without a first
+
+-- What is attached to a message. The contents are files beside the store, by their SHA-256 (`blobs.py`).
+CREATE TABLE attachment (
+    message  INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    type     TEXT    NOT NULL,
+    size     INTEGER NOT NULL,
+    sha256   BLOB    NOT NULL,
+    PRIMARY KEY (message, position)
+) WITHOUT ROWID;
+CREATE INDEX attachment_sha256 ON attachment (sha256);   -- whether anybody names a content
 
 -- Hot: only what is not settled. A row is ready when lease_until <= now, so nothing has to be swept; a row that nobody
 -- holds and that was put off has a lease_until and no reader.

@@ -6,12 +6,16 @@ import json
 import mailbox
 import os
 import pty
+import shutil
 import sqlite3
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from email.header import decode_header, make_header
+from email.message import Message
+from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -277,6 +281,69 @@ async def test_an_export_tells_what_became_of_mail_and_what_the_post_office_said
         first["id"]: "cur",
         second["id"]: "new",
     }
+
+
+PNG = b"\x89PNG\r\n\x1a\n\0" + bytes(range(256)) * 5000
+"""More than one answer's worth of it."""
+
+
+async def test_an_export_has_what_is_attached_in_each_format_and_a_backup_too(person: Person) -> None:
+    (person.directory / "plan.md").write_text("the plän")
+    (person.directory / "a b.png").write_bytes(PNG)
+    files = {"plan.md": "the plän".encode(), "a b.png": PNG}
+    environment = {"MCP_MAILBOX_ATTACH": str(person.directory)}
+    async with person.town.agent("ann", env=environment) as ann:
+        sent = await ann.send("ann", "see", attach=[str(person.directory / name) for name in files])
+        await ann.send("ann", "nothing")
+        for name in ("mail.mbox", "mail.jsonl", "mail.md"):
+            await person.does("export", "ann", "-o", name)
+        await person.does("export", "ann", "--format", "maildir", "-o", "mail")
+        text = await person.does("export", "ann", "--format", "markdown")
+        await person.does("backup", "backup.db")
+        assert json.loads(await person.does("status", "--json"))["attachments"]["bytes"] == len(PNG) + 9
+        assert "1.3 MB" in await person.does("status")
+    first, second = [json.loads(line) for line in (person.directory / "mail.jsonl").read_text().splitlines()]
+    assert {each["name"]: b64decode(each["content"]) for each in first["attachments"]} == files
+    assert [each["sha256"] for each in first["attachments"]] == [sha256(each).hexdigest() for each in files.values()]
+    assert second["attachments"] == []
+    with closing(mailbox.mbox(person.directory / "mail.mbox", create=False)) as box:
+        assert (
+            parts(next(iter(box)))
+            == parts(next(iter(mailbox.Maildir(person.directory / "mail", create=False))))
+            == files
+        )
+    markdown = (person.directory / "mail.md").read_text()
+    assert f"[plan\\.md](mail.md.attachments/{sent['id']}/plan.md)" in markdown
+    beside = person.directory / "mail.md.attachments" / sent["id"]
+    assert {path.name: path.read_bytes() for path in beside.iterdir()} == files
+    assert "- attached: a b\\.png, 1280009 bytes\n" in text
+    await person.does("stop")
+    shutil.rmtree(person.home)
+    assert json.loads(await person.does("restore", "backup.db", "--json"))["attachments_missing"] == 0
+    async with person.town.agent("ann") as ann:
+        assert (await ann.call("read", id=sent["id"], attachment="plan.md"))["body"] == "the plän"
+        lost = await ann.call("read", id=sent["id"], attachment="a b.png")
+        assert content_of(lost["path"]) == PNG
+        digest = sha256(PNG).hexdigest()
+        (person.home / "mail.db.attachments" / digest[:2] / digest[2:]).unlink()
+        done = await person.run("export", "ann")
+        assert done.returncode == 1
+        assert f"'a b.png' of {sent['id']}" in done.stderr
+        assert bodies(done.stdout) == ["see", "nothing"]
+
+
+def content_of(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def parts(message: Message) -> dict[str, bytes]:
+    found = {}
+    for part in message.walk():
+        if name := part.get_filename():
+            payload = part.get_payload(decode=True)
+            assert isinstance(payload, bytes)
+            found[name] = payload
+    return found
 
 
 async def test_an_export_has_what_was_there_when_it_began_and_so_it_ends(person: Person) -> None:

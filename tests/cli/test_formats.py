@@ -6,6 +6,7 @@ import json
 import mailbox
 import re
 import urllib.parse
+from base64 import b64decode
 from email import message_from_bytes
 from email.header import decode_header, make_header
 from email.message import Message
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mcp_mailbox import attachment, rendezvous
 from mcp_mailbox.fronts.cli import formats, output
 from mcp_mailbox.message import SUBJECT_LIMIT
 
@@ -59,6 +61,7 @@ def mail(body: str = "hello", subject: str = "", **more: object) -> Json:
         "priority": "normal",
         "accepted_at": 1_800_000_000_123,
         "expires_at": None,
+        "attachments": [],
         "sent": False,
         "state": "acked",
         "attempts": 1,
@@ -126,7 +129,7 @@ def whole(text: str) -> str:
 @given(st.lists(st.tuples(bodies, subjects), max_size=3))
 @settings(max_examples=150, deadline=None)
 def test_markdown_gives_back_what_was_said_and_nothing_breaks_out_of_its_block(said: list[tuple[str, str]]) -> None:
-    text = formats.title("alice@default") + b"".join(formats.markdown(mail(*each)) for each in said)
+    text = formats.title("alice@default") + b"".join(formats.markdown(mail(*each), {}) for each in said)
     found = []
     lines = text.decode().split("\n")
     place = 0
@@ -189,7 +192,7 @@ def test_a_reason_is_given_back_to_the_letter_and_makes_no_line(reason: str) -> 
     found = message_from_bytes(text)["X-Mailbox-Reason"]
     assert (str(make_header(decode_header(found))) if found else "") == reason
     assert all(re.match(r"[\w-]+: |[ \t]", line) for line in text.decode().partition("\n\n")[0].split("\n"))
-    section = formats.markdown(mail() | {"state": "rejected", "reason": reason}).decode().split("\n")
+    section = formats.markdown(mail() | {"state": "rejected", "reason": reason}, {}).decode().split("\n")
     assert [unescaped(line[10:]) for line in section if line.startswith("- reason: ")] == ([reason] if reason else [])
 
 
@@ -208,7 +211,7 @@ def test_what_the_language_says_of_a_message_is_in_each_format() -> None:
     heads = ("State", "Kind", "Reason", "Expires", "Deliver", "Rung", "Surfaced", "Leased", "Lease-Until")
     found = [message[f"X-Mailbox-{head}"] for head in heads]
     assert found == ["dead", "report", "no *time*", *[f"1970-01-01T00:00:00.00{ms}Z" for ms in times.values()]]
-    text = formats.markdown(said).decode()
+    text = formats.markdown(said, {}).decode()
     for part in ("- cc: `eve@default`, `bürger@default`", "- kind: report", r"- reason: no \*time\*", "json escaped"):
         assert part in text
     assert "surfaced 1970-01-01T00:00:00.004Z" in text
@@ -234,3 +237,93 @@ def test_what_does_not_get_done_leaves_nothing_and_what_is_there_is_left_alone(t
     with pytest.raises(Exception, match="exists"), make(path):
         raise AssertionError
     assert path.read_text() == "mine"
+
+
+# -- attachments
+
+CONTENTS = st.one_of(
+    st.binary(max_size=300), st.sampled_from([b"", b"--=_1abcd.0a1b2c3d4e--\n", b"From \n" * 50, b"\0" * 500])
+)
+NAMES = st.one_of(
+    st.sampled_from(
+        ["plan.md", "über 中.txt", 'a"b;c.png', "mail.eml", "x.tar.gz", "(1) [2].md", "%41`*_<>.md", "a.html"]
+    ),
+    st.text(st.characters(), min_size=1, max_size=60),
+).map(attachment.clean_name)
+
+
+def attached(name: str, content: bytes | None) -> Json:
+    size = len(content or b"")
+    return {"name": name, "type": attachment.media_type(name), "size": size, "sha256": "0" * 64, "content": content}
+
+
+@given(bodies, st.lists(st.tuples(NAMES, CONTENTS), min_size=1, max_size=3, unique_by=lambda each: each[0].casefold()))
+@settings(max_examples=150, deadline=None)
+def test_mail_and_json_lines_give_back_what_is_attached(body: str, files: list[tuple[str, bytes]]) -> None:
+    one = mail(body, "s", attachments=[attached(*each) for each in files])
+    line = formats.jsonl(one)
+    assert [(each["name"], b64decode(each["content"])) for each in json.loads(line)["attachments"]] == files
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mbox")
+        with output.file(path) as out:
+            for each in (one, mail("last")):
+                out.write(formats.envelope(each) + formats.email(each, STORE) + b"\n")
+        box = mailbox.mbox(path, create=False)
+        first, last = box
+        assert read(last) == ("", "last")
+        box.close()
+        assert path.read_bytes().isascii()
+        assert path.read_bytes().count(b"\nFrom ") == 1
+    payload = first.get_payload()
+    assert isinstance(payload, list)
+    said, *parts = payload
+    assert read_part(said) == body.encode()
+    assert [(part.get_filename(), read_part(part)) for part in parts if isinstance(part, Message)] == files
+    assert first.defects == []
+
+
+def read_part(part: object) -> bytes:
+    assert isinstance(part, Message)
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload
+
+
+def test_what_is_attached_but_lost_is_named_in_each_format() -> None:
+    one = mail(attachments=[attached("gone.md", None), attached("there.md", b"x")])
+    message = message_from_bytes(formats.email(one, STORE))
+    assert message["X-Mailbox-Missing"] == "gone.md"
+    assert [part.get_filename() for part in message.walk()][2:] == ["there.md"]
+    assert [each["content"] for each in json.loads(formats.jsonl(one))["attachments"]] == [None, "eA=="]
+    text = formats.markdown(one, {"there.md": "mail.md.attachments/1abcd/there.md"}).decode()
+    assert "- attached: gone\\.md, 0 bytes, lost\n" in text
+    assert "- attached: [there\\.md](mail.md.attachments/1abcd/there.md), 1 bytes\n" in text
+
+
+@given(NAMES)
+def test_a_name_in_markdown_is_nothing_but_a_link(name: str) -> None:
+    link = f"m.attachments/1abcd/{name}"
+    text = formats.markdown(mail(attachments=[attached(name, b"")]), {name: link}).decode()
+    [row] = [line for line in text.splitlines() if line.startswith("- attached: ")]
+    target = re.fullmatch(r"- attached: \[(?:[^\\\[\]]|\\.)*\]\(([!-'*-~]*)\), 0 bytes", row)
+    assert target is not None
+    assert urllib.parse.unquote(target[1]) == link
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_files_beside_are_there_all_or_not_at_all(tmp_path: Path, taken: bool) -> None:
+    path = tmp_path / "mail.md"
+    files = {"a.md": b"a", "über 中.txt": b"b"}
+    if taken:
+        (tmp_path / "mail.md.attachments").mkdir()
+        with pytest.raises(rendezvous.Refused, match="exists"), output.beside(path):
+            pass
+        return
+    with output.beside(path) as beside:
+        assert beside.add("1abcd", {}) == {}
+        links = beside.add("1abcd", files)
+        assert not (tmp_path / "mail.md.attachments").exists()
+    assert {name: (tmp_path / link).read_bytes() for name, link in links.items()} == files
+    with pytest.raises(rendezvous.Refused), output.beside(tmp_path / "other.md") as beside:
+        assert [beside.add("1abcd", files) for _ in range(2)], "one thing goes wrong behind another that did not"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mail.md.attachments"]

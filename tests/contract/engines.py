@@ -15,6 +15,9 @@ from mcp_mailbox.budgets import Limits
 from mcp_mailbox.engines import sqlite
 from mcp_mailbox.engines.sqlite import restore
 from mcp_mailbox.store import Clock, Store
+from mcp_mailbox.view import apply
+
+ATTACHED = "store.db.attachments"
 
 
 class Engine(Protocol):
@@ -38,6 +41,9 @@ class Engine(Protocol):
 
     def size(self) -> int:
         """Bytes on the disk of a store that is closed."""
+
+    async def forget_attachments(self, id_: str) -> None:
+        """Drop what a message has attached, as the removal of the message does, which is no verb yet."""
         ...
 
 
@@ -65,18 +71,27 @@ class SqliteEngine:
         after.mkdir()
         for name in ("store.db", "store.db-wal"):
             shutil.copy(self._directory / name, after / name)
+        if (self._directory / ATTACHED).exists():
+            shutil.copytree(self._directory / ATTACHED, after / ATTACHED)
         self._directory = after
         await self.open()
 
     async def restore(self, file: Path, *, lost: bool = False) -> None:
         if lost:
             (self._directory / "store.db").unlink()
+            shutil.rmtree(self._directory / ATTACHED, ignore_errors=True)
         with restore.taken_in(file, self._directory / "store.db", lambda *_: None) as copy:
             restore.put_in_place(copy, self._directory / "store.db", "now")
         await self.open()
 
     def size(self) -> int:
         return sum(file.stat().st_size for file in self._directory.iterdir())
+
+    async def forget_attachments(self, id_: str) -> None:
+        store = self.store
+        assert isinstance(store, sqlite.SqliteStore)
+        seq = store._codec.read(id_).seq
+        await store.writer.do(lambda db: apply.forget_attachments(db, seq))
 
 
 ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {"sqlite": SqliteEngine}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
+from io import BytesIO
 from itertools import count
 from typing import Any
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment, Content
 from mcp_mailbox.delivery import Delivery, Outcome, Progress, Settlement
 from mcp_mailbox.mailbox import MOST_SHARE, Kind, Profile
 from mcp_mailbox.message import Draft, Priority
@@ -23,6 +26,7 @@ from mcp_mailbox.store import (
     Settled,
     Show,
     Store,
+    Tray,
     Wanted,
 )
 from tests.clocks import SteppedClock
@@ -92,6 +96,17 @@ class Post:
         draft = Draft(to, body, subject, priority, reply_to, key, tuple(cc), **options)
         origin = self.origin(reader or sender, request)
         return await self.store.accept(at(sender), [*map(at, to)], draft, origin, [*map(at, cc)])
+
+    async def attach(self, sender: str, *to: str, files: Mapping[str, bytes], **options: Any) -> Accepted:
+        """Send these files."""
+        async with self.store.attaching() as tray:
+            attachments = tuple([await kept(tray, name, content) for name, content in files.items()])
+            return await self.send(sender, *to, attachments=attachments, **options)
+
+    async def attached(self, mailbox: str, id_: str, name: str) -> bytes:
+        found, content = await self.store.attachment(at(mailbox), id_, name)
+        assert found.name == name
+        return content
 
     async def send_many(self, sender: str, to: str, *bodies: str, priority: Priority = Priority.NORMAL) -> list[str]:
         return [(await self.send(sender, to, body=body, priority=priority)).id for body in bodies]
@@ -166,6 +181,13 @@ class Post:
         assert found is not None
         assert found.unread == page.unread
         return page.unread
+
+
+async def kept(tray: Tray, name: str, content: bytes) -> Attachment:
+    """Keep a content as somebody's file of that name."""
+    found = await tray.keep(BytesIO(content).read, ROOMY)
+    assert found == Content(sha256(content).hexdigest(), len(content))
+    return Attachment(name, "text/plain", found.size, found.sha256)
 
 
 def bodies(found: Page | Sequence[Delivery]) -> list[str]:

@@ -37,6 +37,7 @@ LOCKS = "Courtois, Heymans, Parnas, Concurrent control with readers and writers"
 CHANNELS = "design.md, Channels; issue 4, The language"
 SEARCH = "issue 4, Search"
 GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
+ATTACH = "issue 4, Attachments"
 HTTP = "issue 3, Credentials from the start"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -248,6 +249,20 @@ PROMISES: dict[str, Promise] = {
         "A channel keeps so many messages, so long, so many bytes; what is delivered stays.", CHANNELS
     ),
     "channel-skipped": Promise("What a channel kept no more before a member read it is told to it, once.", CHANNELS),
+    # attachments
+    "attached-whole": Promise("What is attached arrives under its name as it was kept, to the last byte.", ATTACH),
+    "attached-durable": Promise("What an accepted message has attached is there after a crash.", ATTACH),
+    "attached-own": Promise("Who may read a message reads what is attached to it, and nobody else does.", DESIGN),
+    "attached-once": Promise("The same content is kept once, however often it is sent.", ATTACH),
+    "attached-key": Promise("A key covers the names and the contents of what is attached.", STRIPE),
+    "attached-limit": Promise("Of a content that is larger than it may be nothing is kept.", ATTACH),
+    "attached-unsent": Promise("Of a send that came to nothing no content stays, unless somebody has sent it.", ATTACH),
+    "attached-collected": Promise(
+        "A content that no message names goes away after a while; one that is named, about to be, or was a moment ago"
+        " does not.",
+        ATTACH,
+    ),
+    "answered": Promise("What a request without a key was answered can be asked.", RELAY),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),
     "time-forward": Promise("The store's time never runs backwards, and never stands still.", DESIGN),

@@ -45,7 +45,7 @@ BACK = {
     " DROP INDEX inbox_channel; DROP INDEX inbox_sent; CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox);"
     " ALTER TABLE inbox DROP COLUMN channel; ALTER TABLE done DROP COLUMN channel;",
     8: "DROP TABLE contact; ALTER TABLE message DROP COLUMN hops;",
-    9: "",
+    9: "DROP TABLE attachment;",
     10: "DROP INDEX message_reply; DROP INDEX mailbox_written; ALTER TABLE mailbox DROP COLUMN written;",
 }
 """What undoes each migration, so that a test has an older store."""

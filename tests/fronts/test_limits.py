@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcp_mailbox.attachment import COUNT_LIMIT, NAME_LIMIT, Attachment
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.message import RECIPIENT_LIMIT, SUBJECT_LIMIT, Message, Priority
@@ -32,6 +33,19 @@ SUBJECTS = st.builds(
 NAMES = st.builds(lambda letter, size: letter * size, st.sampled_from("aé中𞤀"), st.integers(1, 64))
 
 
+WORST_ATTACHED = (Attachment('"' * NAME_LIMIT, "application/" + "x" * 70, 10**8, "0" * 64),) * COUNT_LIMIT
+ATTACHED = st.lists(
+    st.builds(
+        Attachment,
+        st.sampled_from(["plan.md", '"' * NAME_LIMIT, "中" * 66]),
+        st.sampled_from(["text/markdown", "application/" + "x" * 70]),
+        st.just(10**8),
+        st.just("0" * 64),
+    ),
+    max_size=COUNT_LIMIT,
+).map(tuple)
+
+
 def size(content: Any) -> int:
     return len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
 
@@ -49,6 +63,7 @@ def messages(draw: st.DrawFn, to: st.SearchStrategy[int] = st.just(1)) -> Messag
         priority=Priority.URGENT,
         accepted_at=DUE,
         reply_to="z" * 17,
+        attachments=draw(ATTACHED),
     )
 
 
@@ -65,7 +80,17 @@ def reading(message: Message) -> Reading:
 
 def worst(count: int) -> list[Delivery]:
     name = "𞤀" * 64
-    message = Message("z" * 17, "z" * 17, f"{name}@{name}", (), "\x01" * 200, "\x01" * 5000, Priority.URGENT, DUE)
+    message = Message(
+        "z" * 17,
+        "z" * 17,
+        f"{name}@{name}",
+        (),
+        "\x01" * 200,
+        "\x01" * 5000,
+        Priority.URGENT,
+        DUE,
+        attachments=WORST_ATTACHED,
+    )
     return [leased(message)] * count
 
 
@@ -113,6 +138,7 @@ def test_pages_of_a_message_are_short_and_put_together_they_are_its_body(message
     rest, _ = rest_of(message, shown)
     assert shown["body"] + rest == message.body
     assert set(shown["to"]) <= set(message.to)
+    assert len(shown.get("attachments", ())) == len(message.attachments), "who reads sees all names"
 
 
 @settings(deadline=None, max_examples=60)
@@ -137,6 +163,7 @@ def as_preview(message: Message, cursor: str) -> Preview:
         preview(message.body),
         message.priority,
         message.accepted_at,
+        attachments=message.attachments,
     )
     return Preview(
         Delivery(short, message.id, Progress(State.REJECTED, 9, reason="r" * 500)), len(message.body.encode()), cursor

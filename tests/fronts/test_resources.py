@@ -76,7 +76,8 @@ async def test_an_inbox_and_a_message_are_read_as_the_tools_show_them(town: Town
 async def test_templates_say_how_a_uri_is_made(town: Town, era: Era) -> None:
     async with town.agent(era=era) as agent:
         templates = (await agent.client.list_resource_templates()).resource_templates
-        assert [each.uri_template for each in templates] == ["mailbox:{address}", "mailbox:{address}/{id}"]
+        paths = ["mailbox:{address}", "mailbox:{address}/{id}", "mailbox:{address}/{id}/{name}"]
+        assert [each.uri_template for each in templates] == paths
 
 
 @pytest.mark.parametrize(

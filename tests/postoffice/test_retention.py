@@ -7,14 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_mailbox.budgets import Limits
-from mcp_mailbox.config import OfficeSettings, office_settings
+from mcp_mailbox.config import office_settings
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.postoffice import DAY, KEEP_TERM, LEASE_TERM, Call, Caller, PostOffice
+from mcp_mailbox.postoffice import DAY, KEEP_TERM, Call, Caller, PostOffice
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -80,7 +79,7 @@ async def test_mail_that_is_kept_for_ever_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "days"), [("", 365), ("0", 0), ("1", 1), ("36500", 36_500)])
 def test_how_long_mail_is_kept_is_set_in_days(text: str, days: int) -> None:
-    assert office_settings({"MCP_MAILBOX_KEEP_DAYS": text}) == OfficeSettings(LEASE_TERM, days * DAY, Limits())
+    assert office_settings({"MCP_MAILBOX_KEEP_DAYS": text}).keep == days * DAY
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "36501", "9" * 5000, "\u0661", "1 day"])

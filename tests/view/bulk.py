@@ -60,16 +60,22 @@ INSERT INTO mailbox_term (mailbox, term, space)
 SELECT m.id, t.value, m.space FROM mailbox m, json_each(json_array(
     'all', 'own' || m.id, 'word' || (m.id % 3), iif(m.id <= 5, 'few', 'x'), '=skill' || (m.id % 2))) t
 """
+# A hundred contents, each of them attached to a hundredth of what was acked long ago.
+_ATTACHMENTS = """
+INSERT INTO attachment (message, position, name, type, size, sha256)
+SELECT seq, 0, 'plan.md', 'text/markdown', 5, CAST(printf('%032d', seq / 20 % 100) AS BLOB)
+FROM message WHERE seq % 20 = 7
+"""
 _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) FROM inbox GROUP BY mailbox"
 
 _MISSING = "INSERT INTO counter (mailbox, unsettled) SELECT id, 0 FROM mailbox WHERE id > :boxes"
-_DIRECTORY = (_NEIGHBOURS, _TERMS, _MISSING)
 # One that asks first, and whom many have asked: a quarter of them waits.
 _ASKED = f"""
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 10)
 INSERT INTO contact (mailbox, sender, standing, at, seq, principal, expires)
 SELECT {BOXES - 1}, (1 << 40) + i, i % 4, 1, i, 'p' || i, 1 << 50 FROM n
 """
+_REST = (_NEIGHBOURS, _TERMS, _MISSING, _ATTACHMENTS, _ASKED)
 
 
 _WORDS = """
@@ -102,7 +108,7 @@ def build(path: Path, messages: int, start: int) -> None:
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_DIRECTORY, _ASKED):
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_REST):
             db.execute(statement, values)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

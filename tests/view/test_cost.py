@@ -6,21 +6,25 @@ MCP_MAILBOX_LARGE sets how many messages the large store has had, for machines t
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from io import BytesIO
 from pathlib import Path
 
 import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Lease, Listing, Origin, Portion, Show, Wanted
+from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Portion, Show, Wanted
+from mcp_mailbox.view import query
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
 from tests.view.bulk import build
@@ -240,6 +244,23 @@ class Asking:
             lambda db: int(db.execute("SELECT count(*) FROM message WHERE seq <= 300").fetchone()[0])
         )
 
+    async def accept_attached(self, store: SqliteStore) -> object:
+        async with store.attaching() as tray:
+            kept = await tray.keep(BytesIO(b"the plan").read, 100)
+            assert kept is not None
+            attachment = Attachment("plan.md", "text/markdown", kept.size, kept.sha256)
+            draft = Draft((str(BOX),), "hello", attachments=(attachment,))
+            return await store.accept(OTHER, [BOX], draft, Origin("reader", os.urandom(8).hex()))
+
+    async def read_attached(self, store: SqliteStore) -> object:
+        sent = await self.accept_attached(store)
+        assert isinstance(sent, Accepted)
+        assert (await store.attachment(BOX, sent.id, "plan.md"))[1] == b"the plan"
+        return await store.read(BOX, sent.id)
+
+    async def answered(self, store: SqliteStore) -> object:
+        return await store.answered(OTHER, Origin("reader", "never"))
+
 
 VERBS = [name for name in vars(Asking) if not name.startswith("_") and name != "origin"]
 
@@ -293,3 +314,21 @@ async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores
 
         costs.append(await stores[0].cost(claim))
     assert costs[0] == costs[1]
+
+
+async def test_whether_a_content_is_named_is_asked_in_as_many_steps_however_many_name_it(
+    stores: tuple[Counted, Counted],
+) -> None:
+    contents = [f"{number:032}".encode() for number in (5, 99, 100)]  # of the last one there is none
+    costs = []
+    for counted in stores:
+
+        async def ask(store: SqliteStore) -> object:
+            def named(db: sqlite3.Connection) -> list[bool]:
+                return [db.execute(query.IS_ATTACHED, (one,)).fetchone() is not None for one in contents]
+
+            assert await store._reader.do(named) == [True, True, False]
+            return None
+
+        costs.append(await counted.cost(ask))
+    assert costs[0] == costs[1] < 100

@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import EVERY_SPACE, Search
-from mcp_mailbox.engines.sqlite import SqliteStore, open_store, sending
+from mcp_mailbox.engines.sqlite import SqliteStore, attaching, open_store, sending
 from mcp_mailbox.engines.sqlite import directory as finding
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Contact, Profile
@@ -24,7 +26,7 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Portion, Query, Show, Wanted
-from mcp_mailbox.view import query
+from mcp_mailbox.view import apply, query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -42,7 +44,7 @@ SORTS = {
     "SKIPS": "one mailbox once, of what nobody was told yet",
 }
 """Queries that may sort, and over how little."""
-WHOLE = {"TOKENS", "TOKENS_WHOLE", "RESERVATIONS_WHOLE", "SKIPS"}
+WHOLE = {"TOKENS", "TOKENS_WHOLE", "RESERVATIONS_WHOLE", "SKIPS", "ALL_ATTACHED"}
 """Queries whose answer is the whole table."""
 
 # A scan of these is no scan of a table: a list that was handed in, the one row of the sequence, what has a LIMIT.
@@ -148,6 +150,7 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
     mail = await store.mail_of(bob, Portion(1, 1000))
     await store.mail_of(bob, Portion(10, 1000, mail.next, sent[0].id))
     assert (await store.search(bob, Query(2, "hello", ann, 1, sent[0].id))).hits
+    await _attach(store, clock, ann, bob)
     for mailbox, names in ((ann, ["src/"]), (bob, ["src/a.py"]), (bob, ["docs/"])):
         await store.reserve(mailbox, names, Terms(), next(origins))
     await store.reservations("default")
@@ -181,6 +184,19 @@ async def _requests(store: SqliteStore, clock: SteppedClock, origins: Iterator[O
     await store.sweep(0, ())
     for outcome in (Outcome.ACCEPT, Outcome.REJECT):
         await store.settle(asks, [asked.id], Settlement(outcome), next(origins))
+
+
+async def _attach(store: SqliteStore, clock: SteppedClock, ann: Address, bob: Address) -> None:
+    async with store.attaching() as tray:
+        kept = await tray.keep(BytesIO(b"x").read, 1)
+        assert kept is not None
+        attached = Draft(("bob",), "hello", attachments=(Attachment("x", "text/plain", kept.size, kept.sha256),))
+        with_x = await store.accept(ann, [bob], attached, Origin("reader", "attached"))
+    await store.attachment(bob, with_x.id, "x")
+    clock.step(attaching.GRACE)
+    await store.collect()
+    await store.answered(ann, Origin("reader", "never"))
+    await store.writer.do(lambda db: apply.forget_attachments(db, 1))
 
 
 @pytest.mark.anyio

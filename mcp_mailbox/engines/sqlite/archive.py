@@ -55,5 +55,5 @@ class Archive:
 
     def _archived(self, db: sqlite3.Connection, box: int, seq: int) -> Archived:
         row = db.execute(query.WHOLE, (seq,)).fetchone()
-        message = whole(self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
+        message = whole(db, self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
         return Archived(message, row["sender"] == box, progress_in(db, box, seq, self._now()))

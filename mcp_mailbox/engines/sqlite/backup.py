@@ -1,4 +1,6 @@
-"""The store's file copied while it is in use. Pages are copied here; of what they hold nothing is known.
+"""The store's file copied while it is in use, with the contents of attachments in the copy (`packing`).
+
+Pages are copied here; of what they hold nothing is known.
 
 A copy is of one moment: its connection stays in one snapshot from the first page to the last, so that it neither
 waits for the writer nor starts anew with each commit, as SQLite's backup does otherwise. What it writes is synced in
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import anyio
 
-from mcp_mailbox.engines.sqlite import failures
+from mcp_mailbox.engines.sqlite import failures, packing
 from mcp_mailbox.engines.sqlite.files import NO_LINKS, Ended, full, is_ours, problem, unwritable
 from mcp_mailbox.engines.sqlite.schema import sync_directory
 from mcp_mailbox.errors import Code, Refusal
@@ -141,6 +143,7 @@ def _copy_pages(store: Path, copy: Path, descriptor: int, told: Told) -> None:
 
         source.backup(target, pages=_STEP_PAGES, progress=rest)
         source.execute("COMMIT")
+        packing.pack(store, target, lambda: rest(0, 0, 1))
     os.fsync(descriptor)
 
 

@@ -3,15 +3,16 @@
 The engine keeps the store's promises and knows no rule of the domain beyond them. One process owns the file; whoever
 opens the store has made sure of that (`rendezvous`). Here each verb is handed to a thread: what happens there stands
 in `mailboxes`, `sending`, `receiving`, `looking`, `searching`, `archive`, `granting`, `reserving`, `directory` and
-`retention`.
+`retention` and `attaching`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,15 +22,18 @@ import anyio.to_thread
 
 from mcp_mailbox import addresses, naming
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.budgets import Limits
 from mcp_mailbox.channel import Keep, Skipped
 from mcp_mailbox.clocks import Onward
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Delivery, Settlement
 from mcp_mailbox.directory import Search
-from mcp_mailbox.engines.sqlite import channels, failures, fanout, granting
+from mcp_mailbox.engines.sqlite import channels, failures, fanout, granting, packing
 from mcp_mailbox.engines.sqlite.archive import Archive
+from mcp_mailbox.engines.sqlite.attaching import Attaching
 from mcp_mailbox.engines.sqlite.backup import Backups, back_up
+from mcp_mailbox.engines.sqlite.blobs import Blobs, directory_of
 from mcp_mailbox.engines.sqlite.channels import Channels
 from mcp_mailbox.engines.sqlite.codec import Codec, Restored
 from mcp_mailbox.engines.sqlite.common import Common
@@ -79,6 +83,7 @@ from mcp_mailbox.store import (
     Settled,
     Subscribed,
     Told,
+    Tray,
     Wanted,
 )
 from mcp_mailbox.store.channels import Hear
@@ -103,6 +108,7 @@ async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> 
             plain = db.execute(query.META, ("plain_ids",)).fetchone()
             codec = Codec(secret, _restored(db), plain[0] if plain else 0)
             skips = {(row["folded"], row["space"]) for row in db.execute(query.SKIPS).fetchall()}
+            await anyio.to_thread.run_sync(packing.unpack_here, db, path, clock.now())
             reader, searcher = Reader(path), Reader(path)
         except (sqlite3.Error, TypeError) as error:
             raise failures.translate(error) from error
@@ -111,6 +117,7 @@ async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> 
         store = SqliteStore(db, reader, Onward(clock, last), codec, Place(path), searcher, index, guard)
         store.skips |= skips
         store.follower.wake(AT_START)
+        store.start_collecting()
         try:
             yield store
         finally:
@@ -119,6 +126,7 @@ async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> 
                 store.writer.later(lambda _: None)
                 await store.backups.close()
                 await store.follower.close()
+                await store.stop_collecting()
                 await searcher.close()
                 await anyio.to_thread.run_sync(index.close)
                 await reader.close()
@@ -173,6 +181,8 @@ class SqliteStore:
         self._searcher = searcher
         self._searching = Searching(common, index)
         self.follower = Follower(searcher, index.follow)
+        self._attaching = Attaching(common, Blobs(directory_of(place.path)), reader)
+        self._collecting: asyncio.Task[None] | None = None
 
     # -- the bell
 
@@ -269,6 +279,10 @@ class SqliteStore:
     ) -> Accepted:
         """See `Store.accept`."""
         return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+
+    async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
+        """See `Store.answered`."""
+        return await self._reader.do(lambda db: self._sending.answered(db, sender, origin))
 
     async def claim(
         self,
@@ -379,7 +393,8 @@ class SqliteStore:
     async def backup(self, path: Path, told: Told, *, replace: bool = False) -> int:
         """See `Store.backup`."""
         self.place.check()
-        return await self.backups.run(partial(back_up, self.place.path, path, replace=replace), told)
+        with self._attaching.blobs.resting():
+            return await self.backups.run(partial(back_up, self.place.path, path, replace=replace), told)
 
     async def mail_of(self, mailbox: Address, portion: Portion) -> MailPage:
         """See `Store.mail_of`."""
@@ -449,6 +464,36 @@ class SqliteStore:
         more = await self.writer.do(self._retention.compact)
         await anyio.sleep(_REST * (time.monotonic() - began))
         return more
+
+    # -- attachments
+
+    def attaching(self) -> AbstractAsyncContextManager[Tray]:
+        """See `Store.attaching`."""
+        return self._attaching.attaching()
+
+    async def attachment(self, mailbox: Address, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
+        """See `Store.attachment`."""
+        return await self._attaching.attachment(mailbox, id, name)
+
+    async def collect(self) -> int:
+        """See `Store.collect`."""
+        return await self._attaching.collect(self._searcher)
+
+    def start_collecting(self) -> None:
+        """Let go of contents now and then, until it is stopped."""
+        self._collecting = asyncio.get_running_loop().create_task(self._attaching.collect_now_and_then(self._searcher))
+
+    async def stop_collecting(self) -> None:
+        """Stop where it is."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._collecting
+
+    @property
+    def attached_bytes(self) -> int:
+        """See `Store.attached_bytes`."""
+        return self._attaching.blobs.size
 
     # -- credentials
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mcp_mailbox.engines.sqlite import words
-from mcp_mailbox.engines.sqlite.rows import within
+from mcp_mailbox.engines.sqlite.rows import attached, format_of, within
 from mcp_mailbox.engines.sqlite.schema import Place, give_back_pages
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Format
@@ -106,7 +106,7 @@ class Index:
             rows, through = _readable(mail, self.through, last)
             mark = rows[-1] if rows else None
             db.execute("BEGIN IMMEDIATE")
-            db.executemany(_ADD, ((row["seq"], _text(row)) for row in rows))
+            db.executemany(_ADD, ((row["seq"], _text(mail, row)) for row in rows))
             if mark is not None:
                 db.execute(_ADVANCE, (through, mark["seq"], mark["accepted"], mark["checksum"]))
             else:
@@ -128,11 +128,11 @@ class Index:
                 db.execute("BEGIN IMMEDIATE")
                 waiting = {row[0] for row in db.execute("SELECT seq FROM forgotten")}
                 for seq in waiting.difference(seqs):
-                    db.executemany(_ADD, ((row["seq"], _text(row)) for row in _sound(mail, seq)))
+                    db.executemany(_ADD, ((row["seq"], _text(mail, row)) for row in _sound(mail, seq)))
                     db.execute("DELETE FROM forgotten WHERE seq = ?", (seq,))
                 for seq in seqs:
                     if seq <= self.through and seq not in waiting:
-                        db.executemany(_TAKE_OUT, ((row["seq"], _text(row)) for row in _sound(mail, seq)))
+                        db.executemany(_TAKE_OUT, ((row["seq"], _text(mail, row)) for row in _sound(mail, seq)))
                         db.execute("INSERT INTO forgotten (seq) VALUES (?)", (seq,))
                 self._move_mark(db, mail, frozenset(seqs))
                 db.execute("COMMIT")
@@ -303,17 +303,18 @@ def _last(mail: sqlite3.Connection) -> int:
     return int(mail.execute(query.LAST).fetchone()[0])
 
 
-def _text(row: sqlite3.Row) -> str:
-    """Return all that a message is found by."""
+def _text(mail: sqlite3.Connection, row: sqlite3.Row) -> str:
+    """Return all that a message is found by: what it says, what its attachments are called."""
     body = row["text"].decode(errors="replace")
-    if row["format"] == Format.JSON:
+    if format_of(row) is Format.JSON:
         body = words.unescaped(body)
     recipients = set(map(int, row["recipients"].strip("[]").split(",")))
     mailboxes = {row["sender"], *(each for each in recipients if each > 0)}
     about = [words.window(row["seq"] // WINDOW), words.sender(row["sender"]), words.thread(row["thread"])]
     about += map(words.reader, mailboxes)
     about += (words.channel(-each) for each in recipients if each < 0)
-    return f"{' '.join(about)} {words.spread(row['title'].decode(errors='replace'))}\n{words.spread(body)}"
+    titles = [row["title"].decode(errors="replace"), *(each.name for each in attached(mail, row))]
+    return f"{' '.join(about)} {words.spread(' '.join(titles))}\n{words.spread(body)}"
 
 
 def _tokenizing() -> sqlite3.Connection:

@@ -13,7 +13,7 @@ from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.messages import in_reach, message, progress, progress_in, settled, whole
-from mcp_mailbox.engines.sqlite.rows import address_of, came_by, known_mailbox, names_of, unread
+from mcp_mailbox.engines.sqlite.rows import address_of, attached, came_by, known_mailbox, names_of, unread
 from mcp_mailbox.store import Counted, Due, Listing, Page, Preview, Reading, Show
 from mcp_mailbox.view import query
 
@@ -59,7 +59,7 @@ class Looking:
 
     def _preview(self, db: sqlite3.Connection, box: int, row: sqlite3.Row, now: int) -> Preview:
         dead = row["rank"] == query.DEAD_RANK
-        shown = message(self._codec, row, (), row["text"])
+        shown = message(self._codec, row, (), row["text"], attachments=attached(db, row))
         delivery = Delivery(shown, shown.id, settled(row) if dead else progress(row, now), came_by(db, row))
         return Preview(delivery, row["size"], self._codec.cursor(f"inbox {box}", row["rank"], row["seq"]))
 
@@ -85,11 +85,12 @@ class Looking:
         last = db.execute(query.LAST_BEFORE, (now - listing.overdue,)).fetchone()
         key = (box, seq, other, last[0] if last else 0, listing.limit + 1)
         rows = db.execute(query.OVERDUE_PAGE, key).fetchall()
-        shown = tuple(self._sent(of, row, now) for row in rows[: listing.limit])
+        shown = tuple(self._sent(db, of, row, now) for row in rows[: listing.limit])
         return Page(shown, unread(db, box, now), len(rows) > listing.limit)
 
-    def _sent(self, of: str, row: sqlite3.Row, now: int) -> Preview:
-        sent = message(self._codec, row, (f"{row['to_name']}@{row['to_space']}",), row["text"])
+    def _sent(self, db: sqlite3.Connection, of: str, row: sqlite3.Row, now: int) -> Preview:
+        to = (f"{row['to_name']}@{row['to_space']}",)
+        sent = message(self._codec, row, to, row["text"], attachments=attached(db, row))
         delivery = Delivery(sent, sent.id, progress(row, now))
         return Preview(delivery, row["size"], self._codec.cursor(of, row["seq"], row["mailbox"]))
 
@@ -108,7 +109,7 @@ class Looking:
         # Only now: what somebody else's message is, or that it is damaged, is not to be told nor to take time.
         row = db.execute(query.WHOLE, (seq,)).fetchone()
         names = names_of(db, row["recipients"])
-        found = whole(self._codec, row, names, names_of(db, row["cc"]))
+        found = whole(db, self._codec, row, names, names_of(db, row["cc"]))
         if about["sender"] != box:
             return Reading(found, own)
         boxes = json.loads(row["recipients"])

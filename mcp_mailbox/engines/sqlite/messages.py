@@ -5,35 +5,47 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
-from mcp_mailbox.engines.sqlite.rows import waiting_delivery
+from mcp_mailbox.engines.sqlite.rows import attached, format_of, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Format, Kind, Message, Priority
+from mcp_mailbox.message import Kind, Message, Priority
 from mcp_mailbox.view import apply, query
 
 _LOOKED_THROUGH = 200
 """Messages of a thread that has lost its first in which a mailbox's part is looked for, the newest ones."""
 
 
-def whole(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()) -> Message:
+def whole(
+    db: sqlite3.Connection, codec: Codec, row: sqlite3.Row, to: tuple[str, ...], cc: tuple[str, ...] = ()
+) -> Message:
     """Return the message with its body. Raises Refusal(STORE_DAMAGED) when it is not what was accepted.
 
     `to` are all recipients, `cc` those of them who were not rung.
     """
     body: bytes = row["text"]
-    if apply.checksum(row["subject"], body) != row["checksum"]:
+    attachments = attached(db, row)
+    if apply.checksum(row["subject"], body, attachments) != row["checksum"]:
         name = codec.id(row["seq"])
         raise Refusal(
             Code.STORE_DAMAGED,
             f"Message {name} is damaged on disk.",
             f"To go on without it, settle {name} with reject; a backup may still have it.",
         )
-    return message(codec, row, tuple(address for address in to if address not in cc), body.decode(), cc)
+    rest = tuple(address for address in to if address not in cc)
+    return message(codec, row, rest, body.decode(), cc, attachments)
 
 
-def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str, cc: tuple[str, ...] = ()) -> Message:
+def message(
+    codec: Codec,
+    row: sqlite3.Row,
+    to: tuple[str, ...],
+    body: str,
+    cc: tuple[str, ...] = (),
+    attachments: tuple[Attachment, ...] = (),
+) -> Message:
     """Return the message with that text for a body."""
     return Message(
         id=codec.id(row["seq"]),
@@ -47,8 +59,9 @@ def message(codec: Codec, row: sqlite3.Row, to: tuple[str, ...], body: str, cc: 
         reply_to=codec.id(row["reply_to"]) if row["reply_to"] is not None else None,
         cc=cc,
         kind=Kind(row["kind"]),
-        format=Format(row["format"]),
+        format=format_of(row),
         expires_at=row["expires"] or None,
+        attachments=attachments,
     )
 
 
@@ -116,8 +129,20 @@ def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
     raise unknown_message(text)
 
 
+def visible(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:
+    """Return the number of a message.
+
+    Raises Refusal(UNKNOWN_MESSAGE) unless the mailbox sent or received it, or may read it in a channel.
+    """
+    seq = codec.read(text).seq
+    row = db.execute(query.PARENT, (seq,)).fetchone()
+    if row is None or not _is_of(db, box, seq, row["sender"]):
+        raise unknown_message(text)
+    return seq
+
+
 def _is_of(db: sqlite3.Connection, box: int, seq: int, sender: int) -> bool:
-    """Whether that mailbox sent or received the message."""
+    """Whether that mailbox sent or received the message, or may read it in a channel."""
     return (
         sender == box
         or waiting_delivery(db, box, seq) is not None

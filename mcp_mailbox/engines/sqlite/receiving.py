@@ -107,7 +107,7 @@ class Receiving:
         return self._delivery(db, row, generation, leased)
 
     def _delivery(self, db: sqlite3.Connection, row: sqlite3.Row, generation: int, progress: Progress) -> Delivery:
-        message = whole(self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
+        message = whole(db, self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
         return Delivery(message, self._codec.handle(row["seq"], generation), progress, came_by(db, row))
 
     def _ready(self, db: sqlite3.Connection, box: int, wanted: Wanted) -> tuple[str, dict[str, Any]]:

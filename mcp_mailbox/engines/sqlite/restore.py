@@ -13,13 +13,14 @@ import os
 import secrets
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox.engines.sqlite import failures
+from mcp_mailbox.engines.sqlite import failures, packing
 from mcp_mailbox.engines.sqlite.files import NO_LINKS, is_ours, problem, unwritable
 from mcp_mailbox.engines.sqlite.index import FILE
 from mcp_mailbox.engines.sqlite.schema import APPLICATION, beside, number, prepare, sync_directory
@@ -38,16 +39,27 @@ _GENERATIONS = (1 << 20, 1 << 24)
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A backup that was copied and made sure of: where it is, and how many of its attachments are lost."""
+
+    path: Path
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
-    """What became of a restore: where the store before it is kept, whether its tokens were."""
+    """What became of a restore: where the store before it is kept, whether its tokens were, how much is missing."""
 
     aside: Path | None
     tokens_kept: bool
+    missing: int
 
 
 @contextlib.contextmanager
-def taken_in(file: Path, store: Path, told: Told) -> Iterator[Path]:
-    """Copy a backup beside the store and make sure of it; yield where, and remove it unless it was put in place.
+def taken_in(file: Path, store: Path, told: Told) -> Iterator[Taken]:
+    """Copy a backup beside the store and make sure of it; yield it, and remove it unless it was put in place.
+
+    Contents of its attachments are put where the store has its own; those that nobody names go away by themselves.
 
     Raises Refusal(BAD_ARGUMENT) for what is no backup, (STORE_NEWER), (STORE_DAMAGED), (STORE_FULL).
     """
@@ -64,7 +76,7 @@ def taken_in(file: Path, store: Path, told: Told) -> Iterator[Path]:
         try:
             _read_in(file, copy, descriptor, told)
             _make_sure(file, copy, told)
-            yield copy
+            yield Taken(copy, _unpack(file, copy, store))
         finally:
             if _is_same(copy, descriptor):
                 for suffix in ("", "-wal", "-shm"):
@@ -134,11 +146,21 @@ def _make_sure(file: Path, copy: Path, told: Told) -> None:
         )
 
 
-def put_in_place(copy: Path, store: Path, moment: str) -> Placed:
+def _unpack(file: Path, copy: Path, store: Path) -> int:
+    try:
+        return packing.unpack(file, copy, store, time.time_ns() // 1_000_000)
+    except sqlite3.Error as error:
+        raise failures.translate(error) from error
+    except OSError as error:
+        raise unwritable(store, error) from error
+
+
+def put_in_place(taken: Taken, store: Path, moment: str) -> Placed:
     """Make the copy the store; keep the one that is there under another name, which has `moment` in it.
 
     To be called with the post office's lock. Raises Refusal(STORE_FAILED) when another program has the store open.
     """
+    copy = taken.path
     try:
         present = _close_up(store) if store.exists() else None
         with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
@@ -149,13 +171,15 @@ def put_in_place(copy: Path, store: Path, moment: str) -> Placed:
         # The index may lack what was removed since the backup and is there again; it is made anew.
         for suffix in ("", "-wal", "-shm"):
             beside(store.with_name(FILE), suffix).unlink(missing_ok=True)
+        if aside is not None:
+            packing.set_aside(store, aside)
         copy.rename(store)
         sync_directory(store.parent)
     except sqlite3.Error as error:
         raise failures.translate(error) from error
     except OSError as error:
         raise unwritable(store, error) from error
-    return Placed(aside, tokens_kept)
+    return Placed(aside, tokens_kept, taken.missing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mcp_mailbox.addresses import CHANNEL_MARK, Address
+from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Mailbox
+from mcp_mailbox.message import Format
 from mcp_mailbox.reservation import Mode, Reservation
-from mcp_mailbox.view import query
+from mcp_mailbox.view import apply, query
 
 _ARRIVING_COUNTED = 1_000
 
@@ -82,6 +84,19 @@ def to_reservation(row: sqlite3.Row) -> Reservation:
     """Return the reservation that this row of HELD describes."""
     holder = Address(row["holder"], row["space"])
     return Reservation(row["name"], holder, row["owner"], Mode(row["mode"]), row["note"], row["made"], row["until"])
+
+
+def attached(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[Attachment, ...]:
+    """Return what is attached to the message of this row; where there is nothing, nobody is asked."""
+    if not row["format"] & apply.ATTACHED:
+        return ()
+    rows = db.execute(query.ATTACHMENTS, (row["seq"],)).fetchall()
+    return tuple(Attachment(each["name"], each["type"], each["size"], each["sha256"].hex()) for each in rows)
+
+
+def format_of(row: sqlite3.Row) -> Format:
+    """Return what the body of this row's message is."""
+    return Format(row["format"] & ~apply.ATTACHED)
 
 
 def address_of(db: sqlite3.Connection, mailbox: int) -> Address:

@@ -15,7 +15,7 @@ from mcp_mailbox.engines.sqlite import fanout, words
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.index import WINDOW, Damaged, Index
 from mcp_mailbox.engines.sqlite.messages import message, progress_in, thread_of
-from mcp_mailbox.engines.sqlite.rows import find_mailbox, known_mailbox, names_of, unknown_channel
+from mcp_mailbox.engines.sqlite.rows import attached, find_mailbox, known_mailbox, names_of, unknown_channel
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Hit, Hits, Query
 from mcp_mailbox.view import query
@@ -210,7 +210,7 @@ class Searching:
         sent = row["sender"] == plan.box
         shown_to = recipients if sent else [each for each in recipients if each < 0]
         to = names_of(mail, json.dumps(shown_to[:_ADDRESSES]))
-        shown = message(self._codec, row, to, self._line(mail, plan, seq) or row["text"])
+        shown = message(self._codec, row, to, self._line(mail, plan, seq) or row["text"], (), attached(mail, row))
         return Hit(shown, own, len(shown_to), row["size"], cursor)
 
     def _line(self, mail: sqlite3.Connection, plan: _Plan, seq: int) -> str | None:

@@ -19,7 +19,7 @@ from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.messages import in_reach
 from mcp_mailbox.engines.sqlite.requests import Requests
-from mcp_mailbox.engines.sqlite.rows import Box, unknown, waiting_delivery
+from mcp_mailbox.engines.sqlite.rows import Box, find_mailbox, unknown, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Contact
@@ -101,6 +101,7 @@ class Sending:
             deliver_at=now + draft.delay if draft.delay else 0,
             held=tuple(holding),
             hops=parent.hops if parent else 0,
+            attachments=draft.attachments,
         )
         # Nothing is refused any more: from here on it writes.
         self._guard.count(new.thread, box, new.recipients, now)
@@ -119,6 +120,12 @@ class Sending:
         apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, new.recipients, now)
         return self._accepted(answer, repeated=False), told
+
+    def answered(self, db: sqlite3.Connection, sender: Address, origin: Origin) -> Accepted | None:
+        """Return what that request was answered, None when it is new. It had no key of its own."""
+        found = find_mailbox(db, sender)
+        known = db.execute(query.KNOWN, (found.id, request_key(origin))).fetchone() if found is not None else None
+        return self._accepted(json.loads(known["answer"]), repeated=True) if known is not None else None
 
     def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
         """End what nobody has seen of the same topic."""
@@ -304,6 +311,7 @@ def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) 
         "receipt": draft.receipt or "",
     }
     content += [f"{name} {value}" for name, value in options.items() if value]
+    content += [f"attachment {each.sha256} {each.name}" for each in draft.attachments]
     digest = hashlib.blake2b(digest_size=16)
     for part in (text.encode() for text in content):
         digest.update(len(part).to_bytes(4, "big") + part)

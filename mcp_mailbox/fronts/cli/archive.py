@@ -7,7 +7,9 @@ happens while there is no post office (`restoring`).
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -80,15 +82,22 @@ def progress(what: str) -> Iterator[Callable[[float, float], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total or 1)
 
 
-def show_restored(store: Path, aside: Path | None, *, tokens_kept: bool, as_json: bool) -> None:
+def show_restored(store: Path, aside: Path | None, missing: int, *, tokens_kept: bool, as_json: bool) -> None:
     """Say what a restore has done."""
     if as_json:
-        found = {"store": str(store), "kept": str(aside) if aside else None, "tokens_kept": tokens_kept}
+        found = {
+            "store": str(store),
+            "kept": str(aside) if aside else None,
+            "tokens_kept": tokens_kept,
+            "attachments_missing": missing,
+        }
         print(json.dumps(found, indent=2))  # noqa: T201 - a command line prints
         return
     print(f"Restored. The next call of a host starts the post office with {store}.")  # noqa: T201
     if aside is not None:
         print(f"The store that was there is {aside}.")  # noqa: T201
+    if missing:
+        print(f"{missing} attachments are damaged in the backup, or not in it.", file=sys.stderr)  # noqa: T201
     if not tokens_kept:
         print(  # noqa: T201
             "Tokens are those of the backup: what was revoked since is good again. See `mcp-mailbox token list`.",
@@ -125,7 +134,7 @@ def _export(chosen: argparse.Namespace) -> int:
         pages = _pages(chosen.address, chosen.thread, damaged, show)
         first = next(pages)  # a mistake in the address leaves no file
         try:
-            count = _write(shape, chosen.output, first, pages)
+            count = _write(shape, chosen.output, first, _each(first, pages, damaged))
         except BrokenPipeError:  # who reads has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
@@ -162,7 +171,7 @@ def _pages(
             return
 
 
-def _write(shape: str, path: Path | None, first: Json, pages: Iterator[Json]) -> int:
+def _write(shape: str, path: Path | None, first: Json, every: Iterator[Json]) -> int:
     from mcp_mailbox.fronts.cli import formats, output  # noqa: PLC0415
 
     count = 0
@@ -170,24 +179,50 @@ def _write(shape: str, path: Path | None, first: Json, pages: Iterator[Json]) ->
     if shape == "maildir":
         assert path is not None  # noqa: S101 - refused above
         with output.maildir(path) as folder:
-            for mail in _each(first, pages):
+            for mail in every:
                 seen = mail["state"] is None or mail["settled_at"] is not None
                 folder.add(formats.email(mail, store), mail["accepted_at"], mail["id"], seen=seen)
                 count += 1
         return count
-    with output.file(path) if path is not None else output.standard() as out:
+    with contextlib.ExitStack() as stack:
+        # The file is named last: what it links to is there by then.
+        out = stack.enter_context(output.file(path) if path is not None else output.standard())
+        beside = stack.enter_context(output.beside(path)) if path is not None and shape == "markdown" else None
         if shape == "markdown":
             out.write(formats.title(first["address"]))
-        for mail in _each(first, pages):
+        for mail in every:
             if shape == "mbox":
                 out.write(formats.envelope(mail) + formats.email(mail, store) + b"\n")
+            elif shape == "jsonl":
+                out.write(formats.jsonl(mail))
             else:
-                out.write(formats.jsonl(mail) if shape == "jsonl" else formats.markdown(mail))
+                links = beside.add(mail["id"], formats.contents(mail)) if beside is not None else {}
+                out.write(formats.markdown(mail, links))
             count += 1
     return count
 
 
-def _each(first: Json, pages: Iterator[Json]) -> Iterator[Json]:
-    yield from first["mail"]
-    for page in pages:
-        yield from page["mail"]
+def _each(first: Json, pages: Iterator[Json], damaged: list[str]) -> Iterator[Json]:
+    """Yield messages with the `content` of their attachments, None for one that is lost."""
+    for page in itertools.chain([first], pages):
+        for mail in page["mail"]:
+            for attachment in mail["attachments"]:
+                try:
+                    attachment["content"] = _content(first["address"], mail["id"], attachment["name"])
+                except rendezvous.Refused as refused:
+                    if refused.code != "store_damaged":
+                        raise
+                    attachment["content"] = None
+                    damaged.append(f"{attachment['name']!r} of {mail['id']}")
+            yield mail
+
+
+def _content(address: str, id_: str, name: str) -> bytes:
+    content = b""
+    offset: int | None = 0
+    while offset is not None:
+        about = {"mailbox": address, "space": addresses.DEFAULT_SPACE, "id": id_, "name": name}
+        part = ask("attachment", lambda _: None, _PATIENCE, **about, offset=offset)
+        content += base64.b64decode(part["content"])
+        offset = part["next"]
+    return content

@@ -115,6 +115,8 @@ def _show(status: dict[str, Any]) -> None:
             table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
     else:
         table.add_row("post office", "not running; a host's first call starts it")
+    if attached := status.get("attachments", {}).get("bytes"):
+        table.add_row("attachments", f"{attached / 1e6:.1f} MB")
     table.add_row("home", str(status["home"]))
     console = Console(soft_wrap=True)
     console.print(table)

@@ -1,7 +1,8 @@
 """A message as other programs know it: RFC 5322 (for Maildir and mbox), JSON Lines, Markdown.
 
-Whatever a body or a subject holds comes back to the letter. Nothing of it is taken for anything but text: no body ends
-its block, no line of it begins a message, no control character reaches a terminal. Files are not known here.
+Attachments are parts (RFC 2046), base64, or links. Whatever a body or a subject holds comes back to the letter. Nothing
+of it is taken for anything but text: no body ends its block, no line of it begins a message, no control character
+reaches a terminal. Files are not known here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import binascii
 import json
 import re
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime
@@ -19,6 +21,8 @@ Json = dict[str, Any]
 
 _PLAIN = re.compile(r"[!-~]+( [!-~]+)*")
 """A subject that may stand in a header as it is."""
+_WORD = re.compile(r"[A-Za-z0-9._-]{1,60}")
+"""A file name that may stand in a header as it is."""
 _SUBJECT_WIDTH = 60
 _WORD_BYTES = 42
 """Bytes in an encoded word, which has at most 75 characters."""
@@ -38,7 +42,17 @@ def jsonl(mail: Json) -> bytes:
     """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it. A JSON body is JSON in it."""
     times = {name: moment(mail[name]) for name in ("accepted_at", *_MOMENTS)}
     body = json.loads(mail["body"]) if mail["format"] == "json" else mail["body"]
-    return json.dumps({**mail, "body": body, **times}).encode() + b"\n"
+    attachments = [{**each, "content": _based(each["content"])} for each in mail["attachments"]]
+    return json.dumps({**mail, "body": body, **times, "attachments": attachments}).encode() + b"\n"
+
+
+def contents(mail: Json) -> dict[str, bytes]:
+    """Return what is attached and not lost, by name."""
+    return {each["name"]: each["content"] for each in mail["attachments"] if each["content"] is not None}
+
+
+def _based(content: bytes | None) -> str | None:
+    return None if content is None else binascii.b2a_base64(content, newline=False).decode()
 
 
 def moment(ms: int | None) -> str | None:
@@ -56,6 +70,13 @@ def _time(ms: int) -> datetime:
 def email(mail: Json, store: str) -> bytes:
     """Return the message, in lines of ASCII that end with LF and none of which begins with "From "."""
     encoding, body = _encoded(mail["body"].encode())
+    entity = {"Content-Type": _TYPES[mail["format"]], "Content-Transfer-Encoding": encoding}
+    if mail["attachments"]:
+        # No line of a body begins so: in quoted-printable a "=" has two digits or the line's end behind it, base64
+        # has it at its end only.
+        boundary = f"=_{mail['id']}.{store}"
+        body = _parts(boundary, _head(entity) + b"\n" + body, mail["attachments"])
+        entity = {"Content-Type": f'multipart/mixed; boundary="{boundary}"'}
     head = {
         "From": _address(mail["from"]),
         "To": _addresses(mail["to"]),
@@ -74,12 +95,37 @@ def email(mail: Json, store: str) -> bytes:
         "X-Mailbox-Accepted": moment(mail["accepted_at"]),
         **{f"X-Mailbox-{_titled(name)}": moment(mail[name]) for name in _MOMENTS},
         "X-Mailbox-Attempts": str(mail["attempts"]) if mail["state"] is not None else None,
+        "X-Mailbox-Missing": ", ".join(_ascii(each["name"]) for each in mail["attachments"] if each["content"] is None),
         "MIME-Version": "1.0",
-        "Content-Type": _TYPES[mail["format"]],
-        "Content-Transfer-Encoding": encoding,
+        **entity,
     }
-    lines = "".join(f"{name}: {value}\n" for name, value in head.items() if value)
-    return lines.encode() + b"\n" + body
+    return _head(head) + b"\n" + body
+
+
+def _head(fields: Mapping[str, str | None]) -> bytes:
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value).encode()
+
+
+def _parts(boundary: str, body: bytes, attachments: Sequence[Json]) -> bytes:
+    """Return a message in parts (RFC 2046, 5.1): what is said, then what is attached."""
+    parts = [body]
+    for each in attachments:
+        if each["content"] is not None:
+            # RFC 2046, 5.2.1: a message may not be base64, and would be read as one.
+            kind = "application/octet-stream" if each["type"].startswith(("message/", "multipart/")) else each["type"]
+            entity = {
+                "Content-Type": kind,
+                "Content-Transfer-Encoding": "base64",
+                "Content-Disposition": f"attachment; {_filename(each['name'])}",
+            }
+            parts.append(_head(entity) + b"\n" + _lines(binascii.b2a_base64(each["content"], newline=False)))
+    line = f"--{boundary}".encode()
+    return b"".join(line + b"\n" + part + b"\n" for part in parts) + line + b"--\n"
+
+
+def _filename(name: str) -> str:
+    """RFC 2231, 4: what is not a plain word is percent-encoded."""
+    return f'filename="{name}"' if _WORD.fullmatch(name) else f"filename*=utf-8''{urllib.parse.quote(name, safe='')}"
 
 
 def envelope(mail: Json) -> bytes:
@@ -140,8 +186,12 @@ def _encoded(body: bytes) -> tuple[str, bytes]:
     quoted = re.sub(rb"(?m)^From ", b"=46rom ", b"\n".join(lines)) + b"=\n"
     based = binascii.b2a_base64(body, newline=False)
     if len(based) < len(quoted):
-        return "base64", b"".join(based[start : start + 76] + b"\n" for start in range(0, len(based), 76))
+        return "base64", _lines(based)
     return "quoted-printable", quoted
+
+
+def _lines(based: bytes) -> bytes:
+    return b"".join(based[start : start + 76] + b"\n" for start in range(0, len(based), 76))
 
 
 # -- Markdown
@@ -152,8 +202,11 @@ def title(address: str) -> bytes:
     return f"# Mail of {_code(address)}\n".encode()
 
 
-def markdown(mail: Json) -> bytes:
-    """Return a section. The body is a block of code as it is; with backslashes where it has what cannot be seen."""
+def markdown(mail: Json, links: Mapping[str, str]) -> bytes:
+    """Return a section; `links` are where attachments are, by name.
+
+    The body is a block of code as it is; with backslashes where it has what cannot be seen.
+    """
     state = mail["state"] or "sent"
     settled = f" {moment(mail['settled_at'])}" if mail["settled_at"] is not None else ""
     times = [f"{_said(name)} {moment(mail[name])}" for name in _MOMENTS if mail[name] and name != "settled_at"]
@@ -169,6 +222,7 @@ def markdown(mail: Json) -> bytes:
         ("id", _code(mail["id"])),
         *([("in reply to", _code(mail["reply_to"]))] if mail["reply_to"] is not None else []),
         *([("thread", _code(mail["thread"]))] if mail["thread"] != mail["id"] else []),
+        *(("attached", _attached(each, links)) for each in mail["attachments"]),
     ]
     body = mail["body"]
     kind = mail["format"]
@@ -182,6 +236,13 @@ def markdown(mail: Json) -> bytes:
 
 def _code(text: str) -> str:
     return f"`{text}`"  # addresses and ids have no backticks
+
+
+def _attached(attachment: Json, links: Mapping[str, str]) -> str:
+    name, link = _line(attachment["name"]), links.get(attachment["name"])
+    shown = f"[{name}]({urllib.parse.quote(link, safe='/')})" if link is not None else name
+    lost = ", lost" if attachment["content"] is None else ""
+    return f"{shown}, {attachment['size']} bytes{lost}"
 
 
 def _fence(body: str) -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -70,6 +70,30 @@ class Maildir:
             file.write(text)
 
 
+class Beside:
+    """Files that a file links to, in a directory beside it that is there once it has one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.partial: Path | None = None
+
+    def add(self, id_: str, contents: Mapping[str, bytes]) -> Mapping[str, str]:
+        """Add a message's attachments; return where each is, seen from the file."""
+        links = {}
+        for name, content in contents.items():
+            if self.partial is None:
+                self.partial = Path(
+                    tempfile.mkdtemp(".partial", f".{self.directory.name[:100]}.", self.directory.parent)
+                )
+            place = self.partial / id_
+            place.mkdir(0o700, exist_ok=True)
+            descriptor = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                file.write(content)
+            links[name] = f"{self.directory.name}/{id_}/{name}"
+        return links
+
+
 def absent(path: Path) -> None:
     """Raise rendezvous.Refused when something is there."""
     if os.path.lexists(path):
@@ -114,6 +138,22 @@ def maildir(path: Path) -> Iterator[Maildir]:
             partial.rename(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Beside]:
+    """Write files into a directory beside that file, which gets its name once they are all there."""
+    several = Beside(path.with_name(f"{path.name}.attachments"))
+    absent(several.directory)
+    with _trouble(several.directory):
+        try:
+            yield several
+            if several.partial is not None:
+                absent(several.directory)
+                several.partial.rename(several.directory)
+        finally:
+            if several.partial is not None:
+                shutil.rmtree(several.partial, ignore_errors=True)
 
 
 @contextlib.contextmanager

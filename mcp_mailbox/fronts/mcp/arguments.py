@@ -150,6 +150,7 @@ class Send(Arguments):
     delay: Seconds = 0
     topic: str | None = None
     receipt: bool = False
+    attach: Names = ()
     mailbox: Mailbox | None = None
 
     @property
@@ -222,6 +223,7 @@ class Read(Arguments):
 
     id: Id
     offset: Count = 0
+    attachment: str | None = None
     mailbox: Mailbox | None = None
 
 

@@ -21,6 +21,7 @@ from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Format, Kind, Message
+from mcp_mailbox.postoffice.attachments import Opened as OpenedAttachment
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
 from mcp_mailbox.store import (
     Accepted,
@@ -53,6 +54,8 @@ _ABOUT_SHOWN = 120
 """Characters of what a mailbox says it does."""
 _SKILLS_SHOWN = 300
 """Bytes of a mailbox's skills."""
+_ATTACHMENTS_SHOWN = 300
+"""Bytes of attachments in a preview or a wait's answer."""
 _RECIPIENTS_SHOWN = 2_000
 """Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
@@ -62,6 +65,8 @@ INCOMPLETE = "The index is being made: newer mail may be missing here. Look agai
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
 _STORED = {"state": State.STORED.word}
 _HELD = {"state": State.HELD.word, "hint": "Its owner is asked whether you may write. Wait for that: see it with read."}
+NO_TEXT = "It is no text. Open `path`: it is a copy, for you to read."
+NO_TEXT_THERE = "It is no text. Read the resource `uri`."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
@@ -162,7 +167,7 @@ def entire(reading: Reading) -> Json:
         "priority": message.priority.word,
         "sent_at": moment(message.accepted_at),
     }
-    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message))
+    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message, math.inf))
     if own is not None:
         answer |= {"state": own.state.word} | _given(attempts=own.attempts, reason=own.reason)
     sent: list[Json] = [{"to": to} | _history(message, each) for to, each in reading.sent]
@@ -187,6 +192,35 @@ def whole(reading: Reading, offset: int) -> Json:
     if not offset:
         _open_json(answer, reading.message)
     return answer
+
+
+def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Json:
+    """Render `read` of an attachment: its text from character `offset` on, or what it is and where it can be opened.
+
+    `path` is a copy on the same machine; as the resource `uri` it is whole everywhere.
+    """
+    about = opened.attachment
+    answer: Json = {"id": id_, "attachment": about.name, "type": about.type, "size": about.size}
+    path = str(opened.path) if opened.path is not None else None
+    if opened.text is None:
+        return answer | {"hint": NO_TEXT if path else NO_TEXT_THERE} | _given(path=path, uri=uri)
+    # A character has at least a byte: of a text of megabytes no more than this is ever spelled.
+    answer["body"] = opened.text[offset : offset + WAIT_LIMIT]
+    if not offset and len(answer["body"]) == len(opened.text) and size(answer) <= WAIT_LIMIT:
+        return answer
+    answer |= _given(path=path, uri=uri)
+    if (excess := size(answer) - WAIT_LIMIT) > 0:
+        _cut(answer, excess, offset)
+    return answer
+
+
+def _attached(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
+    """Render what is attached to it, as much as there is room for and one always; `read` shows all."""
+    every = [{"name": each.name, "type": each.type, "size": each.size} for each in message.attachments]
+    shown = list(every)
+    while len(shown) > 1 and size(shown) > room:
+        shown.pop()
+    return {"attachments": shown, "more_attachments": len(every) - len(shown)}
 
 
 def _history(message: Message, progress: Progress) -> Json:
@@ -420,11 +454,12 @@ def _received(delivery: Delivery) -> Json:
     )
 
 
-def _about(message: Message) -> Json:
+def _about(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
     """Render what few messages have."""
     return {
         "kind": message.kind.word if message.kind is not Kind.MESSAGE else None,
         "expires_at": moment(message.expires_at) if message.expires_at is not None else None,
+        **_attached(message, room),
     }
 
 

@@ -1,17 +1,22 @@
-"""Resources: `mailbox:NAME@SPACE` is an inbox, `mailbox:NAME@SPACE/ID` a message. Names are percent-encoded (RFC 3986).
+"""Resources: `mailbox:NAME@SPACE` is an inbox, `…/ID` a message in it, `…/ID/NAME` what is attached to that.
+
+Names are percent-encoded (RFC 3986).
 
 Only one's own mailboxes can be read, subscribed to and completed; anybody else's are as if they did not exist.
 """
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+import anyio.to_thread
 import mcp_types as types
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import text as text_of
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.arguments import DEFAULT_LIST_LIMIT
@@ -25,9 +30,17 @@ COMPLETION_LIMIT = 100
 _JSON = "application/json"
 _LISTED = 100
 """Inboxes in a page of `resources/list`."""
+_LARGEST = 10 << 20
+"""Bytes of an attachment in one answer, which is spelled in one go."""
 _URI_LIMIT = 2_000
 """Characters; a subscription keeps its URI, and ours have fewer even when each letter is percent-encoded."""
-_NOT_THERE = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_MESSAGE, Code.NO_MAILBOX, Code.BAD_NAME}
+_NOT_THERE = {
+    Code.UNKNOWN_MAILBOX,
+    Code.UNKNOWN_MESSAGE,
+    Code.UNKNOWN_ATTACHMENT,
+    Code.NO_MAILBOX,
+    Code.BAD_NAME,
+}
 """What is refused with these is missing; with any other code it may well be there."""
 
 TEMPLATES = [
@@ -43,28 +56,34 @@ TEMPLATES = [
         description="One message whole.",
         mime_type=_JSON,
     ),
+    types.ResourceTemplate(
+        name="attachment",
+        uri_template=f"{SCHEME}{{address}}/{{id}}/{{name}}",
+        description="What is attached to a message.",
+    ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a URI names: an inbox, or a message in it."""
+    """What a URI names: an inbox, a message in it, or what is attached to that."""
 
     address: str
-    id: str | None
+    id: str | None = None
+    attachment: str | None = None
 
 
-def uri(address: Address) -> str:
-    """Return the URI of an inbox."""
-    return f"{SCHEME}{quote(str(address), safe='@')}"
+def uri(address: Address, *rest: str) -> str:
+    """Return the URI of an inbox; with an id that of a message, with a name besides that of an attachment."""
+    return "/".join((f"{SCHEME}{quote(str(address), safe='@')}", *(quote(each, safe="") for each in rest)))
 
 
 def parse(text: str) -> Place | None:
     """Return what it names, None when it is not ours."""
     if not text.startswith(SCHEME) or len(text) > _URI_LIMIT:
         return None
-    address, slash, id_ = text.removeprefix(SCHEME).partition("/")
-    return Place(unquote(address), unquote(id_) if slash else None)
+    address, *rest = map(unquote, text.removeprefix(SCHEME).split("/", 2))
+    return Place(address, *rest)
 
 
 async def rings(client: Client, text: str) -> Address | None:
@@ -106,9 +125,11 @@ async def listed(client: Client, cursor: str | None) -> types.ListResourcesResul
 
 
 async def read(client: Client, context: Context, text: str) -> types.ReadResourceResult:
-    """Return an inbox's first page, or a message whole. Raises as `rings`."""
+    """Return an inbox's first page, or a message or an attachment whole. Raises as `rings`."""
     place, address = await _own(client, text)
     call = Call(client.caller, context.request.key if context.request else "", str(address))
+    if place.id is not None and place.attachment is not None:
+        return await _attachment(client, call, text, place.id, place.attachment)
     carries_mail(context)
     try:
         if place.id is None:
@@ -120,6 +141,25 @@ async def read(client: Client, context: Context, text: str) -> types.ReadResourc
     return types.ReadResourceResult(
         contents=[types.TextResourceContents(uri=text, mime_type=_JSON, text=render.dump(content))]
     )
+
+
+async def _attachment(client: Client, call: Call, text: str, id_: str, name: str) -> types.ReadResourceResult:
+    """Return an attachment, one that is no text as a blob. Raises as `rings`."""
+    try:
+        found, content = await client.office.attachments.content(call, id_, name)
+    except Refusal as refusal:
+        raise _told(text, refusal) from None
+    if len(content) > _LARGEST:
+        problem = f"{found.name!r} has {len(content):,} bytes; a resource may have {_LARGEST:,}."
+        raise Refusal(Code.ATTACHMENT_TOO_LARGE, problem, "An agent on the server's machine can open it (`read`).")
+    said = await anyio.to_thread.run_sync(text_of, content)
+    one: types.TextResourceContents | types.BlobResourceContents
+    if said is not None:
+        one = types.TextResourceContents(uri=text, mime_type=found.type, text=said)
+    else:
+        blob = (await anyio.to_thread.run_sync(base64.b64encode, content)).decode()
+        one = types.BlobResourceContents(uri=text, mime_type=found.type, blob=blob)
+    return types.ReadResourceResult(contents=[one])
 
 
 async def complete(client: Client, reference: str, argument: str, value: str) -> types.CompleteResult:

@@ -19,7 +19,7 @@ from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.mcp import arguments, render
+from mcp_mailbox.fronts.mcp import arguments, render, resources
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import BODY_LIMIT, Draft
@@ -59,7 +59,8 @@ async def _send(client: Client, context: Context, given: Arguments) -> Json:
         asked.topic,
         asked.receipt,
     )
-    return render.accepted(await client.office.send(await client.call(context, asked.mailbox), draft))
+    call = await client.call(context, asked.mailbox)
+    return render.accepted(await client.office.send(call, draft, asked.attach))
 
 
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
@@ -122,16 +123,26 @@ async def _list_inbox(client: Client, context: Context, given: Arguments) -> Jso
 
 async def _read(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Read, "read", given)
+    call = await client.call(context, asked.mailbox)
+    if asked.attachment is not None:
+        opened = await client.office.attachments.read(call, asked.id, asked.attachment)
+        address = await client.office.mailboxes.own(call.caller, call.mailbox)
+        _check_offset("attachment", len(opened.text or ""), asked.offset)
+        uri = resources.uri(address, asked.id, opened.attachment.name)
+        return render.attachment(opened, asked.id, asked.offset, uri)
     carries_mail(context)
-    found = await client.office.read(await client.call(context, asked.mailbox), asked.id)
-    length = len(found.message.body)
-    if asked.offset > length:
+    found = await client.office.read(call, asked.id)
+    _check_offset("body", len(found.message.body), asked.offset)
+    return render.whole(found, asked.offset)
+
+
+def _check_offset(what: str, length: int, offset: int) -> None:
+    if offset > length:
         raise Refusal(
             Code.BAD_ARGUMENT,
-            f"The body has {length:,} characters; it does not reach offset {asked.offset:,}.",
+            f"The {what} has {length:,} characters; it does not reach offset {offset:,}.",
             "Use `more` of the page before.",
         )
-    return render.whole(found, asked.offset)
 
 
 async def _settle(client: Client, context: Context, given: Arguments) -> Json:
@@ -227,19 +238,20 @@ TOOLS: dict[str, Tool] = {
     ),
     "send": Tool(
         _send,
-        "Send mail. It is on disk when this returns; the recipient may be offline.",
+        "Send mail, durably; recipients may be offline.",
         {
-            "to": _SEVERAL | {"description": "name, name@space or #channel, or several"},
-            "body": {"description": f"text or JSON, up to {BODY_LIMIT // 1024} KiB"},
+            "to": _SEVERAL | {"description": "name, name@space or #channel"},
+            "body": {"description": f"text or JSON, to {BODY_LIMIT // 1024} KiB"},
             "subject": _TEXT,
             "cc": _SEVERAL | {"description": "not rung"},
             "priority": {"enum": ["urgent", "normal", "low"]},
-            "reply_to": {"type": "string", "description": "id you answer: joins its thread and acks it"},
-            "key": {"type": "string", "description": "same key on a retry: stored once"},
-            "ttl": {"type": "number", "description": "expires after so many seconds"},
+            "reply_to": {"type": "string", "description": "id you answer: joins thread, acks it"},
+            "key": {"type": "string", "description": "same on a retry: stored once"},
+            "ttl": {"type": "number", "description": "seconds until it expires"},
             "delay": {"type": "number", "description": "seconds to hold it back"},
-            "topic": {"type": "string", "description": "replaces your unseen mail of that topic"},
+            "topic": {"type": "string", "description": "replaces your unseen mail on it"},
             "receipt": {"type": "boolean", "description": "tell me of the ack"},
+            "attach": {"type": "array", "items": _TEXT, "description": "file paths"},
             "mailbox": _MAILBOX,
         },
         required=("to", "body"),
@@ -285,6 +297,7 @@ TOOLS: dict[str, Tool] = {
         {
             "id": _TEXT,
             "offset": {"type": "integer", "description": "`more` of the page before"},
+            "attachment": {"type": "string", "description": "this one instead"},
             "mailbox": _MAILBOX,
         },
         required=("id",),

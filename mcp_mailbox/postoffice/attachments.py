@@ -1,0 +1,96 @@
+"""Attachments: files taken in from those who may give them, and handed to those who may read the message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from mcp_mailbox import attachment
+from mcp_mailbox.attachment import Attachment, Limits, too_large
+from mcp_mailbox.credentials import Scope
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.postoffice import roots
+from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.copies import Copies
+from mcp_mailbox.store import AttachmentStore
+
+COPY_FROM = 12_000
+"""Bytes of a text from which on who is on this machine gets a copy too: fewer are one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An attachment as its reader gets it: its text, if it is text; where a copy lies, on the same machine."""
+
+    attachment: Attachment
+    text: str | None
+    path: Path | None
+
+
+class Attachments:
+    """The verbs about attachments, for one post office. Without `copies` nobody gets any."""
+
+    def __init__(self, store: AttachmentStore, mailboxes: AddressBook, limits: Limits, copies: Copies | None) -> None:
+        self._store = store
+        self._mailboxes = mailboxes
+        self._limits = limits
+        self._copies = copies
+
+    @property
+    def stored(self) -> int:
+        """Bytes that all attachments take."""
+        return self._store.attached_bytes
+
+    @asynccontextmanager
+    async def taken_in(self, caller: Caller, paths: Sequence[str]) -> AsyncIterator[tuple[Attachment, ...]]:
+        """Keep the files for a message that is sent within the block; they go away when it is not.
+
+        Raises Refusal(FORBIDDEN | NO_FILE | ATTACHMENT_TOO_LARGE | BAD_ARGUMENT), and as the store does.
+        """
+        if caller.files is None:
+            raise Refusal(
+                Code.FORBIDDEN,
+                "Over HTTP no files can be attached: a path would name one of the server's.",
+                "Put the text into the body; an agent on the server's machine, on stdio, can attach.",
+            )
+        attachment.check_count(len(paths))
+        names = attachment.apart(map(attachment.clean_name, paths))
+        taken: list[Attachment] = []
+        room = self._limits.together
+        async with self._store.attaching() as tray:
+            for path, name in zip(paths, names, strict=True):
+                file = await anyio.to_thread.run_sync(roots.open_file, caller.files, path)
+                try:
+                    limit = min(self._limits.each, room)
+                    kept = await tray.keep(file.read, limit) if file.size <= limit else None
+                finally:
+                    file.close()
+                if kept is None and limit == room < self._limits.each:
+                    raise too_large(name, self._limits.together, "and those before it are too large together")
+                if kept is None:
+                    raise too_large(name, self._limits.each)
+                room -= kept.size
+                taken.append(Attachment(name, attachment.media_type(name), kept.size, kept.sha256))
+            yield tuple(taken)
+
+    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002 - the domain's word
+        """Return an attachment of a message that the mailbox received or sent. Raises Refusal as the store does."""
+        call.caller.must(Scope.READ)
+        return await self._store.attachment(await self._mailboxes.own(call.caller, call.mailbox), id, name)
+
+    async def read(self, call: Call, id: str, name: str) -> Opened:  # noqa: A002
+        """Return it as text, or where it can be opened. Raises Refusal as `content`, (STORE_FULL) without room."""
+        found, content = await self.content(call, id, name)
+        return await anyio.to_thread.run_sync(self._opened, call, id, found, content)
+
+    def _opened(self, call: Call, id_: str, found: Attachment, content: bytes) -> Opened:
+        said = attachment.text(content)
+        path = None
+        if self._copies is not None and call.caller.files is not None and (said is None or len(content) > COPY_FROM):
+            path = self._copies.put(f"{id_.partition('.')[0]} {found.sha256}", found.name, content)
+        return Opened(found, said, path)
