@@ -218,6 +218,7 @@ def _archived(each: Archived) -> Json:
         "accepted_at": message.accepted_at,
         "expires_at": message.expires_at,
         "sent": each.sent,
+        "recipients": [{"to": to, "state": one.state.word, "at": one.since} for to, one in each.recipients],
         "state": own.state.word if each.own else None,
         "attempts": own.attempts,
         "reason": own.reason,

@@ -60,6 +60,7 @@ def mail(body: str = "hello", subject: str = "", **more: object) -> Json:
         "accepted_at": 1_800_000_000_123,
         "expires_at": None,
         "sent": False,
+        "recipients": [],
         "state": "acked",
         "attempts": 1,
         "reason": "",

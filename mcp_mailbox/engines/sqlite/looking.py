@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Delivery
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import message, progress, progress_in, settled, whole
+from mcp_mailbox.engines.sqlite.messages import message, progress, progress_in, progress_of_all, settled, whole
 from mcp_mailbox.engines.sqlite.rows import address_of, known_mailbox, names_of, unread
 from mcp_mailbox.store import Due, Listing, Page, Preview, Reading, Show
 from mcp_mailbox.view import query
@@ -87,9 +86,7 @@ class Looking:
         found = whole(self._codec, row, names, names_of(db, row["cc"]))
         if about["sender"] != box:
             return Reading(found, own)
-        boxes = json.loads(row["recipients"])
-        sent = [(name, progress_in(db, other, seq, now)) for name, other in zip(names, boxes, strict=True)]
-        return Reading(found, own, tuple((name, each) for name, each in sent if each is not None))
+        return Reading(found, own, progress_of_all(db, row["recipients"], names, seq, now))
 
     def due(self, db: sqlite3.Connection, after: int) -> Due:
         """Return where something became ready since, when the next thing happens, and whether something is over."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
@@ -83,6 +85,15 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
         return progress(waiting, now, rung)
     done = db.execute(query.DONE, (box, seq)).fetchone()
     return settled(done, rung) if done is not None else None
+
+
+def progress_of_all(
+    db: sqlite3.Connection, recipients: str, names: Sequence[str], seq: int, now: int
+) -> tuple[tuple[str, Progress], ...]:
+    """Return how far a message has come with each of its recipients: numbers as it keeps them, and names."""
+    boxes = json.loads(recipients)
+    found = [(name, progress_in(db, box, seq, now)) for name, box in zip(names, boxes, strict=True)]
+    return tuple((name, each) for name, each in found if each is not None)
 
 
 def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:

@@ -38,7 +38,8 @@ def jsonl(mail: Json) -> bytes:
     """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it. A JSON body is JSON in it."""
     times = {name: moment(mail[name]) for name in ("accepted_at", *_MOMENTS)}
     body = json.loads(mail["body"]) if mail["format"] == "json" else mail["body"]
-    return json.dumps({**mail, "body": body, **times}).encode() + b"\n"
+    recipients = [{**each, "at": moment(each["at"])} for each in mail["recipients"]]
+    return json.dumps({**mail, "body": body, "recipients": recipients, **times}).encode() + b"\n"
 
 
 def moment(ms: int | None) -> str | None:
