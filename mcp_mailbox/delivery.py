@@ -219,6 +219,14 @@ class Progress:
     let_in_at: int | None = None
     """When that was let in: stored from then on."""
 
+    @property
+    def since(self) -> int | None:
+        """When it came to its state, None for what is only stored, and where nobody noted it."""
+        if self.state.settled:
+            return self.settled_at
+        times = {State.LEASED: self.leased_at, State.SURFACED: self.surfaced_at, State.RUNG: self.rung_at}
+        return times.get(self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

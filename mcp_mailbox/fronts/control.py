@@ -242,6 +242,7 @@ def _archived(each: Archived) -> Json:
         "expires_at": message.expires_at,
         "attachments": [asdict(attachment) for attachment in message.attachments],
         "sent": each.sent,
+        "recipients": [{"to": to, "state": one.state.word, "at": one.since} for to, one in each.recipients],
         "state": own.state.word if each.own else None,
         "attempts": own.attempts,
         "reason": own.reason,

@@ -23,11 +23,15 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """A message as one mailbox has it: sent, received, or both; how far it has come there, None if it was only sent."""
+    """A message as one mailbox has it: sent, received, or both; how far it has come there, None if it was only sent.
+
+    `recipients` is how far it has come with each of those it was sent to, for whoever sent it alone.
+    """
 
     message: Message
     sent: bool
     own: Progress | None
+    recipients: tuple[tuple[str, Progress], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

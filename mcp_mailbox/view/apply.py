@@ -15,6 +15,7 @@ from mcp_mailbox import directory
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import State
+from mcp_mailbox.view import query
 from mcp_mailbox.view.query import FOREVER
 
 ATTACHED = 16
@@ -532,12 +533,16 @@ def purge(db: sqlite3.Connection, mailbox: int, seq: int) -> None:
     db.execute("UPDATE done SET listed = 0 WHERE mailbox = ? AND seq = ?", (mailbox, seq))
 
 
-def forget_message(db: sqlite3.Connection, seq: int, mailboxes: Iterable[int]) -> None:
-    """Remove a message, its deliveries in these mailboxes, and all that is kept of them; none is unsettled.
+def forget_message(db: sqlite3.Connection, seq: int, recipients: Iterable[int]) -> None:
+    """Remove a message, its deliveries to these recipients, and all that is kept of them; none is unsettled.
 
-    Whatever else is to be kept of a message is to be removed here.
+    Whatever else is to be kept of a message is to be removed here. Contents of attachments are let go later.
     """
-    rows = [(mailbox, seq) for mailbox in mailboxes]
+    rows: list[tuple[int, int]] = []
+    for each in recipients:
+        mailboxes = [each] if each > 0 else [row[0] for row in db.execute(query.CAME_TO, (-each, seq)).fetchall()]
+        rows += [(mailbox, seq) for mailbox in mailboxes]
+    forget_attachments(db, seq)
     db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
     db.executemany(_FORGET_RING, rows)
     db.execute("DELETE FROM message WHERE seq = ?", (seq,))

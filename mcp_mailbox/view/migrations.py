@@ -247,6 +247,10 @@ DELETE FROM ring WHERE NOT EXISTS (
         AND i.seq > ifnull((SELECT max(seq) FROM ring r WHERE r.mailbox = ring.mailbox AND r.seq < ring.seq), 0)
 );
 """,
+    11: """
+CREATE INDEX inbox_post ON inbox (channel, seq) WHERE channel IS NOT NULL;
+CREATE INDEX done_post ON done (channel, seq) WHERE channel IS NOT NULL;
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

@@ -389,13 +389,30 @@ ORDER BY m.seq LIMIT :limit
 _MAY_GO = """
 json_valid(m.recipients) AND NOT EXISTS (
     SELECT 1 FROM json_each(m.recipients) LEFT JOIN done d ON d.mailbox = json_each.value AND d.seq = m.seq
-    WHERE d.seq IS NULL OR d.listed OR d.at > :before)
+    WHERE json_each.value > 0 AND (d.seq IS NULL OR d.listed OR d.at > :before)
+) AND NOT EXISTS (
+    SELECT 1 FROM json_each(m.recipients) WHERE json_each.value < 0 AND (
+        EXISTS (SELECT 1 FROM channel_message p WHERE p.channel = -json_each.value AND p.seq = m.seq)
+        OR EXISTS (SELECT 1 FROM inbox i INDEXED BY inbox_post WHERE i.channel = -json_each.value AND i.seq = m.seq)
+        OR EXISTS (
+            SELECT 1 FROM done d INDEXED BY done_post
+            WHERE d.channel = -json_each.value AND d.seq = m.seq AND (d.listed OR d.at > :before)
+        )
+    )
+)
+"""
+_DELIVERIES = """
+json_array_length(m.recipients) + (
+    SELECT count(*) FROM json_each(m.recipients) CROSS JOIN done d INDEXED BY done_post
+    ON d.channel = -json_each.value AND d.seq = m.seq WHERE json_each.value < 0
+)
 """
 MAY_GO = f"SELECT m.recipients FROM message m WHERE m.seq = :seq AND {_MAY_GO}"  # noqa: S608 - constants only
 MAY_GO_PAGE = f"""
-SELECT m.seq, m.size, iif({_MAY_GO}, json_array_length(m.recipients), 0) AS deliveries FROM message m
+SELECT m.seq, m.size, CASE WHEN {_MAY_GO} THEN {_DELIVERIES} ELSE 0 END AS deliveries FROM message m
 WHERE m.seq > :after AND m.seq <= :last ORDER BY m.seq LIMIT :limit
 """  # noqa: S608
+CAME_TO = "SELECT mailbox FROM done INDEXED BY done_post WHERE channel = ? AND seq = ?"
 IN_THREAD = """
 SELECT seq, sender FROM message INDEXED BY message_reply WHERE thread = ? AND reply_to IS NOT NULL
 ORDER BY seq DESC LIMIT ?

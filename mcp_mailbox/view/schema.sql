@@ -123,6 +123,7 @@ CREATE INDEX inbox_expiry ON inbox (expires) WHERE expires > 0;
 CREATE INDEX inbox_topic ON inbox (mailbox, sender, topic) WHERE topic IS NOT NULL;
 CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox) WHERE channel IS NULL;   -- of somebody's mail, and not acked
 CREATE INDEX inbox_channel ON inbox (mailbox, channel, priority, seq) WHERE channel IS NOT NULL;
+CREATE INDEX inbox_post ON inbox (channel, seq) WHERE channel IS NOT NULL;
 
 -- Cold: what is settled.
 CREATE TABLE done (
@@ -140,6 +141,7 @@ CREATE TABLE done (
     PRIMARY KEY (mailbox, seq)
 ) WITHOUT ROWID;
 CREATE INDEX done_listed ON done (mailbox, seq) WHERE listed = 1;
+CREATE INDEX done_post ON done (channel, seq) WHERE channel IS NOT NULL;
 
 -- A name that fans out. What is published is stored once; of its members each has a row.
 CREATE TABLE channel (

@@ -228,6 +228,12 @@ async def test_an_export_has_all_mail_in_each_format(person: Person) -> None:
     assert bodies(thread) == [expected[0], expected[2]]
     states = [(each["state"], each["sent"], each["priority"]) for each in map(json.loads, lines.splitlines())]
     assert states == [("acked", False, "normal"), ("acked", False, "urgent"), (None, True, "normal")]
+    progress = [each["recipients"] for each in map(json.loads, lines.splitlines())]
+    assert progress[:2] == [[], []]
+    [answered] = progress[2]
+    assert answered["to"] == "ann@default"
+    assert answered["state"] in {"stored", "rung"}
+    assert (answered["at"] is None) == (answered["state"] == "stored")
     box = mailbox.mbox(person.directory / "mail.mbox", create=False)
     assert [message.get_payload(decode=True) for message in box] == [each.encode() for each in expected]
     assert [message["X-Mailbox-State"] for message in box] == ["acked", "acked", "sent"]

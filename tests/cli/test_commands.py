@@ -110,6 +110,8 @@ def test_status_shows_the_running_post_office_and_how_to_register_it(shell: Shel
     os.kill(status["pid"], 0)
     shown = shell.run("status").stdout
     assert f"process {status['pid']}" in shown
+    assert status["keep_days"] == 365
+    assert "settled mail for 365 days" in shown
     assert "claude mcp add" in shown
 
 

@@ -63,6 +63,7 @@ def mail(body: str = "hello", subject: str = "", **more: object) -> Json:
         "expires_at": None,
         "attachments": [],
         "sent": False,
+        "recipients": [],
         "state": "acked",
         "attempts": 1,
         "reason": "",

@@ -43,7 +43,7 @@ class Engine(Protocol):
         """Bytes on the disk of a store that is closed."""
 
     async def forget_attachments(self, id_: str) -> None:
-        """Drop what a message has attached, as the removal of the message does, which is no verb yet."""
+        """Drop what a message has attached, as the removal of the message does."""
         ...
 
 

@@ -494,3 +494,18 @@ async def test_mail_of_a_mailbox_that_is_not_there_is_refused(post: Post) -> Non
     with pytest.raises(Refusal) as refusal:
         await mail(post, "nobody")
     assert refusal.value.code is Code.UNKNOWN_MAILBOX
+
+
+@promise("mail-all", "states")
+async def test_its_sender_is_told_how_far_a_message_has_come_with_each_recipient_and_nobody_else_is(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "cid")
+    sent = await post.send("ann", "bob", cc=["cid"])
+    post.clock.step(5)
+    await post.settle("bob", sent.id)
+    acked = post.store.clock.now()
+    [mine] = (await post.store.mail_of(at("ann"), Portion(10, 1000))).mail
+    told = [(name, progress.state, progress.since) for name, progress in mine.recipients]
+    assert told == [("bob@default", State.ACKED, acked), ("cid@default", State.STORED, None)]
+    for other in ("bob", "cid"):
+        [theirs] = (await post.store.mail_of(at(other), Portion(10, 1000))).mail
+        assert theirs.recipients == ()

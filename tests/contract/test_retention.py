@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Portion, Query, Show
@@ -244,3 +245,37 @@ async def test_a_store_of_much_that_is_gone_takes_little_room(post: Post) -> Non
     assert post.engine.size() < empty + 100_000
     await post.engine.open()
     assert await post.store.check() == "ok"
+
+
+@promise("keep-settled", "keep-unsettled")
+async def test_what_was_published_goes_once_its_channel_and_all_who_got_it_are_done_with_it(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "cid")
+    for member in ("bob", "cid"):
+        await post.store.subscribe(at(member), at("#plans"), None, Keep(age=AGE), post.origin(member))
+    said = await post.send("ann", "#plans", body="the plan")
+    assert len((await post.inbox("bob")).previews) == len((await post.inbox("cid")).previews) == 1
+    await post.settle("bob", said.id)
+    await forget(post, 0)
+    assert not await gone(post, "ann", said.id)  # the channel keeps it, and cid has it
+    post.clock.step(AGE + 1)
+    for number in range(200):  # what is published later trims what the channel keeps no more
+        await post.send("ann", "#plans", body=str(number))
+    await forget(post, 0)
+    assert not await gone(post, "ann", said.id)  # cid has it
+    await post.settle("cid", said.id)
+    await forget(post, 0)
+    assert await gone(post, "ann", said.id)
+    assert await gone(post, "bob", said.id)
+    assert await gone(post, "cid", said.id)
+
+
+@promise("keep-settled")
+async def test_what_is_attached_goes_with_its_message(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    sent = await post.attach("ann", "bob", files={"plan.md": b"the plan"})
+    assert await post.attached("bob", sent.id, "plan.md") == b"the plan"
+    await post.settle("bob", sent.id)
+    await forget(post, 0)
+    assert await gone(post, "bob", sent.id)
+    post.clock.step(3600 * 1000)
+    assert await post.store.collect() == 1

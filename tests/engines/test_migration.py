@@ -47,6 +47,7 @@ BACK = {
     8: "DROP TABLE contact; ALTER TABLE message DROP COLUMN hops;",
     9: "DROP TABLE attachment;",
     10: "DROP INDEX message_reply; DROP INDEX mailbox_written; ALTER TABLE mailbox DROP COLUMN written;",
+    11: "DROP INDEX inbox_post; DROP INDEX done_post;",
 }
 """What undoes each migration, so that a test has an older store."""
 

@@ -9,7 +9,7 @@ import sqlite3
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import progress_in, thread_of, whole
+from mcp_mailbox.engines.sqlite.messages import progress_in, progress_of_all, thread_of, whole
 from mcp_mailbox.engines.sqlite.rows import known_mailbox, names_of, within
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Archived, MailPage, Portion
@@ -55,5 +55,8 @@ class Archive:
 
     def _archived(self, db: sqlite3.Connection, box: int, seq: int) -> Archived:
         row = db.execute(query.WHOLE, (seq,)).fetchone()
-        message = whole(db, self._codec, row, names_of(db, row["recipients"]), names_of(db, row["cc"]))
-        return Archived(message, row["sender"] == box, progress_in(db, box, seq, self._now()))
+        names, now = names_of(db, row["recipients"]), self._now()
+        message = whole(db, self._codec, row, names, names_of(db, row["cc"]))
+        sent = row["sender"] == box
+        others = progress_of_all(db, row["recipients"], names, seq, now) if sent else ()
+        return Archived(message, sent, progress_in(db, box, seq, now), others)

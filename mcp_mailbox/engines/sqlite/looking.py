@@ -12,7 +12,15 @@ from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.messages import in_reach, message, progress, progress_in, settled, whole
+from mcp_mailbox.engines.sqlite.messages import (
+    in_reach,
+    message,
+    progress,
+    progress_in,
+    progress_of_all,
+    settled,
+    whole,
+)
 from mcp_mailbox.engines.sqlite.rows import address_of, attached, came_by, known_mailbox, names_of, unread
 from mcp_mailbox.store import Counted, Due, Listing, Page, Preview, Reading, Show
 from mcp_mailbox.view import query
@@ -113,14 +121,13 @@ class Looking:
         if about["sender"] != box:
             return Reading(found, own)
         boxes = json.loads(row["recipients"])
-        sent = [(name, progress_in(db, other, seq, now)) for name, other in zip(names, boxes, strict=True) if other > 0]
         counted = [
             (name, _counted(db, -other, about, seq, now)) for name, other in zip(names, boxes, strict=True) if other < 0
         ]
         return Reading(
             found,
             own,
-            tuple((name, each) for name, each in sent if each is not None),
+            progress_of_all(db, row["recipients"], names, seq, now),
             tuple(Counted(name, *each) for name, each in counted if each is not None),
         )
 

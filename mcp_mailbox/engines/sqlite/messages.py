@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mcp_mailbox.attachment import Attachment
@@ -110,6 +112,15 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
 def in_reach(db: sqlite3.Connection, box: int, seq: int) -> bool:
     """Whether a message is in a channel that the mailbox's principal could join, so that it may be read there."""
     return db.execute(query.IN_REACH, (box, seq)).fetchone() is not None
+
+
+def progress_of_all(
+    db: sqlite3.Connection, recipients: str, names: Sequence[str], seq: int, now: int
+) -> tuple[tuple[str, Progress], ...]:
+    """Return how far a message has come with each of its recipients: numbers as it keeps them, and names."""
+    boxes = json.loads(recipients)
+    found = [(name, progress_in(db, box, seq, now)) for name, box in zip(names, boxes, strict=True)]
+    return tuple((name, each) for name, each in found if each is not None)
 
 
 def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:

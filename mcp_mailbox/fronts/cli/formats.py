@@ -42,8 +42,10 @@ def jsonl(mail: Json) -> bytes:
     """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it. A JSON body is JSON in it."""
     times = {name: moment(mail[name]) for name in ("accepted_at", *_MOMENTS)}
     body = json.loads(mail["body"]) if mail["format"] == "json" else mail["body"]
+    recipients = [{**each, "at": moment(each["at"])} for each in mail["recipients"]]
     attachments = [{**each, "content": _based(each["content"])} for each in mail["attachments"]]
-    return json.dumps({**mail, "body": body, **times, "attachments": attachments}).encode() + b"\n"
+    said = {**mail, "body": body, "recipients": recipients, **times, "attachments": attachments}
+    return json.dumps(said).encode() + b"\n"
 
 
 def contents(mail: Json) -> dict[str, bytes]:
