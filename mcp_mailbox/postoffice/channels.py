@@ -6,6 +6,7 @@ if they did not exist.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -68,7 +69,7 @@ class Channels:
     async def skipped(self, call: Call) -> Sequence[Skipped]:
         """Return what the caller's mailbox has missed and was not told yet; told once the answer is there."""
         mailbox = await self._mailboxes.own(call.caller, call.mailbox)
-        found = await self._store.skipped(mailbox)
+        found = self._fresh(mailbox, await self._store.skipped(mailbox))
         if found:
             while len(self._telling) >= _TELLING:
                 del self._telling[next(iter(self._telling))]
@@ -77,13 +78,25 @@ class Channels:
 
     async def reached(self, caller: Caller, request: str) -> None:
         """Note that the answer of that request reached the caller's host."""
-        told = self._telling.pop((caller.reader, request), None)
+        told = self._telling.get((caller.reader, request))
         if told is not None:
             await self._store.note_told(*told)
+            self._telling.pop((caller.reader, request), None)
 
     def missed(self, caller: Caller, request: str) -> None:
         """Note that it did not: it is said again."""
         self._telling.pop((caller.reader, request), None)
+
+    def _fresh(self, mailbox: Address, skipped: Sequence[Skipped]) -> Sequence[Skipped]:
+        """Return what no answer is under way with."""
+        if not skipped:
+            return ()
+        under_way: Counter[Address] = Counter()
+        for box, told in self._telling.values():
+            if box == mailbox:
+                under_way.update({each.channel: each.count for each in told})
+        left = [replace(each, count=each.count - under_way[each.channel]) for each in skipped]
+        return [each for each in left if each.count > 0]
 
     async def explained(self, caller: Caller, mailbox: Address, channel: Address, refusal: Refusal) -> Refusal:
         """Return the refusal with a hint that helps, where a channel is not there."""

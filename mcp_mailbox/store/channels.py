@@ -87,7 +87,7 @@ class ChannelStore(Protocol):
         ...
 
     async def note_told(self, mailbox: Address, skipped: Sequence[Skipped]) -> None:
-        """Note that somebody was told. Soon on disk, as `surface`."""
+        """Note that somebody was told."""
         ...
 
     async def similar_channel(self, mailbox: Address, channel: Address) -> Address | None:

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
@@ -190,6 +191,61 @@ class Asking:
     async def describe(self, store: SqliteStore) -> object:
         self.number += 1
         return await store.open(BOX, "someone", Profile(f"about {self.number}"), self.origin())
+
+    async def publish(self, store: SqliteStore, to: str = "#all") -> object:
+        sent = await store.accept(OTHER, [Address(to, "default")], Draft((to,), "hello"), self.origin())
+        assert sent.recipients[0].members
+        return sent
+
+    async def publish_where_much_was_said(self, store: SqliteStore) -> object:
+        return await self.publish(store, "#busy")
+
+    async def claim_what_was_published(self, store: SqliteStore) -> object:
+        """Each member has something due from two channels: it is delivered and handed out."""
+        origin = self.origin()
+        await self.publish(store)
+        await self.publish(store, "#busy")
+        found = await store.claim(BOX, Wanted(Address("#busy", "default")), Lease(1, 1, 1000), origin, ())
+        assert found[0].channel == "#busy@default"
+        return await store.settle(BOX, [found[0].handle], Settlement(Outcome.ACK), self.origin())
+
+    async def list_what_was_published(self, store: SqliteStore) -> object:
+        await self.publish(store)
+        return await self.list_20(store)
+
+    async def unread_of_what_was_published(self, store: SqliteStore) -> object:
+        await store.inbox(BOX, Listing(1))
+        await self.publish(store)
+        return await self.unread(store)
+
+    async def states_of_what_was_published(self, store: SqliteStore) -> object:
+        """A sender is told of so many members and no more; here of twenty who joined last."""
+        sent = await store.accept(OTHER, [Address("#busy", "default")], Draft(("#busy",), "hello"), self.origin())
+        [counted] = (await store.read(OTHER, sent.id)).counted
+        return counted
+
+    async def read_in_a_channel(self, store: SqliteStore) -> object:
+        return await store.read(BOX, store._codec.id(2000))
+
+    async def channels(self, store: SqliteStore) -> object:
+        page = await store.channels(BOX, "default", 20)
+        assert {each.address.name for each, _ in page.channels} >= {"#all", "#busy"}
+        return page
+
+    async def join_and_leave(self, store: SqliteStore) -> object:
+        await store.unsubscribe(BOX, Address("#busy", "default"), self.origin())
+        return await store.subscribe(BOX, Address("#busy", "default"), None, Keep(), self.origin())
+
+    async def join_from_a_time(self, store: SqliteStore) -> object:
+        await store.unsubscribe(BOX, Address("#busy", "default"), self.origin())
+        last = (await store.channels(BOX, "default", 20)).channels[-1][0].last_at
+        assert last
+        return await store.subscribe(BOX, Address("#busy", "default"), last + 1, Keep(), self.origin())
+
+    async def create_mailbox(self, store: SqliteStore) -> object:
+        self.number += 1
+        address = Address(f"new-{self.number:04}", "default")
+        return await store.open(address, "someone", Profile(), self.origin())
 
     async def note_seen(self, store: SqliteStore) -> object:
         await store.note_seen(BOX)

@@ -405,7 +405,7 @@ class SqliteStore:
 
     async def note_told(self, mailbox: Address, skipped: Sequence[Skipped]) -> None:
         """See `Store.note_told`."""
-        self.writer.later(lambda db: self._channels.note_told(db, mailbox, skipped))
+        await self.writer.do(lambda db: self._channels.note_told(db, mailbox, skipped))
 
     async def similar_channel(self, mailbox: Address, channel: Address) -> Address | None:
         """See `Store.similar_channel`."""
