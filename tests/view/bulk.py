@@ -71,12 +71,13 @@ _CHANNELS = (
     """
     INSERT INTO channel (id, space, name, folded, looks, capitals, ascii, owner, created, keep_age, keep_count,
         keep_bytes, members, last, bytes, published)
-    SELECT 1, 'default', 'all', 'all', 'a11', 'ALL', 1, '', 1, 1 << 40, 1 << 40, 1 << 40, count(*), 0, 0, 0 FROM mailbox
+    SELECT 1, 'default', 'all', 'all', 'a11', 'ALL', 1, '', 1, 315360000000, 1000000, 1 << 34,
+        count(*), 0, 0, 0 FROM mailbox
     """,
     """
     INSERT INTO channel (id, space, name, folded, looks, capitals, ascii, owner, created, keep_age, keep_count,
         keep_bytes, members, last, bytes, published)
-    SELECT 2, 'default', 'busy', 'busy', 'busy', 'BUSY', 1, '', 1, 1 << 40, 1 << 40, 1 << 40, count(*),
+    SELECT 2, 'default', 'busy', 'busy', 'busy', 'BUSY', 1, '', 1, 315360000000, 1000000, 1 << 34, count(*),
         :messages / 10, :messages / 2, :start FROM mailbox
     """,
     """

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -32,6 +33,7 @@ LARGE = int(os.environ.get("MCP_MAILBOX_LARGE", "1000000"))
 BOX, OTHER = Address("box-1", "default"), Address("box-2", "default")
 SENDER = Address("box-21", "default")
 LITTLE = Address("box-50", "default")
+BUSY = Address("#busy", "default")
 
 
 class Counted:
@@ -193,7 +195,9 @@ class Asking:
         return await store.open(BOX, "someone", Profile(f"about {self.number}"), self.origin())
 
     async def publish(self, store: SqliteStore, to: str = "#all") -> object:
-        sent = await store.accept(OTHER, [Address(to, "default")], Draft((to,), "hello"), self.origin())
+        sent = await store.accept(
+            OTHER, [Address(to, "default")], Draft((to,), "hello", key=uuid4().hex), self.origin()
+        )
         assert sent.recipients[0].members
         return sent
 
@@ -217,12 +221,6 @@ class Asking:
         await store.inbox(BOX, Listing(1))
         await self.publish(store)
         return await self.unread(store)
-
-    async def states_of_what_was_published(self, store: SqliteStore) -> object:
-        """A sender is told of so many members and no more; here of twenty who joined last."""
-        sent = await store.accept(OTHER, [Address("#busy", "default")], Draft(("#busy",), "hello"), self.origin())
-        [counted] = (await store.read(OTHER, sent.id)).counted
-        return counted
 
     async def read_in_a_channel(self, store: SqliteStore) -> object:
         return await store.read(BOX, store._codec.id(2000))
@@ -261,7 +259,7 @@ async def test_a_verb_makes_as_many_steps_in_a_large_store_as_in_a_small_one(
 ) -> None:
     small, large = [await store.cost(getattr(Asking(), verb)) for store in stores]
     assert small == large
-    assert 0 < small < 5000
+    assert 0 < small < 6000
 
 
 @pytest.mark.parametrize(
@@ -303,4 +301,39 @@ async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores
             return await asking.claim(store, Wanted(thread=thread))
 
         costs.append(await stores[0].cost(claim))
+    assert costs[0] == costs[1]
+
+
+async def test_the_states_of_what_was_published_are_counted_of_a_thousand_members_and_no_more(
+    stores: tuple[Counted, Counted],
+) -> None:
+    counted = stores[1]
+    sent = await counted.store.accept(OTHER, [BUSY], Draft(("#busy",), "hello"), Origin("reader", "states"))
+
+    async def read(store: SqliteStore) -> object:
+        return (await store.read(OTHER, sent.id)).counted
+
+    assert await counted.cost(read) < 120_000
+    [found] = (await counted.store.read(OTHER, sent.id)).counted
+    assert found.at_least == (LARGE // 100 > 1000)
+    assert sum(found.states.values()) in {999, 1000}
+
+
+async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten(stores: tuple[Counted, Counted]) -> None:
+    counted = stores[0]
+    costs = []
+    for members in (10, 1000):
+        channel = Address(f"#of-{members:04}", "default")
+        boxes = [Address(f"m-{members:04}-{number:04}", "default") for number in range(members)]
+        for box in boxes:
+            await counted.store.open(box, "someone", Profile(), Origin(box.name, "open"))
+            await counted.store.subscribe(box, channel, None, Keep(), Origin(box.name, "join"))
+
+        async def publish(store: SqliteStore, to: Address = channel) -> object:
+            draft = Draft((to.name,), "hello", key=uuid4().hex)
+            sent = await store.accept(OTHER, [to], draft, Origin("reader", "publish"))
+            assert sent.recipients[0].members == int(to.name[-4:])
+            return sent
+
+        costs.append(await counted.cost(publish))
     assert costs[0] == costs[1]
