@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, limits, listing, places, ratios, search, start, web
+from benchmarks import calls, channel, limits, listing, places, ratios, search, start, web
 
 INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "start": start.rows,
@@ -19,6 +19,7 @@ INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
 IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
     "listing": listing.rows,
     "search": search.rows,
+    "channel": channel.rows,
     "limits": limits.measure,
 }
 
