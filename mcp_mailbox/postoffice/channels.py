@@ -39,10 +39,13 @@ class Channels:
         Raises Refusal as the store does, and as `own`.
         """
         call.caller.must(Scope.READ)
+        if keep:
+            call.caller.must(Scope.SEND)
         mailbox = await self._mailboxes.own(call.caller, call.mailbox)
         wanted = addresses.parse_channel(channel, call.caller.space)
+        make = Scope.SEND in call.caller.scopes  # who may say nothing makes no place to say it
         try:
-            subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin)
+            subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin, make=make)
         except Refusal as refusal:
             raise await self.explained(call.caller, mailbox, wanted, refusal) from None
         self._audience.joined(mailbox, subscribed.channel.address)
@@ -104,11 +107,19 @@ class Channels:
             return refusal
         return await self.unknown(caller, mailbox, channel)
 
+    async def meant(self, caller: Caller, mailbox: Address, name: Address) -> str | None:
+        """Return the channel of that very name, of which the mark was left out."""
+        channel = addresses.parse_channel(name.name, name.space)
+        similar = await self._store.similar_channel(mailbox, channel)
+        if similar is None or similar.folded != channel.folded:
+            return None
+        return similar.name if similar.space == caller.space else str(similar)
+
     async def unknown(self, caller: Caller, mailbox: Address, channel: Address) -> Refusal:
         """Return the refusal of a channel that is not there, as far as the caller may know."""
         similar = await self._store.similar_channel(mailbox, channel)
         shown = channel.name if channel.space == caller.space else str(channel)
-        hint = f"subscribe(channel={shown!r}) makes it."
+        hint = f"subscribe(channel={shown!r}) makes it." if Scope.SEND in caller.scopes else "subscribe() lists them."
         if similar is not None:
             name = similar.name if similar.space == caller.space else str(similar)
             hint = f"Did you mean {name!r}? {hint}"

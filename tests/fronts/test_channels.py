@@ -64,6 +64,8 @@ async def test_a_channel_that_is_not_there_is_refused_with_what_would_do(town: T
         assert problem["hint"] == "Did you mean '#build'? subscribe(channel='#biuld') makes it."
         sent = await alice.call("send", to=["#build", "#biuld"], body="x")
         assert [each.get("error") for each in sent["to"]] == [None, "unknown_channel"]
+        problem = await alice.refused("send", to="Build", body="x")
+        assert (problem["error"], problem["hint"]) == ("unknown_mailbox", "Did you mean '#build'?")
         problem = await alice.refused("list_inbox", **{"from": "#biuld"})
         assert problem["error"] == "unknown_channel"
         problem = await alice.refused("subscribe", channel="#biuld", leave=True)

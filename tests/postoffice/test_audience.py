@@ -12,7 +12,9 @@ import pytest
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.channel import Keep
+from mcp_mailbox.credentials import Scope
 from mcp_mailbox.engines.sqlite import open_store
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Call, Caller, PostOffice, audience
@@ -98,6 +100,18 @@ async def test_what_was_put_off_rings_when_its_time_has_come(world: World) -> No
         world.clock.step(5_001)
     assert found == [1]
     assert world.heard() == ["bob"]
+
+
+async def test_who_may_not_send_joins_and_makes_no_channel_nor_says_what_it_keeps(world: World) -> None:
+    reads = Call(Caller("dot", "someone", "default", scopes=frozenset({Scope.READ})), "reads")
+    for channel, keep, code in (
+        ("#new", Keep(), Code.UNKNOWN_CHANNEL),
+        ("#build", Keep(count=1), Code.FORBIDDEN),
+    ):
+        with pytest.raises(Refusal) as refusal:
+            await world.office.channels.join(reads, channel, None, keep)
+        assert refusal.value.code is code
+    assert not (await world.office.channels.join(reads, "#build", None, Keep())).created
 
 
 async def test_memberships_that_were_forgotten_are_learnt_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -377,10 +377,17 @@ class SqliteStore:
     # -- channels
 
     async def subscribe(
-        self, mailbox: Address, channel: Address, since: int | str | None, keep: Keep, origin: Origin
+        self,
+        mailbox: Address,
+        channel: Address,
+        since: int | str | None,
+        keep: Keep,
+        origin: Origin,
+        *,
+        make: bool = True,
     ) -> Subscribed:
         """See `Store.subscribe`."""
-        seen = await channels.look(channel)
+        seen = await channels.look(channel) if make else None
         return await self.writer.do(
             lambda db: self._channels.subscribe(db, mailbox, channel, since, keep, origin, seen)
         )
