@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, limits, listing, places, ratios, retention, search, start, web
+from benchmarks import calls, channel, limits, listing, places, ratios, retention, search, start, web
 
 INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "start": start.rows,
@@ -20,6 +20,7 @@ IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
     "listing": listing.rows,
     "search": search.rows,
     "retention": retention.rows,
+    "channel": channel.rows,
     "limits": limits.measure,
 }
 

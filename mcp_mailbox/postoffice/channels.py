@@ -6,6 +6,7 @@ if they did not exist.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,10 +39,13 @@ class Channels:
         Raises Refusal as the store does, and as `own`.
         """
         call.caller.must(Scope.READ)
+        if keep:
+            call.caller.must(Scope.SEND)
         mailbox = await self._mailboxes.own(call.caller, call.mailbox)
         wanted = addresses.parse_channel(channel, call.caller.space)
+        make = Scope.SEND in call.caller.scopes  # who may say nothing makes no place to say it
         try:
-            subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin)
+            subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin, make=make)
         except Refusal as refusal:
             raise await self.explained(call.caller, mailbox, wanted, refusal) from None
         self._audience.joined(mailbox, subscribed.channel.address)
@@ -68,7 +72,7 @@ class Channels:
     async def skipped(self, call: Call) -> Sequence[Skipped]:
         """Return what the caller's mailbox has missed and was not told yet; told once the answer is there."""
         mailbox = await self._mailboxes.own(call.caller, call.mailbox)
-        found = await self._store.skipped(mailbox)
+        found = self._fresh(mailbox, await self._store.skipped(mailbox))
         if found:
             while len(self._telling) >= _TELLING:
                 del self._telling[next(iter(self._telling))]
@@ -77,13 +81,25 @@ class Channels:
 
     async def reached(self, caller: Caller, request: str) -> None:
         """Note that the answer of that request reached the caller's host."""
-        told = self._telling.pop((caller.reader, request), None)
+        told = self._telling.get((caller.reader, request))
         if told is not None:
             await self._store.note_told(*told)
+            self._telling.pop((caller.reader, request), None)
 
     def missed(self, caller: Caller, request: str) -> None:
         """Note that it did not: it is said again."""
         self._telling.pop((caller.reader, request), None)
+
+    def _fresh(self, mailbox: Address, skipped: Sequence[Skipped]) -> Sequence[Skipped]:
+        """Return what no answer is under way with."""
+        if not skipped:
+            return ()
+        under_way: Counter[Address] = Counter()
+        for box, told in self._telling.values():
+            if box == mailbox:
+                under_way.update({each.channel: each.count for each in told})
+        left = [replace(each, count=each.count - under_way[each.channel]) for each in skipped]
+        return [each for each in left if each.count > 0]
 
     async def explained(self, caller: Caller, mailbox: Address, channel: Address, refusal: Refusal) -> Refusal:
         """Return the refusal with a hint that helps, where a channel is not there."""
@@ -91,11 +107,19 @@ class Channels:
             return refusal
         return await self.unknown(caller, mailbox, channel)
 
+    async def meant(self, caller: Caller, mailbox: Address, name: Address) -> str | None:
+        """Return the channel of that very name, of which the mark was left out."""
+        channel = addresses.parse_channel(name.name, name.space)
+        similar = await self._store.similar_channel(mailbox, channel)
+        if similar is None or similar.folded != channel.folded:
+            return None
+        return similar.name if similar.space == caller.space else str(similar)
+
     async def unknown(self, caller: Caller, mailbox: Address, channel: Address) -> Refusal:
         """Return the refusal of a channel that is not there, as far as the caller may know."""
         similar = await self._store.similar_channel(mailbox, channel)
         shown = channel.name if channel.space == caller.space else str(channel)
-        hint = f"subscribe(channel={shown!r}) makes it."
+        hint = f"subscribe(channel={shown!r}) makes it." if Scope.SEND in caller.scopes else "subscribe() lists them."
         if similar is not None:
             name = similar.name if similar.space == caller.space else str(similar)
             hint = f"Did you mean {name!r}? {hint}"

@@ -321,7 +321,9 @@ class PostOffice:
     async def _unknown(self, caller: Caller, sender: Address, address: Address) -> Refusal:
         if address.is_channel:
             return await self.channels.unknown(caller, sender, address)
-        return await self.mailboxes.unknown(caller, address)
+        meant = await self.channels.meant(caller, sender, address)
+        refusal = await self.mailboxes.unknown(caller, address)
+        return refusal if meant is None else Refusal(refusal.code, refusal.problem, f"Did you mean {meant!r}?")
 
 
 def _addresses(texts: Iterable[str], space: str) -> dict[tuple[str, str], Address]:

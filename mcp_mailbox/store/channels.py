@@ -55,9 +55,16 @@ class ChannelStore(Protocol):
         ...
 
     async def subscribe(
-        self, mailbox: Address, channel: Address, since: int | str | None, keep: Keep, origin: Origin
+        self,
+        mailbox: Address,
+        channel: Address,
+        since: int | str | None,
+        keep: Keep,
+        origin: Origin,
+        *,
+        make: bool = True,
     ) -> Subscribed:
-        """Make the mailbox a member, and the channel where there is none.
+        """Make the mailbox a member, and with `make` the channel where there is none.
 
         What is published from now on is delivered, and with `since` what was published from that time or that message
         on, as far as the channel keeps it and the mailbox has not got it yet. Who is a member stays one.
@@ -87,7 +94,7 @@ class ChannelStore(Protocol):
         ...
 
     async def note_told(self, mailbox: Address, skipped: Sequence[Skipped]) -> None:
-        """Note that somebody was told. Soon on disk, as `surface`."""
+        """Note that somebody was told."""
         ...
 
     async def similar_channel(self, mailbox: Address, channel: Address) -> Address | None:

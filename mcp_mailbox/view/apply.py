@@ -241,7 +241,7 @@ def _publish(db: sqlite3.Connection, channel: int, seq: int, new: NewMessage, si
     )
     # Whoever has read all there is need not come for what it says itself.
     db.execute(
-        f"UPDATE subscription SET place = place + 1 WHERE mailbox = ? AND channel = ? AND until = {FOREVER}"  # noqa: S608
+        f"UPDATE subscription SET place = place + 1 WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}"  # noqa: S608
         " AND place = (SELECT last FROM channel WHERE id = ?)",
         (new.sender, channel, channel),
     )
@@ -301,7 +301,8 @@ def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int) -> None
     """Begin a membership behind that place. It covers what there was of others from there on."""
     db.execute("DELETE FROM subscription WHERE mailbox = ? AND channel = ? AND since >= ?", (mailbox, channel, since))
     db.execute(
-        "UPDATE subscription SET until = ?3, place = min(place, ?3) WHERE mailbox = ?1 AND channel = ?2 AND until > ?3",
+        "UPDATE subscription SET until = ?3, place = min(place, ?3)"
+        " WHERE mailbox = ?1 AND channel = ?2 AND +until > ?3",
         (mailbox, channel, since),
     )
     db.execute(
@@ -318,11 +319,11 @@ def count_members(db: sqlite3.Connection, channel: int, more: int) -> None:
 def leave_channel(db: sqlite3.Connection, mailbox: int, channel: int, last: int) -> None:
     """End a membership with that place. One in which nothing was published leaves nothing behind."""
     db.execute(
-        f"UPDATE subscription SET until = ? WHERE mailbox = ? AND channel = ? AND until = {FOREVER}",  # noqa: S608
+        f"UPDATE subscription SET until = ? WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}",  # noqa: S608
         (last, mailbox, channel),
     )
     db.execute(
-        "DELETE FROM subscription WHERE mailbox = ? AND channel = ? AND since = until AND until = ?",
+        "DELETE FROM subscription WHERE mailbox = ? AND channel = ? AND since = until AND +until = ?",
         (mailbox, channel, last),
     )
 

@@ -18,8 +18,12 @@ MAILBOX_BY_ID = f"SELECT {_COLUMNS} FROM mailbox WHERE id = ?"  # noqa: S608
 BOUND = f"SELECT {_COLUMNS} FROM mailbox WHERE id = (SELECT mailbox FROM reader WHERE id = ?)"  # noqa: S608
 
 LOOKALIKE = """
-SELECT name, owner FROM mailbox
-WHERE space = ?1 AND (looks IN (?2, ?5) OR written IN (?2, ?5) OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
+SELECT name, owner FROM mailbox INDEXED BY mailbox_looks WHERE space = ?1 AND looks IN (?2, ?5)
+UNION ALL
+SELECT name, owner FROM mailbox INDEXED BY mailbox_written WHERE space = ?1 AND written IN (?2, ?5)
+UNION ALL
+SELECT name, owner FROM mailbox INDEXED BY mailbox_capitals WHERE space = ?1 AND capitals = ?3 AND ascii + ?4 < 2
+LIMIT 1
 """
 
 BY_PREFIX = """
@@ -79,11 +83,14 @@ c.keep_bytes
 CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.space = ? AND c.folded = ?"  # noqa: S608 - constants only
 CHANNEL_BY_ID = f"SELECT {_CHANNEL} FROM channel c WHERE c.id = ?"  # noqa: S608
 CHANNEL_LOOKALIKE = """
-SELECT name FROM channel WHERE space = ?1 AND (looks = ?2 OR (capitals = ?3 AND ascii + ?4 < 2)) LIMIT 1
+SELECT name FROM channel INDEXED BY channel_looks WHERE space = ?1 AND looks = ?2
+UNION ALL
+SELECT name FROM channel INDEXED BY channel_capitals WHERE space = ?1 AND capitals = ?3 AND ascii + ?4 < 2
+LIMIT 1
 """
 CHANNELS = f"""
 SELECT {_CHANNEL}, EXISTS (
-    SELECT 1 FROM subscription s WHERE s.mailbox = ?1 AND s.channel = c.id AND s.until = {FOREVER}
+    SELECT 1 FROM subscription s WHERE s.mailbox = ?1 AND s.channel = c.id AND +s.until = {FOREVER}
 ) AS yours
 FROM channel c WHERE c.space = ?2 AND c.folded > ?3 ORDER BY c.folded LIMIT ?4
 """  # noqa: S608
@@ -100,8 +107,8 @@ SELECT place FROM channel_message INDEXED BY channel_message_below
 WHERE channel = ? AND below >= ? ORDER BY below, place LIMIT 1
 """
 _KEPT = """
-p.place > c.last - c.keep_count AND p.at >= :now - c.keep_age
-AND (p.below >= c.bytes - c.keep_bytes OR p.place = c.last)
++p.place > c.last - c.keep_count AND +p.at >= :now - c.keep_age
+AND (+p.below >= c.bytes - c.keep_bytes OR p.place = c.last)
 """
 PLACE_SINCE = """
 SELECT place FROM channel_message INDEXED BY channel_message_at
@@ -122,8 +129,9 @@ FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
 WHERE p.channel = ? AND p.place > ? AND p.place <= ? ORDER BY p.place LIMIT ?
 """
 
+# `+until`: by that index all members of a channel would be looked at for one.
 SUBSCRIBED = f"""
-SELECT since, place FROM subscription WHERE mailbox = ? AND channel = ? AND until = {FOREVER}
+SELECT since, place FROM subscription WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}
 """  # noqa: S608
 SUBSCRIPTIONS = f"""
 SELECT c.name, c.space FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
@@ -137,26 +145,25 @@ FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s
 WHERE s.mailbox = ? AND s.place < s.until AND c.last > s.place
 """  # noqa: S608
 ARRIVING = f"""
-SELECT count(*) FROM (
-    SELECT DISTINCT p.seq
+SELECT count(DISTINCT +p.seq)
+FROM (
+    SELECT p.seq, p.sender, p.deliver_at, p.expires, p.replaced
     FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
     CROSS JOIN channel_message p ON p.channel = s.channel AND p.place > s.place AND p.place <= s.until
-    CROSS JOIN message m ON m.seq = p.seq
-    WHERE s.mailbox = :mailbox AND s.place < s.until AND c.last > s.place AND {_KEPT}
-      AND p.sender <> :mailbox AND NOT p.replaced AND p.deliver_at <= :now AND (p.expires = 0 OR p.expires > :now)
-      AND NOT EXISTS (SELECT 1 FROM done d WHERE d.mailbox = :mailbox AND d.seq = p.seq)
-      AND NOT EXISTS (
-          SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = p.seq)
-    LIMIT :most
-)
+    WHERE s.mailbox = :mailbox AND s.place < s.until AND c.last > s.place AND {_KEPT} LIMIT :most
+) p CROSS JOIN message m ON m.seq = p.seq
+WHERE p.sender <> :mailbox AND NOT p.replaced AND p.deliver_at <= :now AND (p.expires = 0 OR p.expires > :now)
+  AND NOT EXISTS (SELECT 1 FROM done d WHERE d.mailbox = :mailbox AND d.seq = p.seq)
+  AND NOT EXISTS (
+      SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = p.seq)
 """  # noqa: S608
 # One message that is due to a member, wherever it stands among the others.
 COVERING = f"""
 SELECT c.id AS channel, p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread
 FROM message m CROSS JOIN json_each(m.recipients) r CROSS JOIN channel c ON c.id = -r.value
-CROSS JOIN channel_message p ON p.channel = c.id AND p.seq = m.seq
+CROSS JOIN channel_message p INDEXED BY channel_message_seq ON p.channel = c.id AND p.seq = m.seq
 CROSS JOIN subscription s ON s.mailbox = :mailbox AND s.channel = c.id AND s.since < p.place
-WHERE m.seq = :seq AND r.value < 0 AND s.place < p.place AND s.until >= p.place AND {_KEPT}
+WHERE m.seq = :seq AND r.value < 0 AND s.place < p.place AND +s.until >= p.place AND {_KEPT}
 LIMIT 1
 """  # noqa: S608
 # Who could join a channel may read what is in it.

@@ -109,6 +109,14 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         for search in (Search("default", "STRASSE b"), Search("default", "bo", "code review")):
             [entry] = (await store.find_mailboxes("someone", search, 10)).entries
             assert (entry.address.name, entry.status, entry.seen_at) == ("bob", "", None)
+        for name in ("ann", "bob"):
+            assert await store.subscriptions(Address(name, "default")) == [Address("#all", "default")]
+        everybody = await store.accept(
+            Address("ann", "default"), [Address("#all", "default")], Draft(("#all",), "all"), Origin("ann", "all")
+        )
+        assert everybody.recipients[0].members == 1
+        found = (await store.inbox(Address("bob", "default"), Listing(10))).previews
+        assert "all" in [each.delivery.message.body for each in found]
         assert await store.check() == "ok"
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
     with closing(sqlite3.connect(tmp_path / "old.db")) as db:

@@ -11,7 +11,17 @@ from tests.fronts.world import Era, Town
 pytestmark = pytest.mark.anyio
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-TOOLS = ["create_mailbox", "send", "wait_for_message", "list_inbox", "read", "settle", "reserve", "find_mailboxes"]
+TOOLS = [
+    "create_mailbox",
+    "send",
+    "wait_for_message",
+    "list_inbox",
+    "read",
+    "settle",
+    "reserve",
+    "find_mailboxes",
+    "subscribe",
+]
 
 
 async def test_a_mailbox_is_made_once_and_opened_from_then_on(town: Town, era: Era) -> None:

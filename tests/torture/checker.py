@@ -8,7 +8,7 @@ machine can have done it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,17 +26,25 @@ class Violation:
 
 def nothing_is_lost(facts: Facts) -> Iterator[str]:
     """Every letter that was accepted is received, and then settled or still there."""
-    read = {(each.mailbox, each.token) for each in facts.received}
-    settled = {key for key, endings in facts.endings_of.items() if any(each.outcome != "release" for each in endings)}
     for sent in facts.sent.values():
-        if sent.done_ns is None:
-            continue
-        for mailbox in sorted(sent.stored):
-            waiting = any(id_ in facts.histories.left.get(mailbox, {}) for id_ in sent.ids)
-            if (mailbox, sent.token) not in read and not waiting:
-                yield f"{sent.token} {sorted(sent.ids)} was accepted for {mailbox} and never seen there"
-            elif not waiting and not any((mailbox, id_) in settled for id_ in sent.ids):
-                yield f"{sent.token} {sorted(sent.ids)} vanished from {mailbox} though nobody settled it"
+        yield from _lost(facts, sent, [each for each in sorted(sent.stored) if not each.startswith("#")])
+
+
+def members_get_it(facts: Facts) -> Iterator[str]:
+    """Every letter that was published is received by all who were members then, and then settled or still there."""
+    for sent in facts.sent.values():
+        yield from _lost(facts, sent, sorted(facts.members(sent)))
+
+
+def _lost(facts: Facts, sent: Sent, mailboxes: Iterable[str]) -> Iterator[str]:
+    if sent.done_ns is None:
+        return
+    for mailbox in mailboxes:
+        waiting = any(id_ in facts.histories.left.get(mailbox, {}) for id_ in sent.ids)
+        if (mailbox, sent.token) not in facts.read and not waiting:
+            yield f"{sent.token} {sorted(sent.ids)} was accepted for {mailbox} and never seen there"
+        elif not waiting and not any((mailbox, id_) in facts.settled for id_ in sent.ids):
+            yield f"{sent.token} {sorted(sent.ids)} vanished from {mailbox} though nobody settled it"
 
 
 def nothing_is_made_up(facts: Facts) -> Iterator[str]:
@@ -45,7 +53,7 @@ def nothing_is_made_up(facts: Facts) -> Iterator[str]:
         sent = facts.sent.get(each.token)
         if sent is None or not sent.possible:
             yield f"{each.token[:60]!r} ({each.id}) came to {each.mailbox}, and nobody sent it; {each.op.place}"
-        elif each.mailbox not in sent.to:
+        elif not facts.may_get(each.mailbox, sent):
             yield f"{each.token} came to {each.mailbox}, and was sent to {sorted(sent.to)}; {each.op.place}"
         elif (each.sender, each.priority, each.subject) != (sent.sender, sent.priority, sent.subject):
             yield f"{each.token} came with another envelope: {each.sender}, {each.priority}, {each.subject!r}"
@@ -138,6 +146,7 @@ INVARIANTS: dict[int, tuple[str, Callable[[Facts], Iterator[str]]]] = {
     4: ("first deliveries in the sender's order", order_is_kept),
     5: ("no two live leases on one delivery", leases_are_exclusive),
     6: ("after an ok ack, never again", acked_is_over),
+    9: ("a channel message reaches every member at send time", members_get_it),
 }
 
 

@@ -256,6 +256,12 @@ class Agent:
                 if result != "unknown":
                     break
 
+    def subscribe(self, channel: str, *, leave: bool = False) -> None:
+        """Join a channel, or leave it."""
+        note = {"mailbox": address(self.spec.mailbox), "channel": address(channel)}
+        arguments = {"channel": channel, "leave": leave}
+        self.attempt("leave" if leave else "subscribe", "subscribe", arguments, note, lambda _: {})
+
     def states(self, box: str) -> dict[str, str] | None:
         """Return the state of everything that an inbox lists; None when that is unknown."""
         found: dict[str, str] = {}
@@ -335,6 +341,8 @@ def write_mail(agent: Agent) -> None:
         number += 1
         pick = plan.choices(spec.seed, spec.name, number, "step")
         agent.send(plan.letter(spec.seed, spec.name, number, spec.boxes), pick)
+        if pick.random() < 0.04:
+            agent.subscribe(plan.CHANNELS[1], leave=pick.random() < 0.5)
         if pick.random() < 0.1:
             came = agent.wait(0.0, held)
             held = [message["id"] for message in came or ()] if came is not None else held

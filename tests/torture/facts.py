@@ -94,6 +94,8 @@ class Facts:
         self.endings: list[Ended] = []
         self.whole: dict[tuple[str, str], set[str]] = defaultdict(set)
         """Digests of long bodies that were read to their end, by mailbox and id."""
+        self._moves: dict[tuple[str, str], list[Op]] = defaultdict(list)
+        """Who joined and left which channel, in the order in which it was asked for."""
         self._last_good: dict[str, int] = {}
         for op in histories.ops:
             self._read(op)
@@ -111,6 +113,8 @@ class Facts:
             case "settle":
                 failed = op.answer.get("failed", {})
                 self._read_endings(op, op.args["mailbox"], op.args["ids"], op.args["outcome"], failed)
+            case "subscribe" | "leave" if op.result != "fail":
+                self._moves[op.args["mailbox"], op.args["channel"]].append(op)
             case "read" if "digest" in op.answer:
                 self.whole[op.args["mailbox"], op.answer["id"]].add(op.answer["digest"])
             case _:
@@ -142,6 +146,34 @@ class Facts:
             if text not in refused:
                 self.endings.append(Ended(op, mailbox, *handle(text), outcome, op.result == "ok"))
 
+    def members(self, sent: Sent) -> Iterator[str]:
+        """Yield who was certainly a member of one of the channels that the letter was published in; not its sender."""
+        for (mailbox, channel), moves in self._moves.items():
+            if channel in sent.stored and mailbox != sent.sender and self._stood(moves, sent) == "subscribe":
+                yield mailbox
+
+    def may_get(self, mailbox: str, sent: Sent) -> bool:
+        """Whether the letter was sent to that mailbox, or may have been by a channel."""
+        return mailbox in sent.to or any(
+            channel in sent.to and self._stood(moves, sent) != "leave"
+            for (member, channel), moves in self._moves.items()
+            if member == mailbox
+        )
+
+    @staticmethod
+    def _stood(moves: Iterable[Op], sent: Sent) -> str | None:
+        """Return what a mailbox had certainly done last when the letter was sent, None when that is not certain."""
+        last = "leave"
+        certain = True
+        for op in moves:
+            if op.invoke_ns > (sent.done_ns or NEVER):
+                break
+            if op.result == "ok" and (op.complete_ns or NEVER) < sent.began_ns:
+                last, certain = op.op, True
+            else:  # under way with the letter, or nobody knows whether it was done
+                certain = certain and op.op == last
+        return last if certain else None
+
     @cached_property
     def leases(self) -> dict[tuple[str, str], list[Received]]:
         """The leases of each delivery (mailbox and id), in the order of their generations."""
@@ -159,6 +191,16 @@ class Facts:
         for each in self.endings:
             found[each.mailbox, each.id].append(each)
         return found
+
+    @cached_property
+    def read(self) -> set[tuple[str, str]]:
+        """What was received: mailbox and token."""
+        return {(each.mailbox, each.token) for each in self.received}
+
+    @cached_property
+    def settled(self) -> set[tuple[str, str]]:
+        """What somebody asked to end for good: mailbox and id."""
+        return {key for key, ends in self.endings_of.items() if any(each.outcome != "release" for each in ends)}
 
     @cached_property
     def session_ends(self) -> dict[str, int]:

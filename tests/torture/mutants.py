@@ -23,6 +23,7 @@ from tests.torture.stage import copy_program
 _COMMON = "mcp_mailbox/engines/sqlite/common.py"
 _RECEIVING = "mcp_mailbox/engines/sqlite/receiving.py"
 _SENDING = "mcp_mailbox/engines/sqlite/sending.py"
+_FANOUT = "mcp_mailbox/engines/sqlite/fanout.py"
 _FENCE = "mcp_mailbox/engines/sqlite/fence.py"
 _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
 _APPLY = "mcp_mailbox/view/apply.py"
@@ -167,13 +168,32 @@ MUTANTS: dict[str, Mutant] = {
         frozenset({2}),
         _CALM | {"seconds": 8.0},
     ),
+    "forgetful-member": Mutant(
+        "of what was published since it looked last a member gets the first message alone",
+        (Edit(_FANOUT, "    for post in posts:\n", "    for post in posts[:1]:\n"),),
+        frozenset({9}),
+        _CALM,
+    ),
+    "joins-late": Mutant(
+        "who joins gets nothing of what is published before it looks for the first time",
+        (
+            Edit(
+                _FANOUT,
+                '    place, end = row["place"], min(row["until"], row["last"])\n',
+                '    end = min(row["until"], row["last"])\n'
+                '    place = row["place"] if row["place"] > row["since"] else end\n',
+            ),
+        ),
+        frozenset({9}),
+        _CALM,
+    ),
     "forgotten-recipient": Mutant(
         "of several recipients the last one gets nothing",
         (
             Edit(
                 _APPLY,
-                "new.thread or seq, *rest) for mailbox in new.recipients],",
-                "new.thread or seq, *rest) for mailbox in new.recipients[:2] if mailbox == new.recipients[0]],",
+                "new.thread or seq, *rest) for mailbox in mailboxes],",
+                "new.thread or seq, *rest) for mailbox in mailboxes[:2] if mailbox == new.recipients[0]],",
             ),
         ),
         frozenset({1}),

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from random import Random
 
 PRIORITIES = ("urgent", "normal", "low")
+CHANNELS = ("#news", "#half")
+"""All boxes are members of the first, every second one of the second; senders come and go in the second."""
 NOWHERE = "nobody-there"
 """A mailbox that nobody makes: some mail goes there beside real ones, and is refused."""
 
@@ -72,9 +74,12 @@ def choices(*parts: object) -> Random:
 
 
 def letter(seed: int, author: str, number: int, boxes: Sequence[str]) -> Letter:
-    """Return the author's message of that number, to one of the boxes or to several."""
+    """Return the author's message of that number, to one of the boxes or to several, or to channels."""
     pick = choices(seed, author, number, "letter")
     to = pick.sample(list(boxes), k=2 if len(boxes) > 1 and pick.random() < 0.12 else 1)
+    if pick.random() < 0.15:
+        channels = pick.sample(CHANNELS, k=pick.choice((1, 1, 2)))
+        to = [*channels, *(to if pick.random() < 0.3 else [])]
     if pick.random() < 0.03:
         to.append(NOWHERE)
     return _write(pick, f"{author}#{number}", to)

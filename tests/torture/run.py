@@ -139,6 +139,9 @@ class _Run:
         for place, box in enumerate([*self.boxes, *self.outboxes]):
             agent = Agent(self._spec("reader", f"setup-{place}", box, place))
             agent.connect()
+            for number, channel in enumerate(plan.CHANNELS):
+                if box in self.boxes and place % (number + 1) == 0:
+                    agent.subscribe(channel)
             if not place:
                 before = store_check.footprint(self.stage.office() or 0)
             agent.close()

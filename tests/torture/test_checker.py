@@ -237,7 +237,34 @@ def let_an_old_lease_ack(histories: Histories) -> None:
     _op(histories, "settle", 1).args = {"mailbox": BOX, "ids": ["id2.1"], "outcome": "ack"}
 
 
+def moved(kind: str, at: float, result: history.Result = "ok") -> Op:
+    args = {"mailbox": BOX, "channel": "#news@default"}
+    return Op("setup", "setup-0.0.1", kind, _ns(at), args, result, _ns(at + 0.1))
+
+
+def published(number: int, at: float) -> Op:
+    op = sent(number, at, to=["#news@default"])
+    op.answer = {**op.answer, "to": {"#news@default": "stored"}}
+    return op
+
+
+def keep_from_a_member(histories: Histories) -> None:
+    histories.ops += [moved("subscribe", 3.2), published(4, 3.5)]
+
+
+def deliver_to_who_has_left(histories: Histories) -> None:
+    histories.ops += [moved("subscribe", 3.2), moved("leave", 3.3), published(4, 3.5)]
+    histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1")]
+
+
+def lose_it_at_a_member(histories: Histories) -> None:
+    histories.ops += [moved("subscribe", 3.2), published(4, 3.5), waited(1, 30, message(4))]
+
+
 PLANTS: list[tuple[Plant, int]] = [
+    (keep_from_a_member, 9),
+    (lose_it_at_a_member, 9),
+    (deliver_to_who_has_left, 2),
     (lose_a_letter, 1),
     (lose_one_recipient, 1),
     (lose_what_was_handed_out, 1),
@@ -338,6 +365,34 @@ def test_an_ack_whose_answer_was_lost_may_not_have_happened() -> None:
     def plant(histories: Histories) -> None:
         histories.ops += [sent(4, 3.5), waited(1, 23, message(4)), settled(1, 24, "id4.1", result="unknown")]
         histories.ops += [waited(2, 110, message(4, 2)), settled(2, 111, "id4.2")]
+
+    assert not _lawful(plant)
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        [],
+        [("leave", 3.2, "ok")],
+        [("subscribe", 3.5, "ok")],
+        [("subscribe", 3.2, "unknown")],
+        [("subscribe", 3.2, "ok"), ("leave", 3.3, "ok")],
+        [("subscribe", 3.2, "ok"), ("leave", 3.5, "ok")],
+        [("subscribe", 3.2, "ok"), ("leave", 3.3, "unknown")],
+    ],
+)
+def test_who_may_not_have_been_a_member_need_not_get_it(moves: list[tuple[str, float, history.Result]]) -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [*(moved(*move) for move in moves), published(4, 3.5)]
+
+    assert not _lawful(plant)
+
+
+@pytest.mark.parametrize("result", ["ok", "unknown"])
+def test_who_may_have_been_a_member_may_get_it(result: history.Result) -> None:
+    def plant(histories: Histories) -> None:
+        histories.ops += [moved("subscribe", 3.45, result), published(4, 3.5)]
+        histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1")]
 
     assert not _lawful(plant)
 

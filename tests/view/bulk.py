@@ -78,6 +78,31 @@ SELECT {BOXES - 1}, (1 << 40) + i, i % 4, 1, i, 'p' || i, 1 << 50 FROM n
 _REST = (_NEIGHBOURS, _TERMS, _MISSING, _ATTACHMENTS, _ASKED)
 
 
+# Everybody is in two channels: one in which nothing was said, and one in which a tenth of all messages was.
+_CHANNELS = (
+    """
+    INSERT INTO channel (id, space, name, folded, looks, capitals, ascii, owner, created, keep_age, keep_count,
+        keep_bytes, members, last, bytes, published)
+    SELECT 1, 'default', 'all', 'all', 'a11', 'ALL', 1, '', 1, 315360000000, 1000000, 1 << 34,
+        count(*), 0, 0, 0 FROM mailbox
+    """,
+    """
+    INSERT INTO channel (id, space, name, folded, looks, capitals, ascii, owner, created, keep_age, keep_count,
+        keep_bytes, members, last, bytes, published)
+    SELECT 2, 'default', 'busy', 'busy', 'busy', 'BUSY', 1, '', 1, 315360000000, 1000000, 1 << 34, count(*),
+        :messages / 10, :messages / 2, :start FROM mailbox
+    """,
+    """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 10)
+    INSERT INTO channel_message (channel, place, seq, sender, at, below)
+    SELECT 2, i, i * 10, i % :boxes + 1, :start + i * 10, i * 5 FROM n
+    """,
+    """
+    INSERT INTO subscription (mailbox, channel, since, place, until)
+    SELECT m.id, c.id, 0, c.last, 1 << 62 FROM mailbox m, channel c
+    """,
+)
+
 _WORDS = """
 UPDATE message SET recipients = '[' || CASE seq % 2 WHEN 0 THEN 1 ELSE seq / 2 % (:boxes - 1) + 2 END || ']',
     body = 'hello' || CASE seq % 2 WHEN 0 THEN ' even' ELSE ' odd' END
@@ -101,14 +126,14 @@ def build(path: Path, messages: int, start: int) -> None:
     """Make a store that has had so many messages; a tenth of them waits, a tenth was rejected, the rest was acked.
 
     A fifth as many reservations: half of them have ended, half are held in another space. A hundredth as
-    many mailboxes more, four fifths of them another principal's. A tenth as many strangers have asked the last mailbox
-    but one to be let in, which opens to everybody until a test says otherwise.
+    many mailboxes more, four fifths of them another principal's. All of them are members of two channels. A tenth as
+    many strangers have asked the last mailbox but one to be let in, which is open until a test says otherwise.
     """
     values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_REST):
+        for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_REST, *_CHANNELS):
             db.execute(statement, values)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -55,9 +55,9 @@ class Channels:
         since: int | str | None,
         keep: Keep,
         origin: Origin,
-        seen: fanout.Look,
+        seen: fanout.Look | None,
     ) -> Subscribed:
-        """Make the mailbox a member."""
+        """Make the mailbox a member, and the channel if it was looked at what its name looks like."""
         box = self._registry.box(db, mailbox)
         key = f"subscribe {request_key(origin)}"
         known = db.execute(query.KNOWN, (box.id, key)).fetchone()
@@ -68,8 +68,15 @@ class Channels:
         now = self._now()
         place = self._place(db, found, since) if found is not None else 0
         membership = db.execute(query.SUBSCRIBED, (box.id, found["id"])).fetchone() if found is not None else None
-        self._check(db, box, channel, found, keep, seen, joining=membership is None)
-        number = found["id"] if found is not None else fanout.create(db, channel, box.owner, keep, seen, now)
+        if found is not None and keep and found["owner"] != box.owner:
+            raise Refusal(
+                Code.FORBIDDEN,
+                f"What {channel.name} keeps is not yours to say.",
+                "Leave `keep` out; who made the channel can change it.",
+            )
+        if membership is None:
+            _check_room(db, box)
+        number = found["id"] if found is not None else _made(db, box, channel, keep, seen, now)
         if found is not None:
             apply.keep(db, number, age=keep.age, count=keep.count, bytes=keep.bytes)
         begin = max(place, fanout.floor(db, found, now)) if found is not None else 0
@@ -131,42 +138,6 @@ class Channels:
             raise unknown_message(since)
         return int(row["place"]) - 1
 
-    def _check(
-        self,
-        db: sqlite3.Connection,
-        box: Box,
-        channel: Address,
-        found: sqlite3.Row | None,
-        keep: Keep,
-        seen: fanout.Look,
-        *,
-        joining: bool,
-    ) -> None:
-        """Refuse what cannot be, before anything is written."""
-        if found is not None and keep and found["owner"] != box.owner:
-            raise Refusal(
-                Code.FORBIDDEN,
-                f"What {channel.name} keeps is not yours to say.",
-                "Leave `keep` out; who made the channel can change it.",
-            )
-        if joining and len(db.execute(query.SUBSCRIPTIONS, (box.id,)).fetchall()) >= SUBSCRIPTION_LIMIT:
-            problem = f"{box.address} is a member of {SUBSCRIPTION_LIMIT} channels."
-            raise Refusal(Code.BAD_ARGUMENT, problem, "Leave some: subscribe(channel=…, leave=true).")
-        if found is not None:
-            return
-        name = channel.name.removeprefix(CHANNEL_MARK)
-        alike = db.execute(query.CHANNEL_LOOKALIKE, (channel.space, seen.looks, seen.capitals, name.isascii()))
-        if (row := alike.fetchone()) is not None:
-            raise Refusal(
-                Code.NAME_CONFUSABLE,
-                f"{channel.name!a} looks like the existing channel '{CHANNEL_MARK}{row['name']}'.",
-                "Join that one, or choose a name that nobody can mistake for it.",
-            )
-        (many,) = db.execute(query.CHANNELS_COUNTED, (channel.space, CHANNEL_LIMIT)).fetchone()
-        if many >= CHANNEL_LIMIT:
-            problem = f"There are {CHANNEL_LIMIT} channels in {channel.space}."
-            raise Refusal(Code.BAD_ARGUMENT, problem, "Use one of them: subscribe() lists them.")
-
     def _shown(self, db: sqlite3.Connection, number: int, box: Box) -> Channel:
         row = db.execute(query.CHANNEL_BY_ID, (number,)).fetchone()
         yours = db.execute(query.SUBSCRIBED, (box.id, number)).fetchone() is not None
@@ -220,3 +191,28 @@ def _channel(row: sqlite3.Row, *, yours: bool) -> Channel:
     return Channel(
         fanout.address(row), row["owner"], row["created"], row["members"], keep, row["published"] or None, yours
     )
+
+
+def _check_room(db: sqlite3.Connection, box: Box) -> None:
+    if len(db.execute(query.SUBSCRIPTIONS, (box.id,)).fetchall()) >= SUBSCRIPTION_LIMIT:
+        problem = f"{box.address} is a member of {SUBSCRIPTION_LIMIT} channels."
+        raise Refusal(Code.BAD_ARGUMENT, problem, "Leave some: subscribe(channel=…, leave=true).")
+
+
+def _made(db: sqlite3.Connection, box: Box, channel: Address, keep: Keep, seen: fanout.Look | None, now: int) -> int:
+    """Make the channel; return its number. Refuses before it writes."""
+    if seen is None:
+        raise unknown_channel(str(channel))
+    name = channel.name.removeprefix(CHANNEL_MARK)
+    alike = db.execute(query.CHANNEL_LOOKALIKE, (channel.space, seen.looks, seen.capitals, name.isascii()))
+    if (row := alike.fetchone()) is not None:
+        raise Refusal(
+            Code.NAME_CONFUSABLE,
+            f"{channel.name!a} looks like the existing channel '{CHANNEL_MARK}{row['name']}'.",
+            "Join that one, or choose a name that nobody can mistake for it.",
+        )
+    (many,) = db.execute(query.CHANNELS_COUNTED, (channel.space, CHANNEL_LIMIT)).fetchone()
+    if many >= CHANNEL_LIMIT:
+        problem = f"There are {CHANNEL_LIMIT} channels in {channel.space}."
+        raise Refusal(Code.BAD_ARGUMENT, problem, "Use one of them: subscribe() lists them.")
+    return fanout.create(db, channel, box.owner, keep, seen, now)

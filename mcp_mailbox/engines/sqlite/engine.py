@@ -409,10 +409,17 @@ class SqliteStore:
     # -- channels
 
     async def subscribe(
-        self, mailbox: Address, channel: Address, since: int | str | None, keep: Keep, origin: Origin
+        self,
+        mailbox: Address,
+        channel: Address,
+        since: int | str | None,
+        keep: Keep,
+        origin: Origin,
+        *,
+        make: bool = True,
     ) -> Subscribed:
         """See `Store.subscribe`."""
-        seen = await channels.look(channel)
+        seen = await channels.look(channel) if make else None
         return await self.writer.do(
             lambda db: self._channels.subscribe(db, mailbox, channel, since, keep, origin, seen)
         )
@@ -437,7 +444,7 @@ class SqliteStore:
 
     async def note_told(self, mailbox: Address, skipped: Sequence[Skipped]) -> None:
         """See `Store.note_told`."""
-        self.writer.later(lambda db: self._channels.note_told(db, mailbox, skipped))
+        await self.writer.do(lambda db: self._channels.note_told(db, mailbox, skipped))
 
     async def similar_channel(self, mailbox: Address, channel: Address) -> Address | None:
         """See `Store.similar_channel`."""

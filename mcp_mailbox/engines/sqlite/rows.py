@@ -157,6 +157,6 @@ def unread(db: sqlite3.Connection, mailbox: int, now: int) -> int:
 
 
 def arriving(db: sqlite3.Connection, mailbox: int, now: int) -> int:
-    """Return how much is due from channels that could be handed out now, up to a thousand."""
+    """Return how much is due from channels that could be handed out now, of the first thousand."""
     values = {"mailbox": mailbox, "now": now, "most": _ARRIVING_COUNTED}
     return int(db.execute(query.ARRIVING, values).fetchone()[0])

@@ -330,18 +330,6 @@ TOOLS: dict[str, Tool] = {
             "mailbox": _MAILBOX,
         },
     ),
-    "subscribe": Tool(
-        _subscribe,
-        "Join a channel, or make it: its mail comes to you. Without channel: list them. All are in #all.",
-        {
-            "channel": {"type": "string", "description": "#name"},
-            "leave": {"type": "boolean"},
-            "since": {"type": "string", "description": "replay from a time, an id, or all"},
-            "keep": {"type": "integer", "description": "messages kept"},
-            "cursor": _TEXT,
-            "mailbox": _TEXT,
-        },
-    ),
     "find_mailboxes": Tool(
         _find_mailboxes,
         "Find whom to write to: what they do, and whether they are online. By name.",
@@ -353,6 +341,18 @@ TOOLS: dict[str, Tool] = {
             "cursor": {"type": "string", "description": "`next` of the page before"},
         },
         read_only=True,
+    ),
+    "subscribe": Tool(
+        _subscribe,
+        "Join a channel, or make it: its mail comes to you. Without channel: list them. All are in #all.",
+        {
+            "channel": {"type": "string", "description": "#name"},
+            "leave": {"type": "boolean"},
+            "since": {"type": "string", "description": "replay from a time, an id, or all"},
+            "keep": {"type": "integer", "description": "messages kept"},
+            "cursor": _TEXT,
+            "mailbox": _TEXT,
+        },
     ),
 }
 
