@@ -235,3 +235,30 @@ async def test_nothing_that_a_verb_runs_scans_a_table(statements: set[str], db: 
     assert len(statements) > 40
     explained = [sql for sql in statements if sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}]
     assert {sql: scans(plan(db, sql)) for sql in explained if scans(plan(db, sql))} == {}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_that_is_asked_again_is_not_prepared_again(name: str, tmp_path: Path) -> None:
+    """SQLite does where it has held a parameter's value against a partial index, and asks its authorizer meanwhile."""
+    sql = QUERIES[name]
+    asked: list[object] = []
+
+    def note(*about: object) -> int:
+        asked.append(about)
+        return sqlite3.SQLITE_OK
+
+    with closing(prepare(tmp_path / "mail.db")) as db:
+        db.set_authorizer(note)
+        for value in (1, 50):
+            asked.clear()
+            db.execute(sql, values(sql, value)).fetchall()
+    assert asked == []
+
+
+def values(sql: str, value: int) -> dict[str, object] | tuple[int, ...]:
+    """Return a number for each parameter, whichever way they are written; for a list that is handed in, none."""
+    named = set(re.findall(r":([a-z_]+)", sql))
+    if named:
+        return {each: "[]" if each == "gone" else value for each in named}
+    numbered = [int(each) for each in re.findall(r"\?(\d+)", sql)]
+    return (value,) * (max(numbered) if numbered else sql.count("?"))
