@@ -304,13 +304,16 @@ async def test_whatever_comes_at_once_nothing_that_is_named_is_let_go(tmp_path: 
                 await store.collect()
 
         try:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(2):
-                    tasks.start_soon(collect)
-                async with anyio.create_task_group() as senders:
-                    for number in range(4):
-                        senders.start_soon(send, number)
-                done.set()
+            with anyio.fail_after(DEADLINE):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(2):
+                        tasks.start_soon(collect)
+                    try:
+                        async with anyio.create_task_group() as senders:
+                            for number in range(4):
+                                senders.start_soon(send, number)
+                    finally:
+                        done.set()
         finally:
             attaching.GRACE = before
         for id_, data in sent:
