@@ -116,6 +116,19 @@ async def test_a_content_that_was_damaged_is_mended_by_whoever_sends_it_again(tm
         assert (await store.attachment(BOX, first.id, "0"))[1] == b"x" * 1000
 
 
+async def test_what_goes_wrong_behind_a_send_changes_nothing_of_its_answer(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "mail.db", SteppedClock()) as store:
+        await opened(store)
+        async with store.attaching() as tray:
+            kept = await tray.keep(BytesIO(b"x").read, 10)
+            assert kept is not None
+            draft = Draft(("box",), "hello", attachments=(Attachment("x", "text/plain", 1, kept.sha256),))
+            sent = await store.accept(BOX, [BOX], draft, Origin("r", "1"))
+            await store._reader.close()  # as a store that closes does
+    async with open_store(tmp_path / "mail.db", SteppedClock()) as store:
+        assert (await store.attachment(BOX, sent.id, "x"))[1] == b"x"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -291,13 +304,16 @@ async def test_whatever_comes_at_once_nothing_that_is_named_is_let_go(tmp_path: 
                 await store.collect()
 
         try:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(2):
-                    tasks.start_soon(collect)
-                async with anyio.create_task_group() as senders:
-                    for number in range(4):
-                        senders.start_soon(send, number)
-                done.set()
+            with anyio.fail_after(DEADLINE):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(2):
+                        tasks.start_soon(collect)
+                    try:
+                        async with anyio.create_task_group() as senders:
+                            for number in range(4):
+                                senders.start_soon(send, number)
+                    finally:
+                        done.set()
         finally:
             attaching.GRACE = before
         for id_, data in sent:

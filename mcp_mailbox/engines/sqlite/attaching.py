@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 GRACE = 3600 * 1000
 """ms after which a content that nobody names goes away: what a crash left, or a removed message."""
+_LEFT = "attachments that nobody names were left where they are: %s"
 _AT_ONCE = 2
 """Contents that are read or written at once: each takes a thread, and a disk is one."""
 
@@ -67,10 +68,17 @@ class Attaching:
             yield tray
         finally:
             with anyio.CancelScope(shield=True):
-                # Looked at before the view is asked: what is named meanwhile was kept anew, and is another file.
-                free = [found for found in map(self.blobs.let_go, tray.kept) if found is not None]
-                for found in await self._reader.do(lambda db: _unnamed(db, free)) if free else ():
-                    await anyio.to_thread.run_sync(partial(self.blobs.remove, found, although_resting=True))
+                await self._take_back(tray)
+
+    async def _take_back(self, tray: Tray) -> None:
+        """Let go of what the tray held. What then goes wrong changes nothing of what was answered: it goes later."""
+        # Looked at before the view is asked: what is named meanwhile was kept anew, and is another file.
+        free = [found for found in map(self.blobs.let_go, tray.kept) if found is not None]
+        try:
+            for found in await self._reader.do(lambda db: _unnamed(db, free)) if free else ():
+                await anyio.to_thread.run_sync(partial(self.blobs.remove, found, although_resting=True))
+        except (Refusal, OSError) as error:
+            logger.warning(_LEFT, error)
 
     async def attachment(self, mailbox: Address, text: str, name: str) -> tuple[Attachment, bytes]:
         """Return an attachment and its content. Raises Refusal."""
@@ -104,7 +112,7 @@ class Attaching:
             try:
                 await self.collect(lane)
             except (Refusal, OSError) as error:
-                logger.warning("attachments that nobody names were left where they are: %s", error)
+                logger.warning(_LEFT, error)
             await anyio.sleep(GRACE / 1000)
 
     def _collect(self, db: sqlite3.Connection, slices: Iterator[Sequence[Found]]) -> int | None:
