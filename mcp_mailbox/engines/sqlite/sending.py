@@ -119,8 +119,8 @@ class Sending:
         return self._accepted(answer, repeated=False), told
 
     def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
-        """End what nobody has seen of the same topic."""
-        for mailbox in new.recipients:
+        """End what nobody has seen of the same topic, where the newer one is handed out in its place."""
+        for mailbox in set(new.recipients).difference(new.held):
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
