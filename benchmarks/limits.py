@@ -80,7 +80,8 @@ def _insert(db: sqlite3.Connection, many: int, commits: int) -> float:
         seqs = range(last + 1 + commit * many, last + 1 + (commit + 1) * many)
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
-            "INSERT INTO message VALUES (?, ?, 1, '[1]', NULL, 1, ?, 204, 0, '', ?, ?)",
+            "INSERT INTO message (seq, thread, sender, recipients, priority, accepted, size, checksum, subject,"
+            " preview, body) VALUES (?, ?, 1, '[1]', 1, ?, 204, 0, '', ?, ?)",
             [(seq, seq, seq, _BODY[:119], _BODY) for seq in seqs],
         )
         db.executemany(
@@ -88,7 +89,7 @@ def _insert(db: sqlite3.Connection, many: int, commits: int) -> float:
             [(seq % many, seq, seq) for seq in seqs],
         )
         db.executemany(
-            "INSERT INTO idempotency VALUES (?, ?, ?, '{}', ?)",
+            "INSERT INTO idempotency (sender, key, hash, answer, at) VALUES (?, ?, ?, '{}', ?)",
             [(seq % many, f"r:{seq}", b"0123456789abcdef", seq) for seq in seqs],
         )
         db.execute("COMMIT")

@@ -158,6 +158,15 @@ async def test_nothing_but_a_decision_can_be_done_with_what_is_held(post: Post) 
     assert await requests(post) == ["hello"]
 
 
+@promise("ask-holds", "topic")
+async def test_what_is_held_replaces_nothing_of_its_topic(post: Post) -> None:
+    await ask_first(post, "eve")
+    question = await post.send("bob", "eve")
+    await post.send("eve", "bob", body="answer", reply_to=question.id, topic="t")
+    assert held(await post.send("eve", "bob", body="may I?", topic="t")) == [True]
+    assert "answer" in await post.listed("bob")
+
+
 @promise("ask-holds")
 async def test_requests_are_listed_in_pages(post: Post) -> None:
     await ask_first(post, *"abc")
