@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.view.apply import checksum
+from mcp_mailbox.view.migrations import terms_of
 
 BOXES = 50
 """Mailboxes; the first gets every second message, the others share the rest."""
@@ -55,15 +56,18 @@ SELECT :boxes + i, 'default', 'x' || i, 'x' || i, 'x' || i, 'X' || i, 1,
        CASE i % 5 WHEN 0 THEN 'someone' ELSE 'somebody else' END, '', '[]', 1, 'x' || i,
        CASE i % 5 WHEN 1 THEN 'closed' WHEN 2 THEN 'space' ELSE 'open' END FROM n
 """
+_SAID = """
+UPDATE mailbox SET skills = json_array('skill' || (id % 2)),
+    about = 'all own' || id || ' word' || (id % 3) || ' ' || iif(id <= 5, 'few', 'x')
+"""
 _TERMS = """
 INSERT INTO mailbox_term (mailbox, term, space)
-SELECT m.id, t.value, m.space FROM mailbox m, json_each(json_array(
-    'all', 'own' || m.id, 'word' || (m.id % 3), iif(m.id <= 5, 'few', 'x'), '=skill' || (m.id % 2))) t
+SELECT m.id, t.value, m.space FROM mailbox m, json_each(terms_of(m.name, m.about, m.skills)) t
 """
 _COUNTERS = "INSERT INTO counter (mailbox, unsettled) SELECT mailbox, count(*) FROM inbox GROUP BY mailbox"
 
 _MISSING = "INSERT INTO counter (mailbox, unsettled) SELECT id, 0 FROM mailbox WHERE id > :boxes"
-_DIRECTORY = (_NEIGHBOURS, _TERMS, _MISSING)
+_DIRECTORY = (_NEIGHBOURS, _SAID, _TERMS, _MISSING)
 
 
 _WORDS = """
@@ -93,6 +97,7 @@ def build(path: Path, messages: int, start: int) -> None:
     """
     values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
+        db.create_function("terms_of", 3, terms_of, deterministic=True)
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
         for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_DIRECTORY):
