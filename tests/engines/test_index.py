@@ -17,6 +17,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.clocks import SystemClock
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.engines.sqlite import SqliteStore, index, open_store, searching, words
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
@@ -378,3 +379,41 @@ async def test_the_follower_says_once_what_is_wrong(
         await send(store, "word")
         await tried.wait()
     assert len([record for record in caplog.records if "behind" in record.message]) == 1
+
+
+async def test_what_is_taken_out_of_the_index_is_taken_out_once_and_put_back_if_the_mail_keeps_it(
+    tmp_path: Path,
+) -> None:
+    """As after a kill between the index and the mail, or a dead letter that was retried there."""
+    async with opened(tmp_path / "mail.db") as store:
+        await send(store, "plan one", "plan two", "plan three")
+        assert len(await found(store, "plan")) == 3
+        for _ in range(2):
+            await store._searcher.do(lambda mail: store._index.forget(mail, [1, 2]))
+            assert await found(store, "plan") == ["plan three"]
+            store._index.close()  # as a new process finds it
+        await store._searcher.do(lambda mail: store._index.forget(mail, [2]))
+        assert await found(store, "plan") == ["plan three", "plan one"]
+        await store._searcher.do(lambda mail: store._index.forget(mail, []))
+        assert await found(store, "plan") == ["plan three", "plan two", "plan one"]
+    assert whole(tmp_path / "search.db")
+
+
+async def test_an_index_whose_last_message_is_removed_is_still_this_stores(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mail.db"
+    async with opened(path) as store:
+        sent = await send(store, "plan one", "plan two")
+        await store.follower.rest()
+        await store.settle(BOB, [sent[1].id], Settlement(Outcome.ACK), Origin("b", "ack"))
+        while await store.forget_settled(store.clock.now()):
+            pass
+        before = (tmp_path / "search.db").stat().st_ino
+    async with opened(path) as store:
+        assert await found(store, "plan") == ["plan one"]
+        assert await found(store, "two") == []
+        assert (tmp_path / "search.db").stat().st_ino == before
+        await send(store, "plan three")
+        assert await found(store, "plan") == ["plan three", "plan one"]
+    assert not caplog.records

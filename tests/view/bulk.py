@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.view.apply import checksum
+from mcp_mailbox.view.migrations import terms_of
 
 BOXES = 50
 """Mailboxes; the first gets every second message, the others share the rest."""
@@ -55,10 +56,13 @@ SELECT :boxes + i, 'default', 'x' || i, 'x' || i, 'x' || i, 'X' || i, 1,
        CASE i % 5 WHEN 0 THEN 'someone' ELSE 'somebody else' END, '', '[]', 1, 'x' || i,
        CASE i % 5 WHEN 1 THEN 'closed' WHEN 2 THEN 'space' ELSE 'open' END FROM n
 """
+_SAID = """
+UPDATE mailbox SET skills = json_array('skill' || (id % 2)),
+    about = 'all own' || id || ' word' || (id % 3) || ' ' || iif(id <= 5, 'few', 'x')
+"""
 _TERMS = """
 INSERT INTO mailbox_term (mailbox, term, space)
-SELECT m.id, t.value, m.space FROM mailbox m, json_each(json_array(
-    'all', 'own' || m.id, 'word' || (m.id % 3), iif(m.id <= 5, 'few', 'x'), '=skill' || (m.id % 2))) t
+SELECT m.id, t.value, m.space FROM mailbox m, json_each(terms_of(m.name, m.about, m.skills)) t
 """
 # A hundred contents, each of them attached to a hundredth of what was acked long ago.
 _ATTACHMENTS = """
@@ -75,7 +79,7 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messag
 INSERT INTO contact (mailbox, sender, standing, at, seq, principal, expires)
 SELECT {BOXES - 1}, (1 << 40) + i, i % 4, 1, i, 'p' || i, 1 << 50 FROM n
 """
-_REST = (_NEIGHBOURS, _TERMS, _MISSING, _ATTACHMENTS, _ASKED)
+_REST = (_NEIGHBOURS, _SAID, _TERMS, _MISSING, _ATTACHMENTS, _ASKED)
 
 
 # Everybody is in two channels: one in which nothing was said, and one in which a tenth of all messages was.
@@ -131,6 +135,7 @@ def build(path: Path, messages: int, start: int) -> None:
     """
     values = {"boxes": BOXES, "messages": messages, "start": start, "checksum": checksum("s", b"hello")}
     with closing(prepare(path)) as db:
+        db.create_function("terms_of", 3, terms_of, deterministic=True)
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
         for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_REST, *_CHANNELS):

@@ -128,21 +128,13 @@ class Sending:
         return self._accepted(json.loads(known["answer"]), repeated=True) if known is not None else None
 
     def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
-<<<<<<< HEAD
-        """End what nobody has seen of the same topic."""
-        for mailbox in new.recipients:
+        """End what nobody has seen of the same topic, where the newer one is handed out in its place."""
+        for mailbox in set(new.recipients).difference(new.held):
             if mailbox < 0:
                 older = db.execute(query.SUPERSEDED, (-mailbox, new.sender, new.topic)).fetchone()
                 if older is not None:
                     apply.supersede(db, -mailbox, older["place"])
                 continue
-||||||| 57bb06c
-        """End what nobody has seen of the same topic."""
-        for mailbox in new.recipients:
-=======
-        """End what nobody has seen of the same topic, where the newer one is handed out in its place."""
-        for mailbox in set(new.recipients).difference(new.held):
->>>>>>> contact
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
