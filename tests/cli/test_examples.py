@@ -56,3 +56,11 @@ def test_in_the_example_of_a_pool_each_task_is_answered_once_although_a_worker_i
     first, second = (name.strip() for name, task in took if task == lost)
     assert first == "carl" != second
     assert len(took) == 10
+
+
+@pytest.mark.parametrize("played", ["channel"], indirect=True)
+def test_in_the_example_of_a_channel_each_member_hears_the_announcement_whenever_it_comes(played: list[str]) -> None:
+    heard = " hears in #releases@default from alice@default: main is frozen until 18:00: the release is being cut."
+    assert played[0] == "carol  joins #releases, and leaves"
+    assert "alice  announces it to 2 members" in played
+    assert [line.split()[0] for line in played if line.endswith(heard)] == ["bob", "carol", "dave"]

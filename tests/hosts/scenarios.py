@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.hosts import environment
 from tests.hosts.conversation import Call, Conversation, acked, call, follow
 from tests.hosts.stage import START_SECONDS, TURN_SECONDS, Stage
-from tests.hosts.teamwork import hand_over, pool_of_three, reservation_conflict
+from tests.hosts.teamwork import announcement, hand_over, pool_of_three, reservation_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,5 +119,6 @@ SCENARIOS: tuple[Callable[[Stage], None], ...] = (
     lambda stage: hand_over(stage, stage.codex, stage.claude),
     pool_of_three,
     reservation_conflict,
+    announcement,
 )
 """Each leaves no mail behind in the mailboxes that the next one uses."""

@@ -146,6 +146,38 @@ def reservation_conflict(stage: Stage) -> None:
     stage.play(other, follow(call("create_mailbox", name=other.name), call("reserve", release=True)))
 
 
+def announcement(stage: Stage) -> None:
+    """One tells a channel; a member that is not running hears of it when it starts, one that joins later reads it back."""
+    report, speaker, member = stage.report, stage.claude, stage.codex
+    news = "Notice 5003: main is frozen until 18:00."
+    join = call("subscribe", channel="#releases")
+
+    report.section(f"{member.name} joins #releases and leaves; {speaker.name} announces something there")
+    stage.play(member, follow(call("create_mailbox", name=member.name), join))
+    said = follow(
+        call("create_mailbox", name=speaker.name), join, call("send", to="#releases", body=news, key="announcement")
+    )
+    to = _value(stage.play(speaker, said).conversation(), "send", "to")
+    report.check("it is stored for one member", [each.get("members") for each in to or []] == [1], to)
+
+    report.section(f"{member.name} starts and hears of it")
+    endpoint = stage.play(member, follow(call("create_mailbox", name=member.name), call("wait_for_message"), acked))
+    stage.check_mail(endpoint, news, sender=speaker.name)
+    seen = _value(endpoint.conversation(), "wait_for_message", "messages")
+    channels = {each.get("channel") for each in seen or []}
+    report.check("the model sees by which channel", channels == {"#releases@default"}, channels)
+
+    late = member.another("late", "late")
+    report.section(f"Another {member.name} joins later, and reads it back")
+    replayed = follow(
+        call("create_mailbox", name="late"),
+        call("subscribe", channel="#releases", since="all"),
+        call("wait_for_message"),
+        acked,
+    )
+    stage.check_mail(stage.play(late, replayed), news, sender=speaker.name)
+
+
 class _Doomed:
     """A worker whose model thinks about its first task for ever."""
 
