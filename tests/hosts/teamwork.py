@@ -147,7 +147,7 @@ def reservation_conflict(stage: Stage) -> None:
 
 
 def announcement(stage: Stage) -> None:
-    """One tells a channel; a member that is not running hears of it when it starts, one that joins later reads it back."""
+    """One tells a channel; a member that is not running hears of it when it starts, a later one reads it back."""
     report, speaker, member = stage.report, stage.claude, stage.codex
     news = "Notice 5003: main is frozen until 18:00."
     join = call("subscribe", channel="#releases")
