@@ -42,6 +42,11 @@ class Contact(StrEnum):
     CLOSED = "closed"
     """Nobody."""
 
+    @property
+    def welcomes_space(self) -> bool:
+        """Whether anybody of the same space may write: only such a mailbox is a member of #all without joining it."""
+        return self in {Contact.OPEN, Contact.SPACE}
+
     def admits(self, *, same_principal: bool, same_space: bool, answers: bool, let_in: bool = False) -> bool:
         """Tell whether a message is let in. An answer to what the mailbox itself has sent always is."""
         return (

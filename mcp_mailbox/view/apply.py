@@ -448,10 +448,11 @@ def turn_away(db: sqlite3.Connection, mailbox: int, seq: int, state: State, at: 
 
 
 def ring(db: sqlite3.Connection, mailbox: int, at: int) -> None:
-    """Event.RING for all that has come to that mailbox so far, unless it was rung before."""
+    """Event.RING for all that has come to that mailbox so far, or is due there, unless it was rung before."""
     db.execute(
-        "INSERT INTO ring (mailbox, seq, at) SELECT ?1, seq, ?2 FROM sqlite_sequence WHERE name = 'message'"  # noqa: S608
-        f" AND {_delivered(_RUNG_SO_FAR, 'sqlite_sequence.seq')}",
+        "INSERT OR IGNORE INTO ring (mailbox, seq, at)"  # noqa: S608 - constants only
+        " SELECT ?1, seq, ?2 FROM sqlite_sequence WHERE name = 'message'"
+        f" AND ({_delivered(_RUNG_SO_FAR, 'sqlite_sequence.seq')} OR EXISTS ({query.DUE_SOMEWHERE}))",
         (mailbox, at),
     )
 

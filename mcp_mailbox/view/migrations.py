@@ -131,7 +131,8 @@ CREATE TABLE presence (
     until   INTEGER NOT NULL DEFAULT 0
 );
 """,
-    # Every mailbox is a member of its space's #all, from now on. The postmaster, whose principal is '', reads nothing.
+    # Every mailbox that all of its space may write to is a member of #all, from now on. The postmaster, whose principal
+    # is '', reads nothing.
     7: """
 CREATE TABLE channel (
     id         INTEGER PRIMARY KEY,
@@ -196,9 +197,10 @@ CREATE INDEX inbox_sent ON inbox (sender, seq, mailbox) WHERE channel IS NULL;
 INSERT INTO channel (space, name, folded, looks, capitals, ascii, owner, created, keep_age, keep_count, keep_bytes,
     members)
 SELECT space, 'all', 'all', 'a11', 'ALL', 1, '', max(created), 2592000000, 10000, 67108864, count(*) FROM mailbox
-WHERE owner <> '' GROUP BY space;
+WHERE owner <> '' AND contact IN ('open', 'space') GROUP BY space;
 INSERT INTO subscription (mailbox, channel, since, place, until)
-SELECT m.id, c.id, 0, 0, 4611686018427387904 FROM mailbox m JOIN channel c ON c.space = m.space WHERE m.owner <> '';
+SELECT m.id, c.id, 0, 0, 4611686018427387904 FROM mailbox m JOIN channel c ON c.space = m.space
+WHERE m.owner <> '' AND m.contact IN ('open', 'space');
 """,
     8: """
 CREATE TABLE contact (

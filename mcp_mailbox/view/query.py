@@ -144,6 +144,10 @@ SELECT s.mailbox, s.since, s.place, s.until, {_CHANNEL}
 FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
 WHERE s.mailbox = ? AND s.place < s.until AND c.last > s.place
 """  # noqa: S608
+DUE_SOMEWHERE = """
+SELECT 1 FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
+WHERE s.mailbox = ?1 AND s.place < s.until AND c.last > s.place
+"""
 ARRIVING = f"""
 SELECT count(DISTINCT +p.seq)
 FROM (

@@ -219,6 +219,9 @@ PROMISES: dict[str, Promise] = {
     "channel-once": Promise("It is one message, and comes to each of them once; not to whoever sent it.", CHANNELS),
     "channel-intervals": Promise("What was published before one joined or after one has left does not come.", CHANNELS),
     "channel-all": Promise("A new mailbox is a member of its space's #all, and may leave.", CHANNELS),
+    "channel-all-closed": Promise(
+        "A mailbox that does not take mail of its whole space is a member of #all only when it has joined.", CHANNELS
+    ),
     "channel-mixed": Promise("Channels and mailboxes may be recipients of one message, each with its result.", DESIGN),
     "channel-space": Promise("A channel is there for those who have a mailbox in its space, for nobody else.", HTTP),
     "channel-names": Promise("Channels have the names that mailboxes may have; who joins a new one makes it.", RFC8265),

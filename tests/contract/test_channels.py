@@ -148,6 +148,24 @@ async def test_a_new_mailbox_is_a_member_of_its_spaces_all_and_may_leave(post: P
     assert await claimed(post, "bob") == ["3"]
 
 
+@promise("channel-all-closed")
+@pytest.mark.parametrize("contact", [Contact.ASK, Contact.CLOSED])
+async def test_who_does_not_take_mail_of_everybody_hears_them_in_all_only_after_joining(
+    post: Post, contact: Contact
+) -> None:
+    await post.open("eve", owner="eve")
+    await post.open("shut", profile=Profile(contact=contact))
+    await post.open("shuts", profile=Profile(contact=Contact.SPACE))
+    assert (await post.send("eve", "#all", body="1")).recipients[0].members == 1
+    await post.open("shuts", profile=Profile(contact=contact))
+    assert (await post.send("eve", "#all", body="2")).recipients[0].members == 0
+    assert [await claimed(post, name) for name in ("shut", "shuts")] == [[], ["1"]]
+    await join(post, "shut", "#all")
+    await post.open("shut", profile=Profile(about="still a member: nothing was said of whom it takes mail from"))
+    await say(post, "eve", "3", to="#all")
+    assert await claimed(post, "shut") == ["3"]
+
+
 @promise("channel-mixed")
 async def test_channels_and_mailboxes_mix_and_nobody_gets_a_message_twice(post: Post) -> None:
     await members(post, "ann", "bob", "cid")

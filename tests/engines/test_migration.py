@@ -114,7 +114,7 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         everybody = await store.accept(
             Address("ann", "default"), [Address("#all", "default")], Draft(("#all",), "all"), Origin("ann", "all")
         )
-        assert everybody.recipients[0].members == 1
+        assert everybody.recipients[0].members == 2
         found = (await store.inbox(Address("bob", "default"), Listing(10))).previews
         assert "all" in [each.delivery.message.body for each in found]
         assert await store.check() == "ok"

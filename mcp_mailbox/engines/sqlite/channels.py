@@ -101,10 +101,7 @@ class Channels:
         found = self._reachable(db, box, channel)
         if found is None:
             raise unknown_channel(str(channel))
-        was = db.execute(query.SUBSCRIBED, (box.id, found["id"])).fetchone() is not None
-        if was:
-            apply.leave_channel(db, box.id, found["id"], found["last"])
-            apply.count_members(db, found["id"], -1)
+        was = fanout.leave(db, box.id, found)
         apply.remember(db, box.id, key, b"", json.dumps(was), self._now())
         return was
 

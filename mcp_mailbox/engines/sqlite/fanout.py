@@ -165,7 +165,10 @@ def ever_subscribed(db: sqlite3.Connection, mailbox: int) -> Sequence[int]:
 
 
 def welcome(db: sqlite3.Connection, mailbox: int, space: str, now: int) -> None:
-    """Make a new mailbox a member of its space's #all, which is made when there is none."""
+    """Make a new mailbox a member of its space's #all, which is made when there is none.
+
+    One that does not take mail of everybody in the space joins on purpose or not at all.
+    """
     everybody = Address(EVERYBODY, space)
     found = find(db, everybody)
     if found is None:
@@ -176,6 +179,22 @@ def welcome(db: sqlite3.Connection, mailbox: int, space: str, now: int) -> None:
         number, last = found["id"], found["last"]
     apply.join(db, mailbox, number, last)
     apply.count_members(db, number, 1)
+
+
+def retire(db: sqlite3.Connection, mailbox: int, space: str) -> None:
+    """End the membership of a mailbox in its space's #all, if there is one."""
+    found = find(db, Address(EVERYBODY, space))
+    if found is not None:
+        leave(db, mailbox, found)
+
+
+def leave(db: sqlite3.Connection, mailbox: int, channel: sqlite3.Row) -> bool:
+    """End a membership with what has been published so far; return whether there was one."""
+    was = db.execute(query.SUBSCRIBED, (mailbox, channel["id"])).fetchone() is not None
+    if was:
+        apply.leave_channel(db, mailbox, channel["id"], channel["last"])
+        apply.count_members(db, channel["id"], -1)
+    return was
 
 
 def create(db: sqlite3.Connection, channel: Address, owner: str, keep: Keep, seen: Look, now: int) -> int:

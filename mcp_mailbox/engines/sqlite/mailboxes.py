@@ -69,7 +69,10 @@ class Mailboxes:
         self._say(db, row["id"], profile)
         rung: Collection[Address] = ()
         if profile.contact not in (None, row["contact"]):
-            rung = self._requests.review(db, self._registry.box(db, Address(row["name"], row["space"])))
+            box = self._registry.box(db, Address(row["name"], row["space"]))
+            if not box.contact.welcomes_space:
+                fanout.retire(db, box.id, row["space"])
+            rung = self._requests.review(db, box)
         if bind:
             apply.bind_reader(db, origin.reader, row["id"], self._now())
         known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
@@ -91,7 +94,8 @@ class Mailboxes:
     ) -> Opened:
         now = self._now()
         mailbox = apply.create_mailbox(db, replace(wanted, created=now))
-        fanout.welcome(db, mailbox, wanted.space, now)
+        if Contact(wanted.contact).welcomes_space:
+            fanout.welcome(db, mailbox, wanted.space, now)
         self._say(db, mailbox, profile)
         if bind:
             apply.bind_reader(db, origin.reader, mailbox, now)

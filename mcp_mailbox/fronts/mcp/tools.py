@@ -247,7 +247,7 @@ TOOLS: dict[str, Tool] = {
             "priority": {"enum": ["urgent", "normal", "low"]},
             "reply_to": {"type": "string", "description": "id you answer: joins thread, acks it"},
             "key": {"type": "string", "description": "same on a retry: stored once"},
-            "ttl": {"type": "number", "description": "seconds until it expires"},
+            "ttl": {"type": "number", "description": "seconds"},
             "delay": {"type": "number", "description": "seconds to hold it back"},
             "topic": {"type": "string", "description": "replaces your unseen mail on it"},
             "receipt": {"type": "boolean", "description": "tell me of the ack"},
