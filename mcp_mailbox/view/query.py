@@ -75,7 +75,7 @@ SELECT r.name, r.mode, r.note, r.made, r.until, m.space, m.folded, m.owner
 FROM reservation r CROSS JOIN mailbox m ON m.id = r.mailbox
 """
 
-# Channels. A message is in one as long as its place is behind the floor: `_KEPT` says so of one, FLOOR_* of all.
+# Channels. A message is in one as long as its place is behind the floor: `_KEPT` says so of one.
 _CHANNEL = """
 c.id, c.space, c.name, c.owner, c.created, c.members, c.last, c.bytes, c.published, c.keep_age, c.keep_count,
 c.keep_bytes
@@ -98,10 +98,6 @@ CHANNEL_NAMES = "SELECT name, folded FROM channel WHERE space = ? ORDER BY folde
 CHANNELS_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM channel WHERE space = ? LIMIT ?)"
 NEXT_CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.id > ? ORDER BY c.id LIMIT 1"  # noqa: S608
 
-FLOOR_BY_AGE = """
-SELECT place FROM channel_message INDEXED BY channel_message_at
-WHERE channel = ? AND at >= ? ORDER BY at, place LIMIT 1
-"""
 FLOOR_BY_BYTES = """
 SELECT place FROM channel_message INDEXED BY channel_message_below
 WHERE channel = ? AND below >= ? ORDER BY below, place LIMIT 1

@@ -81,6 +81,16 @@ async def test_every_member_gets_what_is_published_once_and_its_publisher_does_n
         assert await claimed(post, name) == await post.listed(name) == []
 
 
+@promise("channel-once")
+async def test_ones_own_words_do_not_come_back_however_much_others_said_before(post: Post) -> None:
+    await members(post, "ann", "bob")
+    await say(post, "bob", "1")
+    await say(post, "ann", "2")
+    await say(post, "bob", "3")
+    assert await post.unread("ann") == 2
+    assert await claimed(post, "ann") == ["1", "3"]
+
+
 @promise("channel-members")
 async def test_members_get_it_in_the_order_of_all_their_mail(post: Post) -> None:
     await members(post, "ann", "bob")

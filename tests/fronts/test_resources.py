@@ -70,6 +70,8 @@ async def test_an_inbox_and_a_message_are_read_as_the_tools_show_them(town: Town
     async with town.pair(era) as (alice, bob):
         sent = await alice.send("bob", "Text", subject="Subject")
         assert await bob.resource(bob.uri) == await bob.call("list_inbox")
+        while (await bob.call("read", id=sent["id"]))["state"] != "surfaced":
+            pass
         assert await bob.resource(f"{bob.uri}/{sent['id']}") == await bob.call("read", id=sent["id"])
 
 

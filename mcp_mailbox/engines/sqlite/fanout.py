@@ -72,7 +72,7 @@ def publishable(db: sqlite3.Connection, sender: Box, wanted: Address) -> Found |
 def floor(db: sqlite3.Connection, channel: sqlite3.Row, now: int) -> int:
     """Return behind which place a channel keeps what was published."""
     last = int(channel["last"])
-    young = db.execute(query.FLOOR_BY_AGE, (channel["id"], now - channel["keep_age"])).fetchone()
+    young = db.execute(query.PLACE_SINCE, (channel["id"], now - channel["keep_age"])).fetchone()
     if young is None:
         return last
     small = db.execute(query.FLOOR_BY_BYTES, (channel["id"], channel["bytes"] - channel["keep_bytes"])).fetchone()
@@ -152,11 +152,6 @@ def _deliver(db: sqlite3.Connection, mailbox: int, channel: int, post: sqlite3.R
 def trim(db: sqlite3.Connection, channel: sqlite3.Row, now: int) -> bool:
     """Remove a slice of what the channel keeps no more; return whether there may be more."""
     return apply.trim(db, channel["id"], floor(db, channel, now), TRIM)
-
-
-def named(db: sqlite3.Connection, channel: int) -> Address:
-    """Return the address of the channel of that number."""
-    return address(db.execute(query.CHANNEL_BY_ID, (channel,)).fetchone())
 
 
 def ever_subscribed(db: sqlite3.Connection, mailbox: int) -> Sequence[int]:
