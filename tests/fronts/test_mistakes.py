@@ -49,8 +49,8 @@ def tells(tool: str, given: Json, message: str, hint: str, error: str = "bad_arg
 
 BOB = {"to": "bob", "body": "x"}
 SPANS = 'Give seconds, such as 90, or "15m", "2h", "1d".'
-COPY = "Copy an id from list_inbox or wait_for_message."
-OUTCOMES = "ack, release, reject, extend, retry, purge"
+COPY = "Copy an id from list_inbox or wait_for_message; settled mail is removed after a while."
+OUTCOMES = "ack, release, reject, extend, retry, purge, accept"
 SENDER = "Who sends is your mailbox; `mailbox` selects another of yours."
 AWAIT = "To wait for an answer give `thread`; what you are done with, `ack`."
 SETTLED = "Done is ack, back for anyone is release, never again is reject."
@@ -235,7 +235,7 @@ MISTAKES: dict[str, Row] = {
     "an id of another mailbox": tells(
         "read", {"id": "{theirs}"}, "No message '{theirs}' in this mailbox.", COPY, "unknown_message"
     ),
-    "no id": tells("read", {}, "`id` is required.", COPY),
+    "no id": tells("read", {}, "`id` is required.", "Copy an id from list_inbox or wait_for_message."),
     "an offset beyond the end": tells(
         "read",
         {"id": "{mine}", "offset": 500},
@@ -316,7 +316,7 @@ MISTAKES: dict[str, Row] = {
     "somebody who cannot be written to": tells(
         "create_mailbox",
         {"name": "alice", "contact": "private"},
-        "`contact`: 'private' is none of open, space, closed.",
+        "`contact`: 'private' is none of open, space, ask, closed.",
         "Give one of them, or leave it out.",
     ),
     "a mailbox that one does not have": tells(

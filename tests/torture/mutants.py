@@ -133,7 +133,7 @@ MUTANTS: dict[str, Mutant] = {
     "shared-leases": Mutant(
         "what is leased is ready for others too",
         (
-            Edit(_QUERY, "  AND i.lease_until <= :now\n", "  AND :now > 0\n"),
+            Edit(_QUERY, "  AND i.lease_until <= +:now\n", "  AND :now > 0\n"),
             Edit(
                 _RECEIVING,
                 '    lapsed = {row["reader"] for row in db.execute(query.LAPSED_READERS, (box, now))}\n'
@@ -192,8 +192,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _APPLY,
-                "new.thread or seq, *rest) for mailbox in mailboxes],",
-                "new.thread or seq, *rest) for mailbox in mailboxes[:2] if mailbox == new.recipients[0]],",
+                "new.thread or seq, *rest) for mailbox in stored],",
+                "new.thread or seq, *rest) for mailbox in stored[:2] if mailbox == new.recipients[0]],",
             ),
         ),
         frozenset({1}),
