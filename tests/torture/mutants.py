@@ -156,7 +156,7 @@ MUTANTS: dict[str, Mutant] = {
             Edit(
                 _RECEIVING,
                 "        if target.settled:\n",
-                "        if target.settled and outcome is not Outcome.ACK:\n",
+                "        if target.settled and settlement.outcome is not Outcome.ACK:\n",
             ),
         ),
         frozenset({6}),
