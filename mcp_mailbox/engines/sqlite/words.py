@@ -124,7 +124,8 @@ def _place(folded: str, word: str) -> int | None:
     stem = word[: max(_SHORTEST, len(word) * 2 // 3)]
     if stem not in folded:
         return None
-    place, most = None, 0
+    place: int | None = None
+    most = 0
     for found in re.finditer(rf"(?<![^\W_]){re.escape(stem)}", folded):
         same = len(stem)
         while same < len(word) and folded.startswith(word[same], found.start() + same):
