@@ -83,7 +83,7 @@ c.keep_bytes
 CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.space = ? AND c.folded = ?"  # noqa: S608 - constants only
 CHANNEL_BY_ID = f"SELECT {_CHANNEL} FROM channel c WHERE c.id = ?"  # noqa: S608
 CHANNEL_LOOKALIKE = """
-SELECT name FROM channel INDEXED BY channel_looks WHERE space = ?1 AND looks = ?2
+SELECT name FROM channel INDEXED BY channel_looks WHERE space = ?1 AND looks IN (?2, ?5)
 UNION ALL
 SELECT name FROM channel INDEXED BY channel_capitals WHERE space = ?1 AND capitals = ?3 AND ascii + ?4 < 2
 LIMIT 1
@@ -95,7 +95,8 @@ SELECT {_CHANNEL}, EXISTS (
 FROM channel c WHERE c.space = ?2 AND c.folded > ?3 ORDER BY c.folded LIMIT ?4
 """  # noqa: S608
 CHANNEL_NAMES = "SELECT name, folded FROM channel WHERE space = ? ORDER BY folded LIMIT ?"
-CHANNELS_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM channel WHERE space = ? LIMIT ?)"
+CHANNELS_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM channel WHERE space = ? AND owner = ? LIMIT ?)"
+CHANNELS_WITH_CAPITALS = "SELECT name FROM channel WHERE space = ? AND name <> folded LIMIT ?"
 NEXT_CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.id > ? ORDER BY c.id LIMIT 1"  # noqa: S608
 
 FLOOR_BY_BYTES = """

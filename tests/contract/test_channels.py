@@ -240,6 +240,10 @@ async def test_a_channel_is_known_by_any_case_and_one_that_looks_like_it_is_refu
         Code.NAME_CONFUSABLE,
         Code.NAME_CONFUSABLE,
     ]
+    await join(post, "ann", "#plan")
+    assert await codes(join(post, "ann", "#pIan")) == [Code.NAME_CONFUSABLE], "a capital I"
+    await join(post, "ann", "#IDEAS")
+    assert await codes(join(post, "ann", "#ldeas")) == [Code.NAME_CONFUSABLE], "whichever was first"
     await join(post, "ann", "#bob")  # a mailbox's name is nothing to a channel
     assert await post.store.similar_channel(at("ann"), at("#relase-1")) == at("#Release-1")
 
@@ -279,6 +283,20 @@ async def test_a_mailbox_is_a_member_of_so_many_channels_and_no_more(post: Post)
     await join(post, "ann", "#c001")
     await leave(post, "ann", "#all")
     await join(post, "ann", "#more")
+
+
+@promise("channel-bounded")
+async def test_one_principal_cannot_take_the_room_for_anothers_channels(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_mailbox.engines.sqlite.channels.CHANNEL_LIMIT", 3)
+    await post.mailboxes("ann")
+    await post.open("bob", owner="another")
+    for name in "abc":
+        await join(post, "ann", f"#{name}")
+    assert await codes(join(post, "ann", "#d")) == [Code.BAD_ARGUMENT]
+    assert (await join(post, "bob", "#d")).created
+    assert not (await join(post, "ann", "#d")).created
 
 
 @promise("channel-repeats")

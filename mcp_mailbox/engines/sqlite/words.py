@@ -124,14 +124,14 @@ def _place(folded: str, word: str) -> int | None:
     stem = word[: max(_SHORTEST, len(word) * 2 // 3)]
     if stem not in folded:
         return None
-    place: int | None = None
+    best: int | None = None
     most = 0
     for found in re.finditer(rf"(?<![^\W_]){re.escape(stem)}", folded):
         same = len(stem)
         while same < len(word) and folded.startswith(word[same], found.start() + same):
             same += 1
         if same > most:
-            place, most = found.start(), same
+            best, most = found.start(), same
         if same == len(word):
             break
-    return place
+    return best
