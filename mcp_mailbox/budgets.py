@@ -14,7 +14,7 @@ from operator import itemgetter
 HOUR = 3600 * 1000
 """ms."""
 THREAD_BUDGET = 3000
-"""Answers of a principal in one thread an hour: a thousand tasks of a plan, their answers, and room; a storm is more."""
+"""Answers of a principal in one thread an hour: a thousand tasks of a plan, their answers, room; a storm is more."""
 PAIR_BUDGET = 5000
 """Messages of one mailbox to another an hour: a thousand tasks in a minute, five times; a program gone wild is more."""
 HOPS = 100
