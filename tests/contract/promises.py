@@ -232,6 +232,7 @@ PROMISES: dict[str, Promise] = {
     "channel-bounded": Promise(
         "A mailbox is a member of so many channels, a principal makes so many, and no more.", CHANNELS
     ),
+    "channel-flood": Promise("Who looks sees what was published before, however much others publish then.", CHANNELS),
     "channel-repeats": Promise("A repeated request to join or leave has one effect and the same answer.", DESIGN),
     "channel-durable": Promise("Memberships and what is due to them outlive a crash.", DESIGN),
     "channel-quiet": Promise("Nobody is told what became of mail to a channel, by receipt or report.", CHANNELS),

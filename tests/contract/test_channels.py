@@ -222,6 +222,25 @@ async def test_a_channel_is_there_for_those_who_have_a_mailbox_in_its_space(post
     assert bodies(found) == ["secret"]
 
 
+@promise("channel-flood")
+async def test_who_looks_while_others_publish_without_end_gets_an_answer(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await members(post, "ann", "bob")
+    await say(post, "bob", "before")
+    asked = 0
+
+    def as_if_somebody_always_had(*_: object) -> bool:
+        nonlocal asked
+        asked += 1
+        assert asked < 10
+        return True
+
+    monkeypatch.setattr(fanout, "is_due", as_if_somebody_always_had)
+    assert bodies(await post.inbox("ann")) == ["before"]
+    assert await history(post, "ann", "before") == ["before"]
+
+
 # -- names
 
 
