@@ -254,9 +254,12 @@ WHERE mailbox = ? AND sender = ? AND topic = ? AND reader IS NULL AND seen = 0
 CONTACT = """
 SELECT standing, at, seq, notice, deliver_at, topic, let_in FROM contact WHERE mailbox = ? AND sender = ?
 """
-ASKING = (
-    "SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ? AND principal = ? AND standing = 0 LIMIT ?"
-)
+ASKING = """
+SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ?1 AND principal = ?2 AND standing = 0
+UNION ALL
+SELECT 1 FROM contact WHERE mailbox = ?1 AND principal = ?2 AND standing = 3 AND at > ?3
+LIMIT ?4
+"""
 REQUESTS = """
 SELECT c.sender, b.space FROM contact c INDEXED BY contact_waiting CROSS JOIN mailbox b ON b.id = c.sender
 WHERE c.mailbox = ? AND c.standing = 0
