@@ -17,8 +17,7 @@ REQUEST_TERM = 30 * 24 * 3600 * 1000
 ASK_AGAIN = 24 * 3600 * 1000
 """ms after which a request that nobody has answered may be made again: a short time to live must not ring for ever."""
 ASKING_LIMIT = 5
-"""Requests of one principal at one mailbox that wait, or lapsed not yet `ASK_AGAIN` ago: more mailboxes, and short times
-to live, must not be more rings."""
+"""Requests of one principal at one mailbox that wait, or lapsed less than `ASK_AGAIN` ago: no more rings by more."""
 
 
 class Standing(IntEnum):
