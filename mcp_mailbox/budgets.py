@@ -7,12 +7,14 @@ not known here; the time is handed in.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from operator import itemgetter
 
 HOUR = 3600 * 1000
 """ms."""
 THREAD_BUDGET = 3000
-"""Answers in one thread an hour: a thousand tasks of one plan, their answers, and room; a storm of answers is more."""
+"""Answers of a principal in one thread an hour: a thousand tasks of a plan, their answers, room; a storm is more."""
 PAIR_BUDGET = 5000
 """Messages of one mailbox to another an hour: a thousand tasks in a minute, five times; a program gone wild is more."""
 HOPS = 100
@@ -41,16 +43,16 @@ class Budget:
 
     def __init__(self, an_hour: int) -> None:
         self.an_hour = an_hour
-        self._whole: dict[int, int] = {}
+        self._whole: dict[Hashable, int] = {}
 
-    def free_at(self, key: int, now: int) -> int:
+    def free_at(self, key: Hashable, now: int) -> int:
         """Return when there is room for one more, in ms: by `now` when there is."""
         if not self.an_hour or key not in self._whole:
             return now
         spare = HOUR * (self.an_hour - 1)
         return max(now, -((spare - self._whole[key]) // self.an_hour))
 
-    def take(self, key: int, now: int) -> None:
+    def take(self, key: Hashable, now: int) -> None:
         """Count one, whether there is room or not."""
         if not self.an_hour:
             return
@@ -69,8 +71,8 @@ class Budget:
 
     def _make_room(self, begin: int) -> None:
         """Drop keys whose budget is whole, as if they had never been there; at least half, those with most left."""
-        kept = sorted((whole, key) for key, whole in self._whole.items() if whole > begin)
-        self._whole = {key: whole for whole, key in kept[-(_KEYS // 2) :]}
+        kept = sorted((each for each in self._whole.items() if each[1] > begin), key=itemgetter(1))
+        self._whole = dict(kept[-(_KEYS // 2) :])
 
 
 def hops_of_answer(hops: int, accepted: int, now: int) -> int:

@@ -29,7 +29,7 @@ MOST_AGE = 10 * 365 * 24 * 3600 * 1000
 SUBSCRIPTION_LIMIT = 200
 """Channels that one mailbox may be a member of: what a wait looks at."""
 CHANNEL_LIMIT = 1_000
-"""Channels in a space."""
+"""Channels in a space that one principal has made: nobody takes the room for another's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ MCP_MAILBOX_ATTACH    directories whose files this host may attach, separated as
 
 MCP_MAILBOX_ATTACH_FILE_MIB    MiB of one attachment; default 10
 MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
-MCP_MAILBOX_THREAD_BUDGET  answers in one thread an hour; 0 for any number (`budgets` has the defaults)
+MCP_MAILBOX_THREAD_BUDGET  answers of a principal in one thread an hour; 0 for any number (`budgets` has the defaults)
 MCP_MAILBOX_PAIR_BUDGET    messages of one mailbox to another an hour; likewise
 MCP_MAILBOX_HOPS           answers to answers, each within ten minutes of the other; likewise
 """

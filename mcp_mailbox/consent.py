@@ -17,7 +17,7 @@ REQUEST_TERM = 30 * 24 * 3600 * 1000
 ASK_AGAIN = 24 * 3600 * 1000
 """ms after which a request that nobody has answered may be made again: a short time to live must not ring for ever."""
 ASKING_LIMIT = 5
-"""Requests of one principal that wait at one mailbox: more mailboxes must not be more rings."""
+"""Requests of one principal at one mailbox that wait, or lapsed less than `ASK_AGAIN` ago: no more rings by more."""
 
 
 class Standing(IntEnum):
@@ -40,7 +40,7 @@ class Known:
 
 
 def may_ask(address: str, known: Known | None, asking: int, now: int) -> Refusal | None:
-    """Return why a stranger may not ask that mailbox to be let in. `asking` requests of its principal wait there."""
+    """Return why a stranger may not ask that mailbox to be let in. `asking` of its principal count there."""
     if known is not None and known.standing is Standing.DECLINED:
         return Refusal(Code.CONTACT_DECLINED, f"{address} does not take your mail.", "Its owner alone can change that.")
     if known is not None and known.standing is Standing.ASKED:
@@ -57,7 +57,7 @@ def may_ask(address: str, known: Known | None, asking: int, now: int) -> Refusal
     if asking >= ASKING_LIMIT:
         return Refusal(
             Code.CONTACT_PENDING,
-            f"{asking} mailboxes of your principal wait to be let in by {address} already.",
-            "Wait until its owner has decided on one of them.",
+            f"{asking} mailboxes of your principal have asked {address} to be let in, without an answer.",
+            "Wait until its owner has decided on one of them, or a day.",
         )
     return None

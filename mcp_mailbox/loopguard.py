@@ -33,14 +33,17 @@ class Guard:
             f" A person may raise {HOPS_VARIABLE}.",
         )
 
-    def of_thread(self, thread: int, now: int) -> Refusal | None:
-        """Return why that thread has no room for another answer."""
-        free = self._threads.free_at(thread, now)
+    def of_thread(self, thread: int, principal: str, now: int) -> Refusal | None:
+        """Return why that thread has no room for another answer of that principal.
+
+        Each has its own: whoever may answer in a thread, also to itself, must not silence the others there.
+        """
+        free = self._threads.free_at((thread, principal), now)
         if free <= now:
             return None
         return Refusal(
             Code.OVER_BUDGET,
-            f"This thread has had its {self._limits.thread:,} answers an hour.",
+            f"This thread has had your {self._limits.thread:,} answers an hour.",
             f"There is room from {_moment(free)} on; a new thread (send without reply_to) has its own."
             f" A person may raise {THREAD_VARIABLE}.",
         )
@@ -56,10 +59,10 @@ class Guard:
             f"There is room from {_moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
         )
 
-    def count(self, thread: int | None, sender: int, recipients: Collection[int], now: int) -> None:
+    def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], now: int) -> None:
         """Count a message that is accepted. What begins a thread is no answer in it."""
         if thread is not None:
-            self._threads.take(thread, now)
+            self._threads.take((thread, principal), now)
         for recipient in recipients:
             self._pairs.take(_pair(sender, recipient), now)
 

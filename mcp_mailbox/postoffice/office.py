@@ -61,6 +61,8 @@ OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
 _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
+_HINTED = 5
+"""Unknown recipients of a message for whom is looked who may be meant: up to 70 ms each, where names are many."""
 _UNKNOWN = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}
 _SHOWN = 1000
 """Answers with previews that are under way to their hosts."""
@@ -163,8 +165,10 @@ class PostOffice:
         return await self._told(call, sender, accepted)
 
     async def _told(self, call: Call, sender: Address, accepted: Accepted) -> Accepted:
-        hinted = [await self._hinted(call, sender, each) for each in accepted.recipients]
-        return replace(accepted, recipients=tuple(hinted))
+        unknown = [each for each in accepted.recipients if each.refusal is not None and each.refusal.code in _UNKNOWN]
+        hinted = {each.address: await self._hinted(call, sender, each) for each in unknown[:_HINTED]}
+        told = tuple(hinted.get(each.address, each) for each in accepted.recipients)
+        return replace(accepted, recipients=told)
 
     async def wait(
         self,
@@ -313,8 +317,6 @@ class PostOffice:
         return found
 
     async def _hinted(self, call: Call, sender: Address, recipient: Recipient) -> Recipient:
-        if recipient.refusal is None or recipient.refusal.code not in _UNKNOWN:
-            return recipient
         address = addresses.parse_any(recipient.address, call.caller.space)
         return replace(recipient, refusal=await self._unknown(call.caller, sender, address))
 

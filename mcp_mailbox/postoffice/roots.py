@@ -144,7 +144,9 @@ def _walk(real: str, path: str, store: str) -> int:
     finally:
         os.close(directory)
     try:
-        _check(os.fstat(descriptor), path)  # what was opened, whatever it was a moment ago
+        found = os.fstat(descriptor)
+        _check(found, path)  # what was opened, whatever it was a moment ago
+        _check_names(found, store)
     except BaseException:
         os.close(descriptor)
         raise
@@ -159,6 +161,16 @@ def _check(found: os.stat_result, path: str) -> None:
         raise _refused(f"{path[:_SHOWN]!r} is a directory.", "Attach its files, or an archive of it.")
     if not stat.S_ISREG(found.st_mode):
         raise _refused(f"{path[:_SHOWN]!r} is no regular file.", "Attach files only.")
+
+
+def _check_names(found: os.stat_result, store: str) -> None:
+    """Raise FileNotFoundError for the database, its journal, a token: a file of the store by another name."""
+    if found.st_nlink == 1:
+        return
+    with os.scandir(store) as entries:
+        own = {each.inode() for each in entries}
+    if found.st_ino in own and found.st_dev == os.stat(store).st_dev:  # noqa: PTH116
+        raise FileNotFoundError
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -83,7 +83,7 @@ c.keep_bytes
 CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.space = ? AND c.folded = ?"  # noqa: S608 - constants only
 CHANNEL_BY_ID = f"SELECT {_CHANNEL} FROM channel c WHERE c.id = ?"  # noqa: S608
 CHANNEL_LOOKALIKE = """
-SELECT name FROM channel INDEXED BY channel_looks WHERE space = ?1 AND looks = ?2
+SELECT name FROM channel INDEXED BY channel_looks WHERE space = ?1 AND looks IN (?2, ?5)
 UNION ALL
 SELECT name FROM channel INDEXED BY channel_capitals WHERE space = ?1 AND capitals = ?3 AND ascii + ?4 < 2
 LIMIT 1
@@ -95,7 +95,8 @@ SELECT {_CHANNEL}, EXISTS (
 FROM channel c WHERE c.space = ?2 AND c.folded > ?3 ORDER BY c.folded LIMIT ?4
 """  # noqa: S608
 CHANNEL_NAMES = "SELECT name, folded FROM channel WHERE space = ? ORDER BY folded LIMIT ?"
-CHANNELS_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM channel WHERE space = ? LIMIT ?)"
+CHANNELS_COUNTED = "SELECT count(*) FROM (SELECT 1 FROM channel WHERE space = ? AND owner = ? LIMIT ?)"
+CHANNELS_WITH_CAPITALS = "SELECT name FROM channel WHERE space = ? AND name <> folded LIMIT ?"
 NEXT_CHANNEL = f"SELECT {_CHANNEL} FROM channel c WHERE c.id > ? ORDER BY c.id LIMIT 1"  # noqa: S608
 
 FLOOR_BY_BYTES = """
@@ -253,9 +254,12 @@ WHERE mailbox = ? AND sender = ? AND topic = ? AND reader IS NULL AND seen = 0
 CONTACT = """
 SELECT standing, at, seq, notice, deliver_at, topic, let_in FROM contact WHERE mailbox = ? AND sender = ?
 """
-ASKING = (
-    "SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ? AND principal = ? AND standing = 0 LIMIT ?"
-)
+ASKING = """
+SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ?1 AND principal = ?2 AND standing = 0
+UNION ALL
+SELECT 1 FROM contact WHERE mailbox = ?1 AND principal = ?2 AND standing = 3 AND at > ?3
+LIMIT ?4
+"""
 REQUESTS = """
 SELECT c.sender, b.space FROM contact c INDEXED BY contact_waiting CROSS JOIN mailbox b ON b.id = c.sender
 WHERE c.mailbox = ? AND c.standing = 0

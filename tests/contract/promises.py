@@ -165,6 +165,7 @@ PROMISES: dict[str, Promise] = {
     "guard-first": Promise(
         "A refusal stores and spends nothing; what was accepted before is answered, not refused.", GUARD
     ),
+    "guard-apart": Promise("What a principal answers in a thread is counted apart from what others do.", GUARD),
     "guard-notices": Promise("What the postmaster writes is not counted.", GUARD),
     "guard-restart": Promise("Budgets may be forgotten, and are then whole; chains are kept.", GUARD),
     "guard-off": Promise("A budget of 0 is none.", GUARD),
@@ -228,7 +229,10 @@ PROMISES: dict[str, Promise] = {
     "channel-listed": Promise(
         "The channels of a space are listed, with members and the last message's time.", CHANNELS
     ),
-    "channel-bounded": Promise("A mailbox is a member of so many channels and no more.", CHANNELS),
+    "channel-bounded": Promise(
+        "A mailbox is a member of so many channels, a principal makes so many, and no more.", CHANNELS
+    ),
+    "channel-flood": Promise("Who looks sees what was published before, however much others publish then.", CHANNELS),
     "channel-repeats": Promise("A repeated request to join or leave has one effect and the same answer.", DESIGN),
     "channel-durable": Promise("Memberships and what is due to them outlive a crash.", DESIGN),
     "channel-quiet": Promise("Nobody is told what became of mail to a channel, by receipt or report.", CHANNELS),

@@ -222,6 +222,25 @@ async def test_a_channel_is_there_for_those_who_have_a_mailbox_in_its_space(post
     assert bodies(found) == ["secret"]
 
 
+@promise("channel-flood")
+async def test_who_looks_while_others_publish_without_end_gets_an_answer(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await members(post, "ann", "bob")
+    await say(post, "bob", "before")
+    asked = 0
+
+    def as_if_somebody_always_had(*_: object) -> bool:
+        nonlocal asked
+        asked += 1
+        assert asked < 10
+        return True
+
+    monkeypatch.setattr(fanout, "is_due", as_if_somebody_always_had)
+    assert bodies(await post.inbox("ann")) == ["before"]
+    assert await history(post, "ann", "before") == ["before"]
+
+
 # -- names
 
 
@@ -240,6 +259,10 @@ async def test_a_channel_is_known_by_any_case_and_one_that_looks_like_it_is_refu
         Code.NAME_CONFUSABLE,
         Code.NAME_CONFUSABLE,
     ]
+    await join(post, "ann", "#plan")
+    assert await codes(join(post, "ann", "#pIan")) == [Code.NAME_CONFUSABLE], "a capital I"
+    await join(post, "ann", "#IDEAS")
+    assert await codes(join(post, "ann", "#ldeas")) == [Code.NAME_CONFUSABLE], "whichever was first"
     await join(post, "ann", "#bob")  # a mailbox's name is nothing to a channel
     assert await post.store.similar_channel(at("ann"), at("#relase-1")) == at("#Release-1")
 
@@ -279,6 +302,20 @@ async def test_a_mailbox_is_a_member_of_so_many_channels_and_no_more(post: Post)
     await join(post, "ann", "#c001")
     await leave(post, "ann", "#all")
     await join(post, "ann", "#more")
+
+
+@promise("channel-bounded")
+async def test_one_principal_cannot_take_the_room_for_anothers_channels(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_mailbox.engines.sqlite.channels.CHANNEL_LIMIT", 3)
+    await post.mailboxes("ann")
+    await post.open("bob", owner="another")
+    for name in "abc":
+        await join(post, "ann", f"#{name}")
+    assert await codes(join(post, "ann", "#d")) == [Code.BAD_ARGUMENT]
+    assert (await join(post, "bob", "#d")).created
+    assert not (await join(post, "ann", "#d")).created
 
 
 @promise("channel-repeats")

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from mcp_mailbox.budgets import HOUR, PAUSE, Limits
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Kind
-from tests.contract.post import Post
+from tests.contract.post import Post, at
 from tests.contract.promises import promise
 
 pytestmark = pytest.mark.anyio
@@ -98,6 +99,21 @@ async def test_a_storm_of_answers_in_one_thread_is_stopped(post: Post) -> None:
     assert (await post.send("bob", "ann")).id, "another thread has room"
     post.clock.step(HOUR // 10)
     await post.send("bob", "ann", reply_to=first.id)
+
+
+@promise("guard-apart")
+async def test_who_answers_without_end_silences_nobody_else_in_that_thread(post: Post) -> None:
+    """Whoever may read a channel may answer in it, also to itself, where nobody sees it."""
+    await limited(post, Limits(thread=3), "ann", "bob")
+    await post.open("mallory", owner="another")
+    await post.store.subscribe(at("ann"), at("#plan"), None, Keep(), post.origin("ann"))
+    said = await post.send("bob", "#plan")
+    for _ in range(3):
+        await post.send("mallory", "mallory", reply_to=said.id)
+    assert (await refusal_of(post, "mallory", "mallory", reply_to=said.id)).code is Code.OVER_BUDGET
+    for sender in ("ann", "bob", "ann"):
+        await post.send(sender, "#plan", reply_to=said.id)
+    assert (await refusal_of(post, "bob", "#plan", reply_to=said.id)).code is Code.OVER_BUDGET
 
 
 @promise("guard-loops", "recipients-apart")

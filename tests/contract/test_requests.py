@@ -194,6 +194,22 @@ async def test_one_principal_has_so_many_requests_at_a_mailbox_and_no_more(post:
     assert held(await post.send(names[-1], "bob")) == [True]
 
 
+@promise("ask-holds")
+async def test_requests_that_lapse_at_once_are_no_way_to_ring_without_end(post: Post) -> None:
+    """Mailboxes cost nothing, and neither does a short time to live."""
+    await ask_first(post, "sam")
+    for number in range(ASKING_LIMIT):
+        await post.open(f"eve{number}", owner="eve")
+        await post.send(f"eve{number}", "bob", ttl=1)
+        post.clock.step(2)
+        await post.store.sweep(0, ())
+    await post.open("another", owner="eve")
+    assert await code_of(post, "bob", sender="another") is Code.CONTACT_PENDING
+    assert held(await post.send("sam", "bob")) == [True], "others are not in the way"
+    post.clock.step(ASK_AGAIN)
+    assert held(await post.send("another", "bob")) == [True]
+
+
 # -- let in
 
 

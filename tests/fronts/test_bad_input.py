@@ -170,6 +170,16 @@ async def test_an_unknown_recipient_is_told_who_may_be_meant(town: Town) -> None
         }
 
 
+async def test_of_many_unknown_recipients_the_first_are_told_who_may_be_meant(town: Town) -> None:
+    """To look for what is like a name takes long, and one send has a hundred."""
+    async with town.pair(first="alice", second="bartholomew") as (alice, _):
+        wrong = [f"bartholomew{number}" for number in range(10)]
+        sent = await alice.send(["bartholomew", *wrong, *(f"#al{number}" for number in range(10))])
+        told = [each["hint"] for each in sent["to"] if each.get("hint", "").startswith("Did you mean")]
+        assert told == ["Did you mean 'bartholomew'?"] * 5
+        assert all(each.get("hint") for each in sent["to"][1:])
+
+
 async def test_a_mailbox_that_one_does_not_have_is_told_as_ones_own(town: Town) -> None:
     async with town.agent("bartholomew") as agent:
         assert await agent.refused("list_inbox", mailbox="bartolomew") == {

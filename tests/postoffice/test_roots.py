@@ -117,6 +117,18 @@ def test_an_allowed_directory_may_be_a_link_itself(place: Place) -> None:
     assert place.read(str(place.project / "public.txt"), given) == b"public"
 
 
+def test_a_second_name_of_a_file_of_the_store_gives_nothing_of_it(place: Place) -> None:
+    """Everybody's mail is in it; who may make a link to it need not be who may read it."""
+    second = place.project / "second"
+    second.hardlink_to(place.store / "mail.db")
+    other = place.project / "other"
+    other.hardlink_to(place.project / "public.txt")
+    refusals = [place.refused(str(second)), place.refused(str(place.project / "nothing"))]
+    assert refusals[0].code is refusals[1].code is Code.NO_FILE
+    assert refusals[0].hint == refusals[1].hint
+    assert place.read(str(other)) == b"public"
+
+
 @pytest.mark.parametrize("allowed", ["{directory}", "/", "{store}"])
 def test_the_post_offices_own_directory_is_never_given(place: Place, allowed: str) -> None:
     allowed = allowed.format(directory=place.directory, store=place.store)

@@ -31,9 +31,7 @@ _NAMES_READ = 1_000
 async def look(channel: Address) -> fanout.Look:
     """Return what its name looks like."""
     name = channel.name.removeprefix(CHANNEL_MARK)
-    return await anyio.to_thread.run_sync(
-        lambda: fanout.Look(addresses.skeletons(name)[0], addresses.upper_skeleton(name))
-    )
+    return await anyio.to_thread.run_sync(fanout.look, name)
 
 
 class Channels:
@@ -201,15 +199,26 @@ def _made(db: sqlite3.Connection, box: Box, channel: Address, keep: Keep, seen: 
     if seen is None:
         raise unknown_channel(str(channel))
     name = channel.name.removeprefix(CHANNEL_MARK)
-    alike = db.execute(query.CHANNEL_LOOKALIKE, (channel.space, seen.looks, seen.capitals, name.isascii()))
-    if (row := alike.fetchone()) is not None:
+    (many,) = db.execute(query.CHANNELS_COUNTED, (channel.space, box.owner, CHANNEL_LIMIT)).fetchone()
+    if many >= CHANNEL_LIMIT:
+        problem = f"Your principal has made {CHANNEL_LIMIT} channels in {channel.space}."
+        raise Refusal(Code.BAD_ARGUMENT, problem, "Use one of them: subscribe() lists them.")
+    alike = _lookalike(db, channel.space, name, seen)
+    if alike is not None:
         raise Refusal(
             Code.NAME_CONFUSABLE,
-            f"{channel.name!a} looks like the existing channel '{CHANNEL_MARK}{row['name']}'.",
+            f"{channel.name!a} looks like the existing channel '{CHANNEL_MARK}{alike}'.",
             "Join that one, or choose a name that nobody can mistake for it.",
         )
-    (many,) = db.execute(query.CHANNELS_COUNTED, (channel.space, CHANNEL_LIMIT)).fetchone()
-    if many >= CHANNEL_LIMIT:
-        problem = f"There are {CHANNEL_LIMIT} channels in {channel.space}."
-        raise Refusal(Code.BAD_ARGUMENT, problem, "Use one of them: subscribe() lists them.")
     return fanout.create(db, channel, box.owner, keep, seen, now)
+
+
+def _lookalike(db: sqlite3.Connection, space: str, name: str, seen: fanout.Look) -> str | None:
+    """Return the channel that looks like it."""
+    row = db.execute(
+        query.CHANNEL_LOOKALIKE, (space, seen.looks, seen.capitals, name.isascii(), seen.written)
+    ).fetchone()
+    if row is not None:
+        return str(row["name"])
+    capital = (row["name"] for row in db.execute(query.CHANNELS_WITH_CAPITALS, (space, _NAMES_READ)))
+    return next((other for other in capital if addresses.written_skeleton(other) in {seen.looks, seen.written}), None)

@@ -343,26 +343,34 @@ class SqliteStore:
         self.follower.wake()
 
     async def _look(self, lane: Lane, mailbox: Address, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what the work sees once all that was published to that mailbox is in it."""
+        """Return what the work sees once all that was published to that mailbox is in it, up to now.
+
+        Whoever publishes goes on meanwhile: nobody waits until there is nothing more.
+        """
 
         def look(db: sqlite3.Connection) -> tuple[T] | None:
             found = db.execute(query.MAILBOX, (mailbox.space, mailbox.folded)).fetchone()
             return None if found is not None and fanout.is_due(db, found["id"]) else (work(db),)
 
-        while (seen := await lane.do(look)) is None:
-            try:
-                await self.writer.do(self._catching_up(mailbox))
-            except Refusal as refusal:
-                if refusal.blame is not Blame.STORE:
-                    raise
-                return await lane.do(work)  # a disk that is full stops nobody from reading what is there
-        return seen[0]
+        seen = await lane.do(look)
+        if seen is not None:
+            return seen[0]
+        try:
+            while await self.writer.do(self._catching_up(mailbox)):
+                pass
+        except Refusal as refusal:
+            if refusal.blame is not Blame.STORE:
+                raise  # a disk that is full stops nobody from reading what is there
+        return await lane.do(work)
 
-    def _catching_up(self, mailbox: Address) -> Callable[[sqlite3.Connection], None]:
-        def catch_up(db: sqlite3.Connection) -> None:
-            skipped = fanout.catch_up(db, self._registry.box(db, mailbox).id, self.clock.now()).skipped
-            if skipped:
+    def _catching_up(self, mailbox: Address) -> Callable[[sqlite3.Connection], bool]:
+        """Return what moves a slice of what is due into that mailbox, and says whether there is more."""
+
+        def catch_up(db: sqlite3.Connection) -> bool:
+            caught = fanout.catch_up(db, self._registry.box(db, mailbox).id, self.clock.now())
+            if caught.skipped:
                 self.skips.add((mailbox.folded, mailbox.space))
+            return caught.more
 
         return catch_up
 

@@ -32,6 +32,12 @@ class Look(NamedTuple):
 
     looks: str
     capitals: str
+    written: str
+
+
+def look(name: str) -> Look:
+    """Look at it."""
+    return Look(addresses.skeletons(name)[0], addresses.upper_skeleton(name), addresses.written_skeleton(name))
 
 
 class Found(NamedTuple):
@@ -168,8 +174,7 @@ def welcome(db: sqlite3.Connection, mailbox: int, space: str, now: int) -> None:
     found = find(db, everybody)
     if found is None:
         name = EVERYBODY.removeprefix(CHANNEL_MARK)
-        seen = Look(addresses.skeletons(name)[0], addresses.upper_skeleton(name))
-        number, last = create(db, everybody, SYSTEM, Keep(), seen, now), 0
+        number, last = create(db, everybody, SYSTEM, Keep(), look(name), now), 0
     else:
         number, last = found["id"], found["last"]
     apply.join(db, mailbox, number, last)

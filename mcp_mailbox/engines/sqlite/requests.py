@@ -40,8 +40,10 @@ class Requests:
 
     def refusal(self, db: sqlite3.Connection, box: Box, sender: Box) -> Refusal | None:
         """Return why the sender may not ask to be let in."""
-        waiting = db.execute(query.ASKING, (box.id, sender.owner, consent.ASKING_LIMIT)).fetchall()
-        return consent.may_ask(str(box.address), self._known(db, box.id, sender.id), len(waiting), self._now())
+        now = self._now()
+        since = now - consent.ASK_AGAIN
+        asking = db.execute(query.ASKING, (box.id, sender.owner, since, consent.ASKING_LIMIT)).fetchall()
+        return consent.may_ask(str(box.address), self._known(db, box.id, sender.id), len(asking), now)
 
     def ask(
         self, db: sqlite3.Connection, box: Box, sender: Box, seq: int, new: apply.NewMessage

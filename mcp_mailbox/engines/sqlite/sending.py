@@ -73,7 +73,7 @@ class Sending:
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
         if parent is not None:
-            refusal = self._guard.of_chain(parent.hops) or self._guard.of_thread(parent.thread, now)
+            refusal = self._guard.of_chain(parent.hops) or self._guard.of_thread(parent.thread, own.owner, now)
             if refusal is not None:
                 raise refusal
         addresses = (*recipients, *cc)
@@ -104,7 +104,7 @@ class Sending:
             attachments=draft.attachments,
         )
         # Nothing is refused any more: from here on it writes.
-        self._guard.count(new.thread, box, new.recipients, now)
+        self._guard.count(new.thread, own.owner, box, new.recipients, now)
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)

@@ -19,6 +19,8 @@ _LINE = 120
 """Characters of an excerpt."""
 _BEFORE = 40
 """Characters in front of the first word in it."""
+_PLACED = 5
+"""Words whose places are looked for, the longest ones: the time that takes is a page's of excerpts."""
 _SHORTEST = 3
 """Letters by which the forms of a word are still known."""
 
@@ -97,7 +99,8 @@ def excerpt(text: str, words: list[str]) -> str | None:
     """Return a line of the text around the first of the words, None where none of them is seen in it."""
     text = " ".join(text.split())
     folded = text.lower() if text.isascii() else text.translate(_NARROW).translate(_folded)
-    places = [place for word in words if (place := _place(folded, word)) is not None]
+    telling = sorted(words, key=len, reverse=True)[:_PLACED]
+    places = [place for word in telling if (place := _place(folded, word)) is not None]
     if not places:
         return None
     first = max(0, min(min(places) - _BEFORE, len(text) - _LINE))
@@ -111,12 +114,24 @@ def excerpt(text: str, words: list[str]) -> str | None:
 
 
 def _place(folded: str, word: str) -> int | None:
-    """Return where the word stands, or else where another form of it may."""
+    """Return where the word stands, or else where the form of it that has most in common with it may.
+
+    One pass, whatever the word and the text are: both may be somebody's who wants a search to take long.
+    """
     if _UNSPACED.match(word):
         place = folded.find(word)
         return place if place >= 0 else None
-    for length in range(len(word), min(len(word), max(_SHORTEST, len(word) * 2 // 3)) - 1, -1):
-        found = re.search(rf"(?<![^\W_]){re.escape(word[:length])}", folded)
-        if found:
-            return found.start()
-    return None
+    stem = word[: max(_SHORTEST, len(word) * 2 // 3)]
+    if stem not in folded:
+        return None
+    best: int | None = None
+    most = 0
+    for found in re.finditer(rf"(?<![^\W_]){re.escape(stem)}", folded):
+        same = len(stem)
+        while same < len(word) and folded.startswith(word[same], found.start() + same):
+            same += 1
+        if same > most:
+            best, most = found.start(), same
+        if same == len(word):
+            break
+    return best

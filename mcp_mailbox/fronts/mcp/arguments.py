@@ -54,6 +54,8 @@ Line = Annotated[str, BeforeValidator(meaning.line)]
 Words = Annotated[str, BeforeValidator(meaning.words)]
 Seconds = Annotated[float, BeforeValidator(meaning.seconds)]
 Count = Annotated[int, BeforeValidator(meaning.whole(0))]
+AtLeastOne = Annotated[int, BeforeValidator(meaning.whole(1))]
+"""True is not one: a channel that is to keep what is said in it would drop all but the last message."""
 Limit = Annotated[int, BeforeValidator(meaning.whole(1, LIST_LIMIT))]
 """More than a page can have is a page: `next` leads on."""
 Time = Annotated[int, BeforeValidator(meaning.moment)]
@@ -269,7 +271,7 @@ class Subscribe(Arguments):
     channel: Mailbox = ""
     leave: bool = False
     since: Beginning | None = None
-    keep: int | None = None
+    keep: AtLeastOne | None = None
     cursor: str | None = None
     mailbox: Mailbox | None = None
 

@@ -21,6 +21,12 @@ from pydantic_core import PydanticCustomError
 
 MOST = 1000
 """Items that are looked at one by one; no verb takes as many, and each mistake would be spelled out."""
+LONGEST = 1 << 16
+"""Characters of one text in which several things are looked for: what is more is no list that anybody wrote,"""
+_ONE = 2_000
+"""and of one that may have something around it: no address and no id is as long."""
+_NAME = 100
+"""Characters of a parameter's name that may be one of ours, written otherwise."""
 WRONG = "wrong"
 """The type of our own errors; their context has the hint."""
 _SHOWN = 40
@@ -80,7 +86,7 @@ def several(value: object) -> object:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             listed = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return (value,)
         return several(listed) if isinstance(listed, list) else (value,)
     return (value,) if isinstance(value, str) else value
@@ -91,6 +97,8 @@ def _parts(value: object, marks: str, read: Callable[[str], str]) -> object:
     found = several(value)
     if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
         return found
+    if (length := sum(map(len, found))) > LONGEST:
+        raise wrong(f"it has {length:,} characters", "Give fewer.")
     pieces: list[str] = []
     for each in found:  # between two marks may be nothing, but a text that is empty is one
         pieces += [piece for piece in re.split(marks, each) if piece.strip()] or [each]
@@ -130,6 +138,8 @@ def skills(value: object) -> object:
 
 def address(text: str) -> str:
     """Return the address in what people and protocols write around one; nothing of that can be part of a name."""
+    if len(text) > _ONE:
+        return text
     text = _unquoted(text)
     named = _NAMED.fullmatch(text)
     text = _unquoted(named[1]) if named else text
@@ -140,6 +150,8 @@ def address(text: str) -> str:
 
 def id_(text: str) -> str:
     """Return the id in what is written around one. The store promises that an id has neither quotes nor colons."""
+    if len(text) > _ONE:
+        return text
     text = _unquoted(text)
     if text.startswith(_SCHEME):
         text = unquote(text.partition("/")[2]) or text
@@ -268,6 +280,8 @@ def beginning(value: object) -> object:
 
 def snake(name: str) -> str:
     """Return a parameter's name as ours are written: replyTo and Reply-To are reply_to."""
+    if len(name) > _NAME:
+        return name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()
 
 
