@@ -69,7 +69,7 @@ MEANING: dict[Event, str] = {
     " rung when it is retried, too",
     Event.SHOW: "a listing that shows it is in its reader's hands",
     Event.CLAIM: "a reader's wait takes it; the lease's generation goes up by one",
-    Event.SURFACE: "the reader's host has the answer; only now does it count as an attempt",
+    Event.SURFACE: "the reader's host has the answer, maybe late; only now does it count as an attempt",
     Event.GIVE_BACK: "the lease ends, and nobody is known to have seen it: the wait was cancelled, its client vanished"
     " before the answer reached it, or time ran out",
     Event.LAPSE: "the lease ends like that, or runs out, of what somebody has seen",
@@ -109,6 +109,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.RING: State.RUNG,
         Event.SHOW: State.SURFACED,
         Event.CLAIM: State.LEASED,
+        Event.SURFACE: State.SURFACED,
         Event.EXTEND: State.LEASED,
         Event.RELEASE: State.SURFACED,
         Event.ACK: State.ACKED,
@@ -118,6 +119,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.SURFACED: {
         Event.CLAIM: State.LEASED,
+        Event.SURFACE: State.SURFACED,
         Event.EXTEND: State.LEASED,
         Event.RELEASE: State.SURFACED,
         Event.ACK: State.ACKED,

@@ -86,14 +86,17 @@ class Life:
 
     def begin(self, state: State, event: Event) -> list[Callable[[], Awaitable[None]]]:
         """Return how a delivery comes to that state, if that event is to come."""
-        of_a_lease = event in {Event.EXTEND, Event.EXHAUST}
+        late = event in {Event.SURFACE, Event.EXTEND, Event.EXHAUST}
         unseen: list[Callable[[], Awaitable[None]]] = [self.accepted, self.claim]
         seen = [*unseen, self.surface]
+        seen_before = [self.accepted, self.show, self.claim]
         ways: dict[State, list[Callable[[], Awaitable[None]]]] = {
             State.HELD: [self.held],
             State.STORED: [self.accepted],
-            State.RUNG: [*unseen, self.term] if of_a_lease else [self.accepted, self.ring],
-            State.SURFACED: [*seen, self.term] if of_a_lease else [self.accepted, self.show],
+            State.RUNG: [*unseen, self.term] if late else [self.accepted, self.ring],
+            State.SURFACED: [*(seen_before if event is Event.SURFACE else seen), self.term]
+            if late
+            else [self.accepted, self.show],
             State.LEASED: unseen if event in {Event.SURFACE, Event.GIVE_BACK} else seen,
             State.REJECTED: [self.accepted, self.settle(Outcome.REJECT)],
             State.EXPIRED: [self.accepted, self.expire],
