@@ -65,14 +65,17 @@ class Event(StrEnum):
 
 
 MEANING: dict[Event, str] = {
-    Event.RING: "its reader was told that there is mail; nobody is known to have seen it",
+    Event.RING: "its reader was told that there is mail; nobody is known to have seen it. What was rung once counts as"
+    " rung when it is retried, too",
     Event.SHOW: "a listing that shows it is in its reader's hands",
     Event.CLAIM: "a reader's wait takes it; the lease's generation goes up by one",
-    Event.SURFACE: "the reader's host has the answer; only now does it count as an attempt",
-    Event.GIVE_BACK: "the wait was cancelled, or its client vanished before the answer reached it",
-    Event.LAPSE: "the lease ran out and its reader is gone or asks again",
+    Event.SURFACE: "the reader's host has the answer, maybe late; only now does it count as an attempt",
+    Event.GIVE_BACK: "the lease ends, and nobody is known to have seen it: the wait was cancelled, its client vanished"
+    " before the answer reached it, or time ran out",
+    Event.LAPSE: "the lease ends like that, or runs out, of what somebody has seen",
     Event.RELEASE: "the reader puts it back, for now or for later",
-    Event.EXTEND: "the reader needs more time; the generation stays",
+    Event.EXTEND: "the reader needs more time; the generation stays. Also when the lease ran out, until somebody else"
+    " has it",
     Event.ACK: "the reader is done with it, or has answered it",
     Event.REJECT: "the reader will never do it; it is a dead letter, and the sender is told",
     Event.EXHAUST: "a lease ended without an ack as often as the mailbox allows; a dead letter, and the sender is told",
@@ -106,6 +109,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.RING: State.RUNG,
         Event.SHOW: State.SURFACED,
         Event.CLAIM: State.LEASED,
+        Event.SURFACE: State.SURFACED,
+        Event.EXTEND: State.LEASED,
         Event.RELEASE: State.SURFACED,
         Event.ACK: State.ACKED,
         Event.REJECT: State.REJECTED,
@@ -114,9 +119,12 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.SURFACED: {
         Event.CLAIM: State.LEASED,
+        Event.SURFACE: State.SURFACED,
+        Event.EXTEND: State.LEASED,
         Event.RELEASE: State.SURFACED,
         Event.ACK: State.ACKED,
         Event.REJECT: State.REJECTED,
+        Event.EXHAUST: State.DEAD,
         Event.EXPIRE: State.EXPIRED,
     },
     State.LEASED: {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mcp_mailbox.delivery import State
 from mcp_mailbox.view.migrations import terms_of
+from mcp_mailbox.view.query import FOREVER
 
 _UNSETTLED = "(SELECT count(*) FROM inbox i WHERE i.mailbox = m.id)"
 _TERMS = "SELECT m.id, t.value, m.space FROM mailbox m, json_each(terms_of(m.name, m.about, m.skills)) t"
@@ -22,6 +23,13 @@ _COPY = f"""
 UPDATE inbox SET sender = (SELECT m.sender {_COPIED}), thread = (SELECT m.thread {_COPIED})
 WHERE EXISTS (SELECT 1 {_COPIED})
 """  # noqa: S608 - constants only
+_MEMBERS = f"(SELECT count(*) FROM subscription s WHERE s.channel = channel.id AND s.until = {FOREVER})"  # noqa: S608
+_OF_MESSAGE = "FROM message m WHERE m.seq = channel_message.seq"
+_PUBLISHED = f"""
+UPDATE channel_message SET sender = (SELECT m.sender {_OF_MESSAGE}), at = (SELECT m.accepted {_OF_MESSAGE}),
+                           expires = (SELECT m.expires {_OF_MESSAGE})
+WHERE EXISTS (SELECT 1 {_OF_MESSAGE})
+"""  # noqa: S608
 _DEAD = ", ".join(str(int(state)) for state in State if state.dead_letter)
 
 
@@ -48,6 +56,15 @@ DERIVED: Mapping[str, Derived] = {
         "SELECT count(*) FROM inbox i JOIN message m ON m.seq = i.seq"
         " WHERE i.sender <> m.sender OR i.thread <> m.thread",
         (_COPY,),
+    ),
+    "channel.members": Derived(
+        f"SELECT count(*) FROM channel WHERE members <> {_MEMBERS}",  # noqa: S608
+        (f"UPDATE channel SET members = {_MEMBERS}",),  # noqa: S608
+    ),
+    "channel_message": Derived(
+        "SELECT count(*) FROM channel_message p JOIN message m ON m.seq = p.seq"
+        " WHERE p.sender <> m.sender OR p.at <> m.accepted OR p.expires <> m.expires",
+        (_PUBLISHED,),
     ),
     "done.listed": Derived(
         f"SELECT count(*) FROM done WHERE listed AND state NOT IN ({_DEAD})",  # noqa: S608

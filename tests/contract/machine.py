@@ -51,6 +51,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock = self.post.clock
 
     def teardown(self) -> None:
+        assert self.run(self.post.store.check()) == "ok"
         self.run(self._stack.aclose())
         self.runner.close()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, consumes, invariant, multiple, rule
 
-from mcp_mailbox.delivery import Outcome, State
+from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Event, Outcome, State
 from mcp_mailbox.errors import Code
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Kind, Priority
@@ -25,6 +25,8 @@ READERS = ["one", "two"]
 TERM = 100
 ATTEMPTS = 2
 KINDS = {"acked": Kind.RECEIPT, "Not delivered": Kind.REPORT}
+BY_TIME = {Event.EXPIRE, Event.EXHAUST}
+ENDS_OF_LEASES = {Event.LAPSE, Event.GIVE_BACK}
 
 boxes = st.sampled_from(BOXES)
 readers = st.sampled_from(READERS)
@@ -121,6 +123,25 @@ class Model:
             self.copies.append(Copy(copy.sender, POSTMASTER, place, None, told, Priority.NORMAL))
 
 
+def of_outcome(outcome: Outcome) -> set[Event]:
+    """What may happen to a delivery by an outcome."""
+    events = {EVENT_OF[outcome]} if outcome in EVENT_OF else set()
+    more = {
+        Outcome.RELEASE: {Event.EXHAUST},
+        Outcome.RETRY: {Event.RING},  # what was rung once has been
+        Outcome.EXTEND: ENDS_OF_LEASES,  # by no time at all
+    }
+    return events | more.get(outcome, set())
+
+
+def reached(state: State, events: set[Event]) -> set[State]:
+    """Where a delivery may stand after some of these events."""
+    found = {state}
+    while more := {TRANSITIONS[each][event] for each in found for event in events & set(TRANSITIONS[each])} - found:
+        found |= more
+    return found
+
+
 class Machine(StoreMachine):
     """The verbs as rules. `handles` are what claims gave out and may be stale; `ids` are of any message."""
 
@@ -130,6 +151,9 @@ class Machine(StoreMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
+        self.events: set[Event] | None = set()
+        """What may have happened to deliveries by the last rule; None for anything."""
+        self.states: dict[tuple[str, str], State] = {}
         for box in BOXES:
             self.run(self.post.open(box, profile=Profile(attempts=ATTEMPTS)))
 
@@ -161,6 +185,7 @@ class Machine(StoreMachine):
         topic: str | None,
         receipt: bool,
     ) -> Any:
+        self.events = {Event.REPLACE}
         content = (frozenset(to), priority, body, ttl, delay, topic, receipt)
         known = self.model.keys.get((sender, key)) if key else None
         options: dict[str, Any] = {"ttl": ttl, "delay": delay, "topic": topic, "receipt": receipt}
@@ -221,6 +246,7 @@ class Machine(StoreMachine):
         present: frozenset[str] | None,
         sender: str | None,
     ) -> Any:
+        self.events = {Event.CLAIM, *BY_TIME}
         waiting = self.model.waiting(box)
         expected = [c for c in waiting if (c.reader, c.request) == (reader, request)]
         if not expected:
@@ -259,6 +285,7 @@ class Machine(StoreMachine):
         delay=st.sampled_from([0, TERM // 2]),
     )
     def settle(self, handle: tuple[str, str, str, int], reader: str, outcome: Outcome, delay: int) -> None:
+        self.events = of_outcome(outcome)
         box, text, id_, generation = handle
         copy = self.model.find(box, id_)
         delay = delay if outcome in {Outcome.RELEASE, Outcome.EXTEND} else 0
@@ -276,6 +303,7 @@ class Machine(StoreMachine):
 
     @rule(id_=ids, box=boxes, reader=readers, outcome=st.sampled_from(Outcome))
     def settle_plainly(self, id_: str, box: str, reader: str, outcome: Outcome) -> None:
+        self.events = of_outcome(outcome)
         copy = self.model.find(box, id_)
         if copy is None:
             expected: str | None = "unknown_message"
@@ -323,6 +351,7 @@ class Machine(StoreMachine):
 
     @rule(target=ids, handle=consumes(handles), to=boxes)
     def reply(self, handle: tuple[str, str, str, int], to: str) -> Any:
+        self.events = {Event.ACK}
         box, text, id_, generation = handle
         copy = self.model.find(box, id_)
         answer = self.attempt(self.post.send(box, to, body="reply", reply_to=text))
@@ -339,6 +368,7 @@ class Machine(StoreMachine):
 
     @rule(reader=readers, request=requests | st.none(), surfaced=st.booleans())
     def give_back(self, reader: str, request: str | None, surfaced: bool) -> None:
+        self.events = ENDS_OF_LEASES
         returned = [
             c
             for c in self.model.copies
@@ -353,6 +383,7 @@ class Machine(StoreMachine):
 
     @rule(reader=readers, request=requests)
     def surface(self, reader: str, request: str) -> None:
+        self.events = {Event.SURFACE}
         for copy in self.model.copies:
             if not copy.state.settled and (copy.reader, copy.request) == (reader, request) and not copy.surfaced:
                 copy.surfaced = copy.seen = True
@@ -362,6 +393,7 @@ class Machine(StoreMachine):
 
     @rule(box=boxes, id_=ids)
     def show(self, box: str, id_: str) -> None:
+        self.events = {Event.SHOW}
         copy = self.model.find(box, id_)
         if copy is not None and not copy.state.settled:
             copy.seen = True
@@ -370,6 +402,7 @@ class Machine(StoreMachine):
 
     @rule(box=boxes)
     def ring(self, box: str) -> None:
+        self.events = {Event.RING}
         for copy in self.model.copies:
             copy.rung = copy.rung or copy.box == box
         self.run(self.post.store.note_ring(at(box)))
@@ -377,6 +410,7 @@ class Machine(StoreMachine):
 
     @rule(present=st.sampled_from([frozenset(), frozenset({"one"})]))
     def sweep(self, present: frozenset[str]) -> None:
+        self.events = BY_TIME
         for copy in list(self.model.copies):
             if copy.over(self.now) and copy.reader not in present:
                 exhausted = copy.reader is not None and copy.attempts >= ATTEMPTS
@@ -385,6 +419,7 @@ class Machine(StoreMachine):
 
     @rule(reader=readers)
     def leave(self, reader: str) -> None:
+        self.events = BY_TIME
         mine = [c for c in self.model.copies if not c.state.settled and c.reader == reader and c.until <= self.now]
         assert set(self.run(self.post.store.leave(reader))) == {at(c.box) for c in mine}
         for copy in mine:
@@ -393,10 +428,12 @@ class Machine(StoreMachine):
 
     @rule(ms=st.sampled_from([1, TERM // 4, TERM // 2, TERM - 1, TERM]))
     def time_passes(self, ms: int) -> None:
+        self.events = ENDS_OF_LEASES
         self.clock.step(ms)
 
     @rule(back=st.sampled_from([0, 0, 500]))
     def reopen(self, back: int) -> None:
+        self.events = set()
         before = self.now
         self.run(self.post.engine.close())
         self.clock.step(-back)
@@ -405,6 +442,7 @@ class Machine(StoreMachine):
 
     @rule(box=boxes)
     def open_again(self, box: str) -> None:
+        self.events = set()
         opened = self.run(self.post.open(box))
         assert not opened.created
 
@@ -439,6 +477,20 @@ class Machine(StoreMachine):
             assert page.unread == len(ready)
 
     @invariant()
+    def each_change_of_a_state_is_in_the_table(self) -> None:
+        for copy in self.model.copies:
+            if copy.id is None or copy.box not in BOXES:
+                continue
+            before = self.states.get((copy.box, copy.id), State.STORED)
+            if self.events is not None and not TRANSITIONS[before]:
+                continue
+            own = self.run(self.post.store.read(at(copy.box), copy.id)).own
+            assert own is not None
+            assert self.events is None or own.state in reached(before, self.events)
+            self.states[copy.box, copy.id] = own.state
+        self.events = None
+
+    @invariant()
     def what_is_overdue_is_the_models(self) -> None:
         for box in BOXES:
             page = self.run(self.post.inbox(box, show=Show.OVERDUE))
@@ -459,6 +511,7 @@ class Machine(StoreMachine):
 
     @rule(id_=ids, box=boxes)
     def read(self, id_: str, box: str) -> None:
+        self.events = set()
         copy = self.model.find(box, id_)
         sent = {f"{c.box}@default": c for c in self.model.copies if c.id == id_ and c.sender == box}
         found = self.attempt(self.post.store.read(at(box), id_))
@@ -492,6 +545,7 @@ class Machine(StoreMachine):
     "told",
     "topic",
     "overdue",
+    "states",
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_order_of_verbs_does_what_the_model_does(engine: str) -> None:

@@ -29,7 +29,7 @@ from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Portion, Show, W
 from mcp_mailbox.view import query
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
-from tests.view.bulk import build
+from tests.view.bulk import BOXES, build
 
 pytestmark = pytest.mark.anyio
 SMALL = 10_000
@@ -400,10 +400,13 @@ async def test_the_states_of_what_was_published_are_counted_of_a_thousand_member
     assert await counted.cost(read) < 120_000
     [found] = (await counted.store.read(OTHER, sent.id)).counted
     assert found.at_least == (LARGE // 100 > 1000)
-    assert sum(found.states.values()) in {999, 1000}
+    most = min(LARGE // 100 + BOXES, 1000)
+    assert sum(found.states.values()) in {most - 1, most}  # of whom one may be the publisher
 
 
-async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten(stores: tuple[Counted, Counted]) -> None:
+async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten_and_little_more_than_a_direct_message(
+    stores: tuple[Counted, Counted],
+) -> None:
     counted = stores[0]
     costs = []
     for members in (10, 1000):
@@ -421,3 +424,4 @@ async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten(stores
 
         costs.append(await counted.cost(publish))
     assert costs[0] == costs[1]
+    assert costs[1] <= 10 * await counted.cost(Asking().accept)

@@ -98,6 +98,8 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
     waiting = waiting_delivery(db, box, seq)
     done = db.execute(query.DONE, (box, seq)).fetchone() if waiting is None else None
     asked = db.execute(query.HELD_FROM, (box, seq)).fetchone()
+    if asked is not None and rung is not None and rung < asked["let_in"]:
+        rung = None  # that was of other mail: nobody is told of what is held
     if waiting is not None:
         found = progress(waiting, now, rung)
     elif done is not None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Delivery, Event, Outcome, Progress, Settlement, State
+from mcp_mailbox.delivery import EVENT_OF, TRANSITIONS, Delivery, Outcome, Progress, Settlement, State
 from mcp_mailbox.engines.sqlite import fanout, reading
 from mcp_mailbox.engines.sqlite.codec import Handle, unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
@@ -222,17 +222,16 @@ class Receiving:
         if refusal is not None:
             return refusal
         key = (box.id, waiting["priority"], handle.seq)
-        state = State.LEASED if waiting["reader"] else State.SURFACED
-        target = TRANSITIONS[state].get(EVENT_OF[settlement.outcome])
-        if target is None:
+        if settlement.outcome is Outcome.EXTEND and not waiting["reader"]:
             return not_leased(text)
+        target = TRANSITIONS[progress(waiting, now).state][EVENT_OF[settlement.outcome]]
         until = now + settlement.delay
         if target.settled:
             told.update(self._ending.end(db, key, target, settlement.reason))
         elif settlement.outcome is Outcome.EXTEND:
             apply.extend(db, key, until)
         elif waiting["reader"] and waiting["attempts"] >= box.attempts:
-            told.update(self._ending.end(db, key, TRANSITIONS[state][Event.EXHAUST], settlement.reason))
+            told.update(self._ending.end(db, key, State.DEAD, settlement.reason))
         else:
             apply.release(db, key, now, until if settlement.delay else 0)
             if not settlement.delay:
