@@ -144,16 +144,17 @@ class AddressBook:
 
         The same for what there is not and for what somebody else has.
         """
-        if await self._owns(caller, address):
+        if await self.owns(caller, address):
             return ""
         near = replace(address, space=caller.space)
-        similar = near if await self._owns(caller, near) else await self._store.similar(address, caller.principal)
+        similar = near if await self.owns(caller, near) else await self._store.similar(address, caller.principal)
         if similar is None:
             return ""
         name = similar.name if similar.space == caller.space else str(similar)
         return f"Did you mean {name!r}?"
 
-    async def _owns(self, caller: Caller, address: Address) -> bool:
+    async def owns(self, caller: Caller, address: Address) -> bool:
+        """Return whether it is a mailbox of the caller's principal."""
         mailbox = await self._store.mailbox(address)
         return mailbox is not None and mailbox.owner == caller.principal
 

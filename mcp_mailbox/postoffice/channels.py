@@ -47,6 +47,10 @@ class Channels:
         try:
             subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin, make=make)
         except Refusal as refusal:
+            if refusal.code is Code.UNKNOWN_MESSAGE:
+                shown = _shown(call.caller, wanted)
+                hint = f'Give "all", a time such as 2026-11-22T18:30:00Z, or an id from list_inbox(from={shown!r}).'
+                raise Refusal(refusal.code, f"{shown} has no message {str(since)[:40]!a}.", hint) from None
             raise await self.explained(call.caller, mailbox, wanted, refusal) from None
         self._audience.joined(mailbox, subscribed.channel.address)
         return replace(subscribed, channel=replace(subscribed.channel, owner=""))
@@ -113,16 +117,21 @@ class Channels:
         similar = await self._store.similar_channel(mailbox, channel)
         if similar is None or similar.folded != channel.folded:
             return None
-        return similar.name if similar.space == caller.space else str(similar)
+        return _shown(caller, similar)
 
     async def unknown(self, caller: Caller, mailbox: Address, channel: Address) -> Refusal:
         """Return the refusal of a channel that is not there, as far as the caller may know."""
         similar = await self._store.similar_channel(mailbox, channel)
-        shown = channel.name if channel.space == caller.space else str(channel)
+        shown = _shown(caller, channel)
         hint = f"subscribe(channel={shown!r}) makes it." if Scope.SEND in caller.scopes else "subscribe() lists them."
         if similar is not None:
-            name = similar.name if similar.space == caller.space else str(similar)
+            name = _shown(caller, similar)
             hint = f"Did you mean {name!r}? {hint}"
         elif channel.space != caller.space:
             hint = "You have no mailbox in its space, or nobody has made it."
         return Refusal(Code.UNKNOWN_CHANNEL, f"No channel {shown!r}.", hint)
+
+
+def _shown(caller: Caller, address: Address) -> str:
+    """Return it as the caller may write it."""
+    return address.name if address.space == caller.space else str(address)

@@ -320,6 +320,16 @@ class PostOffice:
         address = addresses.parse_any(recipient.address, call.caller.space)
         return replace(recipient, refusal=await self._unknown(call.caller, sender, address))
 
+    async def meant(self, call: Call, address: Address) -> str:
+        """Return a question for who looked for mail of an address and found none: a name like it, if any."""
+        if address.is_channel:
+            return ""
+        mailbox = await self.mailboxes.own(call.caller, call.mailbox)
+        channel = None
+        if not await self.mailboxes.owns(call.caller, address):
+            channel = await self.channels.meant(call.caller, mailbox, address)
+        return await self.mailboxes.meant(call.caller, address) if channel is None else f"Did you mean {channel!r}?"
+
     async def _unknown(self, caller: Caller, sender: Address, address: Address) -> Refusal:
         if address.is_channel:
             return await self.channels.unknown(caller, sender, address)

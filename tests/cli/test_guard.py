@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import DEADLINE, INITIALIZE, PROGRAM, Shell, shell
+from tests.cli.test_commands import DEADLINE, INITIALIZE, PROGRAM, Shell, lasting_shell, shell
 
-__all__ = ["shell"]
+__all__ = ["lasting_shell", "shell"]
 
 GIT = {
     "GIT_AUTHOR_NAME": "test",
@@ -29,6 +29,7 @@ class Repository:
     def __init__(self, shell: Shell, path: Path) -> None:
         self.shell = shell
         self.path = path
+        self._reserved: dict[tuple[str, str], None] = {}
         path.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
         self.write("README.md", "src/api/a.py", "src/b.py", "docs/x.md")
@@ -75,6 +76,7 @@ class Repository:
 
     def reserve(self, mailbox: str, *names: str, space: str = "default", **more: object) -> None:
         """Let an agent make that mailbox and reserve."""
+        self._reserved[mailbox, space] = None
         calls: list[tuple[str, dict[str, object]]] = [
             ("create_mailbox", {"name": mailbox}),
             ("reserve", {"names": names, **more}),
@@ -101,18 +103,29 @@ class Repository:
             relay.stdin.close()
         assert not answer["result"].get("isError"), answer
 
+    def release(self) -> None:
+        """Let all of them give back what they have reserved."""
+        for mailbox, space in list(self._reserved):
+            self.reserve(mailbox, space=space, release=True)
+
 
 @pytest.fixture
-def repository(shell: Shell, tmp_path: Path) -> Iterator[Repository]:
-    one = Repository(shell, tmp_path / "a repository")
+def repository(lasting_shell: Shell, tmp_path: Path) -> Iterator[Repository]:
+    one = Repository(lasting_shell, tmp_path / "a repository")
     yield one
-    shell.run("stop")
+    one.release()
 
 
-def test_without_a_store_a_commit_goes_through_and_nothing_is_started(repository: Repository) -> None:
-    repository.stage("src/b.py")
-    repository.let_through()
-    assert not (repository.shell.home / ".mcp-mailbox").exists()
+@pytest.fixture
+def lone_repository(shell: Shell, tmp_path: Path) -> Repository:
+    """Return one whose post office is its own."""
+    return Repository(shell, tmp_path / "a repository")
+
+
+def test_without_a_store_a_commit_goes_through_and_nothing_is_started(lone_repository: Repository) -> None:
+    lone_repository.stage("src/b.py")
+    lone_repository.let_through()
+    assert not (lone_repository.shell.home / ".mcp-mailbox").exists()
 
 
 def test_each_file_that_another_holds_is_named_with_who_holds_it_until_when_and_what_to_do(
@@ -201,19 +214,19 @@ def test_of_many_files_some_are_named_and_the_rest_counted(repository: Repositor
     assert len(said.splitlines()) < 30
 
 
-def test_the_post_office_is_started_when_it_does_not_run(repository: Repository) -> None:
-    repository.reserve("alice", "src/")
-    repository.shell.run("stop")
-    repository.stage("src/b.py")
-    assert "src/b.py: alice" in repository.refused()
+def test_the_post_office_is_started_when_it_does_not_run(lone_repository: Repository) -> None:
+    lone_repository.reserve("alice", "src/")
+    lone_repository.shell.run("stop")
+    lone_repository.stage("src/b.py")
+    assert "src/b.py: alice" in lone_repository.refused()
 
 
-def test_a_post_office_that_cannot_be_asked_stops_nobody_and_says_so(repository: Repository) -> None:
-    repository.reserve("alice", "src/")
-    repository.shell.run("stop")
-    (repository.shell.home / ".mcp-mailbox" / "mail.db").write_bytes(b"no store")
-    repository.stage("src/b.py")
-    done = repository.guard()
+def test_a_post_office_that_cannot_be_asked_stops_nobody_and_says_so(lone_repository: Repository) -> None:
+    lone_repository.reserve("alice", "src/")
+    lone_repository.shell.run("stop")
+    (lone_repository.shell.home / ".mcp-mailbox" / "mail.db").write_bytes(b"no store")
+    lone_repository.stage("src/b.py")
+    done = lone_repository.guard()
     assert done.returncode == 0
     assert "was not looked up" in done.stderr
 

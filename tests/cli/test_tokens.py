@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.cli.test_commands import Shell, converse, shell
+from tests.cli.test_commands import Shell, converse, lasting_shell, shell
 
-__all__ = ["shell"]
+__all__ = ["lasting_shell", "shell"]
 
 
 def made(shell: Shell, *arguments: str) -> str:
@@ -94,8 +94,10 @@ def test_a_token_for_a_mailbox_of_somebody_else_is_made_with_a_warning(shell: Sh
         ([], 2, "required: verb"),
     ],
 )
-def test_a_mistake_is_one_line_with_what_to_do(shell: Shell, arguments: list[str], code: int, said: str) -> None:
-    done = shell.run("token", *arguments)
+def test_a_mistake_is_one_line_with_what_to_do(
+    lasting_shell: Shell, arguments: list[str], code: int, said: str
+) -> None:
+    done = lasting_shell.run("token", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr

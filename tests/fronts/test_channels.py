@@ -145,3 +145,10 @@ async def test_a_subscriber_of_an_inbox_hears_of_what_is_published(town: Town, e
                 await updated()
         [shown] = (await bob.resource(bob.uri))["messages"]
         assert shown["channel"].startswith("#build@")
+
+
+async def test_a_channel_in_which_nothing_was_said_is_read_back_as_nothing(town: Town) -> None:
+    async with town.agent("alice") as alice:
+        await alice.call("subscribe", channel="#quiet")
+        assert await alice.call("list_inbox", **{"from": "#quiet"}) == {"messages": []}
+        assert await got(alice, **{"from": "#quiet"}) == []

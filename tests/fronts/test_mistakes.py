@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import anyio
 import pytest
 
 from mcp_mailbox.fronts.mcp.render import NOTHING_YET
+from mcp_mailbox.fronts.mcp.tools import TOOLS
+from tests.fronts.conftest import HTTP, STDIO
 from tests.fronts.world import Agent, Json, Town, both_eras
 
-pytestmark = both_eras
+pytestmark = both_eras[1:]  # not all of them are async
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,13 @@ COPY = "Copy an id from list_inbox or wait_for_message; settled mail is removed 
 OUTCOMES = "ack, release, reject, extend, retry, purge, accept"
 SENDER = "Who sends is your mailbox; `mailbox` selects another of yours."
 AWAIT = "To wait for an answer give `thread`; what you are done with, `ack`."
-SETTLED = "Done is ack, back for anyone is release, never again is reject."
+SETTLED = "Done is ack, back for anyone is release, never again is reject; a request is let in with accept."
+SHOWN = "Give one of them. Without it you see what waits; what you sent is found with `from`, your own address."
+LOOK_IN = 'Give `from` "#name" for what is in a channel.'
+SINCE = 'Give "all", a time such as 2026-11-22T18:30:00Z, or the id of a message in the channel.'
+KEEP = "Give how many messages it keeps, 1 to 1,000,000."
+JOIN = {"channel": "#build"}
+DESCRIBE = "`reason` is told to the sender; to answer, use send(reply_to)."
 
 MISTAKES: dict[str, Row] = {
     # -- whom
@@ -359,6 +368,173 @@ MISTAKES: dict[str, Row] = {
         "reserve has no parameter `exclusive`.",
         'Give `mode`, "exclusive" or "shared".',
     ),
+    # -- channels
+    "a channel without its mark": Does("subscribe", {"channel": "build"}, JOIN),
+    "channels, of which there is one": Does("subscribe", {"channels": ["#build"]}, JOIN),
+    "a topic to subscribe to": Does("subscribe", {"topic": "#build"}, JOIN),
+    "from the beginning": Does("subscribe", JOIN | {"since": "beginning"}, JOIN | {"since": "all"}),
+    "from 0": Does("subscribe", JOIN | {"since": 0}, JOIN | {"since": "all"}),
+    "how many to keep as text": Does("subscribe", {"channel": "#new", "keep": "5"}, {"channel": "#new", "keep": 5}),
+    "a channel to send to": Does("send", {"channel": "#build", "body": "x"}, {"to": "#build", "body": "x"}),
+    "several channels": tells(
+        "subscribe", {"channel": "#build, #ops"}, "`channel`: it has 2 names.", "Give one in each call."
+    ),
+    "a verb for the channel": tells(
+        "subscribe",
+        JOIN | {"action": "leave"},
+        "subscribe has no parameter `action`.",
+        "To join give `channel` alone; to leave, `leave` true.",
+    ),
+    "a flag for the replay": tells(
+        "subscribe", JOIN | {"replay": True}, "subscribe has no parameter `replay`.", 'Give `since`, such as "all".'
+    ),
+    "something to publish": tells(
+        "subscribe",
+        JOIN | {"message": "hello"},
+        "subscribe has no parameter `message`.",
+        'To publish use send(to="#name").',
+    ),
+    "others to join": tells(
+        "subscribe", JOIN | {"members": ["bob"]}, "subscribe has no parameter `members`.", "Each joins by itself."
+    ),
+    "what a channel is for": tells(
+        "subscribe", JOIN | {"about": "CI"}, "subscribe has no parameter `about`.", "A channel has a name only."
+    ),
+    "to leave nothing": tells(
+        "subscribe",
+        {"leave": True},
+        "`channel` is missing: without it channels are listed.",
+        'Give `channel`, such as "#build".',
+    ),
+    "to leave and keep": tells(
+        "subscribe",
+        JOIN | {"leave": True, "keep": 5},
+        "`leave` goes with `channel` alone.",
+        "Leave `since` and `keep` out.",
+    ),
+    "an hour ago": tells("subscribe", JOIN | {"since": "1h"}, "`since`: '1h' is neither a time nor an id.", SINCE),
+    "true for the beginning": tells(
+        "subscribe", JOIN | {"since": True}, "`since`: true is neither a time nor an id.", SINCE
+    ),
+    "a channel since yesterday": tells(
+        "subscribe",
+        JOIN | {"since": "yesterday"},
+        "#build has no message 'yesterday'.",
+        "Give \"all\", a time such as 2026-11-22T18:30:00Z, or an id from list_inbox(from='#build').",
+        "unknown_message",
+    ),
+    "a channel since a message of the inbox": tells(
+        "subscribe",
+        JOIN | {"since": "{mine}"},
+        "#build has no message '{mine}'.",
+        "Give \"all\", a time such as 2026-11-22T18:30:00Z, or an id from list_inbox(from='#build').",
+        "unknown_message",
+    ),
+    "true for how many": tells("subscribe", JOIN | {"keep": True}, "`keep`: true will not do.", KEEP),
+    "days to keep": tells("subscribe", JOIN | {"keep": "30d"}, "`keep`: '30d' will not do.", KEEP),
+    "nothing to keep": tells("subscribe", JOIN | {"keep": 0}, "`keep`: 0 will not do.", KEEP),
+    "a mailbox named as a channel": tells(
+        "create_mailbox",
+        {"name": "#ops"},
+        "'#ops' would be a channel.",
+        "subscribe joins a channel, or makes it; choose a name without #.",
+        "bad_name",
+    ),
+    "channels of a new mailbox": tells(
+        "create_mailbox",
+        {"name": "alice", "channels": ["#build"]},
+        "create_mailbox has no parameter `channels`.",
+        "subscribe joins a channel, one in each call.",
+    ),
+    "a channel in the directory": tells(
+        "find_mailboxes",
+        {"channel": "#build"},
+        "find_mailboxes has no parameter `channel`.",
+        "subscribe() lists channels.",
+    ),
+    "what is in a channel": tells(
+        "list_inbox", {"channel": "#build"}, "list_inbox has no parameter `channel`.", LOOK_IN
+    ),
+    "what comes in a channel": tells(
+        "wait_for_message", {"channel": "#build"}, "wait_for_message has no parameter `channel`.", LOOK_IN
+    ),
+    "what is in a channel without its mark": Tells(
+        "list_inbox", {"from": "build"}, {"messages": [], "hint": "Did you mean '#build'?"}
+    ),
+    "what comes in a channel without its mark": Tells(
+        "wait_for_message",
+        {"from": "build", "timeout": 0},
+        {"messages": [], "timed_out": True, "hint": f"{NOTHING_YET} Did you mean '#build'?"},
+    ),
+    # -- which list
+    "dead letters in two words": Does("list_inbox", {"show": "dead letters"}, {"show": "dead"}),
+    "one request": Does("list_inbox", {"show": "Request"}, {"show": "requests"}),
+    "what was sent as a list": tells(
+        "list_inbox", {"show": "sent"}, "`show`: 'sent' is none of inbox, dead, overdue, requests.", SHOWN
+    ),
+    "a flag for dead letters": tells(
+        "list_inbox", {"dead": True}, "list_inbox has no parameter `dead`.", 'Give `show` "dead".'
+    ),
+    "a flag for what is unread": tells(
+        "list_inbox", {"unread": True}, "list_inbox has no parameter `unread`.", "What waits is listed without it."
+    ),
+    "words among the dead": tells(
+        "list_inbox",
+        {"show": "dead", "query": "x"},
+        "`show` is of the inbox, and `query`, `from` and `thread` look at all mail.",
+        "Leave one out.",
+    ),
+    "mail until then": tells(
+        "list_inbox",
+        {"until": "2026-11-25"},
+        "list_inbox has no parameter `until`.",
+        "There is `since` alone; `cursor` goes on, to what is older in a search.",
+    ),
+    # -- files
+    "files that are none": tells(
+        "send",
+        BOB | {"attachments": [{"name": "a.txt", "content": "x"}]},
+        "`attach`: give a text or a list of texts.",
+        'Paths of files, such as ["docs/plan.md"]; what is no file goes into `body`.',
+    ),
+    "a file of a message that has none": tells(
+        "read",
+        {"id": "{mine}", "file": ["plan.md"]},
+        "No attachment 'plan.md' in this message.",
+        "It has none.",
+        "unknown_attachment",
+    ),
+    # -- letting in
+    "approve what is no request": Tells(
+        "settle",
+        {"ids": ["{mine}"], "outcome": "approve"},
+        {
+            "settled": [],
+            "failed": [
+                {
+                    "id": "{mine}",
+                    "error": "no_request",
+                    "message": "{mine} is no request.",
+                    "hint": 'See list_inbox(show="requests"); mail is acked.',
+                }
+            ],
+        },
+    ),
+    "deny": tells(
+        "settle", {"ids": ["{held}"], "outcome": "deny"}, f"`outcome`: 'deny' is none of {OUTCOMES}.", SETTLED
+    ),
+    "to ask first": Does(
+        "create_mailbox", {"name": "alice", "contact": "ask first"}, {"name": "alice", "contact": "ask"}
+    ),
+    "a status for the outcome": Does(
+        "settle", {"id": "{held}", "status": "done"}, {"ids": ["{held}"], "outcome": "ack"}
+    ),
+    "a word with the ack": tells(
+        "settle",
+        {"ids": ["{held}"], "outcome": "ack", "message": "thanks"},
+        "settle has no parameter `message`.",
+        DESCRIBE,
+    ),
 }
 
 _spaces = count(1)
@@ -376,6 +552,8 @@ class Scene:
         self.bob = bob
         self.words = words
         self._seen: dict[str, str] = {text: name for name, text in words.items()}
+        self._first = {text.partition(".")[0] for text in words.values()}
+        """What was there from the beginning."""
 
     def fill(self, value: Any) -> Any:
         """Put this scene's ids in the place of words."""
@@ -392,16 +570,34 @@ class Scene:
         """Return what the model sees, be it refused or not."""
         return (await self.alice.result(row.tool, **self.fill(given))).structured_content or {}
 
-    async def state(self) -> list[Any]:
-        """Return all that a mistake could have changed."""
+    async def state(self, latest: int = 20) -> list[Any]:
+        """Return all that a mistake could have changed; of what bob has got ever, only the `latest`."""
         return [
             await self.alice.call("list_inbox", limit=100),
             *[await self.bob.call("list_inbox", mailbox=name) for name in ("bob", "carol")],
-            await self.bob.call("list_inbox", query="x", mailbox="bob"),
+            await self.bob.call("list_inbox", query="x", mailbox="bob", limit=latest),
             (await self.alice.call("read", id=self.words["held"]))["state"],
             await self.alice.call("reserve"),
             *(await self.alice.call("find_mailboxes"))["mailboxes"],
+            await self.alice.call("subscribe"),
         ]
+
+    async def done(self, row: Does, given: Json) -> list[Any]:
+        """Return what the model sees and what is there then, and take it back."""
+        known = dict(self._seen)
+        answer = await self.call(row, given)
+        there = await self.state(latest=1)
+        seen = [self.plain(answer), self.plain(there)]
+        self._seen = known
+        if row.tool == "reserve":
+            await self.alice.call("reserve", release=True)
+        if _posts(row):
+            for agent, name in ((self.alice, "alice"), (self.bob, "bob"), (self.bob, "carol")):
+                listed = (await agent.call("list_inbox", limit=100, mailbox=name))["messages"]
+                new = [each["id"] for each in listed if each["id"] not in self._first]
+                if new:
+                    assert (await agent.call("settle", ids=new, outcome="ack", mailbox=name))["settled"] == new
+        return seen
 
     def plain(self, value: Any, key: str = "") -> Any:
         """Return it without what differs from scene to scene: ids, times, the name of the space."""
@@ -426,6 +622,8 @@ async def scene(town: Town) -> AsyncIterator[Scene]:
     async with place.pair() as (alice, bob):
         await bob.call("create_mailbox", name="carol", about="runs the db")
         await bob.call("create_mailbox", name="bob")
+        await bob.call("subscribe", channel="#build")
+        published = await bob.send("#build", "It is green.")
         sent = await alice.send("bob", "Is it done?")
         theirs = await bob.send("carol", "not for alice")
         await bob.send("alice", "Look at it.", subject="Deploy plan")
@@ -443,17 +641,79 @@ async def scene(town: Town) -> AsyncIterator[Scene]:
             "mine": mine["id"],
             "cut": mine["id"][:-1],
             "next": page["next"],
+            "published": published["id"],
         }
         yield Scene(alice, bob, words)
     place.end()
 
 
 def _rows(kind: type[Row]) -> list[Any]:
-    return [pytest.param(row, id=what) for what, row in MISTAKES.items() if isinstance(row, kind)]
+    return [pytest.param(what, row, id=what) for what, row in MISTAKES.items() if isinstance(row, kind)]
 
 
-@pytest.mark.parametrize("row", _rows(Does))
-async def test_what_can_only_mean_one_thing_does_it(town: Town, row: Does) -> None:
+def _leaves(row: Does) -> bool:
+    """Whether what it does can be taken back, so that the scene may be used again."""
+    return TOOLS[row.tool].read_only or row.tool == "reserve" or _posts(row)
+
+
+def _posts(row: Does) -> bool:
+    return row.tool == "send" and not row.meant.keys() & {"reply_to", "receipt"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of a call that should have changed nothing."""
+
+    answer: Json
+    wanted: Json
+    before: list[Any]
+    after: list[Any]
+
+
+def _town(request: pytest.FixtureRequest) -> Town:
+    home = request.getfixturevalue("served_home" if request.param == HTTP else "shared_home")
+    return Town(home, "mistakes")
+
+
+@pytest.fixture(scope="module", params=[STDIO, HTTP])
+def told(request: pytest.FixtureRequest) -> dict[str, Told]:
+    """Make all mistakes that change nothing one after another in one scene: each is held to what it found."""
+
+    async def make() -> dict[str, Told]:
+        found: dict[str, Told] = {}
+        rows = {what: row for what, row in MISTAKES.items() if isinstance(row, Tells) and row.answer.get("id") != "ID"}
+        async with scene(_town(request)) as here:
+            before = here.plain(await here.state())
+            for what, row in rows.items():
+                answer = await here.call(row, row.given)
+                after = here.plain(await here.state())
+                found[what] = Told(answer, here.fill(row.answer), before, after)
+                before = after
+        return found
+
+    return anyio.run(make)
+
+
+@pytest.fixture(scope="module", params=[STDIO, HTTP])
+def done(request: pytest.FixtureRequest) -> dict[str, list[Any]]:
+    """Do in one scene, in the model's words and in the right ones, what can be taken back again after each."""
+
+    async def make() -> dict[str, list[Any]]:
+        async with scene(_town(request)) as here:
+            await here.done(Does("send", BOB, BOB), BOB)  # when each was last seen is noted with a later commit
+            return {
+                what: [await here.done(row, given) for given in (row.given, row.meant)]
+                for what, row in MISTAKES.items()
+                if isinstance(row, Does) and _leaves(row)
+            }
+
+    return anyio.run(make)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("what", "row"), [each for each in _rows(Does) if not _leaves(each.values[1])])
+async def test_what_can_only_mean_one_thing_does_it(town: Town, what: str, row: Does) -> None:
+    del what
     seen = []
     for given in (row.given, row.meant):
         async with scene(town) as here:
@@ -463,15 +723,26 @@ async def test_what_can_only_mean_one_thing_does_it(town: Town, row: Does) -> No
     assert seen[0] == seen[1]
 
 
-@pytest.mark.parametrize("row", _rows(Tells))
-async def test_what_may_mean_something_else_is_told_and_changes_nothing(town: Town, row: Tells) -> None:
+@pytest.mark.parametrize("what", [each.id for each in _rows(Does) if _leaves(each.values[1])])
+def test_what_can_only_mean_one_thing_and_can_be_taken_back_does_it(done: dict[str, list[Any]], what: str) -> None:
+    given, meant = done[what]
+    assert "error" not in given[0], given
+    assert given == meant
+
+
+@pytest.mark.parametrize("what", [each.id for each in _rows(Tells) if each.values[1].answer.get("id") != "ID"])
+def test_what_may_mean_something_else_is_told_and_changes_nothing(told: dict[str, Told], what: str) -> None:
+    here = told[what]
+    assert here.answer == here.wanted
+    assert here.after == here.before
+    said = f"{here.answer.get('message', '')} {here.answer.get('hint', '')}"
+    assert len(re.findall(r"[.?](?:\s|$)", said)) <= 3
+
+
+@pytest.mark.anyio
+async def test_one_of_several_who_is_not_there_keeps_no_mail_from_the_others(town: Town) -> None:
+    row = MISTAKES["one of several is not there"]
+    assert isinstance(row, Tells)
     async with scene(town) as here:
-        before = here.plain(await here.state())
         answer = await here.call(row, row.given)
-        if row.answer.get("id") == "ID":  # it was sent to those who are there
-            assert answer | {"id": "ID", "thread": "ID"} == here.fill(row.answer)
-            return
-        assert answer == here.fill(row.answer)
-        assert here.plain(await here.state()) == before
-        told = f"{answer.get('message', '')} {answer.get('hint', '')}"
-        assert len(re.findall(r"[.?](?:\s|$)", told)) <= 3
+        assert answer | {"id": "ID", "thread": "ID"} == here.fill(row.answer)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from mcp_mailbox import presence
+from mcp_mailbox.channel import MOST_COUNT
 from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import meaning
@@ -32,8 +33,15 @@ _TOLD = 5
 DEFAULT_TIMEOUT = 50.0
 """Seconds that a wait lasts: below the 60 s after which an unknown host gives up."""
 _SEVERAL = "give a text or a list of texts"
-_OUTCOME_HINT = "Done is ack, back for anyone is release, never again is reject."
-_EXAMPLES = {"to": 'Such as "bob", or ["bob", "carol"].', "cc": 'Such as "bob", or ["bob", "carol"].'}
+_OUTCOME_HINT = "Done is ack, back for anyone is release, never again is reject; a request is let in with accept."
+_SHOW_HINT = "Without it you see what waits; what you sent is found with `from`, your own address."
+_REASON_HINT = "`reason` is told to the sender; to answer, use send(reply_to)."
+_CHANNEL_HINT = 'Give `from` "#name" for what is in a channel.'
+_EXAMPLES = {
+    "to": 'Such as "bob", or ["bob", "carol"].',
+    "cc": 'Such as "bob", or ["bob", "carol"].',
+    "attach": 'Paths of files, such as ["docs/plan.md"]; what is no file goes into `body`.',
+}
 _KINDS = {"string": "Give a text.", "bool": "Give true or false."}
 _MISSING = {
     "to": "Name whom you write to; to answer, `from` of the message.",
@@ -46,15 +54,19 @@ _MISSING = {
 
 Skills = Annotated[tuple[str, ...], BeforeValidator(meaning.skills)]
 Names = Annotated[tuple[str, ...], BeforeValidator(meaning.names)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(meaning.paths)]
 Recipients = Annotated[tuple[str, ...], BeforeValidator(meaning.recipients)]
 Ids = Annotated[tuple[str, ...], BeforeValidator(meaning.ids)]
 Id = Annotated[str, BeforeValidator(meaning.one_id)]
 Mailbox = Annotated[str, BeforeValidator(meaning.one_address)]
+NewName = Annotated[str, BeforeValidator(meaning.new_name)]
+OneChannel = Annotated[str, BeforeValidator(meaning.one_channel)]
+OneText = Annotated[str, BeforeValidator(meaning.one_text)]
 Line = Annotated[str, BeforeValidator(meaning.line)]
 Words = Annotated[str, BeforeValidator(meaning.words)]
 Seconds = Annotated[float, BeforeValidator(meaning.seconds)]
 Count = Annotated[int, BeforeValidator(meaning.whole(0))]
-AtLeastOne = Annotated[int, BeforeValidator(meaning.whole(1))]
+Kept = Annotated[int, BeforeValidator(meaning.whole(1, hint=f"Give how many messages it keeps, 1 to {MOST_COUNT:,}."))]
 """True is not one: a channel that is to keep what is said in it would drop all but the last message."""
 Limit = Annotated[int, BeforeValidator(meaning.whole(1, LIST_LIMIT))]
 """More than a page can have is a page: `next` leads on."""
@@ -67,8 +79,17 @@ Sender = Annotated[Mailbox | None, Field(alias="from")]
 
 _PRIORITIES = {"high": "urgent", "critical": "urgent", "medium": "normal", "default": "normal"}
 """Words of scales that have a top and a middle as ours has. Not numbers: 1 may be the first or the least."""
-_OUTCOMES = dict.fromkeys(("done", "acked", "acknowledge", "acknowledged", "complete", "completed"), "ack")
-"""Words for done. Not `nack`, `fail` or `delete`: whether the message is to come back, they do not say."""
+_OUTCOMES = dict.fromkeys(
+    ("done", "acked", "acknowledge", "acknowledged", "complete", "completed"), "ack"
+) | dict.fromkeys(("accepted", "admit", "allow", "approve", "approved"), "accept")
+"""Words for done, and for letting in: what is no request is not harmed by that.
+
+Not `nack`, `fail` or `delete`: whether the message is to come back, they do not say.
+"""
+
+
+_CONTACTS = {"ask_first": "ask", "ask first": "ask"}
+_SHOWS = {"request": "requests", **dict.fromkeys(("dead_letters", "dead letters", "deadletters"), "dead")}
 
 
 def _choice(*words: str, also: Mapping[str, str] | None = None, hint: str = "") -> BeforeValidator:
@@ -95,10 +116,12 @@ class CreateMailbox(Arguments):
 
     also = {"mailbox": "name", "mailbox_name": "name", "address": "name", "description": "about", "ttl": "status_ttl"}
 
-    name: str | None = None
+    instead = dict.fromkeys(("channel", "channels"), "subscribe joins a channel, one in each call.")
+
+    name: NewName | None = None
     about: str | None = None
     skills: Skills | None = None
-    contact: Annotated[Literal["open", "space", "ask", "closed"], _choice(*Contact)] | None = None
+    contact: Annotated[Literal["open", "space", "ask", "closed"], _choice(*Contact, also=_CONTACTS)] | None = None
     attempts: Count | None = None
     kind: Annotated[Literal["personal", "pool"], _choice("personal", "pool")] | None = None
     share: Count | None = None
@@ -129,6 +152,8 @@ class Send(Arguments):
         "title": "subject",
         "in_reply_to": "reply_to",
         "idempotency_key": "key",
+        "channel": "to",
+        **dict.fromkeys(("attachments", "attachment", "files", "file"), "attach"),
     }
     instead = {
         "from": "Who sends is your mailbox; `mailbox` selects another of yours.",
@@ -152,7 +177,7 @@ class Send(Arguments):
     delay: Seconds = 0
     topic: str | None = None
     receipt: bool = False
-    attach: Names = ()
+    attach: Paths = ()
     mailbox: Mailbox | None = None
 
     @property
@@ -179,7 +204,7 @@ class WaitForMessage(Arguments):
     also = {"sender": "from", "thread_id": "thread", "timeout_seconds": "timeout", "acks": "ack"}
     instead = dict.fromkeys(
         ("id", "ids", "message_id", "reply_to"), "To wait for an answer give `thread`; what you are done with, `ack`."
-    )
+    ) | {"channel": _CHANNEL_HINT}
 
     mailbox: Mailbox | None = None
     timeout: Seconds = DEFAULT_TIMEOUT
@@ -193,14 +218,32 @@ class ListInbox(Arguments):
     """`list_inbox`."""
 
     also = {"sender": "from", "thread_id": "thread", "search": "query", "q": "query", "max_results": "limit"}
-    instead = {"id": "read shows one message.", "offset": "Give `cursor`, `next` of the page before."}
+    instead = {
+        "id": "read shows one message.",
+        "offset": "Give `cursor`, `next` of the page before.",
+        "channel": _CHANNEL_HINT,
+        "dead": 'Give `show` "dead".',
+        "overdue": 'Give `show` "overdue".',
+        "requests": 'Give `show` "requests".',
+        "unread": "What waits is listed without it.",
+        "urgent": "Give `urgent_only`.",
+        **dict.fromkeys(("before", "until"), "There is `since` alone; `cursor` goes on, to what is older in a search."),
+        **dict.fromkeys(("state", "status", "filter", "folder"), f"`show` is one of {', '.join(Show)}."),
+        "to": "Give `from` your own address for what you sent, or words as `query`.",
+    }
 
     mailbox: Mailbox | None = None
     limit: Limit = DEFAULT_LIST_LIMIT
     cursor: str | None = None
     urgent_only: bool = False
     since: Time | None = None
-    show: Annotated[Literal["inbox", "dead", "overdue", "requests"], _choice(*Show)] | None = None
+    show: (
+        Annotated[
+            Literal["inbox", "dead", "overdue", "requests"],
+            _choice(*Show, also=_SHOWS, hint=f"Give one of them. {_SHOW_HINT}"),
+        ]
+        | None
+    ) = None
     query: Words = ""
     sender: Sender = None
     thread: Id | None = None
@@ -209,7 +252,9 @@ class ListInbox(Arguments):
     def _is_one(self) -> ListInbox:
         if self.searches and (self.show or self.urgent_only):
             name = "show" if self.show else "urgent_only"
-            raise ValueError(f"{name} is of the inbox; query, from and thread look at all mail. Leave one out")
+            raise meaning.wrong(
+                f"`{name}` is of the inbox, and `query`, `from` and `thread` look at all mail", "Leave one out."
+            )
         return self
 
     @property
@@ -221,18 +266,28 @@ class ListInbox(Arguments):
 class Read(Arguments):
     """`read`."""
 
-    also = {"message_id": "id", "message": "id", "ids": "id"}
+    also = {
+        "message_id": "id",
+        "message": "id",
+        "ids": "id",
+        **dict.fromkeys(("attachments", "file", "filename", "name"), "attachment"),
+    }
 
     id: Id
     offset: Count = 0
-    attachment: str | None = None
+    attachment: OneText | None = None
     mailbox: Mailbox | None = None
 
 
 class Settle(Arguments):
     """`settle`."""
 
-    also = {"id": "ids", "message_id": "ids", "message_ids": "ids", "action": "outcome"}
+    also = {"id": "ids", "message_id": "ids", "message_ids": "ids", "seconds": "delay"} | dict.fromkeys(
+        ("action", "state", "status"), "outcome"
+    )
+    instead = dict.fromkeys(("message", "body", "note", "comment"), _REASON_HINT) | {
+        "ack": 'Give `ids`, and "ack" as `outcome`.'
+    }
 
     ids: Ids
     outcome: Annotated[
@@ -266,23 +321,33 @@ class Reserve(Arguments):
 class Subscribe(Arguments):
     """`subscribe`."""
 
-    also = {"name": "channel", "from": "since", "unsubscribe": "leave"}
+    also = {"from": "since", "unsubscribe": "leave"} | dict.fromkeys(("name", "channels", "topic", "to"), "channel")
+    instead = {
+        "join": "To join give `channel` alone.",
+        "action": "To join give `channel` alone; to leave, `leave` true.",
+        "replay": 'Give `since`, such as "all".',
+        "members": "Each joins by itself.",
+        **dict.fromkeys(("message", "body", "text"), 'To publish use send(to="#name").'),
+        **dict.fromkeys(("about", "description"), "A channel has a name only."),
+    }
 
-    channel: Mailbox = ""
+    channel: OneChannel = ""
     leave: bool = False
     since: Beginning | None = None
-    keep: AtLeastOne | None = None
+    keep: Kept | None = None
     cursor: str | None = None
     mailbox: Mailbox | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Subscribe:
         if self.leave and (self.since is not None or self.keep is not None):
-            raise ValueError("leave goes with channel alone")
+            raise meaning.wrong("`leave` goes with `channel` alone", "Leave `since` and `keep` out.")
         if not self.channel and (self.leave or self.since is not None or self.keep is not None):
-            raise ValueError("channel is missing: without it channels are listed")
+            raise meaning.wrong(
+                "`channel` is missing: without it channels are listed", 'Give `channel`, such as "#build".'
+            )
         if self.channel and self.cursor is not None:
-            raise ValueError("cursor is of the list of channels; leave channel or cursor out")
+            raise meaning.wrong("`cursor` is of the list of channels", "Leave `channel` or `cursor` out.")
         return self
 
 
@@ -290,6 +355,10 @@ class FindMailboxes(Arguments):
     """`find_mailboxes`."""
 
     also = {"search": "query", "q": "query", "name": "query"}
+    instead = {
+        "online": "Each says whether it is online.",
+        **dict.fromkeys(("channel", "channels"), "subscribe() lists channels."),
+    }
 
     query: Words = ""
     skill: str = ""
@@ -324,7 +393,8 @@ def _mistake(model: type[Arguments], tool: str, names: Sequence[str], error: Err
     if kind == "missing":
         return f"`{name}` is required.", _MISSING.get(name, "")
     if kind == meaning.WRONG:
-        return f"`{name}`: {error['ctx']['problem']}.", error["ctx"]["hint"]
+        problem = f"{error['ctx']['problem']}."
+        return f"`{name}`: {problem}" if location else problem, error["ctx"]["hint"]
     if kind == "tuple_type" or (kind == "string_type" and len(location) > 1):
         return f"`{name}`: {_SEVERAL}.", _EXAMPLES.get(name, "")
     wanted = next((text for prefix, text in _KINDS.items() if kind.startswith(prefix)), None)

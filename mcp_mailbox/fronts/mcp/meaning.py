@@ -19,6 +19,8 @@ from urllib.parse import unquote
 
 from pydantic_core import PydanticCustomError
 
+from mcp_mailbox.errors import Code, Refusal
+
 MOST = 1000
 """Items that are looked at one by one; no verb takes as many, and each mistake would be spelled out."""
 LONGEST = 1 << 16
@@ -52,6 +54,9 @@ _SECONDS = (10**9, 10**10)
 _MILLISECONDS = (10**12, 10**13)
 """Numbers that stand for a time between 2001 and 2286, in the one unit or the other; never in both."""
 _TIME = "Give a time such as 2026-11-22T18:30:00Z."
+_ALL = ("all", "beginning", "start", "first", "0")
+"""Words for the beginning of a channel."""
+SINCE = 'Give "all", a time such as 2026-11-22T18:30:00Z, or the id of a message in the channel.'
 _SPANS = 'Give seconds, such as 90, or "15m", "2h", "1d".'
 
 
@@ -128,6 +133,22 @@ def names(value: object) -> object:
     return several(value)
 
 
+def paths(value: object) -> object:
+    """Read paths of files, also as URIs of them."""
+    found = names(value)
+    if not isinstance(found, list | tuple):
+        return found
+    return tuple(_path(each) if isinstance(each, str) else each for each in found)
+
+
+def _path(text: str) -> str:
+    """Return the path of a file's URI on this machine; any other text is one."""
+    for scheme in ("file:///", "file://localhost/"):
+        if text.startswith(scheme):
+            return unquote("/" + text.removeprefix(scheme))
+    return text
+
+
 def skills(value: object) -> object:
     """Read skills. One text may list them, as it does for people."""
     return _parts(value, "[,;\n]", str.strip) if isinstance(value, str) else several(value)
@@ -162,6 +183,27 @@ def id_(text: str) -> str:
 def one_address(value: object) -> object:
     """Read an address, where one is asked for."""
     return address(value) if isinstance(value, str) else value
+
+
+def new_name(value: object) -> object:
+    """Read the name of a mailbox to be made: a channel's is none."""
+    if isinstance(value, str) and value.lstrip().startswith("#"):
+        hint = "subscribe joins a channel, or makes it; choose a name without #."
+        raise Refusal(Code.BAD_NAME, f"{shown(value)} would be a channel.", hint)
+    return value
+
+
+def one_text(value: object) -> object:
+    """Read a text; a list of one is that."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def one_channel(value: object) -> object:
+    """Read a channel's name, where one is asked for. A list of one is that, and no name has a comma."""
+    found = recipients(value)
+    if isinstance(found, tuple) and len(found) > 1:
+        raise wrong(f"it has {len(found):,} names", "Give one in each call.")
+    return found[0] if isinstance(found, tuple) and found else found
 
 
 def one_id(value: object) -> object:
@@ -234,15 +276,15 @@ def _span(text: str) -> float | None:
     return sum(float(number) * (unit or 0) for (number, _), unit in zip(parts, units, strict=True))
 
 
-def whole(least: int, most: int | None = None) -> Callable[[object], object]:
+def whole(least: int, most: int | None = None, hint: str = "") -> Callable[[object], object]:
     """Return what reads a whole number from `least` on; more than `most` is read as that, which is all there can be."""
-    hint = f"Give a whole number from {least} on." if most is None else f"Give a whole number from {least} to {most}."
+    usual = f"Give a whole number from {least} on." if most is None else f"Give a whole number from {least} to {most}."
 
     def read(value: Any) -> object:
         written = isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip())
         found = int(value) if written or (isinstance(value, float) and value.is_integer()) else value
         if isinstance(found, bool) or not isinstance(found, int) or found < least:
-            raise wrong(f"{shown(value)} will not do", hint)
+            raise wrong(f"{shown(value)} will not do", hint or usual)
         return found if most is None else min(found, most)
 
     return read
@@ -268,14 +310,15 @@ def moment(value: object) -> object:
 
 def beginning(value: object) -> object:
     """Read where to begin in a channel: "all", a time, or else the id of a message."""
-    if not isinstance(value, str):
-        return moment(value)
-    text = value.strip()
-    if text.lower() == "all":
+    text = value.strip() if isinstance(value, str) else value
+    if (isinstance(text, str) and text.lower() in _ALL) or (type(text) is int and text == 0):
         return 0
-    if not text or "-" in text or text.isdigit():  # no id has a hyphen, and none is a number
+    if isinstance(text, str) and text and "-" not in text and not text.isdigit() and _span(text) is None:
+        return id_(text)  # none has a hyphen, and none is a number
+    try:
         return moment(text)
-    return id_(text)
+    except PydanticCustomError:
+        raise wrong(f"{shown(value)} is neither a time nor an id", SINCE) from None
 
 
 def snake(name: str) -> str:
