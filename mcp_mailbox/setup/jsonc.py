@@ -47,14 +47,15 @@ class _Node:
     end: int = 0
     value: Any = None
     members: list[_Member] = field(default_factory=list)
-    """Of an object, in order."""
+    """Of an object or an array, in order."""
     inner: int = 0
-    """Of an object: the end of the last thing in it, a comment's included."""
+    """Of an object or an array: the end of the last thing in it, a comment's included."""
 
 
 @dataclass(slots=True)
 class _Member:
     key: str
+    """Its name; of an array's element the place, from 0."""
     start: int
     node: _Node
     comma: int | None = None
@@ -134,44 +135,45 @@ class _Scanner:
         node.value = {}
         self._space()
         while not self._text.startswith("}", self._at):
-            if node.members and node.members[-1].comma is None:
-                raise self._wrong("a comma or }")
+            self._after_comma(node, "a comma or }")
             if not self._text.startswith('"', self._at):
                 raise self._wrong("a name in double quotes")
-            member = _Member("", self._at, node)
-            member.key = self._string()
+            start, key = self._at, self._string()
             self._space()
             if not self._take(":"):
                 raise self._wrong("a colon")
             self._space()
-            member.node = self._value(depth + 1)
-            self._space()
-            comma = self._at
-            if self._take(","):
-                member.comma = comma
-                self._space()
-            node.members.append(member)
-            node.value[member.key] = member.node.value
-        node.inner = self._last
-        self._close(node.members[-1].comma if node.members else None)
-
-    def _close(self, comma: int | None) -> None:
-        if comma is not None and not self._trailing:
-            raise self._wrong("something more after the comma")
-        self._at += 1
+            self._member(node, key, start, depth)
+            node.value[key] = node.members[-1].node.value
+        self._close(node)
 
     def _array(self, node: _Node, depth: int) -> None:
         node.value = []
-        comma: int | None = None
         self._space()
         while not self._text.startswith("]", self._at):
-            if node.value and comma is None:
-                raise self._wrong("a comma or ]")
-            node.value.append(self._value(depth + 1).value)
+            self._after_comma(node, "a comma or ]")
+            self._member(node, str(len(node.members)), self._at, depth)
+            node.value.append(node.members[-1].node.value)
+        self._close(node)
+
+    def _after_comma(self, node: _Node, expected: str) -> None:
+        if node.members and node.members[-1].comma is None:
+            raise self._wrong(expected)
+
+    def _member(self, node: _Node, key: str, start: int, depth: int) -> None:
+        member = _Member(key, start, self._value(depth + 1))
+        self._space()
+        comma = self._at
+        if self._take(","):
+            member.comma = comma
             self._space()
-            comma = self._at if self._take(",") else None
-            self._space()
-        self._close(comma)
+        node.members.append(member)
+
+    def _close(self, node: _Node) -> None:
+        if node.members and node.members[-1].comma is not None and not self._trailing:
+            raise self._wrong("something more after the comma")
+        node.inner = self._last
+        self._at += 1
 
     def _string(self) -> str:
         found = _STRING.match(self._text, self._at)
@@ -216,7 +218,7 @@ def _find(root: _Node, path: Path) -> _Member | None:
     """Return the member, or None. Raises Unfit where the way is blocked or not clear."""
     node, found = root, None
     for place, key in enumerate(path):
-        if not isinstance(node.value, dict):
+        if not isinstance(node.value, dict | list):
             raise Unfit(f"{_shown(path[:place])} is no object.", "Mend it, and run this again.")
         named = [member for member in node.members if member.key == key]
         if len(named) > 1:
@@ -237,6 +239,8 @@ def _shown(path: Path) -> str:
 
 def put(text: str, path: Path, value: Any, dialect: Dialect) -> tuple[str, Trace]:
     """Set what is at the path; objects on the way are made when they are not there.
+
+    Of an array, the path has the place of an element; the one behind the last is appended.
 
     Returns the text, and what `take` needs to undo an insertion to the byte. Raises Unfit.
     """
@@ -300,20 +304,28 @@ def _holder(root: _Node, path: Path) -> _Node:
     """Return the object that has, or is to have, the last of the path as a member."""
     member = _find(root, path[:-1])
     node = member.node if member else root
-    if not isinstance(node.value, dict):
+    if not isinstance(node.value, dict | list):
         raise Unfit(f"{_shown(path[:-1])} is no object.", "Mend it, and run this again.")
     return node
 
 
-def _with(value: Mapping[str, Any], path: Path, new: Any) -> dict[str, Any]:
-    inner = new if len(path) == 1 else _with(value.get(path[0], {}), path[1:], new)
-    return {**value, path[0]: inner}
+def _with(value: Any, path: Path, new: Any) -> Any:
+    key, *rest = path
+    if isinstance(value, list):
+        place = int(key)
+        inner = _with(value[place], rest, new) if rest else new
+        return [*value[:place], inner, *value[place + 1 :]]
+    return {**value, key: _with(value.get(key, {}), rest, new) if rest else new}
 
 
-def _without(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    if len(path) == 1:
-        return {key: each for key, each in value.items() if key != path[0]}
-    return {**value, path[0]: _without(value[path[0]], path[1:])}
+def _without(value: Any, path: Path) -> Any:
+    key, *rest = path
+    if isinstance(value, list):
+        place = int(key)
+        return [*value[:place], *([_without(value[place], rest)] if rest else []), *value[place + 1 :]]
+    if not rest:
+        return {name: each for name, each in value.items() if name != key}
+    return {**value, key: _without(value[key], rest)}
 
 
 class _Style:
@@ -354,28 +366,30 @@ def _replaced(text: str, root: _Node, member: _Member, value: Any) -> str:
 
 def _inserted(text: str, root: _Node, holder: _Node, key: str, value: Any) -> str:
     style = _Style(text, root)
+    named = isinstance(holder.value, dict)
+    name = f"{json.dumps(key, ensure_ascii=False)}: " if named else ""
     if holder.members:
         first, last = holder.members[0], holder.members[-1]
         if not style.begins_line(first.start):
             dense = text[first.node.start - 1] == ":"
-            shown = _one_line({key: value}, dense=dense)[1:-1]
+            shown = _one_line({key: value} if named else [value], dense=dense)[1:-1]
             gap = "" if dense else " "
             if last.comma is None:
                 return f"{text[: last.node.end]},{gap}{shown}{text[last.node.end :]}"
             return f"{text[: last.comma + 1]}{gap}{shown},{text[last.comma + 1 :]}"
         indent = style.indent(last.start if style.begins_line(last.start) else first.start)
-        shown = f"{style.line_end}{indent}{json.dumps(key)}: {style.rendered(value, indent)}"
+        shown = f"{style.line_end}{indent}{name}{style.rendered(value, indent)}"
         end = last.node.end if last.comma is None else last.comma + 1
         place = _end_of_line(text, end)
         if last.comma is None:
             return f"{text[:end]},{text[end:place]}{shown}{text[place:]}"
         return f"{text[:place]}{shown},{text[place:]}"
     if holder is not root and "\n" not in text.strip():
-        shown = _one_line({key: value}, dense=text[holder.start - 1] == ":")[1:-1]
+        shown = _one_line({key: value} if named else [value], dense=text[holder.start - 1] == ":")[1:-1]
         return text[: holder.inner] + shown + text[holder.inner :]
     outer = style.indent(holder.start)
     indent = outer + style.unit
-    shown = f"{style.line_end}{indent}{json.dumps(key)}: {style.rendered(value, indent)}"
+    shown = f"{style.line_end}{indent}{name}{style.rendered(value, indent)}"
     if "\n" not in text[holder.inner : holder.end - 1]:
         shown += style.line_end + outer
     return text[: holder.inner] + shown + text[holder.inner :]
@@ -393,7 +407,7 @@ def _end_of_line(text: str, at: int) -> int:
 
 def _removals(text: str, holder: _Node, key: str, hollow: str | None) -> Iterator[str]:
     """Yield what the text may be without the member, best first; not each is valid."""
-    index = next(place for place, member in enumerate(holder.members) if member.key == key)
+    index = next(place for place, each in enumerate(holder.members) if each.key == key)
     member = holder.members[index]
     start = member.start
     end = member.node.end if member.comma is None else member.comma + 1

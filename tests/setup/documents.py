@@ -55,7 +55,8 @@ def tidy(draw: Draw, dialect: Dialect) -> str:
         lines = text.split("\n")
         text = "\n".join(line + draw(st.sampled_from(["", "", " // c", "\n  // d"])) for line in lines)
     line_end: str = draw(st.sampled_from(["\n", "\r\n"]))
-    return text.replace("\n", line_end) + draw(st.sampled_from(["", line_end]))
+    ending: str = draw(st.sampled_from(["", line_end]))
+    return text.replace("\n", line_end) + ending
 
 
 _values = st.recursive(

@@ -136,3 +136,12 @@ def test_numbers_that_python_would_not_convert_are_left_alone() -> None:
     edited, trace = jsonc.put(text, PATH, ENTRY, Dialect.JSON)
     assert "9" * 6000 in edited
     assert jsonc.take(edited, PATH, Dialect.JSON, trace) == text
+
+
+@given(texts(Dialect.JSONC), st.lists(st.integers(), max_size=2))
+def test_what_was_appended_to_a_list_and_taken_off_leaves_the_text_to_the_byte(text: str, before: list[int]) -> None:
+    text, _ = jsonc.put(text, ("inputs",), before, Dialect.JSONC)
+    place = ("inputs", str(len(before)))
+    edited, trace = jsonc.put(text, place, ENTRY, Dialect.JSONC)
+    assert jsonc.read(edited, Dialect.JSONC)["inputs"] == [*before, ENTRY]
+    assert jsonc.take(edited, place, Dialect.JSONC, trace) == text
