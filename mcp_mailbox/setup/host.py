@@ -161,7 +161,7 @@ def revised(present: Any, written: Written) -> dict[str, Any]:
     needed = dict(written.needed)
     old, new = launch(present), launch(needed)
     switched = bool(old.url) != bool(new.url)
-    gone = (_STDIO_ONLY if new.url else _HTTP_ONLY) if switched else frozenset(_URLS)
+    gone = {"type", *(_STDIO_ONLY if new.url else _HTTP_ONLY)} if switched else set(_URLS)
     kept = {key: value for key, value in present.items() if key in needed or key not in gone}
     for key, value in needed.items():
         if isinstance(value, Mapping) and isinstance(kept.get(key), Mapping):
