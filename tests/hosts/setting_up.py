@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,10 @@ _CASES = (
 )
 
 
+_TRUST = ".gemini/trustedFolders.json"
+"""Gemini CLI shows no server in a folder that is not trusted."""
+
+
 def prove(programs: dict[str, Program], setup: Sequence[str], root: Path, report: Report) -> None:
     """Set up each host in a home of its own, and take it back."""
     for case in _CASES:
@@ -116,6 +121,8 @@ def prove(programs: dict[str, Program], setup: Sequence[str], root: Path, report
         try:
             _one(case, home, report)
             _made_by_setup(case, home, report)
+            _in_a_project(case, home, report)
+            _over_http(case, home, report)
             if case.name == "claude":
                 _beside_others_who_write(home, report)
             if case.name in {"claude", "codex"}:
@@ -135,6 +142,8 @@ def _one(case: Case, home: Home, report: Report) -> None:
     path = home.path / case.file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(case.text.encode())
+    if case.name == "gemini":
+        (home.path / _TRUST).write_text(json.dumps({str(home.project): "TRUST_FOLDER"}))
     home.host("mcp", "list")  # what a host writes at its first start is not what this is about
     before = path.read_bytes()
     done = home.mailbox("setup", "--host", case.name, "--yes")
@@ -159,6 +168,43 @@ def _made_by_setup(case: Case, home: Home, report: Report) -> None:
     home.mailbox("setup", "--undo", "--yes")
     left = home.host("mcp", "list")
     report.check("and the host has it no more when that is undone", "mailbox" not in left, left[-200:])
+
+
+def _in_a_project(case: Case, home: Home, report: Report) -> None:
+    """The files of a project, for which Claude Code asks its user first, and which Codex reads where it trusts."""
+    (home.project / ".git").mkdir(exist_ok=True)
+    path = home.path / case.file
+    if case.name == "codex":
+        path.write_text(f'[projects."{home.project}"]\ntrust_level = "trusted"\n')
+    before = {each: each.read_bytes() for each in home.project.rglob("*") if each.is_file()}
+    home.mailbox("setup", "--host", case.name, "--scope", "project", "--yes")
+    connected, shown = _lists(case, home)
+    if case.name == "claude":
+        connected = "Pending approval" in shown
+    report.check("in a project, the host shows it, or asks whether it may", connected, shown)
+    home.mailbox("setup", "--undo", "--yes")
+    after = {each: each.read_bytes() for each in home.project.rglob("*") if each.is_file()}
+    report.check("undone, the project is what it was", after == before, sorted(map(str, after)))
+
+
+def _over_http(case: Case, home: Home, report: Report) -> None:
+    """A server over HTTP, with the token in the host's environment alone."""
+    with processes.Process([*home.setup, "serve", "--port", "0"], home.project, home.environment, home.path / "serve"):
+        url = None
+        deadline = time.monotonic() + _SECONDS
+        while not url and time.monotonic() < deadline:
+            url = json.loads(home.mailbox("status", "--json").stdout).get("http", {}).get("url")
+        token = (home.path / ".mcp-mailbox/token").read_text().strip()
+        home.more["MCP_MAILBOX_TOKEN"] = token
+        done = home.mailbox("setup", "--host", case.name, "--url", str(url), "--yes")
+        report.check("over HTTP setup says that the server answers", "answers" in done.stdout, done.stdout)
+        connected, shown = _lists(case, home)
+        report.check("over HTTP the host shows it", connected, shown)
+        text = (home.path / case.file).read_text() if (home.path / case.file).exists() else ""
+        report.check("the token is not in its file", token not in text, len(text))
+        home.mailbox("setup", "--undo", "--yes")
+        del home.more["MCP_MAILBOX_TOKEN"]
+        home.mailbox("stop")
 
 
 def _beside_others_who_write(home: Home, report: Report) -> None:
