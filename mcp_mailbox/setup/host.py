@@ -22,7 +22,9 @@ TOOL_SECONDS = 600
 
 Entry = Mapping[str, Any]
 
-_OURS = re.compile(r"mcp[-_]mailbox(?=$|[=@<>~!\[])")
+_PROGRAM = "mcp-mailbox"
+_PACKAGE = re.compile(rf"{_PROGRAM}(?=$|[=@<>~!\[])")
+_RUNNERS = frozenset({"uvx", "uv", "pipx"})
 _ENVIRONMENTS = ("env", "environment")
 _URLS = ("url", "httpUrl", "serverUrl")
 _STDIO_ONLY = frozenset({"command", "args", "cwd", "env_vars", *_ENVIRONMENTS})
@@ -118,11 +120,6 @@ class Host:
     afterwards: str = ""
     """What the user has to do yet."""
 
-    def file(self, where: Surroundings, scope: Scope) -> Path | None:
-        """Return the file to edit: the first that is there, else the one to make."""
-        files = self.files(where, scope)
-        return next((each for each in files if each.exists()), files[0] if files else None)
-
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -151,7 +148,13 @@ def is_ours(entry: Any, server: Server) -> bool:
     found = launch(entry)
     if found.url:
         return found.url == server.url or TOKEN in str(entry) or "mailbox-token" in str(entry)
-    return any(_OURS.match(word.rsplit("/", 1)[-1]) for word in found.command)
+    if not found.command:
+        return False
+    program, *arguments = found.command
+    name = program.rsplit("/", 1)[-1]
+    # Not any word: a directory of this name may be what somebody else's server is to look into.
+    runs_package = name in _RUNNERS and any(map(_PACKAGE.match, arguments))
+    return name == _PROGRAM or runs_package or (name.startswith("python") and arguments[:2] == ["-m", "mcp_mailbox"])
 
 
 def revised(present: Any, written: Written) -> dict[str, Any]:

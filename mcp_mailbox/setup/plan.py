@@ -5,6 +5,7 @@ An entry of ours is brought up to date, under whatever name it is; one of somebo
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping
@@ -84,7 +85,7 @@ def _masked(line: str) -> str:
 
 def plan(host: Host, scope: Scope, server: Server, where: Surroundings, name: str | None = None) -> Change:
     """Find out what is to be done so that the host has the server; of a name that is given, under that one alone."""
-    path = host.file(where, scope)
+    path = file_of(host, scope, server, where)
     written = host.write(server)
     wanted = name or NAME
     if path is None:
@@ -98,6 +99,18 @@ def plan(host: Host, scope: Scope, server: Server, where: Surroundings, name: st
     except Unfit as unfit:
         snippet = host.format.shown((*host.servers, wanted), revised(None, written))
         return Change(host, scope, Action.REFUSE, wanted, path, refused=unfit, snippet=snippet)
+
+
+def file_of(host: Host, scope: Scope, server: Server, where: Surroundings) -> Path | None:
+    """Return the file to edit: one that has an entry of ours, else the first that is there, else the one to make."""
+    files = host.files(where, scope)
+    there = [each for each in files if each.exists()]
+    for each in there if len(there) > 1 else ():
+        with contextlib.suppress(Unfit):
+            entries = formats.at(host.format.read(disk.read(each).text), host.servers)
+            if isinstance(entries, dict) and any(is_ours(entry, server) for entry in entries.values()):
+                return each
+    return next(iter([*there, *files]), None)
 
 
 def _change(host: Host, scope: Scope, server: Server, path: Path, written: Written, name: str | None) -> Change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mcp_mailbox.setup import disk, formats
 from mcp_mailbox.setup.handshake import Greeting, greet
@@ -64,15 +65,18 @@ def _meet(change: Change, where: Surroundings) -> Greeting:
     return greet(launch(entry), directory, where.env)
 
 
-def chosen(records: Sequence[Record], hosts: Sequence[Host], scope: Scope | None, name: str | None) -> list[Record]:
-    """Return which records are meant, in the order in which they are undone. Without a choice: all."""
-    names = {host.name for host in hosts}
-    meant = [
-        each
-        for each in records
-        if (not names or each.host in names) and scope in {None, each.scope} and name in {None, each.name}
-    ]
-    return meant[::-1]
+def chosen(
+    records: Sequence[Record], hosts: Sequence[Host], scope: Scope | None, name: str | None, where: Surroundings
+) -> list[Record]:
+    """Return which records are meant, in the order in which they are undone. Without a choice: all, of all projects."""
+
+    def is_meant(record: Record) -> bool:
+        if hosts and record.host not in {host.name for host in hosts}:
+            return False
+        here = scope is not Scope.PROJECT or Path(record.file).is_relative_to(where.project)
+        return scope in {None, record.scope} and here and name in {None, record.name}
+
+    return [each for each in records if is_meant(each)][::-1]
 
 
 def take_back(record: Record, book: Book, hosts: Mapping[str, Host] = HOSTS) -> Undone:

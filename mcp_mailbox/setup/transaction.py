@@ -70,6 +70,9 @@ def _write(change: Change, path: Path, file: disk.File, book: Book, made: list[P
         disk.replace(file, change.after, record.mode)
         _read_again(change, path, file, record)
     except BaseException:
+        with contextlib.suppress(Unfit):  # what could not be written cannot be written back
+            if disk.read(path).data == change.after:
+                restore(file, record.mode)
         book.remove(record)
         raise
     return record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings
 from mcp_mailbox.setup.hosts import HOSTS
-from mcp_mailbox.setup.plan import Change, plan
+from mcp_mailbox.setup.plan import Change, file_of, plan
 from mcp_mailbox.setup.record import Book, Record
 from mcp_mailbox.setup.transaction import apply
 from mcp_mailbox.setup.undo import Undone, undo
@@ -72,7 +72,7 @@ class Desk:
         return Book(self.root / "store")
 
     def file(self, host: Host, scope: Scope = Scope.USER) -> Path:
-        path = host.file(self.where, scope)
+        path = file_of(host, scope, STDIO, self.where)
         assert path is not None
         return path
 

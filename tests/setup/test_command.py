@@ -117,21 +117,23 @@ def test_what_it_says_can_be_read_by_programs(user: Shell) -> None:
     assert [(each["host"], each["outcome"]) for each in undone["hosts"]] == [("codex", "restored")]
 
 
-def test_a_project_is_the_repository_around(user: Shell) -> None:
-    inner = user.home / "work/src"
-    inner.mkdir(parents=True)
-    (user.home / "work/.git").mkdir()
-    done = subprocess.run(
-        [*PROGRAM, "setup", "--scope", "project", "--host", "claude", "--yes"],
-        env=user.environment,
-        cwd=inner,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "mailbox" in json.loads((user.home / "work/.mcp.json").read_text())["mcpServers"]
+def test_a_project_is_the_repository_around_and_is_undone_without_the_others(user: Shell) -> None:
+    def setup(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*PROGRAM, "setup", "--scope", "project", "--yes", *arguments]
+        return subprocess.run(
+            command, env=user.environment, cwd=where, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+
+    for name in ("one", "two"):
+        inner = user.home / name / "src"
+        inner.mkdir(parents=True)
+        (user.home / name / ".git").mkdir()
+        done = setup(inner, "--host", "claude")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "mailbox" in json.loads((user.home / name / ".mcp.json").read_text())["mcpServers"]
+    setup(user.home / "one/src", "--undo")
+    assert not (user.home / "one/.mcp.json").exists()
+    assert (user.home / "two/.mcp.json").exists()
     assert files(user) == (JSON, TOML)
 
 

@@ -178,6 +178,19 @@ def test_opencodes_file_is_the_one_that_is_there(desk: Desk, name: str) -> None:
     assert desk.file(HOSTS["opencode"]) == path
 
 
+def test_of_two_files_the_one_that_has_our_entry_is_edited(desk: Desk) -> None:
+    host = HOSTS["opencode"]
+    base = desk.home / ".config/opencode"
+    base.mkdir(parents=True)
+    (base / "opencode.json").write_text("{}")
+    (base / "opencode.jsonc").write_text(
+        '{"mcp": {"post": {"type": "local", "command": ["/old/mcp-mailbox", "stdio"]}}}'
+    )
+    desk.set_up(host)
+    assert (base / "opencode.json").read_text() == "{}"
+    assert PROGRAM in (base / "opencode.jsonc").read_text()
+
+
 def test_only_hosts_that_are_here_are_found(desk: Desk) -> None:
     def found() -> list[str]:
         return [name for name, host in HOSTS.items() if host.is_here(desk.where)]
@@ -231,6 +244,9 @@ def test_ours_is_known_however_it_was_registered(desk: Desk, host: Host, command
         {"command": "/opt/other-mcp-mailbox"},
         {"command": "mcp-mailbox-x"},
         {"url": "http://x/"},
+        {"command": "npx", "args": ["-y", "server-filesystem", "/home/u/src/mcp-mailbox"]},
+        {"command": "uvx", "args": ["something", "/home/u/src/mcp-mailbox"]},
+        {"command": ["/bin/cat", "mcp-mailbox"]},
         {"command": 1},
         "x",
         None,

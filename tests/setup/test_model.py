@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -125,3 +126,5 @@ class Files(RuleBasedStateMachine):
 
 
 TestFiles = Files.TestCase
+# Each write waits for the disk, as it should.
+TestFiles.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)

@@ -24,7 +24,7 @@ DONE, FAILED, MISUNDERSTOOD, UNANSWERED = 0, 1, 2, 3
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from mcp_mailbox.setup.host import Host, Server
+    from mcp_mailbox.setup.host import Host, Server, Surroundings
     from mcp_mailbox.setup.plan import Change
     from mcp_mailbox.setup.running import Outcome
     from mcp_mailbox.setup.trouble import Unfit
@@ -84,7 +84,7 @@ def _register(given: argparse.Namespace) -> int:
     from mcp_mailbox.setup import host, plan, running  # noqa: PLC0415 - as above
     from mcp_mailbox.setup.record import Book  # noqa: PLC0415
 
-    where = host.Surroundings.of(os.environ, Path.cwd(), mac=sys.platform == "darwin")
+    where = _where()
     scope = host.Scope(given.scope or "user")
     if scope is host.Scope.PROJECT and where.project == where.home:
         raise _Misunderstood("your home directory is no project. Go to one, or leave out --scope project.")
@@ -116,6 +116,12 @@ def _register(given: argparse.Namespace) -> int:
     elif server.url and server.auth:
         _print(f"\nHosts read the token from {host.TOKEN}: have it in the environment that they start in.")
     return code
+
+
+def _where() -> Surroundings:
+    from mcp_mailbox.setup.host import Surroundings  # noqa: PLC0415 - as above
+
+    return Surroundings.of(os.environ, Path.cwd(), mac=sys.platform == "darwin")
 
 
 def _server(given: argparse.Namespace) -> Server:
@@ -188,7 +194,8 @@ def _undo(given: argparse.Namespace) -> int:
 
     hosts = _hosts(given.host)
     book = Book(Path(rendezvous.home()))
-    records = running.chosen(book.records(), hosts, Scope(given.scope) if given.scope else None, _name(given))
+    scope = Scope(given.scope) if given.scope else None
+    records = running.chosen(book.records(), hosts, scope, _name(given), _where())
     titles = {each.name: each.title for each in _all_hosts()}
     told: list[Json] = []
     if not given.json:
