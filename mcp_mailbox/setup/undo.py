@@ -53,7 +53,7 @@ def _backup(record: Record, book: Book) -> bytes | None:
 
 def _undo(case: _Case) -> Undone:
     record, file = case.record, case.file
-    if file.data is None or digest(file.data) == record.before:
+    if file.data is None:
         return Undone.GONE
     if digest(file.data) == record.after:
         disk.check_replaceable(file)

@@ -165,6 +165,20 @@ def test_where_no_host_is_found_it_says_how_to_name_one(shell: Shell) -> None:
     assert list(shell.home.iterdir()) == []
 
 
+@pytest.mark.parametrize("sign", ["the record", "the file"])
+def test_killed_in_the_middle_it_can_be_undone_all_the_same(user: Shell, sign: str) -> None:
+    record, file = user.home / ".mcp-mailbox/setup.json", user.home / ".codex/config.toml"
+    command = [*PROGRAM, "setup", "--host", "codex", "--yes"]
+    process = subprocess.Popen(command, env=user.environment, cwd=user.home, stdout=subprocess.DEVNULL)
+    while not (record.exists() if sign == "the record" else file.read_bytes() != TOML.encode()):
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert user.run("setup", "--undo", "--yes").returncode == 0
+    assert files(user) == (JSON, TOML)
+    assert not record.exists()
+
+
 # -- over HTTP
 
 

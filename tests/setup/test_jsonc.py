@@ -106,6 +106,13 @@ def test_one_line_stays_one_line() -> None:
     assert edited == '{"n": 1, "servers": {"mailbox": {"command": "m"}}}'
 
 
+def test_what_follows_is_never_drawn_into_a_comment() -> None:
+    text = '{"servers": {"x": 1, // c\n  "mailbox": 2}}'
+    assert jsonc.take(text, PATH, Dialect.COMMENTS) == '{"servers": {"x": 1 // c\n  }}'
+    text = '{"servers": { // c\n  "mailbox": 2, "x": 1}}'
+    assert jsonc.take(text, PATH, Dialect.COMMENTS) == '{"servers": { // c\n  "x": 1}}'
+
+
 def test_a_trailing_comma_is_kept_where_there_was_one_and_made_nowhere_else() -> None:
     edited, _ = jsonc.put('{\n  "servers": {\n    "x": 1,\n  },\n}', PATH, 2, Dialect.JSONC)
     assert edited == '{\n  "servers": {\n    "x": 1,\n    "mailbox": 2,\n  },\n}'
