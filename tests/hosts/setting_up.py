@@ -5,8 +5,14 @@ Knows each host's command that lists its servers. Nothing here asks a model, and
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,6 +130,7 @@ def prove(programs: dict[str, Program], setup: Sequence[str], root: Path, report
             _in_a_project(case, home, report)
             _over_http(case, home, report)
             if case.name == "claude":
+                _while_a_session_is_open(home, report)
                 _beside_others_who_write(home, report)
             if case.name in {"claude", "codex"}:
                 _a_turn(case, home, report)
@@ -230,6 +237,47 @@ def _beside_others_who_write(home: Home, report: Report) -> None:
         found >= {*names, "mailbox"},
         sorted(found),
     )
+
+
+def _while_a_session_is_open(home: Home, report: Report) -> None:
+    """Claude Code asks in a terminal whether the folder is trusted; what it writes then must not be without ours."""
+    path = home.path / ".claude.json"
+    known = {"approved": [environment.DUMMY_KEY[-20:]], "rejected": []}
+    path.write_text(json.dumps({"hasCompletedOnboarding": True, "theme": "dark", "customApiKeyResponses": known}))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(
+        home.program, env=home.environment | {"TERM": "xterm-256color"}, cwd=home.project,
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    ) as process:  # fmt: skip
+        asked = _reads(ours, b"trust")
+        home.mailbox("setup", "--host", "claude", "--yes")
+        before = path.read_bytes()
+        os.write(ours, b"\r")
+        deadline = time.monotonic() + _SECONDS
+        while path.read_bytes() == before and time.monotonic() < deadline:
+            _reads(ours, b"", 0.1)
+        process.kill()
+    os.close(ours)
+    os.close(theirs)
+    after = json.loads(path.read_bytes())
+    wrote = path.read_bytes() != before
+    report.check("an open session writes its file after setup", asked and wrote, f"{len(before)} bytes before")
+    report.check("and our entry is still there", "mailbox" in after.pop("mcpServers", {}), sorted(after))
+    home.mailbox("setup", "--undo", "--yes")
+    left = json.loads(path.read_bytes())
+    report.check("undone, what the session wrote stays", left == after, sorted(left))
+
+
+def _reads(terminal: int, awaited: bytes, seconds: float = _SECONDS) -> bool:
+    """Read what a program shows until this is among it."""
+    shown, deadline = b"", time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([terminal], [], [], left)[0]:
+            shown += os.read(terminal, 1 << 16)
+            if awaited and awaited in shown:
+                return True
+    return False
 
 
 def _a_turn(case: Case, home: Home, report: Report) -> None:

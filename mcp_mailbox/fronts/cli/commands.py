@@ -118,7 +118,7 @@ def _show(status: dict[str, Any]) -> None:
     table.add_row("home", str(status["home"]))
     console = Console(soft_wrap=True)
     console.print(table)
-    _print_lines(console, "Register it:", registration.lines())
+    _print_lines(console, "Register it (`mcp-mailbox setup` does it for you):", registration.lines())
     if http and http["known_as"]:
         about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
         lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
