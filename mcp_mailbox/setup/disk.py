@@ -116,12 +116,12 @@ def remove(path: Path) -> None:
         raise Unfit(f"It cannot be removed: {_reason(error)}.", "Look at its directory's permissions.") from None
 
 
-def make_directories(path: Path) -> list[Path]:
+def make_directories(path: Path, mode: int = 0o700) -> list[Path]:
     """Make a directory and what leads to it; return those that were not there, outermost first. Raises Unfit."""
     missing = [each for each in (path, *path.parents) if not each.exists()][::-1]
     try:
         for each in missing:
-            each.mkdir(0o700)
+            each.mkdir(mode)
     except OSError as error:
         raise Unfit(f"Its directory cannot be made: {_reason(error)}.", "Look at the permissions.") from None
     return missing

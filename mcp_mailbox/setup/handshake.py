@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import subprocess
 import threading
 import time
@@ -27,6 +28,7 @@ _SECONDS = 40.0
 _HANDED_ON = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 """What the MCP SDK's stdio client hands on, and so the least that a host does."""
 _SAID = 300
+_REFERENCE = re.compile(r"\$\w|\$\{|\{(env|file):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ class _Pipe:
 
 @contextlib.contextmanager
 def _starting(launch: Launch, directory: Path, environ: Mapping[str, str]) -> Iterator[_Line]:
-    env = {key: environ[key] for key in _HANDED_ON if key in environ} | dict(launch.env)
+    # What refers to something else is filled in by the host, each in its own way: without it there is a default.
+    plain = {key: value for key, value in launch.env.items() if not _REFERENCE.search(value)}
+    env = {key: environ[key] for key in _HANDED_ON if key in environ} | plain
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(launch.command, cwd=directory, env=env, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603 - what the host starts

@@ -22,6 +22,7 @@ NAME = "mailbox"
 """What the server is called in hosts, unless somebody wants another name."""
 
 _HIDDEN = "…"
+_OUR_NAMES = re.compile(r"MCP_MAILBOX_|\$\{input:mailbox-token\}")
 _SECRET = re.compile(
     r"""(?ix) ( ["']? [\w.-]* (?:token|secret|passw|api_?-?key|authorization|credential)[\w.-]* ["']? \s*[:=]\s* )
     (?: "(?:\\.|[^"\\])*" | '[^']*' | [^\s,}\]]+ )"""
@@ -79,7 +80,7 @@ def _masked(line: str) -> str:
     text = line.rstrip("\r\n")
     if text.startswith((" ", "-", "+")) and not text.startswith(("---", "+++")):
         # Values that are ours are names of variables; of others' nobody can tell.
-        text = _SECRET.sub(lambda found: found[0] if "MCP_MAILBOX" in found[0] else f'{found[1]}"{_HIDDEN}"', text)
+        text = _SECRET.sub(lambda found: found[0] if _OUR_NAMES.search(found[0]) else f'{found[1]}"{_HIDDEN}"', text)
     return text + ("\n" if line.endswith("\n") else "\n\\ No newline at end of file\n")
 
 

@@ -33,7 +33,8 @@ def apply(change: Change, book: Book) -> Record:
     path, file = change.path, change.file
     if path is None or file is None:
         raise Unfit("There is no file to change.", "Plan it anew.")
-    made = disk.make_directories(file.target.parent)
+    # A user's directory may come to hold secrets; a project's is for all who work on it.
+    made = disk.make_directories(file.target.parent, 0o700 if change.scope is Scope.USER else 0o777)
     try:
         with guarded(change.host, path):
             _check_unchanged(path, file)

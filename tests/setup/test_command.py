@@ -222,6 +222,15 @@ def free_port() -> int:
 # -- programs that do not answer
 
 
+def test_what_the_host_would_fill_in_is_left_out_when_the_server_is_met(user: Shell) -> None:
+    user.run("setup", "--yes", "--host", "claude")
+    path = user.home / ".claude.json"
+    said = json.loads(path.read_text())
+    said["mcpServers"]["mailbox"]["env"] = {"MCP_MAILBOX_SPACE": "${TEAM}"}
+    path.write_text(json.dumps(said))
+    assert "answers" in user.run("setup", "--host", "claude").stdout
+
+
 @pytest.mark.parametrize(
     ("command", "says"),
     [

@@ -109,6 +109,9 @@ def test_a_new_file_of_a_user_is_the_users_alone(desk: Desk) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert desk.file(CLAUDE, Scope.PROJECT).stat().st_mode & 0o777 == 0o666 & ~mask
+    desk.set_up(HOSTS["cursor"], scope=Scope.PROJECT)
+    assert (desk.project / ".cursor").stat().st_mode & 0o777 == 0o777 & ~mask
+    assert (desk.home / ".codex").stat().st_mode & 0o777 == 0o700
 
 
 def test_records_and_backups_are_their_owners_alone(desk: Desk) -> None:
@@ -369,6 +372,10 @@ def test_a_diff_of_a_new_file_is_against_nothing_and_names_of_variables_are_show
     diff = desk.plan(CODEX, OVER_HTTP).diff()
     assert diff.startswith("--- /dev/null\n")
     assert '+bearer_token_env_var = "MCP_MAILBOX_TOKEN"\n' in diff
+
+
+def test_a_diff_shows_how_vs_code_will_ask(desk: Desk) -> None:
+    assert '"Bearer ${input:mailbox-token}"' in desk.plan(HOSTS["vscode"], OVER_HTTP).diff()
 
 
 def test_a_file_is_replaced_whole(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """`mcp-mailbox setup`: says what it would do to which host, asks, and tells what came of it.
 
 Exit codes: 0 all is as asked for; 1 a host was refused or failed, others may be done; 2 misunderstood, or nobody said
-yes; 3 everything is registered, and a server over HTTP did not answer. They are part of the interface.
+yes; 3 everything is registered, and a server does not answer. They are part of the interface.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         help="register this in Claude Code, Codex, Gemini CLI, OpenCode, Cursor, VS Code, Claude Desktop",
         description="Register this installation in the hosts that are here. Shows what it would change, and asks.",
         epilog="Exit codes: 0 done; 1 a host was refused or failed; 2 misunderstood, or nobody said yes; 3 registered, "
-        "but the server at --url did not answer. No token is ever written: over HTTP hosts read MCP_MAILBOX_TOKEN.",
+        "but a server does not answer. No token is ever written: over HTTP hosts read MCP_MAILBOX_TOKEN.",
     )
     setup.add_argument(
         "--host", action="append", metavar="NAME",
@@ -289,8 +289,12 @@ def _show_outcome(outcome: Outcome) -> None:
     elif met := outcome.greeting:
         what = f"{met.server} {met.version}, {met.tools} tools, protocol {met.protocol}"
         _print(f"{title}: answers ({what}, {met.seconds * 1000:.0f} ms)")
-    if change.action != "nothing" and change.host.afterwards:
+    if change.action == "nothing":
+        return
+    if change.host.afterwards:
         _print(f"{title}: {change.host.afterwards}")
+    if change.scope == "project" and "url" not in change.entry:
+        _print(f"{title}: the file has a path of this machine in it; who shares the project needs their own")
 
 
 def _visible(text: str) -> Iterator[str]:
