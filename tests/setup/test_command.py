@@ -226,9 +226,10 @@ def test_what_the_host_would_fill_in_is_left_out_when_the_server_is_met(user: Sh
     user.run("setup", "--yes", "--host", "claude")
     path = user.home / ".claude.json"
     said = json.loads(path.read_text())
-    said["mcpServers"]["mailbox"]["env"] = {"MCP_MAILBOX_SPACE": "${TEAM}"}
+    said["mcpServers"]["mailbox"]["env"] = {"MCP_MAILBOX_HOME": "${HOME}/mail"}
     path.write_text(json.dumps(said))
     assert "answers" in user.run("setup", "--host", "claude").stdout
+    assert not (user.home / "${HOME}").exists()
 
 
 @pytest.mark.parametrize(
