@@ -6,12 +6,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mcp_mailbox.setup.jsonc import Dialect
 
 PATH = ("servers", "mailbox")
 ENTRY: dict[str, Any] = {"command": "/opt/mail box/mcp-mailbox", "args": ["stdio"], "env": {"A": "ü"}}
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+"""For tests of what is right, not of how long it takes on a machine that has other work."""
 
 _words = st.text(st.characters(codec="utf-8"), max_size=6)
 _comments = st.sampled_from(["// c\n", "//\r\n", "/* c */", "/* two\n lines */", '// } , " { \n', "/**/"])

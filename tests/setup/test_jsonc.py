@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcp_mailbox.setup import jsonc
 from mcp_mailbox.setup.jsonc import Dialect
 from mcp_mailbox.setup.trouble import Unfit
-from tests.setup.documents import ENTRY, PATH, texts
+from tests.setup.documents import ENTRY, PATH, texts, unhurried
 
 _cases = st.sampled_from(Dialect).flatmap(lambda dialect: st.tuples(st.just(dialect), texts(dialect)))
 _COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -23,6 +23,7 @@ def comments(text: str) -> list[str]:
     return [found for found in _COMMENT.findall(text) if not found.startswith('"')]
 
 
+@unhurried
 @given(_cases)
 def test_what_was_put_in_and_taken_out_leaves_the_text_to_the_byte(case: tuple[Dialect, str]) -> None:
     dialect, text = case
@@ -30,6 +31,7 @@ def test_what_was_put_in_and_taken_out_leaves_the_text_to_the_byte(case: tuple[D
     assert jsonc.take(edited, PATH, dialect, trace) == text
 
 
+@unhurried
 @given(_cases)
 def test_putting_changes_what_is_said_at_the_path_and_nothing_else(case: tuple[Dialect, str]) -> None:
     dialect, text = case
@@ -43,6 +45,7 @@ def test_putting_changes_what_is_said_at_the_path_and_nothing_else(case: tuple[D
     assert comments(edited) == comments(text)
 
 
+@unhurried
 @given(_cases)
 def test_putting_the_same_twice_changes_nothing(case: tuple[Dialect, str]) -> None:
     dialect, text = case
@@ -50,6 +53,7 @@ def test_putting_the_same_twice_changes_nothing(case: tuple[Dialect, str]) -> No
     assert jsonc.put(edited, PATH, ENTRY, dialect)[0] == edited
 
 
+@unhurried
 @given(_cases, st.data())
 def test_any_member_can_be_taken_out_and_all_others_and_their_comments_stay(
     case: tuple[Dialect, str], data: st.DataObject
@@ -64,6 +68,7 @@ def test_any_member_can_be_taken_out_and_all_others_and_their_comments_stay(
     assert repr(jsonc.read(after, dialect)) == repr(expected)
 
 
+@unhurried
 @given(texts(Dialect.JSON))
 def test_what_is_read_is_what_json_says(text: str) -> None:
     assert jsonc.read(text, Dialect.JSON) == (json.loads(text) if text.strip() else {})
@@ -73,6 +78,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
+@unhurried
 @given(st.text(alphabet='{}[]",:/*\\ \n1eEtruefalsn-.'))
 def test_what_json_refuses_is_refused(text: str) -> None:
     def strictly() -> Any:
@@ -145,6 +151,7 @@ def test_numbers_that_python_would_not_convert_are_left_alone() -> None:
     assert jsonc.take(edited, PATH, Dialect.JSON, trace) == text
 
 
+@unhurried
 @given(texts(Dialect.JSONC), st.lists(st.integers(), max_size=2))
 def test_what_was_appended_to_a_list_and_taken_off_leaves_the_text_to_the_byte(text: str, before: list[int]) -> None:
     text, _ = jsonc.put(text, ("inputs",), before, Dialect.JSONC)

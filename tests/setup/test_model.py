@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -127,4 +127,6 @@ class Files(RuleBasedStateMachine):
 
 TestFiles = Files.TestCase
 # Each write waits for the disk, as it should.
-TestFiles.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestFiles.settings = settings(
+    max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

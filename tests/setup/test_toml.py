@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_mailbox.setup import toml
 from mcp_mailbox.setup.trouble import Unfit
+from tests.setup.documents import unhurried
 
 PATH = ("mcp_servers", "mailbox")
 ENTRY: dict[str, Any] = {
@@ -60,12 +61,14 @@ def put(text: str) -> tuple[str, toml.Trace]:
     return toml.put(text, PATH, ENTRY)
 
 
+@unhurried
 @given(texts())
 def test_what_was_put_in_and_taken_out_leaves_the_text_to_the_byte(text: str) -> None:
     edited, trace = put(text)
     assert toml.take(edited, PATH, trace) == text
 
 
+@unhurried
 @given(texts())
 def test_putting_changes_what_is_said_at_the_path_and_nothing_else(text: str) -> None:
     before = tomllib.loads(text)
@@ -78,6 +81,7 @@ def test_putting_changes_what_is_said_at_the_path_and_nothing_else(text: str) ->
         assert edited.count("\n") == edited.count("\r\n"), "line ends are kept"
 
 
+@unhurried
 @given(texts(), st.sampled_from(["[other]\n", "# mine\n[other]\nx = 1\n", "# at the end"]))
 def test_what_somebody_wrote_behind_it_stays_when_it_is_taken_out(text: str, more: str) -> None:
     assume("other" not in text)
@@ -85,6 +89,7 @@ def test_what_somebody_wrote_behind_it_stays_when_it_is_taken_out(text: str, mor
     assert toml.take(edited + more, PATH).endswith(more)
 
 
+@unhurried
 @given(texts())
 def test_putting_the_same_twice_changes_nothing(text: str) -> None:
     edited, _ = put(text)
