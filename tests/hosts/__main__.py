@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests import npm
-from tests.hosts import environment, install, processes, scenarios
+from tests.hosts import environment, install, processes, scenarios, setting_up
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
 from tests.hosts.stage import Stage
@@ -37,7 +37,9 @@ def main() -> int:
     for name, program in programs.items():
         say(f"{name}: {program.version} ({program.path})")
     report = Report()
-    for transport in ("stdio", "http") if options.over == "both" else (options.over,):
+    if options.over in {"both", "setup"}:
+        _set_up(options, programs, report)
+    for transport in {"both": ("stdio", "http"), "setup": ()}.get(options.over, (options.over,)):
         say(f"\n== over {transport}")
         _prove(options, programs, report, transport)
     return report.close()
@@ -67,6 +69,18 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
         processes.end_all(str(root))
         if options.keep:
             say(f"\nlogs, requests and homes: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _set_up(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
+    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-setup-"))
+    try:
+        setting_up.prove(programs, shlex.split(options.server)[:-1], root, report)
+    finally:
+        processes.end_all(str(root))
+        if options.keep:
+            say(f"\nhomes: {root}")
         else:
             shutil.rmtree(root, ignore_errors=True)
 
@@ -105,7 +119,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.hosts", description="Prove the product with the real hosts.")
     installed = f"{shlex.quote(str(beside))} stdio"
     parser.add_argument("--server", default=installed, help="command of the server under test")
-    parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how the hosts reach it")
+    parser.add_argument(
+        "--over",
+        choices=("stdio", "http", "setup", "both"),
+        default="both",
+        help="how the hosts reach it, or `setup` alone; both: all of it",
+    )
     parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
     parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
     parser.add_argument("--wait", type=float, default=5.0, help="seconds that a reader waits before it is written to")

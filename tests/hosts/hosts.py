@@ -118,23 +118,7 @@ class Codex:
 
     def _configure(self, endpoint: str) -> None:
         lines = [
-            'model = "scripted"',
-            'model_provider = "scripted"',
-            "check_for_update_on_startup = false",
-            "[features]",
-            "apps = false",
-            "plugins = false",
-            "[analytics]",
-            "enabled = false",
-            "[model_providers.scripted]",
-            'name = "scripted"',
-            f'base_url = "{endpoint}/v1"',
-            'wire_api = "responses"',
-            'env_key = "SCRIPTED_MODEL_KEY"',
-            "supports_websockets = false",
-            # A second try would hide what the first one met.
-            "request_max_retries = 0",
-            "stream_max_retries = 0",
+            *scripted_codex(endpoint),
             "[mcp_servers.mailbox]",
             *self._entry(),
             "required = true  # else the first turn may start before our tools are there",
@@ -149,6 +133,29 @@ class Codex:
         program, *arguments = self._server.command
         variables = ", ".join(f"{key} = {_toml(value)}" for key, value in self._server.environment.items())
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
+
+
+def scripted_codex(endpoint: str) -> list[str]:
+    """The lines of a config.toml by which Codex asks the scripted model, and nothing else."""
+    return [
+        'model = "scripted"',
+        'model_provider = "scripted"',
+        "check_for_update_on_startup = false",
+        "[features]",
+        "apps = false",
+        "plugins = false",
+        "[analytics]",
+        "enabled = false",
+        "[model_providers.scripted]",
+        'name = "scripted"',
+        f'base_url = "{endpoint}/v1"',
+        'wire_api = "responses"',
+        'env_key = "SCRIPTED_MODEL_KEY"',
+        "supports_websockets = false",
+        # A second try would hide what the first one met.
+        "request_max_retries = 0",
+        "stream_max_retries = 0",
+    ]
 
 
 def _project(home: Path) -> Path:

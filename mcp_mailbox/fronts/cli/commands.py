@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import archive, guard, registration, serving, tokens
+from mcp_mailbox.fronts.cli import archive, guard, registration, serving, setup, tokens
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +64,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
     status = commands.add_parser("status", help="show the post office, and how to register it")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     status.set_defaults(run=_status)
+    setup.add(commands)
     serving.add(commands.add_parser("serve", help="serve MCP over HTTP too, in the foreground"))
     tokens.add(commands)
     archive.add(commands)
@@ -120,7 +121,7 @@ def _show(status: dict[str, Any]) -> None:
     table.add_row("home", str(status["home"]))
     console = Console(soft_wrap=True)
     console.print(table)
-    _print_lines(console, "Register it:", registration.lines())
+    _print_lines(console, "Register it (`mcp-mailbox setup` does it for you):", registration.lines())
     if http and http["known_as"]:
         about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
         lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
