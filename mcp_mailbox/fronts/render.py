@@ -1,7 +1,7 @@
-"""What a model gets to see: lean results, each the same as structured content and as JSON text.
+"""What is answered, as JSON: lean results for a model, which the command line and its scripts get as well.
 
-Hosts show a model the structured content alone (docs/hosts.md), so it is the lean view itself. Sizes are bytes of
-that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is its fence.
+Sizes are bytes of that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is its fence. What a
+protocol wraps around it is that protocol's front's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-
-import mcp_types as types
 
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
@@ -45,18 +43,6 @@ Json = dict[str, Any]
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
-
-
-def result(content: Json, *, error: bool = False) -> types.CallToolResult:
-    """Wrap a tool's answer."""
-    return types.CallToolResult(
-        content=[types.TextContent(text=dump(content))], structured_content=content, is_error=error
-    )
-
-
-def refused(refusal: Refusal) -> types.CallToolResult:
-    """Render a refusal so that the model can act on it."""
-    return result(problem(refusal), error=True)
 
 
 def problem(refusal: Refusal) -> Json:
