@@ -141,6 +141,7 @@ PROMISES: dict[str, Promise] = {
     "restore-revoked": Promise("What was revoked stays so when an older backup is restored.", ARCHIVE),
     "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
+    "mail-follow": Promise("Who goes on from the place of a page is told all that came since, once.", ARCHIVE),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
     # reservations
     "reserve-durable": Promise("What is reserved is held, by whom and until when, also after a crash.", RESERVE),

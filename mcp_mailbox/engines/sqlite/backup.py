@@ -1,4 +1,4 @@
-"""The store's file copied while it is in use. Pages are copied here; of what they hold nothing is known.
+"""The store's file copied, or checked, while it is in use. Pages are copied here; of what they hold nothing is known.
 
 A copy is of one moment: its connection stays in one snapshot from the first page to the last, so that it neither
 waits for the writer nor starts anew with each commit, as SQLite's backup does otherwise. What it writes is synced in
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 
@@ -27,6 +28,8 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Told
 from mcp_mailbox.view import query
 
+T = TypeVar("T")
+
 _STEP_PAGES = 64
 _STEPS_A_SYNC = 16
 _PAUSE_AT_MOST = 0.05
@@ -34,13 +37,13 @@ _PAUSE_AT_MOST = 0.05
 
 
 class Backups:
-    """The backups under way: each ends with the store, and with whoever asked for it."""
+    """The copies and checks under way: each ends with the store, and with whoever asked for it."""
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.Future[int], threading.Event] = {}
+        self._under_way: dict[asyncio.Future[Any], threading.Event] = {}
         self._closed = False
 
-    async def run(self, work: Callable[[Told], int], told: Told) -> int:
+    async def run(self, work: Callable[[Told], T], told: Told) -> T:
         """Return what the work returns, which it does in a thread of its own.
 
         Cancelled, it ends the work first. Raises what the work raises, or Refusal(STOPPING).
@@ -71,7 +74,7 @@ class Backups:
         self._closed = True
         await self._end(list(self._under_way))
 
-    async def _end(self, futures: Sequence[asyncio.Future[int]]) -> None:
+    async def _end(self, futures: Sequence[asyncio.Future[Any]]) -> None:
         for future in futures:
             self._under_way[future].set()
         with anyio.CancelScope(shield=True):
@@ -104,6 +107,13 @@ def back_up(store: Path, target: Path, told: Told, *, replace: bool = False) -> 
         os.close(descriptor)
         copy.unlink(missing_ok=True)
     return size
+
+
+def check(store: Path, told: Told) -> str:
+    """Return "ok", or what SQLite finds wrong with the store, while others read and write it."""
+    uri = f"{store.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        return problem(db, partial(told, 1, 1)) or "ok"
 
 
 def _check_free(store: Path, target: Path, *, replace: bool) -> None:
@@ -178,4 +188,4 @@ def _untaken(target: Path, error: sqlite3.Error) -> BaseException:
 
 
 def _stopping() -> Refusal:
-    return Refusal(Code.STOPPING, "The post office is stopping; there is no backup.", "Try again: it starts on demand.")
+    return Refusal(Code.STOPPING, "The post office is stopping; this was not done.", "Try again: it starts on demand.")
