@@ -17,7 +17,7 @@ from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
-from mcp_mailbox.store import Accepted, Found, Hit, Hits, Opened, Page, Preview, Reading, Released, Settled
+from mcp_mailbox.store import Accepted, Archived, Found, Hit, Hits, Opened, Page, Preview, Reading, Released, Settled
 
 WAIT_LIMIT = 16_000
 """Bytes of a wait's or a read's answer; hosts count in KB of 1,000 or of 1,024."""
@@ -26,6 +26,8 @@ PAGE_LIMIT = 4_000
 BODY_SHARE = 12_000
 """Bytes of bodies to ask the store for in one wait: the rest is room for what stands around them."""
 _SUBJECT_SHOWN = 60
+_PREVIEW_SHOWN = 200
+"""Characters of a body in a line of its own."""
 _CC_SHOWN = 5
 _SHORTEST_BODY = 100
 """Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
@@ -163,18 +165,24 @@ def _history(message: Message, progress: Progress) -> Json:
     return {"state": progress.state.word, "at": at} | about
 
 
-def page(answer: Page) -> Json:
-    """Render `list_inbox`: as many previews as fit, the first one always."""
+def page(answer: Page, room: float = PAGE_LIMIT, *, full: bool = False) -> Json:
+    """Render `list_inbox`: as many previews as fit, the first one always; `full` with each one's state and attempts."""
     content: Json = {"messages": [], "unread": answer.unread}
     for shown, preview in enumerate(answer.previews):
-        content["messages"].append(_previewed(preview))
-        if shown and size(content) > PAGE_LIMIT - 40:  # room for the cursor
+        content["messages"].append(_previewed(preview) | (_standing(preview) if full else {}))
+        if shown and size(content) > room - _MORE:
             content["messages"].pop()
             return content | {"next": answer.previews[shown - 1].cursor}
     return content | (_given(next=answer.previews[-1].cursor) if answer.more else {})
 
 
-def found(answer: Hits) -> Json:
+def _standing(preview: Preview) -> Json:
+    progress = preview.delivery.progress
+    until = moment(progress.lease_until) if progress.lease_until is not None else None
+    return {"state": progress.state.word, "attempts": progress.attempts, **_given(lease_until=until)}
+
+
+def found(answer: Hits, room: float = PAGE_LIMIT) -> Json:
     """Render `list_inbox` that searched: as many hits as fit, the first one always; says so while hits may be missing.
 
     A page without hits may have a next one.
@@ -184,7 +192,7 @@ def found(answer: Hits) -> Json:
         content |= {"complete_until": moment(answer.complete_until), "hint": INCOMPLETE}
     for shown, hit in enumerate(answer.hits):
         content["messages"].append(_hit(hit))
-        if shown and size(content) > PAGE_LIMIT - _MORE:
+        if shown and size(content) > room - _MORE:
             content["messages"].pop()
             return content | {"next": answer.hits[shown - 1].cursor}
     return content | _given(next=answer.next)
@@ -216,12 +224,30 @@ def settled(results: Iterable[Settled]) -> Json:
     return answer | _given(failed=failed)
 
 
-def directory(answer: Found) -> Json:
+def arrived(mail: Archived) -> Json:
+    """Render what has come, as a listing that shows no more than its beginning."""
+    message = mail.message
+    body = message.body[:_PREVIEW_SHOWN]
+    return {
+        "id": message.id,
+        "from": message.sender,
+        "preview": body,
+        "priority": message.priority.word,
+        "sent_at": moment(message.accepted_at),
+    } | _given(
+        subject=message.subject,
+        thread=message.thread if message.thread != message.id else None,
+        bytes=len(message.body.encode()) if len(body) < len(message.body) else None,
+        **_about(message),
+    )
+
+
+def directory(answer: Found, room: float = PAGE_LIMIT) -> Json:
     """Render `find_mailboxes`: as many as fit, the first one always."""
     content: Json = {"mailboxes": []}
     for shown, entry in enumerate(answer.entries):
         content["mailboxes"].append(_listed(entry))
-        if shown and size(content) > PAGE_LIMIT - _MORE:  # room for the cursor
+        if shown and size(content) > room - _MORE:  # room for the cursor
             content["mailboxes"].pop()
             return content | {"next": answer.entries[shown - 1].cursor}
     return content | _given(next=answer.next, hint=None if answer.entries else NOBODY)
