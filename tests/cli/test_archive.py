@@ -47,7 +47,7 @@ class Person:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    async def refused(self, *arguments: str, code: int = 1) -> str:
+    async def refused(self, *arguments: str, code: int = 3) -> str:
         done = await self.run(*arguments)
         assert (done.returncode, done.stdout) == (code, "")
         assert "Traceback" not in done.stderr
@@ -178,27 +178,27 @@ async def test_a_post_office_that_comes_up_during_a_restore_keeps_its_store(pers
     ("arguments", "code", "said"),
     [
         (["backup"], 2, "required: file"),
-        (["backup", "nowhere/backup.db"], 1, "Choose a directory"),
-        (["backup", "."], 1, "exists"),
-        (["backup", "text", "--force"], 1, "is no backup"),
-        (["backup", "h/mail.db", "--force"], 1, "the store itself"),
-        (["restore", "absent"], 1, "is not there"),
+        (["backup", "nowhere/backup.db"], 3, "Choose a directory"),
+        (["backup", "."], 3, "exists"),
+        (["backup", "text", "--force"], 3, "is no backup"),
+        (["backup", "h/mail.db", "--force"], 3, "the store itself"),
+        (["restore", "absent"], 3, "is not there"),
         (["export"], 2, "required: address"),
         (["export", "bob", "--format", "pdf"], 2, "invalid choice"),
-        (["export", "bob", "--format", "maildir"], 1, "-o PATH"),
-        (["export", "bobb"], 1, "Did you mean 'bob'?"),
-        (["export", "a@b@c"], 1, "An address is name@space."),
-        (["export", "theirs"], 1, "You have no mailbox 'theirs'"),
-        (["export", "bob", "--thread", "1abcd"], 1, "No message '1abcd'"),
-        (["export", "bob", "-o", "text"], 1, "exists"),
-        (["export", "bob", "-o", "nowhere/mail.mbox"], 1, "Choose a directory"),
+        (["export", "bob", "--format", "maildir"], 3, "-o PATH"),
+        (["export", "bobb"], 3, "Did you mean 'bob'?"),
+        (["export", "a@b@c"], 3, "An address is name@space."),
+        (["export", "theirs"], 3, "You have no mailbox 'theirs'"),
+        (["export", "bob", "--thread", "1abcd"], 3, "No message '1abcd'"),
+        (["export", "bob", "-o", "text"], 3, "exists"),
+        (["export", "bob", "-o", "nowhere/mail.mbox"], 3, "Choose a directory"),
     ],
 )
 async def test_a_mistake_is_one_line_with_what_to_do(
     person: Person, arguments: list[str], code: int, said: str
 ) -> None:
     (person.directory / "text").write_text("years of work")
-    if arguments[0] != "restore" and code == 1:
+    if arguments[0] != "restore" and code == 3:
         async with person.town.agent("bob"):
             pass
     assert said in await person.refused(*arguments, code=code)
@@ -377,7 +377,7 @@ def newer(person: Person) -> Person:
 )
 async def test_each_command_says_that_the_store_is_newer_and_what_to_do(newer: Person, arguments: list[str]) -> None:
     done = await newer.run(*arguments)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert f"The store {newer.home}/mail.db has schema 999" in done.stderr
     assert "Upgrade mcp-mailbox" in done.stderr
     assert "Traceback" not in done.stderr
