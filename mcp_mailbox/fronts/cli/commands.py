@@ -40,6 +40,95 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "inbox": Command(
+        MAIL,
+        "list what waits for you",
+        "looking:inbox",
+        ("inbox", "inbox --show overdue", "inbox --all --json | jq '.messages[].id'"),
+        "nothing is there",
+    ),
+    "read": Command(
+        MAIL,
+        "show one message whole, and how far what you sent has come",
+        "looking:read",
+        ("read 3k7qz", "read 3k7qz --raw > report.md"),
+    ),
+    "send": Command(
+        MAIL,
+        "send mail; it is on disk when this ends",
+        "writing:send",
+        (
+            'send alice -s "Build" -b "It is green again."',
+            'send alice bob -s "Test run" < report.txt',
+            "send alice --delay 2h --ttl 1d --priority urgent",
+        ),
+        "nothing was written in the editor, so nothing was sent",
+    ),
+    "reply": Command(
+        MAIL,
+        "answer a message, which acks it",
+        "writing:reply",
+        ('reply 3k7qz -b "Thank you."', "reply 3k7qz --all"),
+        "nothing was written in the editor, so nothing was sent",
+    ),
+    "wait": Command(
+        MAIL,
+        "take mail, waiting until some comes",
+        "taking:wait",
+        ("wait --timeout 10m --from alice", "wait --ack --json"),
+        "nothing came",
+    ),
+    "tail": Command(
+        MAIL,
+        "follow a mailbox: a line for each message as it comes; takes nothing",
+        "taking:tail",
+        ("tail", "tail --mailbox alice --json"),
+    ),
+    "search": Command(
+        MAIL,
+        "search all mail that you received or sent, newest first",
+        "looking:search",
+        ("search deploy failed --from alice", "search --thread 3k7qz"),
+        "nothing is found",
+    ),
+    "ack": Command(MAIL, "say that you are done with messages", "settling:ack", ("ack 3k7qz",)),
+    "release": Command(
+        MAIL, "put messages back, for now or for later", "settling:release", ("release 3k7qz --delay 1h",)
+    ),
+    "reject": Command(
+        MAIL,
+        "refuse messages for good; their senders are told",
+        "settling:reject",
+        ('reject 3k7qz --reason "Not mine."',),
+    ),
+    "extend": Command(MAIL, "keep what you took for longer", "settling:extend", ("extend 3k7qz --delay 30m",)),
+    "dead": Command(
+        MAIL,
+        "list dead letters, retry them or clear them away",
+        "looking:dead",
+        ("dead", "dead --retry 3k7qz", "dead --purge --all"),
+        "there are none",
+    ),
+    "agents": Command(
+        PEOPLE,
+        "list whom one can write to, what they do, and who is there",
+        "looking:agents",
+        ("agents", "agents review sql", "agents --space '*'"),
+        "nobody is found",
+    ),
+    "doctor": Command(
+        OFFICE,
+        "look for what is wrong, and say how it is mended; changes nothing",
+        "doctor:add",
+        ("doctor", "doctor --json"),
+        "something is wrong",
+    ),
+    "completion": Command(
+        OFFICE,
+        "print what makes a shell complete commands, options, names and ids",
+        "completion:add",
+        ("completion bash > ~/.local/share/bash-completion/completions/mcp-mailbox", "completion fish | source"),
+    ),
     "serve": Command(
         OFFICE,
         "serve MCP over HTTP too, in the foreground",
