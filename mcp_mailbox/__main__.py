@@ -28,9 +28,12 @@ def main() -> int:
         return _serve(arguments[1:])
     if arguments[:1] == ["restore"]:
         return _restore(arguments[1:])
-    from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
+    try:
+        from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 
-    return commands.run(arguments)
+        return commands.run(arguments)
+    except KeyboardInterrupt:
+        return 130  # `exits.INTERRUPTED`, which may not have been imported yet
 
 
 def _office() -> int:

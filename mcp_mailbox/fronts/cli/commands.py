@@ -7,11 +7,10 @@ for is one command, not all of them.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from mcp_mailbox.fronts.cli import exits
 PROGRAM = "mcp-mailbox"
 MAIL, PEOPLE, OFFICE, STORE = "Mail", "People and agents", "Server", "Store"
 _SHOWN = 40
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _HELP = ("-h", "--help")
 _VERSION = ("-V", "--version")
 
@@ -223,11 +223,15 @@ def ended(chosen: argparse.Namespace) -> int:
         from mcp_mailbox.fronts.cli import trouble  # noqa: PLC0415 - not needed when it goes well
 
         return trouble.tell(refused, as_json=getattr(chosen, "json", False))
-    except BrokenPipeError:  # who reads has had enough
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        # Else Python would try again on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.DONE
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
+        if error.errno == errno.EPIPE:  # who reads has had enough
+            return exits.DONE
+        print(f"{PROGRAM}: the answer cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return exits.REFUSED
     return code
 
 
@@ -242,6 +246,9 @@ def _complete(words: Sequence[str]) -> int:
 
 def page() -> str:
     """Return the page that says what there is, by groups."""
+    import shutil  # noqa: PLC0415 - with `textwrap` 8 ms, for this page alone
+    import textwrap  # noqa: PLC0415
+
     width = min(shutil.get_terminal_size().columns, 100)
     lines = [
         f"usage: {PROGRAM} COMMAND …",

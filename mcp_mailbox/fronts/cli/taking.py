@@ -125,20 +125,19 @@ def _tail(chosen: argparse.Namespace) -> int:
             shown_so_far += 1
             if shown_so_far == chosen.count:
                 raise _Enough
-        if place is None and not chosen.json and screen.is_terminal():
+        if place is None:
             screen.note("Waiting for mail; Ctrl-C ends it.")
         place = page["place"]
 
-    start = True
     while True:
+        given = {"place": place}
         try:
-            ask_once("follow", person.who(chosen), {"place": place}, told=told, seconds=_SILENCE, start=start)
+            ask_once("follow", person.who(chosen), given, told=told, seconds=_SILENCE, start=place is None)
         except _Enough:
             return exits.DONE
         except rendezvous.Refused as refused:
-            if refused.code not in (*_LEFT, "unreachable") or start:
+            if refused.code not in _LEFT and (place is None or refused.code != "unreachable"):
                 raise
-        start = False
         time.sleep(_LOOK_EVERY)
 
 
