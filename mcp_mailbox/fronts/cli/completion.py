@@ -25,9 +25,13 @@ _SEVERAL = ("*", "+", "A...", "...")
 SCRIPTS = {
     "bash": """\
 _mcp_mailbox() {
-    local IFS=$'\\n' words
-    words=$("$1" __complete -- "${COMP_WORDS[@]:1:COMP_CWORD-1}" "$2" 2>/dev/null)
-    COMPREPLY=($words)
+    # Not COMP_WORDS: bash takes the @ of an address for a word of its own, and replaces only $2.
+    local IFS=$' \\t' words line=${COMP_LINE:0:COMP_POINT}
+    words=($line)
+    case $line in *[[:space:]]) words+=("") ;; esac
+    local begun=${words[${#words[@]}-1]} IFS=$'\\n'
+    COMPREPLY=($("${words[0]}" __complete -- "${words[@]:1}" 2>/dev/null))
+    COMPREPLY=("${COMPREPLY[@]#"${begun%"$2"}"}")
 }
 complete -o default -F _mcp_mailbox mcp-mailbox
 """,
@@ -130,8 +134,8 @@ def _asking(before: Sequence[str]) -> argparse.Namespace:
 
 def _names(before: Sequence[str], begun: str) -> list[str]:
     chosen = _asking(before)
-    name, at, space = begun.partition("@")
-    given = {"query": name, "space": (space or "*") if at else person.space(chosen), "limit": 100}
+    name, at, _ = begun.partition("@")
+    given = {"query": name, "space": person.EVERY_SPACE if at else person.space(chosen), "limit": 100}
     found = _ask("find_mailboxes", chosen, given)
     addresses = [each["address"] for each in found.get("mailboxes", ())]
     return addresses if at else [person.near(each, chosen) for each in addresses]

@@ -303,7 +303,7 @@ def _recipients(each: Json, chosen: argparse.Namespace) -> str:
 
 
 def _agents(chosen: argparse.Namespace) -> int:
-    given = {"query": " ".join(chosen.words), "skill": chosen.skill, "space": person.space(chosen)}
+    given = {"query": " ".join(chosen.words), "skill": chosen.skill, "space": chosen.space or person.space(chosen)}
 
     def show(whole: Json) -> None:
         columns = (

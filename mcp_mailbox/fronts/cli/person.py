@@ -19,6 +19,10 @@ DEFAULT_SPACE = "default"
 """As in `addresses`, which costs more than all the rest."""
 
 
+EVERY_SPACE = "*"
+"""All spaces in which one has a mailbox (`directory`)."""
+
+
 def options(parser: argparse.ArgumentParser, *, mailbox: bool = True) -> None:
     """Add what commands of mail share."""
     if mailbox:
@@ -29,8 +33,9 @@ def options(parser: argparse.ArgumentParser, *, mailbox: bool = True) -> None:
 
 
 def space(chosen: argparse.Namespace) -> str:
-    """Return the space of bare names."""
-    found: str = chosen.space or os.environ.get(SPACE) or DEFAULT_SPACE
+    """Return the space of bare names, which is never all of them."""
+    said = None if chosen.space == EVERY_SPACE else chosen.space
+    found: str = said or os.environ.get(SPACE) or DEFAULT_SPACE
     return found
 
 

@@ -191,7 +191,7 @@ async def _done(desk: Desk, asked: object) -> Json:
         where = ".".join(map(str, first["loc"]))
         return {"error": "bad_argument", "message": f"{where}: {first['msg']}.", "hint": ""}
     except Refusal as refusal:
-        return {"hint": "", **render.problem(refusal)}
+        return {**render.problem(refusal), "hint": refusal.hint}
 
 
 def _shown(credential: Credential) -> Json:
