@@ -34,6 +34,11 @@ def ask(do: str, told: Callable[[bytes], None] = lambda _: None, seconds: float 
     return found
 
 
+def ask_running(do: str, seconds: float) -> Json | None:
+    """Put a command to the post office; None when none runs. Raises rendezvous.Refused."""
+    return _put(do, {}, lambda _: None, lambda _: None, seconds, start=False)
+
+
 def ask_once(
     do: str,
     who: Json,

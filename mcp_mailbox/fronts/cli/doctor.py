@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.fronts.cli import exits, hosts, screen, shown
-from mcp_mailbox.fronts.cli.asking import ask
+from mcp_mailbox.fronts.cli.asking import ask_running
 from mcp_mailbox.fronts.cli.screen import Cell
 
 Json = dict[str, Any]
@@ -100,18 +100,30 @@ def _home(place: Place) -> Iterator[Finding]:
         fix = f"Set {rendezvous.HOME_VARIABLE} to a directory that you can write."
         yield Finding("home", WRONG, f"{home}: {error.strerror}", fix)
         return
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or not os.access(home, os.W_OK | os.X_OK):
+    if (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != os.getuid()
+        or not os.access(home, os.R_OK | os.W_OK | os.X_OK)
+    ):
         fix = f"Set {rendezvous.HOME_VARIABLE} to a directory of your own."
         yield Finding("home", WRONG, f"{home} is no directory of yours that you can write", fix)
         return
     yield Finding("home", OK, str(home))
-    open_ = [path for path in (home, *sorted(home.iterdir())) if not path.is_symlink() and path.stat().st_mode & 0o077]
-    if open_:
-        names = ", ".join(path.name for path in open_)
+    reachable = [path.name for path in (home, *sorted(home.iterdir())) if _others_may(path)]
+    if reachable:
+        names = ", ".join(reachable)
         fix = f"Run `chmod -R go= {home}`: it is your mail."
         yield Finding("permissions", WRONG, f"others may reach {names}", fix)
     else:
         yield Finding("permissions", OK, "nobody else can read it")
+
+
+def _others_may(path: Path) -> bool:
+    try:
+        found = path.lstat().st_mode
+    except OSError:  # gone meanwhile
+        return False
+    return not stat.S_ISLNK(found) and bool(found & 0o077)
 
 
 def _room(place: Place) -> Iterator[Finding]:
@@ -188,15 +200,20 @@ def _store(place: Place) -> Iterator[Finding]:
 
 def _store_whole(place: Place) -> Iterator[Finding]:
     """Let the post office read the whole of it."""
-    if place.status is None or not place.status["open"]:
+    opened = place.status is not None and place.status["open"]
+    try:
+        answer = ask_running("check", _PATIENCE) if opened else None
+    except rendezvous.Refused as refused:
+        if refused.code == "unknown_command":  # `versions` says what to do
+            yield Finding("store, whole", OK, "not read: the post office that runs is an older one")
+        else:
+            yield Finding("store, whole", WRONG, *_in_two(refused.hint))
+        return
+    if answer is None:
         if (place.home / "mail.db").exists():
             yield Finding("store, whole", OK, "not read: no post office runs, and none was started for it")
         return
-    try:
-        said = ask("check", lambda _: None, _PATIENCE)["store"]
-    except rendezvous.Refused as refused:
-        yield Finding("store, whole", WRONG, *_in_two(refused.hint))
-        return
+    said = answer["store"]
     if said == "ok":
         yield Finding("store, whole", OK, "SQLite finds nothing wrong")
     else:
