@@ -352,8 +352,12 @@ if sys.platform == "linux" and os.geteuid() == 0:
             for _ in range(5):
                 await bob.send("bob", "x" * 50_000)
             with small_disk(person.directory / "small"):
-                for command in (["backup", "small/backup.db"], ["export", "bob", "-o", "small/mail.mbox"]):
-                    assert "cannot be written" in (said := await person.refused(*command)) or "is full" in said
+                for command, code in (
+                    (["backup", "small/backup.db"], 4),
+                    (["export", "bob", "-o", "small/mail.mbox"], 3),
+                ):
+                    said = await person.refused(*command, code=code)
+                    assert "cannot be written" in said or "is full" in said
                     assert list((person.directory / "small").iterdir()) == []
             assert len(await bob.bodies()) == 5
 
@@ -393,7 +397,7 @@ async def test_a_host_hears_that_the_store_is_newer_and_what_to_do(newer: Person
 
 async def test_a_newer_backup_is_not_restored_and_a_newer_store_may_be_replaced(newer: Person) -> None:
     (newer.home / "mail.db").rename(newer.directory / "newer.db")
-    said = await newer.refused("restore", "newer.db")
+    said = await newer.refused("restore", "newer.db", code=4)
     assert "newer.db has schema 999" in said
     assert "Upgrade mcp-mailbox" in said
     async with newer.town.agent("bob") as bob:
