@@ -13,6 +13,7 @@ from __future__ import annotations
 
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of one line from the host; the relay drops longer ones and says so
 HEAD_LIMIT = 1024  # first bytes of a dropped line that still travel, so that its request can be answered
+COMMAND_LIMIT = 4 * 1024 * 1024  # bytes of a command: a body of 256 KiB, each byte as six characters, as hex
 TAIL_LIMIT = 1024  # and its last: some hosts write the id there
 
 # The first frame of a connection says who calls: a relay, or the command line.
@@ -23,6 +24,8 @@ COMMAND = b"c"  # its word: a JSON object as hex, the answer is one as it is
 
 # office → command line, before the answer to a COMMAND that takes long
 PROGRESS = b"p"  # the line is a JSON object
+
+# command line → office, behind the answer to a COMMAND, when it has done with it what it asked for: WRITTEN
 
 # relay → office
 MESSAGE = b"m"

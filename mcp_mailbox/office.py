@@ -30,10 +30,9 @@ import anyio.lowlevel
 from . import __version__, frames, rendezvous
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    Tell = Callable[[dict[str, object]], Awaitable[None]]
     OpenService = Callable[["Stop"], AbstractAsyncContextManager["Service"]]
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,8 @@ STUCK_SECONDS = 60.0  # a connection whose queue does not move for this long, an
 STUCK_BYTES = 8 * 1024 * 1024
 QUEUE_BYTES = 1024 * 1024  # above this `answer` waits
 NOTIFY_BYTES = 256 * 1024  # above this `notify` drops
-FIRST_FRAME_LIMIT = 1024 * 1024
+FIRST_FRAME_LIMIT = frames.COMMAND_LIMIT + 1024
+HEARD_LIMIT = 16  # bytes of what the command line says behind its command
 FRAME_LIMIT = frames.LINE_LIMIT + 64
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3
@@ -88,10 +88,10 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
-    async def command(self, asked: object, tell: Tell) -> dict[str, object]:
-        """Do what the command line asks, in whatever JSON it wrote; trouble is in the answer too.
+    async def command(self, asked: object, asker: Asker) -> None:
+        """Do what the command line asks, in whatever JSON it wrote, and answer; trouble is in the answer too.
 
-        What takes long is to `tell` how far it is. It is cancelled when whoever asked has gone.
+        It is cancelled when whoever asked has gone before it was answered.
         """
 
 
@@ -305,6 +305,46 @@ class RelayConnection:
             await self._moved.wait()
 
 
+class Asker:
+    """Who asks for a command, as the service sees it: told how far it is, then answered, once."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._patience = anyio.CancelScope()
+        self._answered = False
+        self._taken = False
+        self._heard = anyio.Event()  # it says that it has the answer, or has gone
+
+    async def tell(self, progress: Mapping[str, object]) -> None:
+        """Tell how far it is."""
+        await self._send(frames.PROGRESS, progress)
+
+    async def answer(self, answer: Mapping[str, object]) -> bool:
+        """Answer; return whether whoever asked says that it has done with it what it asked for."""
+        self._answered = True
+        await self._send(frames.COMMAND, answer)
+        await self._heard.wait()
+        return self._taken
+
+    async def _send(self, kind: bytes, content: Mapping[str, object]) -> None:
+        try:
+            await self._channel.send(frames.frame(kind, line=json.dumps(content).encode()))
+        except _Gone:
+            self._leave()
+            await anyio.lowlevel.checkpoint()
+
+    async def _listen(self) -> None:
+        """Hear what it says behind its question: that it has the answer, or nothing, and then it goes."""
+        with contextlib.suppress(_Gone):
+            self._taken = await self._channel.line(HEARD_LIMIT) == frames.WRITTEN
+        self._leave()
+
+    def _leave(self) -> None:
+        self._heard.set()
+        if not self._answered:
+            self._patience.cancel()
+
+
 def _read_frame(text: bytes) -> Frame:
     kind = text[:1]
     serial, line = 0, b""
@@ -437,26 +477,20 @@ class _Office:
             await self._refuse(channel, self.refusal or _GONE)
             return
         request = json.loads(asked)
+        asker = Asker(channel)
         self.commands += 1
         try:
-            with anyio.CancelScope() as patience:
-
-                async def tell(progress: dict[str, object]) -> None:
-                    try:
-                        await channel.send(frames.frame(frames.PROGRESS, line=json.dumps(progress).encode()))
-                    except _Gone:
-                        patience.cancel()
-
-                answer = await self.service.command(request, tell)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(asker._listen)  # noqa: SLF001 - the two classes are one machine
+                with asker._patience:  # noqa: SLF001
+                    await self.service.command(request, asker)
+                tasks.cancel_scope.cancel()
         except Exception:
             log.exception("a command failed")
             hint = f"The command failed: see {rendezvous.log_path(self.place.home)}, or where `serve` was started."
             await self._refuse(channel, rendezvous.Refused("failed", hint))
-            return
         finally:
             self.commands -= 1
-        if not patience.cancelled_caught:
-            await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
 
     async def _greet_relay(self, channel: _Channel, fields: dict[str, str]) -> None:
         hello = _hello(fields)

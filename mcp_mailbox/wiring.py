@@ -211,9 +211,9 @@ class _Relays:
         said = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
         return {**said, **({"http": http} if http else {})}
 
-    async def command(self, asked: object, tell: office.Tell) -> dict[str, Any]:
+    async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        return await control.command(control.Desk(self.tokens, self.post_office, tell), asked)
+        await control.command(self.tokens, self.post_office, asker, asked)
 
 
 async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -59,6 +60,8 @@ SETTLE_LIMIT = 100
 DEFAULT_LIMITS = Limits()
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
+FOLLOW_EVERY = 2_000
+"""ms after which who follows a mailbox looks again: a copy does not ring."""
 _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
 _UNKNOWN = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}
@@ -244,6 +247,31 @@ class PostOffice:
         """Return a page of all mail that the mailbox received or sent, whatever became of it."""
         call.caller.must(Scope.READ)
         return await self._store.mail_of(await self.mailboxes.own(call.caller, call.mailbox), portion)
+
+    async def follow(self, call: Call, portion: Portion) -> AsyncGenerator[MailPage]:
+        """Yield pages of all mail that the mailbox received or sent, and then of what comes, for ever.
+
+        The first is behind the portion's cursor, or of nothing: `place` says where what comes begins. A page that is
+        empty comes now and then, so that who follows knows that it is followed. Nothing is leased, nor shown; who was
+        told of it is `rang`. Raises Refusal as the store does, and as `own`.
+        """
+        call.caller.must(Scope.READ)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        clock = self._store.clock
+        portion = portion if portion.cursor is not None else replace(portion, latest=True)
+        with self.bell.listening(address) as ear, self.attendance.waiting(call.caller, [address]):
+            while True:
+                ear.clear()
+                page = await self._store.mail_of(address, portion)
+                yield page
+                portion = replace(portion, cursor=page.place)
+                if page.next is None:
+                    again = clock.now() + FOLLOW_EVERY
+                    await first_of(ear.wait, partial(clock.sleep_until, again))
+
+    async def check(self) -> str:
+        """Return "ok", or what is wrong with the store; for whoever owns the store alone."""
+        return await self._store.check()
 
     async def backup(self, path: Path, told: Told, *, replace: bool) -> int:
         """Copy the whole store, everybody's mail, to a file; for whoever owns the store alone."""

@@ -176,6 +176,7 @@ PROMISES: dict[str, Promise] = {
     "restore-revoked": Promise("What was revoked stays so when an older backup is restored.", ARCHIVE),
     "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
+    "mail-follow": Promise("Who goes on from the place of a page is told all that came since, once.", ARCHIVE),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
     # retention
     "keep-settled": Promise("Mail that was settled long enough ago, in all its mailboxes, goes for good.", KEEPING),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mcp_mailbox.fronts.mcp.render import NOTHING_YET
+from mcp_mailbox.fronts.render import NOTHING_YET
 from tests.fronts.world import Agent, Json, Town, both_eras
 
 pytestmark = both_eras

@@ -44,11 +44,18 @@ class Tiny:
         self.home = home
         self.stubborn = stubborn
 
-    async def command(self, asked: object, tell: office.Tell) -> dict[str, object]:
+    async def command(self, asked: object, asker: office.Asker) -> None:
         if asked == "fail":
             raise ValueError("planted: a bug in a command")
-        await tell({"told": asked})
-        return {"asked": asked}
+        if asked == "hang":
+            journal(self.home, event="hanging")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                journal(self.home, event="let go")
+        await asker.tell({"told": asked})
+        taken = await asker.answer({"asked": asked})
+        journal(self.home, event="answered command", taken=taken)
 
     def status(self) -> dict[str, object]:
         return {"mail": 7}

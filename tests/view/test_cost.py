@@ -153,6 +153,11 @@ class Asking:
         assert page.next is not None
         return page
 
+    async def mail_from_now_on(self, store: SqliteStore) -> object:
+        page = await store.mail_of(BOX, Portion(20, 10_000, latest=True))
+        assert page.next is None
+        return page
+
     async def mail_in_thread(self, store: SqliteStore) -> object:
         page = await store.mail_of(BOX, Portion(20, 10_000, thread=store._codec.id(2000)))
         assert len(page.mail) == 3

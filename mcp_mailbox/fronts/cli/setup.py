@@ -1,7 +1,7 @@
 """`mcp-mailbox setup`: says what it would do to which host, asks, and tells what came of it.
 
-Exit codes: 0 all is as asked for; 1 a host was refused or failed, others may be done; 2 misunderstood, or nobody said
-yes; 3 everything is registered, and a server does not answer. They are part of the interface.
+Exit codes (`exits`): done, all is as asked for; nothing, all is registered and a server does not answer;
+misunderstood, or nobody said yes; refused, a host was refused or failed, others may be done.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import registration
+from mcp_mailbox.fronts.cli import exits, registration
 
-DONE, FAILED, MISUNDERSTOOD, UNANSWERED = 0, 1, 2, 3
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -36,28 +35,25 @@ _WIDEST = 400
 Json = dict[str, Any]
 
 
-def add(commands: Any) -> None:
-    """Add the command to a parser's sub-commands."""
-    setup = commands.add_parser(
-        "setup",
-        help="register this in Claude Code, Codex, Gemini CLI, OpenCode, Cursor, VS Code, Claude Desktop",
-        description="Register this installation in the hosts that are here. Shows what it would change, and asks.",
-        epilog="Exit codes: 0 done; 1 a host was refused or failed; 2 misunderstood, or nobody said yes; 3 registered, "
-        "but a server does not answer. No token is ever written: over HTTP hosts read MCP_MAILBOX_TOKEN.",
+def add(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """Add the arguments of `setup`."""
+    parser.description = (
+        "Register this installation in the hosts that are here. Shows what it would change, and asks. No token is ever"
+        " written: over HTTP hosts read MCP_MAILBOX_TOKEN."
     )
-    setup.add_argument(
+    parser.add_argument(
         "--host", action="append", metavar="NAME",
         help="only this one, again for more: claude, codex, gemini, opencode, cursor, vscode, claude-desktop",
     )  # fmt: skip
-    setup.add_argument("--scope", choices=("user", "project"), help="for you (default), or for the project you are in")
-    setup.add_argument("--name", help="what the server is called in the hosts (default: mailbox)")
-    setup.add_argument("--url", help="register the server at this address instead of starting one: http://…/mcp")
-    setup.add_argument("--no-auth", action="store_true", help="with --url: it wants no token")
-    setup.add_argument("--dry-run", action="store_true", help="show the changes, and make none")
-    setup.add_argument("--undo", action="store_true", help="take back what setup did")
-    setup.add_argument("--yes", action="store_true", help="do not ask")
-    setup.add_argument("--json", action="store_true", help="print it as JSON")
-    setup.set_defaults(run=_run)
+    parser.add_argument("--scope", choices=("user", "project"), help="for you (default), or for the project you are in")
+    parser.add_argument("--name", help="what the server is called in the hosts (default: mailbox)")
+    parser.add_argument("--url", help="register the server at this address instead of starting one: http://…/mcp")
+    parser.add_argument("--no-auth", action="store_true", help="with --url: it wants no token")
+    parser.add_argument("--dry-run", action="store_true", help="show the changes, and make none")
+    parser.add_argument("--undo", action="store_true", help="take back what setup did")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    return _run
 
 
 class _Misunderstood(Exception):  # noqa: N818 - it is the caller who is
@@ -71,10 +67,10 @@ def _run(given: argparse.Namespace) -> int:
         return _undo(given) if given.undo else _register(given)
     except _Misunderstood as misunderstood:
         _say(f"mcp-mailbox: {misunderstood}")
-        return MISUNDERSTOOD
+        return exits.MISUNDERSTOOD
     except Unfit as unfit:
         _say(f"mcp-mailbox: {unfit}")
-        return FAILED
+        return exits.REFUSED
 
 
 # -- registering
@@ -168,8 +164,8 @@ def _hosts(names: Sequence[str] | None) -> list[Host]:
 
 def _code(outcomes: Sequence[Outcome]) -> int:
     if any(not each.registered for each in outcomes):
-        return FAILED
-    return UNANSWERED if any(each.unfit for each in outcomes) else DONE
+        return exits.REFUSED
+    return exits.NOTHING if any(each.unfit for each in outcomes) else exits.DONE
 
 
 def _confirm(given: argparse.Namespace, question: str) -> None:
@@ -205,7 +201,7 @@ def _undo(given: argparse.Namespace) -> int:
             _print("There is nothing to undo.")
     if records and not given.dry_run:
         _confirm(given, f"Undo {len(records)} {'change' if len(records) == 1 else 'changes'}?")
-    code = DONE
+    code = exits.DONE
     for each in records:
         said: Json = {"host": each.host, "scope": each.scope, "file": each.file, "name": each.name}
         if not given.dry_run:
@@ -214,7 +210,7 @@ def _undo(given: argparse.Namespace) -> int:
                     said["outcome"] = str(running.take_back(each, book))
             except Unfit as unfit:
                 said |= _trouble(unfit)
-                code = FAILED
+                code = exits.REFUSED
             if not given.json:
                 _print(f"{titles.get(each.host, each.host)}: {_undone(said)}")
         told.append(said)
@@ -241,7 +237,7 @@ def _undone(said: Json) -> str:
 
 
 def _tell_plan(changes: Sequence[Change], given: argparse.Namespace) -> int:
-    code = FAILED if any(each.refused for each in changes) else DONE
+    code = exits.REFUSED if any(each.refused for each in changes) else exits.DONE
     if given.json:
         _print(json.dumps({"hosts": [_planned(each) for each in changes], "exit": code}, indent=2))
     else:

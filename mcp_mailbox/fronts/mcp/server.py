@@ -27,7 +27,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from mcp_mailbox import __version__
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Blame, Refusal
-from mcp_mailbox.fronts.mcp import render, resources, tools
+from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.mcp import answers, resources, tools
 from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Coalesced, Context
 from mcp_mailbox.fronts.mcp.prompts import prompts
 from mcp_mailbox.fronts.mcp.wire import Wire
@@ -126,17 +127,17 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
         answer = await tool.run(client, context, params.arguments)
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s", render.summary(client.caller.principal, params.name, params.arguments or {}, answer))
-        return render.result(answer)
+        return answers.result(answer)
     except Refusal as refusal:
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s: %s refused: %s", client.caller.principal, params.name, refusal.problem)
-        return render.refused(client.explain(refusal))
+        return answers.refused(client.explain(refusal))
     except MCPError:
         raise
     except Exception:
         number = secrets.token_hex(4)
         logger.exception("internal error %s in %s", number, params.name)
-        return render.result(_internal(number), error=True)
+        return answers.result(_internal(number), error=True)
 
 
 def _internal(number: str) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """What the command line may ask a post office to do: JSON objects over the local socket, which only its user reaches.
 
 A request says what to `do` and the arguments; the answer is an object too, with `error`, `message` and `hint` when it
-was refused. What takes long tells how far it is meanwhile. The command line's half is in `fronts/cli/`.
+was refused. What takes long tells how far it is meanwhile. The verbs of mail are in `mail`, their arguments and answers
+those of the tools. The command line's half is in `fronts/cli/`.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.control import mail
+from mcp_mailbox.fronts.control.desk import Asker, Desk, Json
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.store import Archived, Portion
 from mcp_mailbox.tokens import LOCAL, Tokens
 
-Json = dict[str, Any]
 _YEAR = 366 * 24 * 3600 * 1000
 _TELL_EVERY = 0.2
 """Seconds between two words of how far a command is."""
@@ -37,15 +41,6 @@ _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
 _NOWHERE = Progress(State.STORED)
 """Of what was only sent: no time, no reason, no attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What commands are carried out with, and how who asked is told how far one is."""
-
-    tokens: Tokens
-    post_office: PostOffice
-    tell: Callable[[Json], Awaitable[None]]
 
 
 class _Create(BaseModel):
@@ -178,6 +173,11 @@ async def _held(desk: Desk, asked: _Held) -> Json:
     return {"reservations": [_described(each) for each in await desk.post_office.reservations.of_others(caller)]}
 
 
+async def _check(desk: Desk, asked: _Nothing) -> Json:
+    del asked
+    return {"store": await desk.post_office.check()}
+
+
 _Verb = Callable[[Desk, Any], Awaitable[Json]]
 COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token create": (_create, _Create),
@@ -188,11 +188,19 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "mail": (_mail, _Mail),
     "attachment": (_attachment, _Attachment),
     "reservations": (_held, _Held),
+    "check": (_check, _Nothing),
+    **mail.COMMANDS,
 }
 
 
-async def command(desk: Desk, asked: object) -> Json:
-    """Do what is asked. Never raises for what the command line may get wrong."""
+async def command(tokens: Tokens, post_office: PostOffice, asker: Asker, asked: object) -> None:
+    """Do what is asked, and answer. Never raises for what the command line may get wrong."""
+    async with AsyncExitStack() as stay:
+        desk = Desk(tokens, post_office, asker.tell, stay)
+        desk.taken = await asker.answer(await _done(desk, asked))
+
+
+async def _done(desk: Desk, asked: object) -> Json:
     if not isinstance(asked, dict):
         return {"error": "bad_argument", "message": "A command is an object with `do`.", "hint": ""}
     name, given = asked.get("do"), {key: value for key, value in asked.items() if key != "do"}
@@ -207,7 +215,7 @@ async def command(desk: Desk, asked: object) -> Json:
         where = ".".join(map(str, first["loc"]))
         return {"error": "bad_argument", "message": f"{where}: {first['msg']}.", "hint": ""}
     except Refusal as refusal:
-        return {"error": str(refusal.code), "message": refusal.problem, "hint": refusal.hint}
+        return {**render.problem(refusal), "hint": refusal.hint}
 
 
 def _shown(credential: Credential) -> Json:
