@@ -70,9 +70,12 @@ class Bell:
 
     def __init__(self) -> None:
         self._listeners: dict[_Key, dict[object, Hear]] = {}
+        self._overhear: list[Callable[[Address], None]] = []
 
     def ring(self, address: Address) -> None:
         """Tell everyone who listens for that mailbox. Listeners must not raise nor wait."""
+        for overhear in tuple(self._overhear):
+            overhear(address)
         for hear in tuple(self._listeners.get(_key(address), {}).values()):
             hear()
 
@@ -88,6 +91,15 @@ class Bell:
                 self._listeners.pop(key, None)
 
         return unsubscribe
+
+    @contextmanager
+    def overhearing(self, overhear: Callable[[Address], None]) -> Iterator[None]:
+        """Be told of every ring, for as long as the block lasts."""
+        self._overhear.append(overhear)
+        try:
+            yield
+        finally:
+            self._overhear.remove(overhear)
 
     @contextmanager
     def listening(self, address: Address) -> Iterator[Ear]:

@@ -21,6 +21,7 @@ from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.directory import Directory
+from mcp_mailbox.postoffice.doorbells import Doorbells
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.search import Search
@@ -64,6 +65,7 @@ class PostOffice:
         self.bell = Bell()
         self._readers = Readers(store, self.bell, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
+        self.doorbells = Doorbells(store, self.bell, self.attendance)
         self.mailboxes = AddressBook(store, self._readers, self.attendance)
         self.reservations = Reservations(store, self.mailboxes)
         self.directory = Directory(store, self.mailboxes, self.attendance)
@@ -76,7 +78,7 @@ class PostOffice:
     async def business(self) -> AsyncIterator[None]:
         """Ring for what commits and for what lapses."""
         with self._store.on_ring(self.bell.ring):
-            async with anyio.create_task_group() as tasks:
+            async with self.doorbells.listening(), anyio.create_task_group() as tasks:
                 await self._readers.start(tasks)
                 yield
                 tasks.cancel_scope.cancel()
@@ -93,6 +95,7 @@ class PostOffice:
         `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
         if await self._readers.depart(caller.reader):
+            self.doorbells.detach(caller)
             await self.attendance.left(caller)
             self.mailboxes.forget(caller.reader)
             if put_back:
@@ -117,6 +120,8 @@ class PostOffice:
             if refusal.code is Code.UNKNOWN_MAILBOX:
                 raise await self.mailboxes.unknown(call.caller, next(iter(to.values()))) from None
             raise
+        if draft.reply_to is not None:
+            self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
         for later in (draft.delay, draft.ttl):
             if later:
@@ -144,8 +149,12 @@ class PostOffice:
         if wanted.thread is not None and ack:
             await self._store.read(address, wanted.thread)
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
+        self.doorbells.looked(call.caller, address)
         with self.attendance.waiting(call.caller, [address]):
-            return await self._wait(call, address, patience, wanted, size, ending, claimer), settled
+            found = await self._wait(call, address, patience, wanted, size, ending, claimer)
+        if found:
+            self.doorbells.looked(call.caller, address, taken=True)
+        return found, settled
 
     async def _wait(
         self,
@@ -183,6 +192,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.inbox(address, replace(listing, overdue=OVERDUE))
+        self.doorbells.looked(call.caller, address)
         if listing.show is not Show.OVERDUE:
             fresh = [each.delivery.message.id for each in found.previews if each.delivery.progress.surfaced_at is None]
             self._show(call, address, fresh)
@@ -193,6 +203,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.read(address, id)
+        self.doorbells.looked(call.caller, address)
         if found.own is not None and found.own.surfaced_at is None:
             self._show(call, address, [found.message.id])
         return found
@@ -219,6 +230,7 @@ class PostOffice:
         if settlement.outcome is Outcome.EXTEND and not settlement.delay:
             settlement = replace(settlement, delay=self._lease_term)
         settled = await self._store.settle(address, ids, settlement, call.origin)
+        self.doorbells.settled(call.caller, address)
         if settlement.outcome is Outcome.EXTEND:
             self._readers.leased(call.caller.reader, self._store.clock.now() + settlement.delay)
         elif settlement.delay:
