@@ -28,8 +28,12 @@ _DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What a ring says: so many messages for this mailbox, some of them urgent, from whom, each once."""
+    """What a ring says: so many messages for this mailbox, some of them urgent, from whom, each once.
 
+    `at`, in ms since 1970 UTC, makes each one another: Claude Code drops what is said to it twice in the same words.
+    """
+
+    at: int
     mailbox: Address
     count: int
     senders: tuple[Address, ...]
@@ -47,7 +51,8 @@ class Pointer:
         more = len(self.senders) - _NAMES
         senders = ", ".join(self.names()) + (f" and {more} more" if more > 0 else "")
         where = _shown(self.mailbox, self.mailbox.space)
-        return f"Mail: {count} new {noun}{urgent} from {senders} in {where}; call wait_for_message."
+        clock = time.strftime("%H:%M:%S", time.localtime(self.at / 1000))
+        return f"Mail at {clock}: {count} new {noun}{urgent} from {senders} in {where}; call wait_for_message."
 
 
 def _shown(address: Address, space: str) -> str:
@@ -86,10 +91,8 @@ class Doorbell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """A line of the log of rings. `at` in ms since 1970 UTC."""
+    """A line of the log of rings."""
 
-    at: int
-    mailbox: Address
     kind: str
     result: Result
     pointer: Pointer

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import anyio
 from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
+from mcp_mailbox.doorbell import Terms
+from mcp_mailbox.doorbells.host import bell_of
+from mcp_mailbox.doorbells.journal import Journal
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
@@ -106,6 +110,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
     settings = config.office_settings(os.environ)
     async with open_store(Path(home) / STORE_FILE, SystemClock()) as store:
         post_office = PostOffice(store, lease_term=settings.lease)
+        post_office.doorbells.log = Journal(Path(home))
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
@@ -167,17 +172,18 @@ class _Relays:
     async def serve(self, connection: office.RelayConnection) -> None:
         """See `office.Service`."""
         hello = connection.hello
+        wrong: Refusal | None = None
+        settings, terms = config.HostSettings(addresses.DEFAULT_SPACE, None), Terms()
         try:
             settings = config.host_settings(hello.env)
+            terms = config.bell_terms(hello.env)
         except Refusal as refusal:
-            settings = config.HostSettings(addresses.DEFAULT_SPACE, None)
-            bad_space: Refusal | None = Refusal(refusal.code, f"{config.SPACE}: {refusal.problem}", refusal.hint)
-        else:
-            bad_space = None
+            wrong = refusal
         caller = Caller(hello.relay, LOCAL, settings.space)
         changed = hello.previous is not None and hello.previous != __version__
         client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
-        client.refuse(bad_space)
+        client.refuse(wrong)
+        client.introduced = partial(self._introduce, connection, client, terms)
         wire = Wire(connection, client, hello.epoch, client.ending)
         self.post_office.arrive(caller)
         try:
@@ -192,6 +198,13 @@ class _Relays:
             client.close()
             with anyio.CancelScope(shield=True):
                 await self.post_office.depart(caller)
+
+    def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms, name: str) -> None:
+        """Let the host be rung, if it has a bell that is known."""
+        hello = connection.hello
+        bell = bell_of(name, hello.bells, connection.ring, lambda: client.thread)
+        if bell is not None:
+            self.post_office.doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
 
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""

@@ -62,10 +62,10 @@ def rings(news: News) -> bool:
     return not news.copied and news.kind is not Kind.RECEIPT and news.priority is not Priority.LOW
 
 
-def pointer(mailbox: Address, news: Sequence[News]) -> Pointer:
+def pointer(at: int, mailbox: Address, news: Sequence[News]) -> Pointer:
     """Return what points to these."""
     senders = tuple(dict.fromkeys(each.sender for each in news))
-    return Pointer(mailbox, len(news), senders, sum(each.priority is Priority.URGENT for each in news))
+    return Pointer(at, mailbox, len(news), senders, sum(each.priority is Priority.URGENT for each in news))
 
 
 @dataclass(slots=True)
@@ -287,14 +287,16 @@ class Doorbells:
             self._look(address, later)
             if excuse not in place.skipped:
                 place.skipped.add(excuse)
-                self._note(address, host, Result(Outcome.SKIPPED, excuse), pointer(address, fresh))
+                self._note(host, Result(Outcome.SKIPPED, excuse), pointer(now, address, fresh))
             return False
         assert self._tasks is not None  # noqa: S101 - `listening` was entered, or nobody would look
         host.last = now
         host.unanswered += 1
         place.skipped.clear()
         self._wakes.spend({each.thread for each in wanted}, now)
-        self._tasks.start_soon(self._ring, address, place, host, pointer(address, news), {_key(each) for each in fresh})
+        self._tasks.start_soon(
+            self._ring, address, place, host, pointer(now, address, news), {_key(each) for each in fresh}
+        )
         return True
 
     def _allowed(self, host: _Host, fresh: Sequence[News], now: int) -> tuple[Sequence[News], str, int]:
@@ -315,7 +317,7 @@ class Doorbells:
             except Exception as error:  # whatever is wrong with one host's bell, the others are rung
                 logger.exception("a doorbell failed")
                 result = Result(Outcome.FAILED, f"internal error: {type(error).__name__}")
-        self._note(address, host, result, told)
+        self._note(host, result, told)
         if result.outcome is Outcome.RUNG:
             try:
                 await self._store.note_ring(address)
@@ -326,9 +328,9 @@ class Doorbells:
             place.told -= keys
             host.unanswered = max(0, host.unanswered - 1)
 
-    def _note(self, address: Address, host: _Host, result: Result, told: Pointer) -> None:
+    def _note(self, host: _Host, result: Result, told: Pointer) -> None:
         if self.log is not None:
-            self.log.note(Ring(self._now(), address, host.bell.kind, result, told))
+            self.log.note(Ring(host.bell.kind, result, told))
 
     def _now(self) -> int:
         return self._store.clock.now()

@@ -224,12 +224,12 @@ BEGINNING = "SELECT CAST(substr(body, 1, ?) AS BLOB) FROM message WHERE seq = ?"
 # What is ready and new to a reader, of the newest of one priority: a look that ends, however much waits.
 NEWS_LIMIT = 100
 NEWS = f"""
-SELECT i.seq, i.thread, i.priority, m.kind, m.cc, max(m.accepted, i.lease_until, i.leased) AS since,
+SELECT newest.seq, newest.thread, newest.priority, m.kind, m.cc, max(m.accepted, newest.lease_until, newest.leased) AS since,
        s.name AS sender_name, s.space AS sender_space
-FROM (SELECT * FROM inbox WHERE mailbox = :mailbox AND priority = :priority ORDER BY seq DESC LIMIT {NEWS_LIMIT}) i
-CROSS JOIN message m ON m.seq = i.seq CROSS JOIN mailbox s ON s.id = i.sender
-WHERE i.lease_until <= :now AND (i.expires = 0 OR i.expires > :now)
-  AND (i.seen = 0 OR i.lease_until > 0 AND i.reader IS NULL OR :pool)
+FROM (SELECT * FROM inbox WHERE mailbox = :mailbox AND priority = :priority ORDER BY seq DESC LIMIT {NEWS_LIMIT}) newest
+CROSS JOIN message m ON m.seq = newest.seq CROSS JOIN mailbox s ON s.id = newest.sender
+WHERE newest.lease_until <= :now AND (newest.expires = 0 OR newest.expires > :now)
+  AND (newest.seen = 0 OR newest.lease_until > 0 AND newest.reader IS NULL OR :pool)
 """  # noqa: S608 - constants only
 LAST_RUNG = "SELECT seq FROM ring WHERE mailbox = ? ORDER BY seq DESC LIMIT 1"
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests import npm
-from tests.hosts import environment, install, processes, scenarios
+from tests.hosts import doorbell, environment, install, processes, scenarios
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
 
@@ -36,6 +36,10 @@ def main() -> int:
     for name, program in programs.items():
         say(f"{name}: {program.version} ({program.path})")
     report = Report()
+    if options.scenario in ("doorbell", "all"):
+        _ring(options, programs, report)
+    if options.scenario == "doorbell":
+        return report.close()
     for transport in ("stdio", "http") if options.over == "both" else (options.over,):
         say(f"\n== over {transport}")
         _prove(options, programs, report, transport)
@@ -59,6 +63,26 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
         )
         scenarios.play_all(stage)
         report.section("7. Nothing is left behind")
+        _stop(server, root)
+        left = processes.gone(str(root), _LEAVING_SECONDS)
+        report.check("no process is left", not left, left or "none")
+    finally:
+        processes.end_all(str(root))
+        if options.keep:
+            say(f"\nlogs, requests and homes: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _ring(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
+    """Ring idle hosts, in a home of their own."""
+    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-bell-"))
+    server = Server(shlex.split(options.server), root / "mail")
+    try:
+        doorbell.claude_code(
+            doorbell.Stage(root, server, report),
+            lambda home, **more: ClaudeCode(programs["claude"].path, root / home, server, **more),
+        )
         _stop(server, root)
         left = processes.gone(str(root), _LEAVING_SECONDS)
         report.check("no process is left", not left, left or "none")
@@ -105,6 +129,7 @@ def _options() -> argparse.Namespace:
     installed = f"{shlex.quote(str(beside))} stdio"
     parser.add_argument("--server", default=installed, help="command of the server under test")
     parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how the hosts reach it")
+    parser.add_argument("--scenario", choices=("mail", "doorbell", "all"), default="all", help="which story to play")
     parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
     parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
     parser.add_argument("--wait", type=float, default=5.0, help="seconds that a reader waits before it is written to")

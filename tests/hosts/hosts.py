@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tests.hosts import environment, messages_api, responses_api
 from tests.hosts.processes import Process
+from tests.hosts.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,10 +54,12 @@ class ClaudeCode:
     name = "claude"
     dialect: Dialect = messages_api
 
-    def __init__(self, program: Path, home: Path, server: Server) -> None:
+    def __init__(self, program: Path, home: Path, server: Server, **more: str) -> None:
         self._program = program
         self._home = home
         self._server = server
+        self._more = more
+        """What else its registration sets for our server."""
 
     def start(self, endpoint: str, log: Path) -> Process:
         # --allowedTools instead of skipping all permissions, which the host refuses to root.
@@ -68,10 +71,28 @@ class ClaudeCode:
             variables["MCP_MAILBOX_ADDRESS"] = self.name
         return Process(command, _project(self._home), variables, log)
 
+    def sit_down(self, endpoint: str, log: Path) -> Terminal:
+        """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        project = str(_project(self._home))
+        known = {
+            "hasCompletedOnboarding": True,
+            "lastOnboardingVersion": "99.0.0",
+            "theme": "dark",
+            "customApiKeyResponses": {"approved": [environment.DUMMY_KEY[-20:]], "rejected": []},
+            "projects": {project: {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}},
+        }
+        settings = self._home / ".claude.json"
+        if not settings.exists():
+            settings.write_text(json.dumps(known), encoding="utf-8")
+        command = [str(self._program), "--mcp-config", str(self._registration()), "--strict-mcp-config"]
+        command += ["--allowedTools", "mcp__mailbox"]
+        variables = environment.for_claude_code(self._home, endpoint) | environment.TERMINAL
+        return Terminal(command, _project(self._home), variables, log)
+
     def _registration(self) -> Path:
         program, *arguments = self._server.command
         entry: dict[str, object] = {"type": "stdio", "command": program, "args": arguments}
-        entry["env"] = self._server.environment
+        entry["env"] = self._server.environment | self._more
         if self._server.url:
             entry = {"type": "http", "url": self._server.url, "timeout": 600_000}
             # It speaks 2026-07-28, which has no sessions that could remember whose mailbox was opened.

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.hosts.hosts import Server
@@ -27,6 +29,13 @@ class NoAnswerError(Exception):
 
 def send(server: Server, home: Path, to: str, body: str) -> dict[str, Any]:
     """Deliver one message and leave; the result is that of the tool `send`."""
+    with agent(server, home, _NAME) as line:
+        return line.call("send", {"to": to, "body": body})
+
+
+@contextmanager
+def agent(server: Server, home: Path, name: str, seconds: float = _SECONDS) -> Iterator[Line]:
+    """Be an agent with a mailbox of that name, for at most so many seconds."""
     with subprocess.Popen(
         server.command,
         env=environment.bare(home) | server.environment,
@@ -35,19 +44,19 @@ def send(server: Server, home: Path, to: str, body: str) -> dict[str, Any]:
         text=True,
     ) as process:
         # A server that is killed closes its output, so whoever reads is never stuck.
-        limit = threading.Timer(_SECONDS, process.kill)
+        limit = threading.Timer(seconds, process.kill)
         limit.start()
         try:
-            line = _Line(process)
+            line = Line(process)
             line.greet()
-            line.call("create_mailbox", {"name": _NAME})
-            return line.call("send", {"to": to, "body": body})
+            line.call("create_mailbox", {"name": name})
+            yield line
         finally:
             limit.cancel()
             process.kill()
 
 
-class _Line:
+class Line:
     """One connection's requests and their answers, one after another."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:

@@ -127,6 +127,11 @@ class Asking:
         [found] = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
         return await store.settle(BOX, [found.handle], Settlement(Outcome.ACK), self.origin())
 
+    async def news(self, store: SqliteStore) -> object:
+        found = await store.news(BOX)
+        assert len(found) == 100
+        return found
+
     async def due(self, store: SqliteStore) -> object:
         return await store.due(0)
 

@@ -102,6 +102,11 @@ class Client:
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
+        self.thread: str | None = None
+        """In which of its conversations the host called last, where it tells (Codex)."""
+        self.introduced: Callable[[str], None] = lambda _: None
+        """Is told once what the host calls itself."""
+        self._name = ""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
@@ -182,6 +187,16 @@ class Client:
     def name(self, chosen: str | None) -> str | None:
         """Return the name to open: the one that the configuration says, when none was chosen."""
         return chosen if chosen is not None else self._configured
+
+    def heard(self, context: Context) -> None:
+        """Note what a request tells of the host beside what it asks."""
+        params = context.session.client_params
+        if not self._name and params is not None:
+            self._name = params.client_info.name
+            self.introduced(self._name)
+        thread = (context.meta or {}).get("threadId")
+        if isinstance(thread, str):
+            self.thread = thread
 
     def label(self, session: ServerSession) -> str:
         """Return how a person would recognise this host."""
