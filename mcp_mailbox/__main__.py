@@ -22,6 +22,10 @@ def main() -> int:
         from mcp_mailbox import relay  # noqa: PLC0415 - a relay's start pays for nothing else
 
         return relay.run()
+    if arguments[:1] == ["hook"]:
+        from mcp_mailbox import hook  # noqa: PLC0415 - as cheap as a relay
+
+        return hook.run(arguments[1:])
     if arguments == ["office"]:
         return _office()
     if arguments[:1] == ["serve"]:

@@ -39,26 +39,42 @@ class Pointer:
     senders: tuple[Address, ...]
     urgent: int = 0
 
+    def reminder(self) -> str:
+        """Return it as a hook says it."""
+        return f"You have {self._said()}: call wait_for_message."
+
     def names(self) -> tuple[str, ...]:
         """Return the first few senders as they are called in the mailbox's space."""
         return tuple(_shown(sender, self.mailbox.space) for sender in self.senders[:_NAMES])
 
     def text(self) -> str:
         """Return the one line that is told to a model."""
+        clock = time.strftime("%H:%M:%S", time.localtime(self.at / 1000))
+        return f"Mail at {clock}: {self._said()}; call wait_for_message."
+
+    def _said(self) -> str:
         count = f"{self.count}" if self.count < _MANY else f"{_MANY} or more"
         urgent = f" ({self.urgent} urgent)" if self.urgent else ""
         noun = "message" if self.count == 1 else "messages"
         more = len(self.senders) - _NAMES
         senders = ", ".join(self.names()) + (f" and {more} more" if more > 0 else "")
         where = _shown(self.mailbox, self.mailbox.space)
-        clock = time.strftime("%H:%M:%S", time.localtime(self.at / 1000))
-        return f"Mail at {clock}: {count} new {noun}{urgent} from {senders} in {where}; call wait_for_message."
+        return f"{count} new {noun}{urgent} from {senders} in {where}"
 
 
 def _shown(address: Address, space: str) -> str:
     """Return the name, with its space when that is another; only what is shown as it is, and not much of it."""
     name = address.name if address.space == space else str(address)
     return "".join(character if character.isprintable() else "?" for character in name)[:_NAME]
+
+
+class Moment(StrEnum):
+    """When a host asks its hooks whether there is something to say."""
+
+    SESSION_START = "SessionStart"
+    PROMPT = "UserPromptSubmit"
+    STOP = "Stop"
+    """Its turn is over: what is said then goes on with it."""
 
 
 class Outcome(StrEnum):

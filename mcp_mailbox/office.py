@@ -116,6 +116,7 @@ class Hello:
     previous: str | None  # version of the office of its last epoch
     env: Mapping[str, str]  # its MCP_MAILBOX_* variables
     bells: frozenset[str]  # by what kinds of bells it can ring its host
+    parent: int  # the process that started it: its host, or a launcher; 0 when it does not say
     program: tuple[str, ...]
 
     @property
@@ -685,6 +686,7 @@ def _hello(fields: Mapping[str, str]) -> Hello:
         replay=int(fields["replay"]),
         previous=fields.get("previous"),
         env={name[4:]: value for name, value in fields.items() if name.startswith("env.")},
+        parent=int(fields.get("parent", "0")),
         bells=frozenset(fields.get("bells", "").split()),
         program=tuple(fields.get("program", "").splitlines()),
     )

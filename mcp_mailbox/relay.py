@@ -332,6 +332,7 @@ class Relay:
             "epoch": str(self.epoch),
             "replay": str(sum(serial <= self.sent for serial in self.lines)),
             "bells": self._bells(),
+            "parent": str(os.getppid()),
         }
         if self.previous:
             fields["previous"] = self.previous

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.doorbell import Terms
 from mcp_mailbox.doorbells.host import bell_of
 from mcp_mailbox.doorbells.journal import Journal
+from mcp_mailbox.doorbells.kin import nearest
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
@@ -167,6 +168,8 @@ class _Relays:
         self.post_office = post_office
         self.tokens = tokens
         self.server = build_server()
+        self.parents: dict[str, tuple[int, Caller]] = {}
+        """Of each relay's reader: what has started it, and who it is."""
         self.http: Callable[[], dict[str, Any]] = dict
 
     async def serve(self, connection: office.RelayConnection) -> None:
@@ -186,6 +189,7 @@ class _Relays:
         client.introduced = partial(self._introduce, connection, client, terms)
         wire = Wire(connection, client, hello.epoch, client.ending)
         self.post_office.arrive(caller)
+        self.parents[caller.reader] = (hello.parent, caller)
         try:
             await client.prepare()
             await self.post_office.mailboxes.greet(caller)
@@ -196,6 +200,7 @@ class _Relays:
                 tasks.cancel_scope.cancel()
         finally:
             client.close()
+            self.parents.pop(caller.reader, None)
             with anyio.CancelScope(shield=True):
                 await self.post_office.depart(caller)
 
@@ -213,7 +218,11 @@ class _Relays:
 
     async def command(self, asked: object, tell: office.Tell) -> dict[str, Any]:
         """See `office.Service`."""
-        return await control.command(control.Desk(self.tokens, self.post_office, tell), asked)
+        return await control.command(control.Desk(self.tokens, self.post_office, tell, self._reader_of), asked)
+
+    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
+        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
+        return self.parents[found][1] if found is not None else None
 
 
 async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

@@ -6,7 +6,7 @@ was refused. What takes long tells how far it is meanwhile. The command line's h
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from typing import Any
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
+from mcp_mailbox.doorbell import Moment, Pointer, Result
+from mcp_mailbox.doorbell import Outcome as RingOutcome
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.reservation import Reservation
@@ -24,6 +27,10 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 
 Json = dict[str, Any]
 _YEAR = 366 * 24 * 3600 * 1000
+_SIGN_EVERY = 10.0
+"""Seconds between two signs of life of a command that waits."""
+_REASON = 200
+"""Characters of why a ring failed."""
 _TELL_EVERY = 0.2
 """Seconds between two words of how far a command is."""
 _PORTION = 100
@@ -42,6 +49,8 @@ class Desk:
     tokens: Tokens
     post_office: PostOffice
     tell: Callable[[Json], Awaitable[None]]
+    reader_of: Callable[[Sequence[int]], Caller | None] = lambda _: None
+    """The reader whose host is the nearest of these processes."""
 
 
 class _Create(BaseModel):
@@ -75,6 +84,33 @@ class _Mail(BaseModel):
     space: str
     thread: str | None = None
     cursor: str | None = None
+
+
+class _Hook(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    event: Moment
+    ancestors: list[int] = Field(max_length=64)
+    address: str | None = None
+    space: str | None = None
+
+
+class _Watch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    mailbox: str
+    space: str
+    besides: list[str] = Field(default=[], max_length=1000)
+    patience: float = Field(gt=0, le=3600)
+
+
+class _Rang(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    mailbox: str
+    space: str
+    kind: str = Field(max_length=20)
+    reason: str = ""
+    messages: int = Field(ge=0)
+    urgent: int = Field(ge=0)
+    senders: list[str] = Field(max_length=1000)
 
 
 class _Held(BaseModel):
@@ -156,6 +192,69 @@ async def _held(desk: Desk, asked: _Held) -> Json:
     return {"reservations": [_described(each) for each in await desk.post_office.reservations.of_others(caller)]}
 
 
+async def _hook(desk: Desk, asked: _Hook) -> Json:
+    address = await _mailbox_of(desk, asked)
+    said = await desk.post_office.doorbells.reminder(address, asked.event) if address is not None else None
+    return {"text": said.reminder()} if said is not None else {}
+
+
+async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
+    """Return the mailbox of the agent whose host has run a hook, None when it has none that is known."""
+    reader = desk.reader_of(asked.ancestors)
+    home = desk.post_office.attendance.home(reader.reader) if reader is not None else None
+    if home is not None or asked.address is None:
+        return home
+    caller = Caller("hook", LOCAL, asked.space or DEFAULT_SPACE, binds=False, several=True)
+    try:
+        return await desk.post_office.mailboxes.readable(caller, asked.address)
+    except Refusal:
+        return None  # it was not opened yet
+
+
+async def _watch(desk: Desk, asked: _Watch) -> Json:
+    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True)
+    address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
+    found: tuple[Pointer, Sequence[str]] | None = None
+    refusal: Refusal | None = None
+
+    async def tell() -> None:
+        while True:  # silence would be taken for an office that hangs, and who asked may have gone
+            await desk.tell({"waiting": str(address)})
+            await anyio.sleep(_SIGN_EVERY)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tell)
+        with desk.post_office.attendance.waiting(caller, [address]):
+            arrival = desk.post_office.doorbells.arrival
+            try:
+                found = await arrival(address, frozenset(asked.besides), asked.patience * 1000)
+            except Refusal as refused:
+                refusal = refused
+        tasks.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    if found is None:
+        return {"mailbox": str(address)}
+    told, news = found
+    return {
+        "mailbox": str(address),
+        "messages": told.count,
+        "urgent": told.urgent,
+        "from": [str(sender) for sender in told.senders],
+        "news": news,
+    }
+
+
+async def _rang(desk: Desk, asked: _Rang) -> Json:
+    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True)
+    address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
+    outcome = Result(RingOutcome.FAILED, asked.reason[:_REASON]) if asked.reason else Result(RingOutcome.RUNG)
+    senders = tuple(parse(sender, asked.space) for sender in asked.senders)
+    told = Pointer(desk.post_office.doorbells.now(), address, asked.messages, senders, asked.urgent)
+    await desk.post_office.doorbells.rang(asked.kind, outcome, told)
+    return {}
+
+
 _Verb = Callable[[Desk, Any], Awaitable[Json]]
 COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token create": (_create, _Create),
@@ -165,6 +264,9 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
     "reservations": (_held, _Held),
+    "hook": (_hook, _Hook),
+    "watch": (_watch, _Watch),
+    "rang": (_rang, _Rang),
 }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ import anyio.abc
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
-from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, Terms
+from mcp_mailbox.doorbell import Doorbell, Log, Moment, Outcome, Pointer, Result, Ring, Terms
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Kind as MailboxKind
 from mcp_mailbox.message import Kind, Priority
@@ -98,6 +98,8 @@ class _Place:
     pool: bool
     told: set[_Key] = field(default_factory=set)
     """What somebody was rung for."""
+    said: set[_Key] = field(default_factory=set)
+    """What a hook has spoken of, kinds that never ring among it."""
     pending: set[_Key] = field(default_factory=set)
     """What is still to be rung for."""
     came: int = 0
@@ -177,7 +179,7 @@ class Doorbells:
             return
         if not host.resumed:
             self._places.pop(address, None)  # a host that begins was told of nothing
-        self._look(address, self._now())
+        self._look(address, self.now())
 
     # -- what readers do
 
@@ -186,7 +188,7 @@ class Doorbells:
         host = self._hosts.get(caller.reader)
         if host is not None:
             host.unanswered = 0
-            host.busy = self._now() + WORK if taken else host.busy
+            host.busy = self.now() + WORK if taken else host.busy
             self._look_again(address, host)
 
     def settled(self, caller: Caller, address: Address) -> None:
@@ -202,11 +204,66 @@ class Doorbells:
         if place is not None and place.pending:
             self._look(address, host.free_at(urgent=False, apart=False))
 
+    # -- who asks by itself
+
+    async def reminder(self, address: Address, moment: Moment) -> Pointer | None:
+        """Return what a hook is to say of that mailbox now, None for nothing; it is not said or rung for again.
+
+        A session begins with all that nobody has seen. Later on only what is new is worth the words, and only what
+        would ring is worth that a turn goes on for it.
+        """
+        news = await self._store.news(address)
+        place = await self._place(address, news, resumed=True)
+        keys = {_key(each) for each in news}
+        place.said &= keys
+        fresh = [each for each in news if _key(each) not in place.told | place.said]
+        worth = {
+            Moment.SESSION_START: news,
+            Moment.PROMPT: fresh,
+            Moment.STOP: [each for each in fresh if rings(each)],
+        }[moment]
+        if not worth:
+            return None
+        place.said |= keys
+        if moment is not Moment.SESSION_START:  # then nobody reads it yet, and an idle model is still to be woken
+            place.told |= {_key(each) for each in news if rings(each)}
+            place.pending = set()
+        said = pointer(self.now(), address, news)
+        await self.rang(f"hook {moment}", Result(Outcome.RUNG), said)
+        return said
+
+    async def arrival(
+        self, address: Address, besides: Collection[str], patience: float
+    ) -> tuple[Pointer, Sequence[str]] | None:
+        """Return what would ring somebody at that mailbox, once there is more than `besides`; None after `patience` ms.
+
+        With it comes what it is of, to be given as `besides` another time. Nothing is leased, and nobody is told.
+        """
+        clock = self._store.clock
+        deadline = clock.now() + patience
+        with self._bell.listening(address) as ear:
+            while True:
+                ear.clear()
+                news = [each for each in await self._store.news(address) if rings(each)]
+                names = [f"{each.id} {each.since}" for each in news]
+                if not set(names) <= set(besides):
+                    return pointer(self.now(), address, news), names
+                if clock.now() >= deadline:
+                    return None
+                await first_of(ear.wait, lambda: clock.sleep_until(deadline))
+
+    async def rang(self, kind: str, result: Result, told: Pointer) -> None:
+        """Note what came of a ring that somebody else has made."""
+        if self.log is not None:
+            self.log.note(Ring(kind, result, told))
+        if result.outcome is Outcome.RUNG:
+            await self._store.note_ring(told.mailbox)
+
     # -- when to look
 
     def _heard(self, address: Address) -> None:
         if self._hosts and self._readers(address):
-            self._look(address, self._now() + (WAITER if self._attendance.waits(address) else 0))
+            self._look(address, self.now() + (WAITER if self._attendance.waits(address) else 0))
 
     def _readers(self, address: Address) -> Sequence[str]:
         """Return those at home there who can be rung, who was here last first."""
@@ -220,7 +277,7 @@ class Doorbells:
     async def _watch(self) -> None:
         while True:
             self._moved = anyio.Event()
-            now = self._now()
+            now = self.now()
             for address in [each for each, moment in self._looks.items() if moment <= now]:
                 del self._looks[address]
                 await self._consider_safely(address)
@@ -235,7 +292,7 @@ class Doorbells:
             await self._consider(address)
         except Refusal as refusal:
             logger.warning("nobody is rung for %s yet: %s", address, refusal)
-            self._look(address, self._now() + BURST)
+            self._look(address, self.now() + BURST)
 
     # -- whether to ring
 
@@ -246,8 +303,9 @@ class Doorbells:
         if not readers:
             self._places.pop(address, None)
             return
-        place = await self._place(address, readers, news)
-        now = self._now()
+        resumed = all(self._hosts[reader].resumed for reader in readers)
+        place = await self._place(address, news, resumed=resumed)
+        now = self.now()
         place.told &= {_key(each) for each in news}
         fresh = [each for each in news if _key(each) not in place.told]
         keys = {_key(each) for each in fresh}
@@ -267,17 +325,18 @@ class Doorbells:
             place.told |= keys
             place.pending = set()
 
-    async def _place(self, address: Address, readers: Sequence[str], news: Sequence[News]) -> _Place:
+    async def _place(self, address: Address, news: Sequence[News], *, resumed: bool) -> _Place:
+        """Return what is known of it. `resumed`: what was rung by the post office before us counts."""
         if address not in self._places:
             mailbox = await self._store.mailbox(address)
             place = self._places[address] = _Place(mailbox is not None and mailbox.kind is MailboxKind.POOL)
-            if all(reader in self._hosts and self._hosts[reader].resumed for reader in readers):
-                place.told = {_key(each) for each in news if each.rung}  # by the post office before us
+            if resumed:
+                place.told = {_key(each) for each in news if each.rung}
         return self._places[address]
 
     def _try(self, address: Address, place: _Place, host: _Host, news: Sequence[News], fresh: Sequence[News]) -> bool:
         """Ring the host now, or look again when it may be rung; return whether it is rung."""
-        now = self._now()
+        now = self.now()
         wanted, excuse, later = self._allowed(host, fresh, now)
         if wanted:
             urgent = any(each.priority is Priority.URGENT for each in wanted)
@@ -332,5 +391,6 @@ class Doorbells:
         if self.log is not None:
             self.log.note(Ring(host.bell.kind, result, told))
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """Return the time by which all of this goes, in ms since 1970 UTC."""
         return self._store.clock.now()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import archive, guard, registration, serving, tokens
+from mcp_mailbox.fronts.cli import archive, bells, guard, registration, serving, tokens, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +68,10 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
     tokens.add(commands)
     archive.add(commands)
     guard.add(commands)
+    watch.add(commands)
+    bells.add(commands)
+    hook = commands.add_parser("hook", help="say that there is mail; hosts' hooks run this")
+    hook.add_argument("event", help="SessionStart, UserPromptSubmit or Stop")
     stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
     stop.set_defaults(run=_stop)
     return parser, list(commands.choices)

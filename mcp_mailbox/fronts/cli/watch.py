@@ -1,0 +1,196 @@
+"""`mcp-mailbox watch`: start a worker, or call a URL, when mail comes to a mailbox.
+
+Nothing is leased here: whoever is started takes the mail by itself, and what it leaves is found at the next look. So
+this process may be killed at any moment and started again, and no mail is lost by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.cli.asking import ask
+
+Json = dict[str, Any]
+
+SECRET = "MCP_MAILBOX_WEBHOOK_SECRET"  # noqa: S105 - its name
+_PATIENCE = 300.0
+"""Seconds of one question to the post office."""
+_SILENCE = 30.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 300.0
+"""Seconds before a worker that failed, or that left its mail, is started again: doubled each time."""
+_MISTAKES = {"bad_name", "bad_argument", "unknown_mailbox", "home_unusable", "config_mismatch"}
+"""Refusals that whoever typed the command can mend; anything else may be over in a moment."""
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's sub-commands."""
+    watch = commands.add_parser(
+        "watch",
+        help="start a program, or call a webhook, when mail comes",
+        description="Start a program, or call a webhook, when mail comes. It is told how much, from whom and where, as"
+        " JSON on stdin and in MCP_MAILBOX_POINTER; it takes the mail by itself, as the mailbox in MCP_MAILBOX_ADDRESS."
+        " One runs at a time; when it fails or leaves its mail, it is started again, later each time."
+        f" A webhook is signed if {SECRET} is set: Mailbox-Signature: t=TIME,v1=HMAC-SHA256 of TIME.BODY.",
+    )
+    watch.add_argument("--mailbox", metavar="ADDRESS", help="whose mail (default: MCP_MAILBOX_ADDRESS)")
+    watch.add_argument("--space", help="the space of a bare name (default: MCP_MAILBOX_SPACE, else default)")
+    what = watch.add_mutually_exclusive_group(required=True)
+    what.add_argument("--exec", nargs=argparse.REMAINDER, metavar="CMD", help="the program, with all that follows")
+    what.add_argument("--webhook", metavar="URL", help="http or https, at a public address; redirects are not followed")
+    watch.add_argument("--allow-private", action="store_true", help="let the webhook be in your own network")
+    watch.add_argument("--once", action="store_true", help="leave after the first time, with the program's exit code")
+    watch.set_defaults(run=_run)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    mailbox = chosen.mailbox or os.environ.get("MCP_MAILBOX_ADDRESS")
+    if not mailbox:
+        return _complain("Say whose mail: --mailbox NAME, or set MCP_MAILBOX_ADDRESS.")
+    space = chosen.space or os.environ.get("MCP_MAILBOX_SPACE") or addresses.DEFAULT_SPACE
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what runs is ended too
+    try:
+        worker: Worker = Hook(chosen.webhook, private=chosen.allow_private) if chosen.webhook else Program(chosen.exec)
+    except Refusal as refusal:
+        return _complain(str(refusal))
+    return Watch(mailbox, space, worker).run(once=chosen.once)
+
+
+def _complain(text: str) -> int:
+    print(f"mcp-mailbox: {text}", file=sys.stderr)  # noqa: T201 - a command line prints
+    return 2
+
+
+class Worker:
+    """What is started when mail comes. `leaves` tells that mail which is still there was left by it."""
+
+    kind = ""
+    leaves = True
+
+    def work(self, pointer: Json) -> tuple[int, str]:
+        """Do it to its end; return 0, or an exit code and why."""
+        raise NotImplementedError
+
+
+class Program(Worker):
+    """A program that takes the mail by itself."""
+
+    kind = "exec"
+
+    def __init__(self, command: list[str]) -> None:
+        if not command:
+            raise Refusal(Code.BAD_ARGUMENT, "--exec has no program.", "Write it last: --exec CMD ARGUMENTS…")
+        self._command = command
+
+    def work(self, pointer: Json) -> tuple[int, str]:
+        """Run it, with the pointer on its stdin."""
+        text = json.dumps(pointer)
+        told = {"MCP_MAILBOX_POINTER": text, "MCP_MAILBOX_ADDRESS": pointer["mailbox"]}
+        try:
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=os.environ | told)  # noqa: S603
+        except OSError as error:
+            return 127, f"{self._command[0]}: {error.strerror}"
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.communicate(text.encode() + b"\n")
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        return code, f"it ended with {code}" if code else ""
+
+
+class Hook(Worker):
+    """A URL. Whoever is behind it may take its time: mail that is still there is no reason to call again."""
+
+    kind = "webhook"
+    leaves = False
+
+    def __init__(self, url: str, *, private: bool) -> None:
+        from mcp_mailbox.doorbells.webhook import Webhook  # noqa: PLC0415 - TLS and HTTP are 40 ms
+
+        self._webhook = Webhook(url, os.environ.get(SECRET, "").encode(), private=private)
+
+    def work(self, pointer: Json) -> tuple[int, str]:
+        """Call it."""
+        result = self._webhook.ring(pointer)
+        return (1, result.reason) if result.reason else (0, "")
+
+
+class Watch:
+    """Watches one mailbox for one worker."""
+
+    def __init__(self, mailbox: str, space: str, worker: Worker) -> None:
+        self._mailbox = mailbox
+        self._space = space
+        self._worker = worker
+        self._pause = 0.0
+        self._told: list[str] = []
+        self._left: list[str] = []
+
+    def run(self, *, once: bool) -> int:
+        """Watch for ever; raises rendezvous.Refused for what only a person can mend."""
+        while True:
+            found = self._next()
+            if found is None:
+                continue
+            news = found.pop("news")
+            if self._worker.leaves:
+                self._report(found, "")  # as soon as it is started: what comes while it works is another matter
+            code, reason = self._worker.work(found)
+            if reason or not self._worker.leaves:
+                self._report(found, reason)
+            if once:
+                return code
+            again = bool(code) or (self._worker.leaves and news == self._left)
+            self._left = news
+            self._told = news if not code and not self._worker.leaves else []
+            self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause)) if again else 0.0
+            time.sleep(self._pause)
+
+    def _next(self) -> Json | None:
+        """Return what has come, None when nothing has for a while or the post office is away."""
+        try:
+            found = ask(
+                "watch",
+                lambda _: None,
+                _SILENCE,
+                mailbox=self._mailbox,
+                space=self._space,
+                besides=self._told,
+                patience=_PATIENCE,
+            )
+        except rendezvous.Refused as refused:
+            if refused.code in _MISTAKES:
+                raise
+            time.sleep(_FIRST_PAUSE)
+            return None
+        return found if "news" in found else None
+
+    def _report(self, found: Mapping[str, Any], reason: str) -> None:
+        """Have the ring noted, and say what went wrong."""
+        if reason:
+            print(f"mcp-mailbox: {found['mailbox']}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+        with contextlib.suppress(rendezvous.Refused):  # it was rung all the same
+            ask(
+                "rang",
+                mailbox=found["mailbox"],
+                space=self._space,
+                kind=self._worker.kind,
+                reason=reason,
+                messages=found["messages"],
+                urgent=found["urgent"],
+                senders=found["from"],
+            )
