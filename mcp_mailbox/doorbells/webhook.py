@@ -110,6 +110,8 @@ class Webhook:
             connection.request("POST", self._target.path, body, headers)
             answer = connection.getresponse()
             answer.read(_ANSWER)
+            if connection.late:
+                raise TimeoutError("it did not answer in time")
             return answer.status
         finally:
             limit.cancel()
@@ -141,6 +143,7 @@ class _Pinned(http.client.HTTPConnection):
         super().__init__(target.host, target.port, timeout=SECONDS)
         self._address = address
         self._secure = target.secure
+        self.late = False
         self.default_port = _PORTS["https" if target.secure else "http"]
 
     def connect(self) -> None:
@@ -151,5 +154,6 @@ class _Pinned(http.client.HTTPConnection):
 
     def cut(self) -> None:
         """End it for whoever reads or writes it."""
+        self.late = True
         with suppress(OSError, AttributeError):
             self.sock.shutdown(socket.SHUT_RDWR)

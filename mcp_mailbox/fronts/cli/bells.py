@@ -36,6 +36,11 @@ def _run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _shown(text: str) -> str:
+    """Return it with what a terminal would obey spelled out."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 def _show(found: list[dict[str, Any]]) -> None:
     from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
     from rich.table import Table  # noqa: PLC0415
@@ -48,6 +53,6 @@ def _show(found: list[dict[str, Any]]) -> None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["at"] / 1000))
         outcome = f"{each['outcome']}: {each['reason']}" if each["reason"] else each["outcome"]
         cells = [when, each["mailbox"], each["kind"], str(each["messages"]), ", ".join(each["from"])]
-        table.add_row(*map(Text, cells), Text(outcome, _STYLES.get(each["outcome"], "")))
+        table.add_row(*(Text(_shown(cell)) for cell in cells), Text(_shown(outcome), _STYLES.get(each["outcome"], "")))
     console = Console()
     Console(width=None if console.is_terminal else _UNCUT).print(table)

@@ -138,27 +138,37 @@ class Watch:
         self._worker = worker
         self._pause = 0.0
         self._told: list[str] = []
-        self._left: list[str] = []
+        """What need not be told of again."""
+        self._tried: set[str] = set()
+        """What the worker was started for last, if it may have left that."""
+        self._failed = False
 
     def run(self, *, once: bool) -> int:
         """Watch for ever; raises rendezvous.Refused for what only a person can mend."""
         while True:
             found = self._next()
-            if found is None:
-                continue
-            news = found.pop("news")
-            if self._worker.leaves:
-                self._report(found, "")  # as soon as it is started: what comes while it works is another matter
-            code, reason = self._worker.work(found)
-            if reason or not self._worker.leaves:
-                self._report(found, reason)
-            if once:
-                return code
-            again = bool(code) or (self._worker.leaves and news == self._left)
-            self._left = news
-            self._told = news if not code and not self._worker.leaves else []
-            self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause)) if again else 0.0
-            time.sleep(self._pause)
+            if found is not None and (self._failed or set(found["news"]) <= self._tried):
+                self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
+                time.sleep(self._pause)
+                found = self._next()  # somebody may have taken it meanwhile
+            else:
+                self._pause = 0.0
+            if found is not None:
+                code = self._start(found, found.pop("news"))
+                if once:
+                    return code
+
+    def _start(self, found: Json, news: list[str]) -> int:
+        """Start the worker, and return how it ended."""
+        if self._worker.leaves:
+            self._report(found, "")  # as soon as it starts: what comes while it works is another matter
+        code, reason = self._worker.work(found)
+        if reason or not self._worker.leaves:
+            self._report(found, reason)
+        self._told = [] if code or self._worker.leaves else news
+        self._tried = set(news)
+        self._failed = bool(code)
+        return code
 
     def _next(self) -> Json | None:
         """Return what has come, None when nothing has for a while or the post office is away."""
