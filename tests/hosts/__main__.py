@@ -79,10 +79,13 @@ def _ring(options: argparse.Namespace, programs: dict[str, install.Program], rep
     root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-bell-"))
     server = Server(shlex.split(options.server), root / "mail")
     try:
-        doorbell.claude_code(
-            doorbell.Stage(root, server, report),
-            lambda home, **more: ClaudeCode(programs["claude"].path, root / home, server, **more),
-        )
+        stage = doorbell.Stage(root, server, report)
+        if "claude" in options.host:
+            doorbell.claude_code(
+                stage, lambda home, **more: ClaudeCode(programs["claude"].path, root / home, server, **more)
+            )
+        if "codex" in options.host:
+            doorbell.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
         _stop(server, root)
         left = processes.gone(str(root), _LEAVING_SECONDS)
         report.check("no process is left", not left, left or "none")
@@ -130,6 +133,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--server", default=installed, help="command of the server under test")
     parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how the hosts reach it")
     parser.add_argument("--scenario", choices=("mail", "doorbell", "all"), default="all", help="which story to play")
+    parser.add_argument(
+        "--host", choices=("claude", "codex"), nargs="+", default=["claude", "codex"], help="who is rung"
+    )
     parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
     parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
     parser.add_argument("--wait", type=float, default=5.0, help="seconds that a reader waits before it is written to")

@@ -1,4 +1,4 @@
-"""Idle hosts in a terminal are woken by mail: nobody types, no call is pending, the model is asked within half a second.
+"""Idle hosts in a terminal are woken by mail: nobody types, no call is pending, the model is asked in half a second.
 
 Run `python -m tests.hosts --scenario doorbell`. What counts is the first request to the model that names who wrote.
 """
@@ -11,6 +11,7 @@ import signal
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,10 +38,13 @@ _REST = 2.0
 """Seconds after a message until the next: in that time a scripted turn is over. From outside nothing tells when."""
 _BURST = 100
 _SENDER = "planner"
+_HELLO = "Look whether you have mail."
 
 
 def reader(conversation: Conversation) -> Move:
     """Be a model that takes its mail when it is told of some, acks it, and ends its turn when there is no more."""
+    if _HELLO in conversation.prompt:
+        return Call("list_inbox", {})  # so that its thread is known
     if conversation.prompt:
         return Call("wait_for_message", {"timeout": 0}) if "call wait_for_message" in conversation.prompt else _done()
     last = conversation.exchanges[-1] if conversation.exchanges else None
@@ -133,88 +137,123 @@ class Stage:
                 return True
         return False
 
+    def seated(self) -> None:
+        """Wait until the sender's relay and the host's are there, and the host has drawn its screen."""
+        if not self.is_here(2):
+            self.report.check("its relay is there", False, self.command("status", "--json"))
+        time.sleep(_REST)
+
     def kill_office(self) -> None:
-        """End the post office as a machine without memory does, and return once the relays have another one."""
+        """End the post office as a machine without memory does."""
         pid = self.command("status", "--json")["pid"]
         os.kill(pid, signal.SIGKILL)
 
 
-def claude_code(stage: Stage, make: Any) -> None:
-    """Play all of it with Claude Code; `make` returns one with these variables in its registration."""
+Make = Callable[..., "ClaudeCode | Codex"]
+"""Makes a host with a home of that name, and these variables in its registration."""
+
+
+def claude_code(stage: Stage, make: Make) -> None:
+    """Play all of it with Claude Code."""
     host = make("claude-door", MCP_MAILBOX_ADDRESS="builder")
     report = stage.report
     report.section("8. Claude Code sits idle in a terminal; planner writes")
     with stage.run(host, "builder", reader) as watch:
-        report.check("its relay is there", stage.is_here(2), "")
-        time.sleep(_REST)
+        stage.seated()
         _rounds(report, watch, "idle")
         report.note(f"the first ring: {_first(watch)}")
-
         report.section("8a. After /clear")
         watch.terminal.type("/clear")
         time.sleep(_REST)
         _rounds(report, watch, "after /clear", 5)
-
-        report.section("8b. After the post office was killed with signal 9")
-        stage.kill_office()
-        stage.is_here(2)
-        _rounds(report, watch, "after kill -9", 5)
-
-        report.section(f"8c. {_BURST} messages at once, read as they come")
-        began = time.monotonic()
-        for _ in range(_BURST):
-            watch.send()
-        took = time.monotonic() - began
-        time.sleep(_PATIENCE)
-        rings = watch.rings(began)
-        report.check("a burst rings once or twice", rings in (1, 2), f"{rings} rings, sent in {took:.2f} s")
-
-        report.section("8d. What never rings")
-        began = time.monotonic()
-        watch.sender.call("send", {"to": _SENDER, "cc": watch.to, "body": "For your information."})
-        watch.send(priority="low")
-        time.sleep(2 * _REST)
-        report.check("neither a Cc nor low priority", not watch.rings(began), f"{watch.rings(began)} rings")
-
-        report.section("8e. Nothing happens for a minute")
-        before = len(watch.endpoint.requests)
-        time.sleep(_IDLE_SECONDS)
-        asked = len(watch.endpoint.requests) - before
-        report.check("an idle minute costs no request", asked == 0, f"{asked} requests")
-
-    report.section("8f. Mail came while the host was away; it starts again")
+        _common(stage, watch, "8")
+    report.section("8f. The host starts again")
     with stage.run(host, "builder", reader) as watch:
-        stage.is_here(2)
-        time.sleep(_REST)
+        stage.seated()
         _rounds(report, watch, "after the host's restart", 5)
+    _away(stage, host, make)
+    _deaf(stage, make)
+    _mute(stage, make)
+
+
+def codex(stage: Stage, make: Make) -> None:
+    """Play what Codex can do: it is rung by `codex queue`, in the thread of its last call."""
+    report = stage.report
+    report.section("9. Codex sits idle in a terminal; planner writes")
+    with stage.run(make("codex-door", MCP_MAILBOX_ADDRESS="builder"), "builder", reader) as watch:
+        stage.seated()
+        watch.terminal.type(_HELLO)
+        watch.endpoint.has_called("list_inbox", _START_SECONDS)
+        time.sleep(_REST)
+        _rounds(report, watch, "idle")
+        report.note(f"the first ring: {_first(watch)}")
+        _common(stage, watch, "9")
+
+
+def _common(stage: Stage, watch: Watch, number: str) -> None:
+    """Play what holds for every host."""
+    report = stage.report
+    report.section(f"{number}b. After the post office was killed with signal 9")
+    stage.kill_office()
+    stage.seated()
+    _rounds(report, watch, "after kill -9", 5)
+
+    report.section(f"{number}c. {_BURST} messages at once, read as they come")
+    rings, took = _burst(watch)
+    report.check("a burst rings once or twice", rings in (1, 2), f"{rings} rings, sent in {took:.2f} s")
+
+    report.section(f"{number}d. What never rings")
+    began = time.monotonic()
+    watch.sender.call("send", {"to": _SENDER, "cc": watch.to, "body": "For your information."})
+    watch.send(priority="low")
+    time.sleep(2 * _REST)
+    report.check("neither a Cc nor low priority", not watch.rings(began), f"{watch.rings(began)} rings")
+
+    report.section(f"{number}e. Nothing happens for a minute")
+    before = len(watch.endpoint.requests)
+    time.sleep(_IDLE_SECONDS)
+    asked = len(watch.endpoint.requests) - before
+    report.check("an idle minute costs no request", asked == 0, f"{asked} requests")
+
+
+def _burst(watch: Watch) -> tuple[int, float]:
+    """Send many at once; return how often that rang, and how many seconds it took to send them."""
+    began = time.monotonic()
+    for _ in range(_BURST):
+        watch.send()
+    took = time.monotonic() - began
+    time.sleep(_PATIENCE)
+    return watch.rings(began), took
+
+
+def _away(stage: Stage, host: ClaudeCode | Codex, make: Make) -> None:
+    stage.report.section("8g. Mail came while the host was away; it starts")
     with stage.run(make("claude-other", MCP_MAILBOX_ADDRESS="other"), "builder", reader) as away:
         away.send()
         began = time.monotonic()
         with stage.run(host, "builder", reader) as watch:
             woken = watch.woken(began)
-            report.check("it is told what waits", woken is not None, woken and f"{woken - began:.1f} s after its start")
+            seen = woken and f"{woken - began:.1f} s after its start"
+            stage.report.check("it is told what waits", woken is not None, seen)
 
-    report.section(f"8g. {_BURST} messages at once for a model that never looks")
+
+def _deaf(stage: Stage, make: Make) -> None:
+    stage.report.section(f"8h. {_BURST} messages at once for a model that never looks")
     with stage.run(make("claude-deaf", MCP_MAILBOX_ADDRESS="builder"), "builder", sleeper) as watch:
-        stage.is_here(2)
-        time.sleep(_REST)
-        began = time.monotonic()
-        for _ in range(_BURST):
-            watch.send()
-        time.sleep(_PATIENCE)
-        rings = watch.rings(began)
-        report.check("a burst rings once or twice", rings in (1, 2), f"{rings} rings")
-        _rounds(report, watch, "one by one", 5)
+        stage.seated()
+        rings, took = _burst(watch)
+        stage.report.check("a burst rings once or twice", rings in (1, 2), f"{rings} rings, sent in {took:.2f} s")
+        _rounds(stage.report, watch, "one by one", 5)
 
-    report.section("8h. A host that asked for silence")
-    with stage.run(
-        make("claude-mute", MCP_MAILBOX_ADDRESS="mute", MCP_MAILBOX_DOORBELL="off"), "mute", reader
-    ) as watch:
-        stage.is_here(2)
-        time.sleep(_REST)
+
+def _mute(stage: Stage, make: Make) -> None:
+    stage.report.section("8i. A host that asked for silence")
+    host = make("claude-mute", MCP_MAILBOX_ADDRESS="mute", MCP_MAILBOX_DOORBELL="off")
+    with stage.run(host, "mute", reader) as watch:
+        stage.seated()
         began = time.monotonic()
         watch.send()
-        report.check("is not rung", watch.woken(began, 2 * _REST) is None, f"{watch.rings(began)} rings")
+        stage.report.check("is not rung", watch.woken(began, 2 * _REST) is None, f"{watch.rings(began)} rings")
 
 
 def _rounds(report: Report, watch: Watch, when: str, rounds: int = _ROUNDS) -> None:

@@ -109,10 +109,12 @@ class Codex:
     name = "codex"
     dialect: Dialect = responses_api
 
-    def __init__(self, program: Path, home: Path, server: Server) -> None:
+    def __init__(self, program: Path, home: Path, server: Server, **more: str) -> None:
         self._program = program
         self._home = home
         self._server = server
+        self._more = more
+        """What else its registration sets for our server."""
 
     def start(self, endpoint: str, log: Path) -> Process:
         self._configure(endpoint)
@@ -121,6 +123,13 @@ class Codex:
         command += ["--dangerously-bypass-approvals-and-sandbox", _PROMPT]
         variables = environment.for_codex(self._home, endpoint) | self._server.token
         return Process(command, _project(self._home), variables, log)
+
+    def sit_down(self, endpoint: str, log: Path) -> Terminal:
+        """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        self._configure(endpoint)
+        command = [str(self._program), "--dangerously-bypass-approvals-and-sandbox"]
+        variables = environment.for_codex(self._home, endpoint) | environment.TERMINAL
+        return Terminal(command, _project(self._home), variables, log)
 
     def _configure(self, endpoint: str) -> None:
         lines = [
@@ -144,6 +153,8 @@ class Codex:
             "[mcp_servers.mailbox]",
             *self._entry(),
             "required = true  # else the first turn may start before our tools are there",
+            f"[projects.{_toml(str(_project(self._home)))}]",
+            'trust_level = "trusted"',
         ]
         path = self._home / ".codex" / "config.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +164,9 @@ class Codex:
         if self._server.url:
             return [f"url = {_toml(self._server.url)}", f"bearer_token_env_var = {_toml(_TOKEN)}"]
         program, *arguments = self._server.command
-        variables = ", ".join(f"{key} = {_toml(value)}" for key, value in self._server.environment.items())
+        variables = ", ".join(
+            f"{key} = {_toml(value)}" for key, value in (self._server.environment | self._more).items()
+        )
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
 
 
