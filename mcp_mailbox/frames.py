@@ -39,6 +39,7 @@ KEEP = b"k"
 FORGET = b"f"
 BYE = b"b"
 REFUSE = b"x"
+NOTE = b"t"  # what the next office is to know of this host: the line comes back in the next hello
 RING = b"d"  # only to a relay whose hello names that kind of bell
 
 # What the relay sends once the hello is out, and how its fields read. (kind: (has a serial, has a line))
@@ -58,6 +59,7 @@ FROM_OFFICE: dict[bytes, tuple[bool, bool]] = {
     FORGET: (True, False),
     BYE: (False, True),  # the line is the reason
     REFUSE: (False, True),  # the line is `<code> <hint>`
+    NOTE: (False, True),
     RING: (True, True),  # the line is `<kind> <what to tell that kind of host>`; serials are the office's own
 }
 

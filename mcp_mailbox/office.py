@@ -117,6 +117,7 @@ class Hello:
     env: Mapping[str, str]  # its MCP_MAILBOX_* variables
     bells: frozenset[str]  # by what kinds of bells it can ring its host
     parent: int  # the process that started it: its host, or a launcher; 0 when it does not say
+    note: str  # what the office of its last epoch wanted the next one to know
     program: tuple[str, ...]
 
     @property
@@ -281,6 +282,10 @@ class RelayConnection:
         """Tell the relay that no answer will come to this line, or that it need no longer be kept."""
         self._put(frames.frame(frames.FORGET, serial))
         await anyio.lowlevel.checkpoint()
+
+    def note(self, text: str) -> None:
+        """Have the relay say this line in its next hello: what is to be known of it when this office has died."""
+        self._put(frames.frame(frames.NOTE, line=" ".join(text.split()).encode()))
 
     async def ring(self, kind: str, line: bytes) -> str:
         """Have the relay ring its host by that kind of bell; return what it says came of it."""
@@ -686,6 +691,7 @@ def _hello(fields: Mapping[str, str]) -> Hello:
         replay=int(fields["replay"]),
         previous=fields.get("previous"),
         env={name[4:]: value for name, value in fields.items() if name.startswith("env.")},
+        note=fields.get("note", ""),
         parent=int(fields.get("parent", "0")),
         bells=frozenset(fields.get("bells", "").split()),
         program=tuple(fields.get("program", "").splitlines()),

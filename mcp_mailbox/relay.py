@@ -126,6 +126,7 @@ class Relay:
         # the office's side
         self.epoch = 0
         self.previous = ""
+        self.note = ""
         self.search: rendezvous.Search | None = None
         self.channel: _socket.socket | None = None
         self.acknowledged = False
@@ -336,6 +337,8 @@ class Relay:
         }
         if self.previous:
             fields["previous"] = self.previous
+        if self.note:
+            fields["note"] = self.note
         if proof := rendezvous.token(self.home):
             fields["token"] = proof
         for name, value in os.environ.items():
@@ -444,14 +447,20 @@ class Relay:
             self.acknowledged = True
             self.since = time.monotonic()
             self.previous = rest.decode("ascii", "replace")
-        elif kind == frames.RING:
-            serial, _, line = rest.partition(b" ")
-            self._ring(int(serial), line)
         elif kind == frames.BYE:
             self._lose(rest=rest != frames.DRAIN.encode())
         elif kind == frames.REFUSE:
             code, _, hint = rest.decode("utf-8", "replace").partition(" ")
             self._refuse(rendezvous.Refused(code, hint))
+        else:
+            self._obey_about_the_host(kind, rest)
+
+    def _obey_about_the_host(self, kind: bytes, rest: bytes) -> None:
+        if kind == frames.NOTE:
+            self.note = rest.decode("utf-8", "replace")
+        elif kind == frames.RING:
+            serial, _, line = rest.partition(b" ")
+            self._ring(int(serial), line)
         # Any other kind is a newer office's, which knows from the hello that we may not know it.
 
     def _answer(self, serial: int, line: bytes) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -170,6 +171,8 @@ class _Relays:
         self.server = build_server()
         self.parents: dict[str, tuple[int, Caller]] = {}
         """Of each relay's reader: what has started it, and who it is."""
+        self.bells: dict[str, office.RelayConnection] = {}
+        """Of each reader that can be rung: by which connection."""
         self.http: Callable[[], dict[str, Any]] = dict
 
     async def serve(self, connection: office.RelayConnection) -> None:
@@ -187,6 +190,7 @@ class _Relays:
         client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
+        self._remember(connection, client)
         wire = Wire(connection, client, hello.epoch, client.ending)
         self.post_office.arrive(caller)
         self.parents[caller.reader] = (hello.parent, caller)
@@ -201,15 +205,26 @@ class _Relays:
         finally:
             client.close()
             self.parents.pop(caller.reader, None)
+            self.bells.pop(caller.reader, None)
             with anyio.CancelScope(shield=True):
                 await self.post_office.depart(caller)
 
-    def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms, name: str) -> None:
-        """Let the host be rung, if it has a bell that is known."""
-        hello = connection.hello
-        bell = bell_of(name, hello.bells, connection.ring, lambda: client.thread)
+    def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
+        """Let the host be rung from now on, if it has a bell that is known."""
+        hello, doorbells = connection.hello, self.post_office.doorbells
+        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread)
         if bell is not None:
-            self.post_office.doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
+            if self.bells.get(client.caller.reader) is not connection:
+                self.bells[client.caller.reader] = connection
+                doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
+            connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
+
+    def _remember(self, connection: office.RelayConnection, client: Client) -> None:
+        """Know of the host what the post office before us did: an idle host says nothing."""
+        with suppress(ValueError, TypeError, KeyError):
+            known = json.loads(connection.hello.note)
+            client.name_of_host, client.thread = str(known["name"]), known["thread"]
+            client.introduced()
 
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""

@@ -72,6 +72,7 @@ def test_a_host_is_rung_after_its_post_office_was_killed(street: Street, door: D
     planner = street.agent("planner")
     planner.send()
     told(door)
+    planner.send("planner")  # what is on its way to the disk goes along
     street.home.kill_office()
     planner.send()
     assert "2 new messages from planner in builder" in told(door)
@@ -120,6 +121,15 @@ def test_codex_is_rung_in_the_thread_of_its_last_call(street: Street) -> None:
     words = said.read_text().split("|")
     assert words[:4] == ["queue", "--thread", "thread-7", "--message"]
     assert words[4].endswith("from planner in builder; call wait_for_message.")
+    # Also when the post office that has learnt it is dead: an idle host does not say it again.
+    said.unlink()
+    street.home.kill_office()
+    planner.send()
+    for _ in range(1000):
+        if said.exists():
+            break
+        street.home.status()
+    assert said.read_text().split("|")[2] == "thread-7"
 
 
 def until(street: Street, reason: str) -> None:

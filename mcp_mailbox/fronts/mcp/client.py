@@ -102,11 +102,12 @@ class Client:
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
+        self.name_of_host = ""
+        """What the host calls itself, once it has said so."""
         self.thread: str | None = None
         """In which of its conversations the host called last, where it tells (Codex)."""
-        self.introduced: Callable[[str], None] = lambda _: None
-        """Is told once what the host calls itself."""
-        self._name = ""
+        self.introduced: Callable[[], None] = lambda: None
+        """Is called when one of these is new."""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
@@ -191,12 +192,12 @@ class Client:
     def heard(self, context: Context) -> None:
         """Note what a request tells of the host beside what it asks."""
         params = context.session.client_params
-        if not self._name and params is not None:
-            self._name = params.client_info.name
-            self.introduced(self._name)
-        thread = (context.meta or {}).get("threadId")
-        if isinstance(thread, str):
-            self.thread = thread
+        name = params.client_info.name if params is not None else self.name_of_host
+        said = (context.meta or {}).get("threadId")
+        thread = said if isinstance(said, str) else self.thread
+        if (name, thread) != (self.name_of_host, self.thread):
+            self.name_of_host, self.thread = name, thread
+            self.introduced()
 
     def label(self, session: ServerSession) -> str:
         """Return how a person would recognise this host."""

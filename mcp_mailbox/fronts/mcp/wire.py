@@ -24,7 +24,7 @@ from mcp_mailbox.fronts.mcp import render
 from mcp_mailbox.fronts.mcp.client import Request
 from mcp_mailbox.fronts.mcp.lines import Unreadable, dig_id, parse
 
-_KEPT = {"initialize", "server/discover", "resources/subscribe", "logging/setLevel"}
+_KEPT = {"initialize", "resources/subscribe", "logging/setLevel"}
 """Requests that make a connection what it is, once they were granted; a subscription is kept until it is ended."""
 _DISPENSABLE = {"notifications/progress"}
 """What need not reach a host that does not read; everything else waits for it."""
