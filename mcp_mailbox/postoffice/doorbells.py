@@ -80,13 +80,17 @@ class _Host:
     busy: int = 0
     """Until then it is at work."""
 
-    def free_at(self, *, urgent: bool, apart: bool) -> int:
-        """Return from when on it may be rung. `apart`: nothing had come for a while before this came."""
+    def free_at(self, place: _Place, *, urgent: bool) -> int:
+        """Return from when on it may be rung for what has come to that place."""
+        if not self.last:
+            return 0 if urgent else self.busy
         if not self.unanswered:
-            return max(self.last + BURST if self.last else 0, 0 if urgent else self.busy)
+            # What follows closely is waited for to its end, and that not for ever.
+            soon = self.last + BURST if place.apart else min(place.came + BURST, self.last + WORK)
+            return max(soon, self.last + BURST, 0 if urgent else self.busy)
         if self.unanswered >= DEAF:
             return self.last + DEAF_PAUSE
-        if apart:
+        if place.apart:
             return self.last + BURST
         return self.last + (WORK if urgent else UNANSWERED)
 
@@ -202,7 +206,7 @@ class Doorbells:
     def _look_again(self, address: Address, host: _Host) -> None:
         place = self._places.get(address)
         if place is not None and place.pending:
-            self._look(address, host.free_at(urgent=False, apart=False))
+            self._look(address, host.free_at(place, urgent=False))
 
     # -- who asks by itself
 
@@ -340,7 +344,7 @@ class Doorbells:
         wanted, excuse, later = self._allowed(host, fresh, now)
         if wanted:
             urgent = any(each.priority is Priority.URGENT for each in wanted)
-            later = host.free_at(urgent=urgent, apart=place.apart)
+            later = host.free_at(place, urgent=urgent)
             excuse = "rung already, not answered yet" if host.unanswered else "at work, or rung a moment ago"
         if not wanted or later > now:
             self._look(address, later)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -90,8 +91,8 @@ class Watch:
 
     def rings(self, after: float) -> int:
         """How often it was told of mail since then."""
-        told = [one for one in list(self.endpoint.requests) if one.at >= after]
-        return sum(f"from {_SENDER} in {self.to}" in one.conversation.prompt for one in told)
+        told = " ".join(one.conversation.prompt for one in list(self.endpoint.requests) if one.at >= after)
+        return len(set(re.findall(rf"Mail at [\d:]+: [^;]* from {_SENDER} in {self.to}", told)))
 
     def latency(self) -> float | None:
         """Send one and return how long it took to the model, in seconds."""

@@ -89,7 +89,9 @@ class World:
         return (await self.office.send(self.call(caller), draft)).id
 
     async def wait(self, caller: Caller = HOST, patience: float = 0) -> list[str]:
-        found, _ = await self.office.wait(self.call(caller), patience, Wanted(), 1 << 20, Ending())
+        call = self.call(caller)
+        found, _ = await self.office.wait(call, patience, Wanted(), 1 << 20, Ending())
+        await self.office.reached(caller, call.request)
         return [each.handle for each in found]
 
     async def ack(self, handles: list[str]) -> None:
@@ -214,18 +216,30 @@ async def test_a_reader_that_works_for_long_is_rung_meanwhile(world: World) -> N
     assert len(bell.rung) == 2
 
 
-async def test_a_burst_that_a_reader_takes_in_turns_rings_twice(world: World) -> None:
+@pytest.mark.parametrize("every", [1, 5, 10])
+async def test_a_burst_that_a_reader_takes_in_turns_rings_once_or_twice(world: World, every: int) -> None:
+    """However fast it acks them: what follows closely is one coming."""
     bell = await world.host()
     for number in range(100):
         await world.send()
-        await world.step(10)
-        if number % 10 == 5:
+        await world.settle()
+        if number % every == 0:
             await world.ack(await world.wait())
-    while handles := await world.wait():
-        await world.ack(handles)
-        await world.step(10)
+        await world.step(50)
+    assert len(bell.rung) == 1
     await world.step(HOUR)
     assert 1 <= len(bell.rung) <= 2
+
+
+async def test_a_stream_that_never_pauses_rings_now_and_then(world: World) -> None:
+    bell = await world.host()
+    for _ in range(100):
+        await world.send()
+        await world.settle()
+        if len(bell.rung) % 2:
+            await world.ack(await world.wait())
+        await world.step(500)
+    assert 3 <= len(bell.rung) <= 6
 
 
 async def test_mail_that_comes_now_and_then_rings_each_time(world: World) -> None:
