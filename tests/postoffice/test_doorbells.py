@@ -410,6 +410,37 @@ async def test_a_ring_that_failed_is_logged_and_the_next_message_rings_for_both(
     assert [pointer.count for pointer in bell.rung] == [1, 2]
 
 
+async def test_a_ring_that_failed_is_made_good_when_the_host_comes_back(world: World) -> None:
+    bell = await world.host()
+    bell.result = Result(Outcome.FAILED, "refused")
+    await world.send()
+    await world.settle()
+    await world.office.depart(HOST)
+    bell = await world.host(resumed=True)
+    await world.settle()
+    assert len(bell.rung) == 1
+
+
+async def test_rings_that_failed_are_no_rings_that_nobody_answered(world: World) -> None:
+    bell = await world.host()
+    bell.result = Result(Outcome.FAILED, "refused")
+    for number in range(DEAF + 5):
+        await world.send()
+        await world.settle()
+        assert len(bell.rung) == number + 1
+        await world.step(BURST)
+
+
+async def test_another_host_that_starts_is_told_what_the_one_before_was_told(world: World) -> None:
+    await world.host()
+    await world.send()
+    await world.settle()
+    await world.office.depart(HOST)
+    bell = await world.host(Caller("another relay", "someone", "default"))
+    await world.settle()
+    assert len(bell.rung) == 1
+
+
 async def test_a_host_that_starts_is_told_what_waits_for_it(world: World) -> None:
     await world.office.mailboxes.open(world.call(), "builder", Profile())
     await world.send()
