@@ -38,7 +38,7 @@ WORK = 10_000
 """ms that a reader is left alone with what it was handed, unless it settles that sooner."""
 UNANSWERED = 30_000
 """ms after which a ring that nobody answered is repeated, if more has come."""
-DEAF = 25
+DEAF = 50
 """Unanswered rings in a row after which a reader is rung only every `DEAF_PAUSE` ms."""
 DEAF_PAUSE = 5 * 60_000
 WAITER = 150
