@@ -30,7 +30,7 @@ REPLAY = b"r"
 OVERSIZED = b"o"
 WRITTEN = b"w"
 END = b"e"
-RANG = b"d"
+RANG = b"g"
 
 # office → relay (HELLO as well)
 ANSWER = b"a"
