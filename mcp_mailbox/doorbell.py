@@ -20,8 +20,6 @@ _NAMES = 3
 """Senders that a pointer names."""
 _NAME = 64
 """Characters of a name that a pointer shows."""
-_MANY = 100
-"""A pointer counts so far and no further."""
 _QUIET = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 _DAY = 24 * 60
 
@@ -38,6 +36,8 @@ class Pointer:
     count: int
     senders: tuple[Address, ...]
     urgent: int = 0
+    more: bool = False
+    """Whether there may be more, which nobody has counted."""
 
     def reminder(self) -> str:
         """Return it as a hook says it."""
@@ -53,7 +53,7 @@ class Pointer:
         return f"Mail at {clock}: {self._said()}; call wait_for_message."
 
     def _said(self) -> str:
-        count = f"{self.count}" if self.count < _MANY else f"{_MANY} or more"
+        count = f"{self.count} or more" if self.more else f"{self.count}"
         urgent = f" ({self.urgent} urgent)" if self.urgent else ""
         noun = "message" if self.count == 1 else "messages"
         more = len(self.senders) - _NAMES

@@ -11,7 +11,7 @@ How a host is rung is not known here, nor is anything kept on disk but that a ma
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from mcp_mailbox.message import Kind, Priority
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.callers import Caller
 from mcp_mailbox.postoffice.readers import first_of
-from mcp_mailbox.store import News, Store
+from mcp_mailbox.store import NEWS_LIMIT, News, Store
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ def rings(news: News) -> bool:
 def pointer(at: int, mailbox: Address, news: Sequence[News]) -> Pointer:
     """Return what points to these."""
     senders = tuple(dict.fromkeys(each.sender for each in news))
-    return Pointer(at, mailbox, len(news), senders, sum(each.priority is Priority.URGENT for each in news))
+    counts = Counter(each.priority for each in news)
+    more = max(counts.values(), default=0) >= NEWS_LIMIT
+    return Pointer(at, mailbox, len(news), senders, counts[Priority.URGENT], more)
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from mcp_mailbox.store.credentials import CredentialStore
 from mcp_mailbox.store.directory import DirectoryStore, Found
 from mcp_mailbox.store.mail import (
     ANYBODY,
+    NEWS_LIMIT,
     Accepted,
     Claimer,
     Due,
@@ -52,6 +53,7 @@ from mcp_mailbox.store.search import Hit, Hits, Query, SearchStore
 
 __all__ = [
     "ANYBODY",
+    "NEWS_LIMIT",
     "Accepted",
     "ArchiveStore",
     "Archived",

@@ -97,6 +97,10 @@ class Reading:
     sent: tuple[tuple[str, Progress], ...] = ()
 
 
+NEWS_LIMIT = 30
+"""Deliveries of each priority, the newest, that a look at the news goes through."""
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """A delivery that is ready and would be new to its reader, without what it says.
@@ -267,7 +271,7 @@ class MailStore(Protocol):
         """Return what is ready and new to the mailbox's reader, the newest of each priority first.
 
         New is what nobody has seen, and what was put off until now; in a pool all that is ready, whoever saw it. A
-        look goes through the newest hundred of each priority and no further. Raises Refusal(UNKNOWN_MAILBOX).
+        look goes through the newest `NEWS_LIMIT` of each priority and no further. Raises Refusal(UNKNOWN_MAILBOX).
         """
         ...
 

@@ -6,6 +6,8 @@ the steps). A statement is a constant, so that what is measured is what runs.
 
 from __future__ import annotations
 
+from mcp_mailbox.store import NEWS_LIMIT
+
 DEAD_RANK = 3
 """Dead letters are listed behind the three priorities."""
 
@@ -222,7 +224,6 @@ SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox
 BEGINNING = "SELECT CAST(substr(body, 1, ?) AS BLOB) FROM message WHERE seq = ?"
 
 # What is ready and new to a reader, of the newest of one priority: a look that ends, however much waits.
-NEWS_LIMIT = 100
 NEWS = f"""
 SELECT newest.seq, newest.thread, newest.priority, m.kind, m.cc,
        max(m.accepted, newest.lease_until, newest.leased) AS since, s.name AS sender_name, s.space AS sender_space

@@ -9,7 +9,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Kind as MailboxKind
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Kind, Priority
-from mcp_mailbox.store import News
+from mcp_mailbox.store import NEWS_LIMIT, News
 from tests.contract.post import TERM, Post, at
 from tests.contract.promises import promise
 
@@ -134,5 +134,5 @@ async def test_there_is_no_news_of_a_mailbox_that_is_not_there(post: Post) -> No
 async def test_news_is_of_the_newest_of_each_priority(post: Post) -> None:
     await personal(post, "ann", "bob")
     urgent = await post.send("ann", "bob", priority=Priority.URGENT)
-    sent = [(await post.send("ann", "bob")).id for _ in range(105)]
+    sent = [(await post.send("ann", "bob")).id for _ in range(NEWS_LIMIT + 5)]
     assert await ids(post) == [urgent.id, *sent[:4:-1]]

@@ -21,7 +21,7 @@ from mcp_mailbox.mailbox import Kind, Profile
 from mcp_mailbox.message import Draft, Priority
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.postoffice.doorbells import BURST, DEAF, DEAF_PAUSE, HOUR, UNANSWERED, WAITER, WORK
-from mcp_mailbox.store import Listing, Wanted
+from mcp_mailbox.store import NEWS_LIMIT, Listing, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
 
@@ -187,7 +187,8 @@ async def test_a_burst_rings_once_and_once_more_half_a_minute_later_if_nobody_ha
         await world.step(20)
     assert [pointer.count for pointer in bell.rung] == [1]
     await world.step(UNANSWERED)
-    assert [pointer.count for pointer in bell.rung] == [1, 100]
+    assert [pointer.count for pointer in bell.rung] == [1, NEWS_LIMIT]
+    assert f"{NEWS_LIMIT} or more new messages" in bell.rung[-1].text()
     await world.step(HOUR)
     assert len(bell.rung) == 2
 

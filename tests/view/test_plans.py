@@ -42,7 +42,7 @@ SORTS = {
 WHOLE = {"TOKENS", "TOKENS_WHOLE", "RESERVATIONS_WHOLE"}
 """Queries whose answer is the whole table."""
 
-# A scan of these is no scan of a table: a list that was handed in, the one row of the sequence, the newest hundred.
+# A scan of these is no scan of a table: a list that was handed in, the one row of the sequence, the newest few.
 _HARMLESS = re.compile(r"SCAN (json_each|sqlite_sequence|CONSTANT ROW|newest)", re.IGNORECASE)
 
 
