@@ -87,6 +87,7 @@ def _ring(options: argparse.Namespace, programs: dict[str, install.Program], rep
         if "codex" in options.host:
             doorbell.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
         _stop(server, root)
+        processes.end_all(str(root), "app-server-daemon")  # Codex's own, which outlives it and holds our relay
         left = processes.gone(str(root), _LEAVING_SECONDS)
         report.check("no process is left", not left, left or "none")
     finally:
