@@ -299,6 +299,8 @@ class Doorbells:
         except Refusal as refusal:
             logger.warning("nobody is rung for %s yet: %s", address, refusal)
             self._look(address, self.now() + BURST)
+        except Exception:  # a bug here costs this look, and no mail
+            logger.exception("looking whom to ring for %s failed", address)
 
     # -- whether to ring
 
