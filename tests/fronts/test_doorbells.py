@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mcp_mailbox.doorbells.journal import last
 from tests.cli.street import Street
 from tests.relay.door import Door
+from tests.relay.world import DEADLINE
 
 CLAUDE = "claude-code"
 
@@ -49,6 +51,7 @@ def test_an_idle_host_is_told_of_mail_by_its_own_relay(street: Street, door: Doo
     text = told(door)
     assert text.endswith("1 new message from planner in builder; call wait_for_message.")
     assert "secret" not in text
+    until(street, "")
     [ring] = last(street.home.path, 10)
     assert (ring["kind"], ring["outcome"], ring["mailbox"]) == ("claude", "rung", "builder@default")
 
@@ -125,18 +128,18 @@ def test_codex_is_rung_in_the_thread_of_its_last_call(street: Street) -> None:
     said.unlink()
     street.home.kill_office()
     planner.send()
-    for _ in range(1000):
-        if said.exists():
-            break
-        street.home.status()
+    eventually(said.exists)
     assert said.read_text().split("|")[2] == "thread-7"
 
 
 def until(street: Street, reason: str) -> None:
-    """Return once the last ring came to that: a file gives no event."""
-    for _ in range(1000):
-        rings = last(street.home.path, 1)
-        if rings and rings[0]["reason"] == reason:
-            return
-        street.home.status()
-    raise AssertionError(last(street.home.path, 10))
+    """Return once the last ring came to that."""
+    eventually(lambda: [ring["reason"] for ring in last(street.home.path, 1)] == [reason])
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Return once it does: a file gives no event."""
+    deadline = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
