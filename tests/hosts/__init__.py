@@ -1,8 +1,11 @@
 """The proof with the real hosts: Claude Code and Codex exchange mail while a script plays their models.
 
-Run `python -m tests.hosts`. It needs npm and takes about a minute once the hosts are installed.
+Run `python -m tests.hosts`. It needs npm. Once the hosts are installed `--scenario mail` takes about two minutes,
+`--scenario doorbell` about eight: it lets idle hosts be idle.
 
     scenarios.py      the story and what must be seen
+    doorbell.py       idle hosts in terminals, and what wakes them
+      terminal.py     a pseudo-terminal for each
       hosts.py        how each real host is configured and started
         environment.py  the only environment that a host or a server ever gets
       endpoint.py     the model's place: an HTTP server on loopback that records all it is sent
