@@ -22,12 +22,14 @@ def main() -> int:
         from mcp_mailbox import relay  # noqa: PLC0415 - a relay's start pays for nothing else
 
         return relay.run()
+    if arguments[:1] == ["hook"] and arguments[1:] not in (["-h"], ["--help"]):
+        from mcp_mailbox import hook  # noqa: PLC0415 - as cheap as a relay
+
+        return hook.run(arguments[1:])
     if arguments == ["office"]:
         return _office()
-    if arguments[:1] == ["serve"]:
-        return _serve(arguments[1:])
-    if arguments[:1] == ["restore"]:
-        return _restore(arguments[1:])
+    if arguments[:1] in (["serve"], ["restore"]):
+        return (_serve if arguments[0] == "serve" else _restore)(arguments[1:])
     try:
         from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 

@@ -70,6 +70,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._listeners: dict[_Key, dict[object, Hear]] = {}
+        self._overhear: list[Callable[[Address], None]] = []
 
     @property
     def listened(self) -> KeysView[_Key]:
@@ -78,6 +79,8 @@ class Bell:
 
     def ring(self, address: Address) -> None:
         """Tell everyone who listens for that mailbox. Listeners must not raise nor wait."""
+        for overhear in tuple(self._overhear):
+            overhear(address)
         for hear in tuple(self._listeners.get(key(address), {}).values()):
             hear()
 
@@ -93,6 +96,15 @@ class Bell:
                 self._listeners.pop(own, None)
 
         return unsubscribe
+
+    @contextmanager
+    def overhearing(self, overhear: Callable[[Address], None]) -> Iterator[None]:
+        """Be told of every ring, for as long as the block lasts."""
+        self._overhear.append(overhear)
+        try:
+            yield
+        finally:
+            self._overhear.remove(overhear)
 
     @contextmanager
     def listening(self, address: Address) -> Iterator[Ear]:

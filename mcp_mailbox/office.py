@@ -115,6 +115,9 @@ class Hello:
     replay: int  # how many of the frames to come the relay has sent before
     previous: str | None  # version of the office of its last epoch
     env: Mapping[str, str]  # its MCP_MAILBOX_* variables
+    bells: frozenset[str]  # by what kinds of bells it can ring its host
+    parent: int  # the process that started it: its host, or a launcher; 0 when it does not say
+    note: str  # what the office of its last epoch wanted the next one to know
     program: tuple[str, ...]
     cwd: str | None = None  # where its host started it, which is where the agent works
 
@@ -206,6 +209,22 @@ async def _ready(wait: Callable[[socket.socket], object], sock: socket.socket) -
         raise _Gone from error
 
 
+class _Ringing:
+    """A ring that a relay was asked for."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._ended = anyio.Event()
+
+    def end(self, said: str) -> None:
+        self._said = said
+        self._ended.set()
+
+    async def outcome(self) -> str:
+        await self._ended.wait()
+        return self._said
+
+
 class RelayConnection:
     """One relay, as the service sees it."""
 
@@ -218,19 +237,28 @@ class RelayConnection:
         self._queued = 0
         self._moved = anyio.Event()  # the queue grew or shrank
         self._closed = False
+        self._rings: dict[int, _Ringing] = {}
+        self._rang = 0
         self._serving = anyio.CancelScope()
         self._ended = anyio.Event()
 
     async def receive(self) -> Frame:
         """Return the relay's next frame; raises EndOfStream when it has gone."""
-        try:
-            text = await self._channel.line(FRAME_LIMIT)
-        except _Gone as gone:
-            raise anyio.EndOfStream from gone
-        frame = _read_frame(text)
-        if frame.kind == frames.END:
-            self.leave("host")
-        return frame
+        while True:
+            try:
+                text = await self._channel.line(FRAME_LIMIT)
+            except _Gone as gone:
+                for ringing in self._rings.values():
+                    ringing.end("failed the relay has gone")
+                raise anyio.EndOfStream from gone
+            frame = _read_frame(text)
+            if frame.kind == frames.RANG:
+                if (asked := self._rings.get(frame.serial)) is not None:
+                    asked.end(frame.line.decode("utf-8", "replace"))
+                continue
+            if frame.kind == frames.END:
+                self.leave("host")
+            return frame
 
     async def answer(self, serial: int, line: bytes) -> None:
         """Answer a line; waits while this relay's queue is full. To a relay that has gone: nothing happens."""
@@ -255,6 +283,20 @@ class RelayConnection:
         """Tell the relay that no answer will come to this line, or that it need no longer be kept."""
         self._put(frames.frame(frames.FORGET, serial))
         await anyio.lowlevel.checkpoint()
+
+    def note(self, text: str) -> None:
+        """Have the relay say this line in its next hello: what is to be known of it when this office has died."""
+        self._put(frames.frame(frames.NOTE, line=" ".join(text.split()).encode()))
+
+    async def ring(self, kind: str, line: bytes) -> str:
+        """Have the relay ring its host by that kind of bell; return what it says came of it."""
+        self._rang += 1
+        ringing = self._rings[self._rang] = _Ringing()
+        self._put(frames.frame(frames.RING, self._rang, kind.encode() + b" " + line))
+        try:
+            return await ringing.outcome()
+        finally:
+            self._rings = {serial: each for serial, each in self._rings.items() if each is not ringing}
 
     def leave(self, reason: str) -> None:
         """Ask the service to end its waits; the first reason stands."""
@@ -684,6 +726,9 @@ def _hello(fields: Mapping[str, str]) -> Hello:
         replay=int(fields["replay"]),
         previous=fields.get("previous"),
         env={name[4:]: value for name, value in fields.items() if name.startswith("env.")},
+        note=fields.get("note", ""),
+        parent=int(fields.get("parent", "0")),
+        bells=frozenset(fields.get("bells", "").split()),
         program=tuple(fields.get("program", "").splitlines()),
         cwd=fields.get("cwd"),
     )

@@ -28,6 +28,7 @@ from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
+from mcp_mailbox.postoffice.doorbells import Doorbells
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
@@ -88,6 +89,7 @@ class PostOffice:
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
+        self.doorbells = Doorbells(store, self.bell, self.attendance)
         self.mailboxes = AddressBook(store, self._readers, self.attendance, self._audience)
         self.channels = Channels(store, self.mailboxes, self._audience)
         self.reservations = Reservations(store, self.mailboxes)
@@ -103,7 +105,7 @@ class PostOffice:
     async def business(self) -> AsyncIterator[None]:
         """Ring for what commits and for what lapses."""
         with self._store.on_ring(self.bell.ring), self._store.on_publish(self._audience.publish):
-            async with anyio.create_task_group() as tasks:
+            async with self.doorbells.listening(), anyio.create_task_group() as tasks:
                 await self._readers.start(tasks)
                 tasks.start_soon(self.retention.run)
                 yield
@@ -121,6 +123,7 @@ class PostOffice:
         `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
         if await self._readers.depart(caller.reader):
+            self.doorbells.detach(caller)
             await self.attendance.left(caller)
             self.mailboxes.forget(caller.reader)
             if put_back:
@@ -158,6 +161,8 @@ class PostOffice:
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
+        if draft.reply_to is not None:
+            self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
         waits = REQUEST_TERM if any(each.held for each in accepted.recipients) else None
         for later in (draft.delay, draft.ttl, waits):
@@ -190,8 +195,12 @@ class PostOffice:
         if wanted.thread is not None and ack:
             await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
+        self.doorbells.looked(call.caller, address)
         with self.attendance.waiting(call.caller, [address]):
-            return await self._wait(call, address, patience, wanted, size, ending, claimer), settled
+            found = await self._wait(call, address, patience, wanted, size, ending, claimer)
+        if found:
+            self.doorbells.looked(call.caller, address, taken=True)
+        return found, settled
 
     async def _wait(
         self,
@@ -229,6 +238,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.inbox(address, replace(listing, overdue=OVERDUE))
+        self.doorbells.looked(call.caller, address)
         if listing.show not in {Show.OVERDUE, Show.REQUESTS}:
             fresh = [each.delivery.message.id for each in found.previews if each.delivery.progress.surfaced_at is None]
             self._show(call, address, fresh)
@@ -239,6 +249,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.read(address, id)
+        self.doorbells.looked(call.caller, address)
         if found.own is not None and found.own.surfaced_at is None:
             self._show(call, address, [found.message.id])
         return found
@@ -290,6 +301,7 @@ class PostOffice:
         if settlement.outcome is Outcome.EXTEND and not settlement.delay:
             settlement = replace(settlement, delay=self._lease_term)
         settled = await self._store.settle(address, ids, settlement, call.origin)
+        self.doorbells.settled(call.caller, address)
         if settlement.outcome is Outcome.EXTEND:
             self._readers.leased(call.caller.reader, self._store.clock.now() + settlement.delay)
         elif settlement.delay:

@@ -83,7 +83,7 @@ def seen(terminal: int, until: str) -> str:
 
 def test_commands_are_completed(ann: Person) -> None:
     assert set(completed(ann, "")) == {*COMMANDS, "help", "version"}
-    assert completed(ann, "se") == ["send", "search", "serve"]
+    assert completed(ann, "se") == ["send", "search", "serve", "setup"]
     assert completed(ann, "help", "inb") == ["inbox"]
     assert completed(ann, "nonsense", "") == []
 

@@ -39,6 +39,7 @@ SEARCH = "issue 4, Search"
 GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 ATTACH = "issue 4, Attachments"
 HTTP = "issue 3, Credentials from the start"
+BELLS = "issue 5, Doorbells"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
 
@@ -65,6 +66,8 @@ PROMISES: dict[str, Promise] = {
     "recipients-unknown": Promise("When no recipient exists the send is refused and stores nothing.", DESIGN),
     "sender-exists": Promise("Only a mailbox that exists can send, be read or be settled in.", DESIGN),
     "rings": Promise("Whatever becomes ready through a verb rings its mailbox, after the commit.", RING),
+    "news": Promise("What is ready and new to a reader can be told of without what it says.", BELLS),
+    "news-bounded": Promise("Telling of news costs the same however much waits.", BELLS),
     # claim
     "order": Promise("First delivery keeps the order per sender, mailbox and priority.", f"{TORTURE}, invariant 4"),
     "urgent-first": Promise("Urgent mail is handed out and listed first, low last.", DESIGN),

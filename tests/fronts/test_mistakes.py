@@ -50,7 +50,8 @@ def tells(tool: str, given: Json, message: str, hint: str, error: str = "bad_arg
 BOB = {"to": "bob", "body": "x"}
 SPANS = 'Give seconds, such as 90, or "15m", "2h", "1d".'
 COPY = "Copy an id from list_inbox or wait_for_message."
-OUTCOMES = "ack, release, reject, extend, retry, purge"
+COPY_OR_GONE = f"{COPY[:-1]}; settled mail is removed after a while."
+OUTCOMES = "ack, release, reject, extend, retry, purge, accept"
 SENDER = "Who sends is your mailbox; `mailbox` selects another of yours."
 AWAIT = "To wait for an answer give `thread`; what you are done with, `ack`."
 SETTLED = "Done is ack, back for anyone is release, never again is reject."
@@ -231,9 +232,11 @@ MISTAKES: dict[str, Row] = {
     "several ids to read": tells(
         "read", {"ids": ["{mine}", "{sent}"]}, "`id`: it has 2 ids.", "Give one in each call."
     ),
-    "an id cut short": tells("read", {"id": "{cut}"}, "No message '{cut}' in this mailbox.", COPY, "unknown_message"),
+    "an id cut short": tells(
+        "read", {"id": "{cut}"}, "No message '{cut}' in this mailbox.", COPY_OR_GONE, "unknown_message"
+    ),
     "an id of another mailbox": tells(
-        "read", {"id": "{theirs}"}, "No message '{theirs}' in this mailbox.", COPY, "unknown_message"
+        "read", {"id": "{theirs}"}, "No message '{theirs}' in this mailbox.", COPY_OR_GONE, "unknown_message"
     ),
     "no id": tells("read", {}, "`id` is required.", COPY),
     "an offset beyond the end": tells(
@@ -244,7 +247,7 @@ MISTAKES: dict[str, Row] = {
     ),
     "a reply to what one sent oneself": Does("send", BOB | {"reply_to": "{sent}"}, BOB | {"reply_to": "{sent}"}),
     "an address for a reply": tells(
-        "send", BOB | {"reply_to": "bob"}, "No message 'bob' in this mailbox.", COPY, "unknown_message"
+        "send", BOB | {"reply_to": "bob"}, "No message 'bob' in this mailbox.", COPY_OR_GONE, "unknown_message"
     ),
     "a cursor of another list": tells(
         "list_inbox",
@@ -316,7 +319,7 @@ MISTAKES: dict[str, Row] = {
     "somebody who cannot be written to": tells(
         "create_mailbox",
         {"name": "alice", "contact": "private"},
-        "`contact`: 'private' is none of open, space, closed.",
+        "`contact`: 'private' is none of open, space, ask, closed.",
         "Give one of them, or leave it out.",
     ),
     "a mailbox that one does not have": tells(

@@ -63,7 +63,7 @@ class Tiny:
     async def serve(self, connection: office.RelayConnection) -> None:
         hello = connection.hello
         about = {name: getattr(hello, name) for name in ("relay", "epoch", "replay", "previous", "version", "resumed")}
-        journal(self.home, event="hello", env=dict(hello.env), **about)
+        journal(self.home, event="hello", env=dict(hello.env), bells=sorted(hello.bells), **about)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave, connection, tasks.cancel_scope)
             try:
@@ -161,6 +161,11 @@ async def log(_: office.RelayConnection, __: office.Frame, params: Any) -> objec
     return "logged"
 
 
+async def ring(connection: office.RelayConnection, _: office.Frame, params: Any) -> object:
+    kind, text = params
+    return await connection.ring(kind, text.encode())
+
+
 ACTS: dict[str, Callable[[office.RelayConnection, office.Frame, Any], Awaitable[object]]] = {
     "echo": echo,
     "initialize": initialize,
@@ -172,6 +177,7 @@ ACTS: dict[str, Callable[[office.RelayConnection, office.Frame, Any], Awaitable[
     "big": big,
     "flood": flood,
     "log": log,
+    "ring": ring,
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox.fronts.cli import exits
 from mcp_mailbox.setup import running
 from mcp_mailbox.setup.host import Server
 from mcp_mailbox.setup.hosts import HOSTS
@@ -97,7 +98,7 @@ def test_on_a_terminal_it_asks(user: Shell, answer: str, code: int) -> None:
 def test_a_broken_file_is_refused_and_the_other_host_is_set_up(user: Shell) -> None:
     (user.home / ".claude.json").write_text('{"mcpServers": ')
     done = user.run("setup", "--yes")
-    assert done.returncode == 1
+    assert done.returncode == exits.REFUSED
     assert "line 1, column 16" in done.stdout
     assert '"command": "' in done.stdout
     assert files(user)[0] == '{"mcpServers": '
@@ -202,12 +203,12 @@ def test_a_server_over_http_is_met_with_the_token_and_no_file_gets_it(user: Shel
 
 def test_a_server_over_http_that_does_not_answer_is_registered_and_said(user: Shell, served: Served) -> None:
     refused = user.run("setup", "--yes", "--url", served.url, "--host", "codex")
-    assert refused.returncode == 3
+    assert refused.returncode == exits.NOTHING
     assert "it wants another token" in refused.stdout
     assert 'bearer_token_env_var = "MCP_MAILBOX_TOKEN"' in files(user)[1]
     served.end()
     down = user.run("setup", "--yes", "--url", f"http://127.0.0.1:{free_port()}/mcp", "--host", "claude")
-    assert down.returncode == 3
+    assert down.returncode == exits.NOTHING
     assert "does not answer" in down.stdout
 
 

@@ -21,6 +21,7 @@ from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import Search
+from mcp_mailbox.doorbell import NEWS_LIMIT
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
@@ -136,6 +137,11 @@ class Asking:
     async def settle(self, store: SqliteStore) -> object:
         [found] = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
         return await store.settle(BOX, [found.handle], Settlement(Outcome.ACK), self.origin())
+
+    async def news(self, store: SqliteStore) -> object:
+        found = await store.news(BOX)
+        assert len(found) > NEWS_LIMIT, "a whole look"
+        return found
 
     async def due(self, store: SqliteStore) -> object:
         return await store.due(0)

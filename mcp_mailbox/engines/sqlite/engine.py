@@ -70,6 +70,7 @@ from mcp_mailbox.store import (
     Lease,
     Listing,
     MailPage,
+    News,
     Opened,
     Origin,
     Page,
@@ -375,6 +376,10 @@ class SqliteStore:
     async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
         """See `Store.read`."""
         return await self._look(self._reader, mailbox, lambda db: self._looking.read(db, mailbox, id))
+
+    async def news(self, mailbox: Address) -> Sequence[News]:
+        """See `Store.news`."""
+        return await self._reader.do(lambda db: self._looking.news(db, mailbox))
 
     async def due(self, after: int) -> Due:
         """See `Store.due`."""

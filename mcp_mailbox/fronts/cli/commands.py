@@ -123,6 +123,26 @@ COMMANDS: dict[str, Command] = {
         ("doctor", "doctor --json"),
         "something is wrong",
     ),
+    "doorbells": Command(
+        OFFICE,
+        "show when hosts were rung for mail, and why not",
+        "bells:add",
+        ("doorbells", "doorbells -n 100 --json"),
+        "nobody was rung yet",
+    ),
+    "watch": Command(
+        OFFICE,
+        "start a program, or call a webhook, when mail comes",
+        "watch:add",
+        ("watch --mailbox build --exec ./worker.sh", "watch --mailbox build --webhook https://example.org/mail"),
+        "with --once: the webhook was not taken; a program's own code, when it has another than 0, is this one's too",
+    ),
+    "hook": Command(
+        OFFICE,
+        "say that there is mail; hosts' hooks run this",
+        "bells:hook",
+        ("hook SessionStart",),
+    ),
     "completion": Command(
         OFFICE,
         "print what makes a shell complete commands, options, names and ids",

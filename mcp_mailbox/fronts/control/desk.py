@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mcp_mailbox.postoffice import PostOffice
+from mcp_mailbox.postoffice import Caller, PostOffice
 from mcp_mailbox.tokens import Tokens
 
 Json = dict[str, Any]
+
+
+ReaderOf = Callable[[Sequence[int]], Caller | None]
+"""Returns the reader whose host is the nearest of these processes."""
 
 
 class Asker(Protocol):
@@ -34,5 +38,7 @@ class Desk:
     tell: Callable[[Json], Awaitable[None]]
     stay: AsyncExitStack
     """What ends once the answer was taken, or nobody was there to take it."""
+    reader_of: ReaderOf
+    """Finds who is meant by the processes that led to who asks."""
     taken: bool = False
     """Whether it was taken: known when what is in `stay` ends."""

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any, TypeVar, get_args
 
 import mcp_types as types
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.exceptions import MCPError
@@ -81,10 +82,17 @@ def build_server() -> Server[Client]:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
-    server.middleware.clear()  # OpenTelemetry's spans: a twentieth of each call, and nobody here collects them
+    # Not OpenTelemetry's spans: a twentieth of each call, and nobody here collects them.
+    server.middleware[:] = [_hear]
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, _set_level)
     server.add_notification_handler("notifications/initialized", types.NotificationParams, _initialized)
     return server
+
+
+async def _hear(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Note what a message tells of the host, whatever it asks. The SDK calls it so."""
+    ctx.lifespan_context.heard(ctx)
+    return await call_next(ctx)
 
 
 def _answers(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
