@@ -70,7 +70,6 @@ class Bell:
 
     def __init__(self) -> None:
         self._listeners: dict[_Key, dict[object, Hear]] = {}
-        self._overhear: list[Callable[[Address], None]] = []
 
     @property
     def listened(self) -> KeysView[_Key]:
@@ -79,8 +78,6 @@ class Bell:
 
     def ring(self, address: Address) -> None:
         """Tell everyone who listens for that mailbox. Listeners must not raise nor wait."""
-        for overhear in tuple(self._overhear):
-            overhear(address)
         for hear in tuple(self._listeners.get(key(address), {}).values()):
             hear()
 
@@ -96,15 +93,6 @@ class Bell:
                 self._listeners.pop(own, None)
 
         return unsubscribe
-
-    @contextmanager
-    def overhearing(self, overhear: Callable[[Address], None]) -> Iterator[None]:
-        """Be told of every ring, for as long as the block lasts."""
-        self._overhear.append(overhear)
-        try:
-            yield
-        finally:
-            self._overhear.remove(overhear)
 
     @contextmanager
     def listening(self, address: Address) -> Iterator[Ear]:

@@ -19,7 +19,7 @@ from mcp_mailbox.errors import Code, Refusal
 NEWS_LIMIT = 30
 """Deliveries of each priority, the newest, that a look at the news goes through."""
 _NAMES = 3
-"""Senders that a pointer names."""
+"""Senders that a pointer names, and channels."""
 _NAME = 64
 """Characters of a name that a pointer shows."""
 _QUIET = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
@@ -40,6 +40,8 @@ class Pointer:
     urgent: int = 0
     more: bool = False
     """Whether there may be more, which nobody has counted."""
+    places: tuple[Address, ...] = ()
+    """By which it came, each once: channels, and the mailbox for what came directly. Empty: all of it did."""
 
     def reminder(self) -> str:
         """Return it as a hook says it."""
@@ -48,6 +50,10 @@ class Pointer:
     def names(self) -> tuple[str, ...]:
         """Return the first few senders as they are called in the mailbox's space."""
         return tuple(_shown(sender, self.mailbox.space) for sender in self.senders[:_NAMES])
+
+    def channels(self) -> list[str]:
+        """Return the first few channels by which some of it came."""
+        return [_shown(place, self.mailbox.space) for place in self.places if place != self.mailbox][:_NAMES]
 
     def text(self) -> str:
         """Return the one line that is told to a model."""
@@ -60,7 +66,9 @@ class Pointer:
         noun = "message" if self.count == 1 else "messages"
         more = len(self.senders) - _NAMES
         senders = ", ".join(self.names()) + (f" and {more} more" if more > 0 else "")
-        where = _shown(self.mailbox, self.mailbox.space)
+        places = [_shown(place, self.mailbox.space) for place in (self.places or (self.mailbox,))]
+        others = len(places) - _NAMES
+        where = ", ".join(places[:_NAMES]) + (f" and {others} more" if others > 0 else "")
         return f"{count} new {noun}{urgent} from {senders} in {where}"
 
 

@@ -41,6 +41,7 @@ class Journal:
             "messages": ring.pointer.count,
             "urgent": ring.pointer.urgent,
             "from": list(ring.pointer.names()),
+            "by": ring.pointer.channels(),
         }
         try:
             descriptor = files.open_private(str(self._path), os.O_WRONLY | os.O_APPEND)

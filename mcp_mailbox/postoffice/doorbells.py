@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -67,7 +68,8 @@ def pointer(at: int, mailbox: Address, news: Sequence[News]) -> Pointer:
     senders = tuple(dict.fromkeys(each.sender for each in news))
     counts = Counter(each.priority for each in news)
     more = max(counts.values(), default=0) >= NEWS_LIMIT
-    return Pointer(at, mailbox, len(news), senders, counts[Priority.URGENT], more)
+    places = tuple(dict.fromkeys(each.channel or mailbox for each in news))
+    return Pointer(at, mailbox, len(news), senders, counts[Priority.URGENT], more, places)
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class _Host:
     unanswered: int = 0
     busy: int = 0
     """Until then it is at work."""
+    home: Address | None = None
 
     def free_at(self, place: _Place, *, urgent: bool) -> int:
         """Return from when on it may be rung for what has come to that place."""
@@ -149,6 +152,8 @@ class Doorbells:
         self._bell = bell
         self._attendance = attendance
         self._hosts: dict[str, _Host] = {}
+        self._ears: dict[Address, Callable[[], None]] = {}
+        """What ends the listening, for each mailbox of theirs."""
         self._places: dict[Address, _Place] = {}
         self._wakes = Wakes()
         self._looks: dict[Address, int] = {}
@@ -159,23 +164,25 @@ class Doorbells:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Ring for as long as the block lasts."""
-        with self._bell.overhearing(self._heard):
-            async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                tasks.start_soon(self._watch)
-                yield
-                tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._watch)
+            yield
+            tasks.cancel_scope.cancel()
 
     # -- who can be rung
 
     def attach(self, caller: Caller, bell: Doorbell, terms: Terms, *, resumed: bool) -> None:
         """Ring this reader from now on, by this bell. `resumed`: it was here before, and may have been rung then."""
+        self.detach(caller)
         self._hosts[caller.reader] = _Host(bell, terms, resumed)
         self.at_home(caller)
 
     def detach(self, caller: Caller) -> None:
         """Ring it no more."""
-        self._hosts.pop(caller.reader, None)
+        host = self._hosts.pop(caller.reader, None)
+        if host is not None:
+            self._listen_no_more(host)
 
     def at_home(self, caller: Caller) -> None:
         """Note that the reader has come to its own mailbox, where something may wait for it."""
@@ -183,9 +190,20 @@ class Doorbells:
         address = self._attendance.home(caller.reader)
         if host is None or address is None:
             return
+        if host.home != address:
+            self._listen_no_more(host)
+            host.home = address
+            if address not in self._ears:  # a mailbox for which somebody listens hears of its channels, too
+                self._ears[address] = self._bell.subscribe(address, partial(self._heard, address))
         if not host.resumed:
             self._places.pop(address, None)  # a host that begins was told of nothing
         self._look(address, self.now())
+
+    def _listen_no_more(self, host: _Host) -> None:
+        """Leave off listening for where it was at home, unless others are."""
+        home, host.home = host.home, None
+        if home is not None and not any(each.home == home for each in self._hosts.values()):
+            self._ears.pop(home)()
 
     # -- what readers do
 
@@ -268,7 +286,7 @@ class Doorbells:
     # -- when to look
 
     def _heard(self, address: Address) -> None:
-        if self._hosts and self._readers(address):
+        if self._readers(address):
             self._look(address, self.now() + (WAITER if self._attendance.waits(address) else 0))
 
     def _readers(self, address: Address) -> Sequence[str]:

@@ -120,7 +120,8 @@ class News:
     """A delivery that is ready and would be new to its reader, without what it says.
 
     `since` is when it became ready or was last taken, in ms since 1970 UTC: with the id it tells one coming from
-    another. `copied` is whether the mailbox stands in Cc alone. `rung` is whether somebody was told of it.
+    another. `copied` is whether the mailbox, or the channel that it came by, stands in Cc alone. `rung` is whether
+    somebody was told of it.
     """
 
     id: str
@@ -131,6 +132,8 @@ class News:
     copied: bool
     since: int
     rung: bool
+    channel: Address | None = None
+    """By which it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +310,9 @@ class MailStore(Protocol):
     async def news(self, mailbox: Address) -> Sequence[News]:
         """Return what is ready and new to the mailbox's reader, the newest of each priority first.
 
-        New is what nobody has seen, and what was put off until now; in a pool all that is ready, whoever saw it. A
-        look goes through the newest `NEWS_LIMIT` of each priority and no further. Raises Refusal(UNKNOWN_MAILBOX).
+        New is what nobody has seen, and what was put off until now; in a pool all that is ready, whoever saw it. What
+        was published to the mailbox is in it from then on, so that who is told of it finds it there. A look goes
+        through the newest `NEWS_LIMIT` of each priority and no further. Raises Refusal(UNKNOWN_MAILBOX).
         """
         ...
 

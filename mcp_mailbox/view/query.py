@@ -446,7 +446,7 @@ BEGINNING = "SELECT CAST(substr(body, 1, ?) AS BLOB) FROM message WHERE seq = ?"
 
 # What is ready and new to a reader, of the newest of one priority: a look that ends, however much waits.
 NEWS = f"""
-SELECT newest.seq, newest.thread, newest.priority, m.kind, m.cc,
+SELECT newest.seq, newest.thread, newest.priority, newest.channel, m.kind, m.cc,
        max(m.accepted, newest.lease_until, newest.leased) AS since, s.name AS sender_name, s.space AS sender_space
 FROM (SELECT * FROM inbox WHERE mailbox = :mailbox AND priority = :priority ORDER BY seq DESC LIMIT {NEWS_LIMIT}) newest
 CROSS JOIN message m ON m.seq = newest.seq CROSS JOIN mailbox s ON s.id = newest.sender

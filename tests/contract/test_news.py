@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.doorbell import NEWS_LIMIT
 from mcp_mailbox.errors import Code, Refusal
@@ -137,3 +138,25 @@ async def test_news_is_of_the_newest_of_each_priority(post: Post) -> None:
     urgent = await post.send("ann", "bob", priority=Priority.URGENT)
     sent = [(await post.send("ann", "bob")).id for _ in range(NEWS_LIMIT + 5)]
     assert await ids(post) == [urgent.id, *sent[:4:-1]]
+
+
+@promise("news")
+async def test_what_was_published_is_news_to_each_member_and_says_by_which_channel(post: Post) -> None:
+    await personal(post, "ann", "bob", "eve")
+    for name in ("ann", "bob"):
+        await post.store.subscribe(at(name), at("#build"), None, Keep(), post.origin(name))
+    sent = await post.send("ann", "#build", priority=Priority.URGENT)
+    [found] = await news(post)
+    assert (found.id, found.sender, found.channel, found.copied) == (sent.id, at("ann"), at("#build"), False)
+    assert await news(post, "ann") == [], "one's own words"
+    assert await news(post, "eve") == []
+    await post.claim("bob")
+    assert await news(post) == []
+
+
+@promise("news")
+async def test_a_channel_in_cc_is_a_copy(post: Post) -> None:
+    await personal(post, "ann", "bob", "eve")
+    await post.store.subscribe(at("bob"), at("#build"), None, Keep(), post.origin("bob"))
+    await post.send("ann", "eve", cc=("#build",))
+    assert [each.copied for each in await news(post)] == [True]

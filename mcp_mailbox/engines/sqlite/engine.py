@@ -379,7 +379,7 @@ class SqliteStore:
 
     async def news(self, mailbox: Address) -> Sequence[News]:
         """See `Store.news`."""
-        return await self._reader.do(lambda db: self._looking.news(db, mailbox))
+        return await self._look(self._reader, mailbox, lambda db: self._looking.news(db, mailbox))
 
     async def due(self, after: int) -> Due:
         """See `Store.due`."""

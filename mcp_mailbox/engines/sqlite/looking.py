@@ -25,6 +25,7 @@ from mcp_mailbox.engines.sqlite.rows import (
     address_of,
     attached,
     came_by,
+    channel_of,
     find_mailbox,
     known_mailbox,
     names_of,
@@ -157,9 +158,10 @@ class Looking:
                 Address(row["sender_name"], row["sender_space"]),
                 Priority(row["priority"]),
                 Kind(row["kind"]),
-                box.id in json.loads(row["cc"]),
+                (box.id if row["channel"] is None else -row["channel"]) in json.loads(row["cc"]),
                 row["since"],
                 row["seq"] <= rung,
+                channel_of(db, row["channel"]) if row["channel"] is not None else None,
             )
             for priority in Priority
             for row in db.execute(query.NEWS, {**values, "priority": priority.value})
