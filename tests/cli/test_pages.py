@@ -44,6 +44,7 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     person.environment["PATH"] = f"{launcher.parent}:/usr/bin:/bin"
     for name in ("me", "alice", "bob"):
         person.beside(name).run("inbox")
+    person.run("channels", "join", "#build")
     yield person
     home.end()
 
@@ -53,7 +54,7 @@ def test_each_line_that_is_written_down_works(me: Person, line: str) -> None:
     sent = me.beside("alice").sends("me", "for an example")
     if "dead" in line:
         me.run("reject", sent)
-    command, _, remark = line.partition("#")
+    command, _, remark = line.partition(" # ")
     following = " tail" in command
     with subprocess.Popen(
         ["bash", "-c", re.sub(r"\bID\b", sent, f"exec {command}" if following else command)],

@@ -116,6 +116,13 @@ COMMANDS: dict[str, Command] = {
         ("agents", "agents review sql", "agents --space '*'"),
         "nobody is found",
     ),
+    "channels": Command(
+        PEOPLE,
+        "list the channels of your space, join and leave them",
+        "channels:add",
+        ("channels", "channels join '#build'", "channels leave '#build'"),
+        "there are none, or you were not a member",
+    ),
     "doctor": Command(
         OFFICE,
         "look for what is wrong, and say how it is mended; changes nothing",

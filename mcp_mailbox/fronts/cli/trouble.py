@@ -5,6 +5,7 @@ The post office's hints are written for agents and name tools; a person has comm
 
 from __future__ import annotations
 
+import re
 import sys
 
 from mcp_mailbox import rendezvous
@@ -20,14 +21,17 @@ COMMAND_OF = {
     "Its owner makes it with create_mailbox.": "Its owner has to make it first.",
     "create_mailbox makes it.": "MCP_MAILBOX_ADDRESS makes its own; --mailbox chooses one that is there.",
     "create_mailbox": "MCP_MAILBOX_ADDRESS",
+    "subscribe()": "`mcp-mailbox channels`",
     "settle": "`mcp-mailbox ack`",
     "take_over=true": "--take-over",
 }
 """What a tool that a hint names is called here, the longer before those that are part of them."""
+_JOINS = re.compile(r"subscribe\(channel=('[^']*')\)")
 
 
 def for_people(hint: str) -> str:
     """Return the hint in a person's words."""
+    hint = _JOINS.sub(r"`mcp-mailbox channels join \1`", hint)
     for tool, command in COMMAND_OF.items():
         hint = hint.replace(tool, command)
     return hint

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mcp_mailbox import addresses
 from mcp_mailbox.bell import Ending
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
@@ -130,6 +131,15 @@ async def _find_mailboxes(desk: Desk, call: Call, asked: arguments.FindMailboxes
     return render.directory(await desk.post_office.directory.find(call, search, asked.limit, asked.cursor), _ROOM)
 
 
+async def _subscribe(desk: Desk, call: Call, asked: arguments.Subscribe) -> Json:
+    verbs = desk.post_office.channels
+    if not asked.channel:
+        return render.channels(await verbs.listed(call, arguments.LIST_LIMIT, asked.cursor))
+    if asked.leave:
+        return render.left(*await verbs.leave(call, asked.channel))
+    return render.subscribed(await verbs.join(call, asked.channel, asked.since, Keep(count=asked.keep)))
+
+
 async def _follow(desk: Desk, call: Call, asked: Follow) -> Json:
     """Tell what comes, and the place behind it, for as long as somebody listens."""
     address = await desk.post_office.mailboxes.own(call.caller, call.mailbox)
@@ -151,6 +161,7 @@ VERBS: Mapping[str, tuple[_Run, type[arguments.Arguments]]] = {
     "wait_for_message": (_wait_for_message, arguments.WaitForMessage),
     "settle": (_settle, arguments.Settle),
     "find_mailboxes": (_find_mailboxes, arguments.FindMailboxes),
+    "subscribe": (_subscribe, arguments.Subscribe),
     "follow": (_follow, Follow),
 }
 
