@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.doorbell import Outcome, Pointer, Result, Ring
+from mcp_mailbox.doorbells.journal import Journal
 from tests.cli.person import Home, Person
 from tests.relay.world import World
 
@@ -195,3 +198,41 @@ def test_hosts_that_know_us_rightly_are_told_and_others_not(alone: Person) -> No
     assert "http://127.0.0.1:8765/mcp" in looked_at["Codex"]["details"]
     assert "Claude Code" not in looked_at
     assert "hosts" not in looked_at
+
+
+# -- doorbells
+
+
+def test_a_host_over_http_cannot_be_rung_and_one_that_wants_quiet_is_left_alone(alone: Person) -> None:
+    codex = alone.home.directory / ".codex"
+    codex.mkdir()
+    (codex / "config.toml").write_text('[mcp_servers.mailbox]\nurl = "http://127.0.0.1:8765/mcp"\n')
+    told = trouble(alone, 0)["doorbells"]
+    assert told.startswith("Codex is not rung: over HTTP")
+    assert "mcp-mailbox setup" in told
+    entry = {"command": sys.executable, "args": ["-m", "mcp_mailbox", "stdio"], "env": {"MCP_MAILBOX_DOORBELL": "off"}}
+    (alone.home.directory / ".claude.json").write_text(json.dumps({"mcpServers": {"mailbox": entry}}))
+    (codex / "config.toml").unlink()
+    looked_at = found(alone)["doorbells"]
+    assert looked_at["how"] == "ok"
+    assert "Claude Code is not rung: MCP_MAILBOX_DOORBELL=off" in looked_at["details"]
+
+
+def test_a_host_of_another_home_gets_no_ring_from_this_one(alone: Person) -> None:
+    entry = {
+        "command": sys.executable,
+        "args": ["-m", "mcp_mailbox", "stdio"],
+        "env": {"MCP_MAILBOX_HOME": "/elsewhere"},
+    }
+    (alone.home.directory / ".claude.json").write_text(json.dumps({"mcpServers": {"mailbox": entry}}))
+    assert "another home, /elsewhere" in trouble(alone, 0)["doorbells"]
+
+
+def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(alone: Person) -> None:
+    alone.home.store.mkdir(mode=0o700)
+    journal = Journal(alone.home.store)
+    told = Pointer(1, Address("builder", "default"), 1, (Address("planner", "default"),))
+    journal.note(Ring("codex", Result(Outcome.FAILED, "no program codex is found"), told))
+    assert "builder@default (codex) failed: no program codex is found | Put `codex`" in trouble(alone, 0)["doorbells"]
+    journal.note(Ring("codex", Result(Outcome.RUNG), told))
+    assert trouble(alone, 0) == {}

@@ -1,6 +1,6 @@
 """`mcp-mailbox doctor`: what is wrong with this installation, and how it is mended. Nothing is changed or started.
 
-A check is a row of `CHECKS`: it yields what it found. A further one (doorbells, another host) is one more row.
+A check is a row of `CHECKS`: it yields what it found. A further one is one more row.
 """
 
 from __future__ import annotations
@@ -234,6 +234,38 @@ def _hosts(place: Place) -> Iterator[Finding]:
         yield Finding("hosts", WARNING, "no host that is known here has it registered", fix)
 
 
+def _doorbells(place: Place) -> Iterator[Finding]:
+    """Look which hosts are not rung when mail comes, and whether the last rings came to anything."""
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - this check alone reads it
+
+    for host in hosts.HOSTS:
+        for known in hosts.registrations(host):
+            if known.unrung and not known.fix:
+                how = WARNING if known.ring else OK
+                yield Finding("doorbells", how, f"{host.name} is not rung: {known.unrung}", known.ring)
+    latest = {each["mailbox"]: each for each in journal.last(place.home, _RINGS) if _is_whole(each)}
+    failed = [each for each in latest.values() if each["outcome"] == "failed"]
+    for each in failed:
+        what = f"the last ring for {each['mailbox']} ({each['kind']}) failed: {each['reason']}"
+        fix = _MENDS.get(each["reason"], "`mcp-mailbox doorbells` shows the others.")
+        yield Finding("doorbells", WARNING, what, fix)
+    if latest and not failed:
+        yield Finding("doorbells", OK, f"the last rings of {len(latest)} mailboxes came to what they should")
+
+
+_RINGS = 200
+"""Lines of the log that tell how it is now."""
+_MENDS = {
+    "its thread is not known before its first call": "It is from its first call on: have it look into its inbox once.",
+    "no program codex is found": "Put `codex` into the PATH that the host is started with.",
+    "this host has no such bell": "Restart the host: its relay is another one than the post office knows.",
+}
+
+
+def _is_whole(each: Json) -> bool:
+    return {"mailbox", "kind", "outcome", "reason"} <= each.keys()
+
+
 def _log(place: Place) -> Iterator[Finding]:
     """Look for what went wrong lately."""
     log = Path(rendezvous.log_path(str(place.home)))
@@ -255,4 +287,13 @@ def _log(place: Place) -> Iterator[Finding]:
         yield Finding("log", OK, f"no errors lately in {log}")
 
 
-CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (_home, _room, _store, _office, _versions, _log, _hosts)
+CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (
+    _home,
+    _room,
+    _store,
+    _office,
+    _versions,
+    _log,
+    _hosts,
+    _doorbells,
+)

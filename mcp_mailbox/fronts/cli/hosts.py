@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mcp_mailbox import rendezvous
+
 _OURS = "mcp-mailbox"
+_DOORBELL = f"{rendezvous.ENV_PREFIX}DOORBELL"
 
 
 class Host(NamedTuple):
@@ -28,6 +31,10 @@ class Registration(NamedTuple):
 
     details: str
     fix: str = ""
+    unrung: str = ""
+    """Why it is not rung when mail comes; empty when it can be, as far as its registration tells."""
+    ring: str = ""
+    """What to do that it is; empty when somebody wants it so."""
 
 
 def _claude_file() -> Path:
@@ -77,7 +84,7 @@ def registrations(host: Host) -> Iterator[Registration]:
         return
     for name, server in servers.items():
         if isinstance(server, dict) and (found := _ours(name, server)):
-            yield Registration(f"{found.details} ({file})", found.fix)
+            yield found._replace(details=f"{found.details} ({file})")
 
 
 def _ours(name: str, server: Mapping[str, Any]) -> Registration | None:
@@ -87,7 +94,20 @@ def _ours(name: str, server: Mapping[str, Any]) -> Registration | None:
         line = " ".join(words)
         if shutil.which(command) is None:
             return Registration(f"{name}: {line}", f"{command} is not there: register it anew (`mcp-mailbox status`).")
-        return Registration(f"{name}: {line}")
+        return Registration(f"{name}: {line}", **_bell(server.get("env")))
     if isinstance(url, str) and name == "mailbox":
-        return Registration(f"{name}: {url}")
+        fix = "Register it on stdio (`mcp-mailbox setup`), or have it wait."
+        return Registration(f"{name}: {url}", unrung="over HTTP nothing rings a host", ring=fix)
     return None
+
+
+def _bell(env: Any) -> dict[str, str]:
+    """Return what a registration's environment says against its doorbell."""
+    said = env if isinstance(env, dict) else {}
+    if str(said.get(_DOORBELL, "")).lower() == "off":
+        return {"unrung": f"{_DOORBELL}=off"}
+    home = said.get(rendezvous.HOME_VARIABLE)
+    if home is not None and Path(str(home)).expanduser().resolve() != Path(rendezvous.home()).resolve():
+        fix = "Run `mcp-mailbox setup`, or look into that home."
+        return {"unrung": f"its mail is in another home, {home}", "ring": fix}
+    return {}
