@@ -32,7 +32,7 @@ class Format(Protocol):
         """Return what the text says."""
         ...
 
-    def put(self, text: str, path: Path, value: Mapping[str, Any]) -> tuple[str, Trace]:
+    def put(self, text: str, path: Path, value: Any) -> tuple[str, Trace]:
         """Set what is at the path, in the text; what is there already is changed key by key."""
         ...
 
@@ -117,7 +117,7 @@ class Toml:
         """Return what the text says."""
         return toml.read(text)
 
-    def put(self, text: str, path: Path, value: Mapping[str, Any]) -> tuple[str, Trace]:
+    def put(self, text: str, path: Path, value: Any) -> tuple[str, Trace]:
         """Set the table at the path."""
         edited, trace = toml.put(text, path, value)
         return edited, asdict(trace)

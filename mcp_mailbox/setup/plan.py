@@ -58,6 +58,8 @@ class Change:
     """What of ours stands there."""
     trace: formats.Trace = field(default_factory=dict)
     beside: dict[str, Any] | None = None
+    besides: list[dict[str, Any]] = field(default_factory=list)
+    """What is put into lists, where nothing else is: `path`, `element`, `trace` of each."""
     refused: Unfit | None = None
     snippet: str = ""
     """What to type in by hand, when it is refused."""

@@ -55,6 +55,8 @@ class Record:
     """What the format needs to take the entry out to the byte."""
     beside: dict[str, Any] | None = None
     """What was put into a list elsewhere in the file: `path`, `element`, `trace`."""
+    besides: list[dict[str, Any]] = field(default_factory=list)
+    """The same, of a file in which nothing else was changed; in the order in which it was done."""
     made: list[str] = field(default_factory=list)
     """Directories that were not there."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mcp_mailbox.setup import disk, formats
 from mcp_mailbox.setup.handshake import Greeting, greet
+from mcp_mailbox.setup.hooks import CLAUDE
 from mcp_mailbox.setup.host import Host, Scope, Surroundings, launch
 from mcp_mailbox.setup.hosts import HOSTS
 from mcp_mailbox.setup.plan import Action, Change
@@ -47,6 +48,8 @@ def register(change: Change, book: Book, where: Surroundings) -> Outcome:
             backup = str(book.backup(record.backup)) if record.backup else None
     except Unfit as unfit:
         return Outcome(change, unfit=unfit)
+    if change.host is CLAUDE:
+        return Outcome(change, backup, registered=True)  # no server is met by hooks
     try:
         greeting = _meet(change, where)
     except Unfit as unfit:
@@ -71,7 +74,7 @@ def chosen(
     """Return which records are meant, in the order in which they are undone. Without a choice: all, of all projects."""
 
     def is_meant(record: Record) -> bool:
-        if hosts and record.host not in {host.name for host in hosts}:
+        if hosts and record.host.removesuffix(HOOKS) not in {host.name for host in hosts}:
             return False
         here = scope is not Scope.PROJECT or Path(record.file).is_relative_to(where.project)
         return scope in {None, record.scope} and here and name in {None, record.name}
@@ -79,7 +82,12 @@ def chosen(
     return [each for each in records if is_meant(each)][::-1]
 
 
-def take_back(record: Record, book: Book, hosts: Mapping[str, Host] = HOSTS) -> Undone:
+HOOKS = "-hooks"
+"""Ends the name under which a host's hooks are recorded."""
+ALL: Mapping[str, Host] = {**HOSTS, CLAUDE.name: CLAUDE}
+
+
+def take_back(record: Record, book: Book, hosts: Mapping[str, Host] = ALL) -> Undone:
     """Undo one record. Raises Unfit."""
     if record.host not in hosts:
         raise Unfit(f"This version does not know the host {record.host!r}.", "Undo it with the version that set it up.")

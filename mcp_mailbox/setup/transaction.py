@@ -64,6 +64,7 @@ def _write(change: Change, path: Path, file: disk.File, book: Book, made: list[P
         previous=change.previous,
         trace=change.trace,
         beside=change.beside,
+        besides=change.besides,
         made=[str(each) for each in made],
     )
     book.add(record)

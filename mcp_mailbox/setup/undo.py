@@ -74,8 +74,8 @@ def _take_out(case: _Case) -> Undone:
     edited = text
     if there is not None and is_ours(there, Server(url=launch(record.entry).url)):
         edited = how.put(text, at, record.previous)[0] if record.previous else how.take(text, at, record.trace)
-    if record.beside:
-        edited = how.drop(edited, record.beside["path"], record.beside["element"], record.beside["trace"])
+    for each in [*record.besides[::-1], *([record.beside] if record.beside else [])]:
+        edited = how.drop(edited, each["path"], each["element"], each["trace"])
     if edited == text:
         return Undone.GONE
     disk.check_replaceable(file)

@@ -427,3 +427,28 @@ def test_what_mail_may_say_does_not_reach_a_terminal(street: Street) -> None:
     os.close(ours)
     assert b"\x1b[2J" not in drawn
     assert b"[red]oops" in drawn
+
+
+def test_a_hook_loads_neither_the_command_line_nor_mail_nor_the_sdk(street: Street) -> None:
+    code = (
+        "import sys; sys.argv = ['mcp-mailbox', 'hook', 'Stop']\n"
+        "from mcp_mailbox.__main__ import main\n"
+        "assert main() == 0\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=street.home.environment(), capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "mcp_mailbox.hook" in loaded
+    for name in ("argparse", "anyio", "asyncio", "pydantic", "mcp", "rich", "sqlite3", "typing", "dataclasses"):
+        assert name not in loaded
+    ours = {each for each in loaded if each.startswith("mcp_mailbox.")}
+    assert ours == {"mcp_mailbox.hook", "mcp_mailbox.frames", "mcp_mailbox.rendezvous", "mcp_mailbox.__main__"} | (
+        ours & {"mcp_mailbox.files"}
+    )
+
+
+def test_a_hook_says_how_it_is_called_to_a_person(street: Street) -> None:
+    assert "exit codes: 0 done" in street.run("hook", "--help").stdout
+    assert street.run("hook", "Nothing").returncode == exits.MISUNDERSTOOD

@@ -180,6 +180,84 @@ def test_killed_in_the_middle_it_can_be_undone_all_the_same(user: Shell, sign: s
     assert not record.exists()
 
 
+# -- hooks
+
+HOOKED = """{
+  "model": "m",
+  "hooks": {"Stop": [{"hooks": [{"type": "command", "command": "say done"}]}]}
+}
+"""
+
+
+@pytest.mark.parametrize("before", [None, "", "{}", HOOKED])
+def test_hooks_are_registered_once_and_taken_back_to_the_byte(user: Shell, before: str | None) -> None:
+    settings = user.home / ".claude/settings.json"
+    if before is not None:
+        settings.parent.mkdir()
+        settings.write_text(before)
+    shown = user.run("setup", "--host", "claude", "--hooks", "--dry-run")
+    assert "UserPromptSubmit" in shown.stdout
+    assert settings.exists() is (before is not None)
+    done = user.run("setup", "--host", "claude", "--hooks", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(settings.read_text())["hooks"]
+    for event in ("SessionStart", "UserPromptSubmit", "Stop"):
+        commands = [hook["command"] for each in said[event] for hook in each["hooks"]]
+        [command] = [each for each in commands if each.endswith(f" hook {event}")]
+        ran = subprocess.run(
+            ["/bin/sh", "-c", command], env=user.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+    after = settings.read_bytes()
+    again = user.run("setup", "--host", "claude", "--hooks")
+    assert again.stdout.count("has it already") == 2
+    assert settings.read_bytes() == after
+    assert user.run("setup", "--undo", "--host", "claude", "--yes").returncode == 0
+    assert (settings.read_text() if settings.exists() else None) == before
+    assert files(user) == (JSON, TOML)
+
+
+@pytest.mark.parametrize("before", ["{}", HOOKED])
+def test_hooks_are_taken_out_also_when_the_host_wrote_since(user: Shell, before: str) -> None:
+    settings = user.home / ".claude/settings.json"
+    settings.parent.mkdir()
+    settings.write_text(before)
+    user.run("setup", "--host", "claude", "--hooks", "--yes")
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "theme": "dark"}, indent=4))
+    assert user.run("setup", "--undo", "--host", "claude", "--yes").returncode == 0
+    left, was = json.loads(settings.read_text()), json.loads(before)
+    assert left.pop("theme") == "dark"
+    assert {"hooks": {}, **left} == {"hooks": {}, **was}
+
+
+def test_hooks_of_another_installation_are_brought_up_to_date(user: Shell) -> None:
+    settings = user.home / ".claude/settings.json"
+    settings.parent.mkdir()
+    old = {"hooks": [{"type": "command", "command": "/old/bin/mcp-mailbox hook Stop"}]}
+    before = json.dumps({"hooks": {"Stop": [old]}})
+    settings.write_text(before)
+    assert user.run("setup", "--host", "claude", "--hooks", "--yes").returncode == 0
+    [now] = json.loads(settings.read_text())["hooks"]["Stop"]
+    assert "/old/bin" not in str(now)
+    user.run("setup", "--undo", "--yes")
+    assert settings.read_text() == before
+
+
+def test_hooks_that_are_no_lists_are_left_alone(user: Shell) -> None:
+    settings = user.home / ".claude/settings.json"
+    settings.parent.mkdir()
+    settings.write_text('{"hooks": {"Stop": "no"}}')
+    done = user.run("setup", "--host", "claude", "--hooks", "--yes")
+    assert done.returncode == exits.REFUSED
+    assert "hooks.Stop is no list" in done.stdout
+    assert settings.read_text() == '{"hooks": {"Stop": "no"}}'
+
+
+@pytest.mark.parametrize("arguments", [["--host", "codex"], ["--url", "http://127.0.0.1:1/mcp"]])
+def test_hooks_that_cannot_be_are_misunderstood(user: Shell, arguments: list[str]) -> None:
+    assert user.run("setup", "--hooks", "--yes", *arguments).returncode == exits.MISUNDERSTOOD
+
+
 # -- over HTTP
 
 

@@ -23,7 +23,7 @@ from mcp_mailbox.fronts.cli import exits, registration
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from mcp_mailbox.setup.host import Host, Server, Surroundings
+    from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings
     from mcp_mailbox.setup.plan import Change
     from mcp_mailbox.setup.running import Outcome
     from mcp_mailbox.setup.trouble import Unfit
@@ -49,6 +49,7 @@ def add(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     parser.add_argument("--name", help="what the server is called in the hosts (default: mailbox)")
     parser.add_argument("--url", help="register the server at this address instead of starting one: http://…/mcp")
     parser.add_argument("--no-auth", action="store_true", help="with --url: it wants no token")
+    parser.add_argument("--hooks", action="store_true", help="in Claude Code, have hooks say that there is mail, too")
     parser.add_argument("--dry-run", action="store_true", help="show the changes, and make none")
     parser.add_argument("--undo", action="store_true", help="take back what setup did")
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -77,23 +78,18 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _register(given: argparse.Namespace) -> int:
-    from mcp_mailbox.setup import host, plan, running  # noqa: PLC0415 - as above
+    from mcp_mailbox.setup import host, running  # noqa: PLC0415 - as above
     from mcp_mailbox.setup.record import Book  # noqa: PLC0415
 
     where = _where()
     scope = host.Scope(given.scope or "user")
     if scope is host.Scope.PROJECT and where.project == where.home:
         raise _Misunderstood("your home directory is no project. Go to one, or leave out --scope project.")
-    server, name = _server(given), _name(given)
-    hosts = _hosts(given.host) or [
-        each for each in _all_hosts() if each.is_here(where) and each.files(where, scope) and each.write(server)
-    ]
-    if not hosts:
-        raise _Misunderstood("no host was found here. Name one: mcp-mailbox setup --host claude.")
-    changes = [plan.plan(each, scope, server, where, name) for each in hosts]
+    server = _server(given)
+    changes = _changes(given, scope, server, where)
     if given.dry_run:
         return _tell_plan(changes, given)
-    pending = [each for each in changes if each.action in {plan.Action.ADD, plan.Action.UPDATE}]
+    pending = [each for each in changes if each.action in {"add", "update"}]
     if not given.json:
         _show_plan(changes, diffs=not given.yes)
     if pending:
@@ -112,6 +108,25 @@ def _register(given: argparse.Namespace) -> int:
     elif server.url and server.auth:
         _print(f"\nHosts read the token from {host.TOKEN}: have it in the environment that they start in.")
     return code
+
+
+def _changes(given: argparse.Namespace, scope: Scope, server: Server, where: Surroundings) -> list[Change]:
+    from mcp_mailbox.setup import hooks, plan  # noqa: PLC0415 - as above
+
+    name = _name(given)
+    hosts = _hosts(given.host) or [
+        each for each in _all_hosts() if each.is_here(where) and each.files(where, scope) and each.write(server)
+    ]
+    if not hosts:
+        raise _Misunderstood("no host was found here. Name one: mcp-mailbox setup --host claude.")
+    changes = [plan.plan(each, scope, server, where, name) for each in hosts]
+    if not given.hooks:
+        return changes
+    if server.url:
+        raise _Misunderstood("--hooks ask the post office of this machine: leave out --url.")
+    if "claude" not in {each.name for each in hosts}:
+        raise _Misunderstood("--hooks are Claude Code's, which is not among these hosts.")
+    return [*changes, hooks.plan_hooks(scope, server, where)]
 
 
 def _where() -> Surroundings:
@@ -192,7 +207,7 @@ def _undo(given: argparse.Namespace) -> int:
     book = Book(Path(rendezvous.home()))
     scope = Scope(given.scope) if given.scope else None
     records = running.chosen(book.records(), hosts, scope, _name(given), _where())
-    titles = {each.name: each.title for each in _all_hosts()}
+    titles = {name: each.title for name, each in running.ALL.items()}
     told: list[Json] = []
     if not given.json:
         for each in records:
