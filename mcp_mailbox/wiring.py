@@ -241,7 +241,9 @@ class _Relays:
         http = self.http()
         keep_days = self.post_office.retention.keep // DAY
         attached = {"bytes": self.post_office.attachments.stored}
-        said = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
+        said: dict[str, Any] = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
+        if (looped := self.post_office.looped) is not None:
+            said["loop_guard"] = {"refused": looped[0], "at": looped[1], "last": str(looped[2])}
         return {**said, **({"http": http} if http else {})}
 
     async def command(self, asked: object, asker: office.Asker) -> None:

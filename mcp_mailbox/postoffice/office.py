@@ -99,6 +99,8 @@ class PostOffice:
         self.attachments = Attachments(store, self.mailboxes, attachments, Copies(copies) if copies else None)
         self._store = store
         self._lease_term = lease_term
+        self.looped: tuple[int, int, Address] | None = None
+        """How often the loop guard has said no, when it last did, and to whom."""
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
 
     @asynccontextmanager
@@ -158,6 +160,8 @@ class PostOffice:
         try:
             accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
+            if refusal.code in {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}:
+                self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise

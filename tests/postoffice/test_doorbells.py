@@ -12,6 +12,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
+from mcp_mailbox.budgets import Limits
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome as Settling
 from mcp_mailbox.delivery import Settlement, State
@@ -618,3 +619,25 @@ async def test_a_stranger_who_asks_rings_and_what_is_held_does_not(world: World)
     await world.step(HOUR)
     [pointer] = bell.rung
     assert (pointer.count, [sender.name for sender in pointer.senders]) == (1, ["postmaster"])
+
+
+async def test_of_two_that_answer_each_other_the_one_that_is_refused_is_told_and_the_other_is_left_in_peace(
+    tmp_path: Path,
+) -> None:
+    """What is so: nothing is sent to the other, which a report would wake; a person sees it in `status`."""
+    async with open_store(tmp_path / "mail.db", SteppedClock(), Limits(hops=4)) as store:
+        world = World(store, SteppedClock())
+        with anyio.fail_after(DEADLINE):
+            async with world.office.business():
+                bob = Caller("bob", "someone", "default")
+                await world.office.mailboxes.open(world.call(bob), "bob", Profile())
+                last, pair = await world.send("ann", "bob"), ("bob", "ann")
+                for _ in range(4):
+                    last, pair = await world.send(*pair, reply_to=last), (pair[1], pair[0])
+                assert world.office.looped is None
+                with pytest.raises(Refusal, match="only answer each other, stop"):
+                    await world.send(*pair, reply_to=last)
+                assert world.office.looped is not None
+                assert world.office.looped[::2] == (1, Address(pair[0], "default"))
+                waiting = await store.inbox(Address(pair[1], "default"), Listing(10))
+                assert {each.delivery.message.sender for each in waiting.previews} <= {"ann@default", "bob@default"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import frames, rendezvous
-from mcp_mailbox.fronts.cli import exits, registration
+from mcp_mailbox.fronts.cli import exits, registration, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +76,8 @@ def _show(status: dict[str, Any]) -> None:
         table.add_row("since", f"{status['uptime_seconds']:.0f} s")
         table.add_row("agents", f"{len(status['relays'])} connected")
         table.add_row("keeps", _keeps(status.get("keep_days")))
+        if looped := status.get("loop_guard"):
+            table.add_row("loop guard", f"has refused {looped['refused']}, last {shown.line(looped['last'])}")
         table.add_row("socket", str(status["endpoint"]))
         if http:
             table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
