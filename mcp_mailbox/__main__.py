@@ -22,15 +22,20 @@ def main() -> int:
         from mcp_mailbox import relay  # noqa: PLC0415 - a relay's start pays for nothing else
 
         return relay.run()
+    if arguments[:1] == ["hook"] and arguments[1:] not in (["-h"], ["--help"]):
+        from mcp_mailbox import hook  # noqa: PLC0415 - as cheap as a relay
+
+        return hook.run(arguments[1:])
     if arguments == ["office"]:
         return _office()
-    if arguments[:1] == ["serve"]:
-        return _serve(arguments[1:])
-    if arguments[:1] == ["restore"]:
-        return _restore(arguments[1:])
-    from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
+    if arguments[:1] in (["serve"], ["restore"]):
+        return (_serve if arguments[0] == "serve" else _restore)(arguments[1:])
+    try:
+        from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 
-    return commands.run(arguments)
+        return commands.run(arguments)
+    except KeyboardInterrupt:
+        return 130  # `exits.INTERRUPTED`, which may not have been imported yet
 
 
 def _office() -> int:
@@ -57,9 +62,9 @@ def _serve(arguments: list[str]) -> int:
     """Become the post office in the foreground, with HTTP."""
     from mcp_mailbox import rendezvous  # noqa: PLC0415
     from mcp_mailbox.errors import Refusal  # noqa: PLC0415
-    from mcp_mailbox.fronts.cli import serving  # noqa: PLC0415
+    from mcp_mailbox.fronts.cli import commands, trouble  # noqa: PLC0415
 
-    given = serving.parse(arguments)
+    given = commands.parse("serve", arguments)
     from mcp_mailbox import config, office, wiring  # noqa: PLC0415 - a second, which `serve --help` need not take
 
     try:
@@ -68,27 +73,29 @@ def _serve(arguments: list[str]) -> int:
         with wiring.front_door(home, config.serving(**vars(given))) as door:
             place = rendezvous.take_over(home)
             return office.run(place, lambda stop: wiring.open_service(home, stop, door), stays=True)
-    except (Refusal, rendezvous.Refused) as refused:
-        print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
-        return 1
+    except Refusal as refusal:
+        return trouble.tell(rendezvous.Refused(refusal.code, str(refusal)), as_json=False)
+    except rendezvous.Refused as refused:
+        return trouble.tell(refused, as_json=False)
 
 
 def _restore(arguments: list[str]) -> int:
     """Put a backup in the store's place: no post office may run, so this is done here."""
     from mcp_mailbox import rendezvous  # noqa: PLC0415
     from mcp_mailbox.errors import Refusal  # noqa: PLC0415
-    from mcp_mailbox.fronts.cli import archive  # noqa: PLC0415
+    from mcp_mailbox.fronts.cli import archive, commands, trouble  # noqa: PLC0415
 
-    given = archive.parse_restore(arguments)
+    given = commands.parse("restore", arguments)
     from mcp_mailbox import restoring  # noqa: PLC0415
 
     os.umask(0o077)
     try:
         with archive.progress("restore") as show:
             done = restoring.restore(rendezvous.home(), given.file.absolute(), show, force=given.force)
-    except (Refusal, rendezvous.Refused) as refused:
-        print(f"mcp-mailbox: {refused.hint if isinstance(refused, rendezvous.Refused) else refused}", file=sys.stderr)  # noqa: T201
-        return 1
+    except Refusal as refusal:
+        return trouble.tell(rendezvous.Refused(refusal.code, str(refusal)), as_json=given.json)
+    except rendezvous.Refused as refused:
+        return trouble.tell(refused, as_json=given.json)
     archive.show_restored(done.store, done.aside, done.missing, tokens_kept=done.tokens_kept, as_json=given.json)
     return 0
 

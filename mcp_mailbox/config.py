@@ -3,6 +3,9 @@
 MCP_MAILBOX_HOME      where everything is kept; default ~/.mcp-mailbox
 MCP_MAILBOX_SPACE     the space of bare names; default "default"
 MCP_MAILBOX_ADDRESS   the mailbox of this host, opened before the first call
+MCP_MAILBOX_DOORBELL  off: this host is not rung when mail comes (read by its relay)
+MCP_MAILBOX_QUIET     hours in which only urgent mail rings this host, in local time: 22:00-07:00
+MCP_MAILBOX_WAKES     how often one thread may ring this host in an hour; default 60
 MCP_MAILBOX_LEASE     seconds that a reader has for a message; default 600
 MCP_MAILBOX_KEEP_DAYS days that settled mail is kept; default 365, 0 for ever
 MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; default 600
@@ -24,12 +27,15 @@ from dataclasses import dataclass
 
 from mcp_mailbox import addresses, attachment, budgets, loopguard, rendezvous
 from mcp_mailbox.attachment import MIB
+from mcp_mailbox.doorbell import Quiet, Terms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice import DAY, KEEP_TERM, LEASE_TERM
 from mcp_mailbox.postoffice.roots import VARIABLE as ATTACH
 
 SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
+QUIET = "MCP_MAILBOX_QUIET"
+WAKES = "MCP_MAILBOX_WAKES"
 LEASE = "MCP_MAILBOX_LEASE"
 KEEP = "MCP_MAILBOX_KEEP_DAYS"
 STORE_FILE = "mail.db"
@@ -45,6 +51,7 @@ _HOST = re.compile(rf"({_NAME})(:[0-9]{{1,5}})?", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?/?", re.ASCII)
 _USUAL_PORTS = {"http": "80", "https": "443"}
 _SHOWN = 60
+_WAKES_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,23 @@ def _is_loopback(host: str) -> bool:
 def host_settings(env: Mapping[str, str]) -> HostSettings:
     """Read a host's settings. Raises Refusal(BAD_NAME) for a space that cannot be."""
     space = env.get(SPACE) or addresses.DEFAULT_SPACE
-    return HostSettings(addresses.check_name(space, "space"), env.get(ADDRESS) or None, env.get(ATTACH) or "")
+    try:
+        addresses.check_name(space, "space")
+    except Refusal as refusal:
+        raise Refusal(refusal.code, f"{SPACE}: {refusal.problem}", refusal.hint) from None
+    return HostSettings(space, env.get(ADDRESS) or None, env.get(ATTACH) or "")
+
+
+def bell_terms(env: Mapping[str, str]) -> Terms:
+    """Read when a host may be rung. Raises Refusal(BAD_ARGUMENT)."""
+    text = env.get(WAKES)
+    if text and not (text.isascii() and text.isdigit() and len(text) <= _WAKES_DIGITS):
+        raise Refusal(Code.BAD_ARGUMENT, f"{WAKES} is {text[:20]!a}.", "Set it to a number of rings, or leave it out.")
+    try:
+        quiet = Quiet.parse(env[QUIET]) if env.get(QUIET) else None
+    except Refusal as refusal:
+        raise Refusal(refusal.code, f"{QUIET}: {refusal.problem}", refusal.hint) from None
+    return Terms(quiet, int(text)) if text else Terms(quiet)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of one line from the host; the relay drops longer ones and says so
 HEAD_LIMIT = 1024  # first bytes of a dropped line that still travel, so that its request can be answered
+COMMAND_LIMIT = 4 * 1024 * 1024  # bytes of a command: a body of 256 KiB, each byte as six characters, as hex
 TAIL_LIMIT = 1024  # and its last: some hosts write the id there
 
 # The first frame of a connection says who calls: a relay, or the command line.
@@ -24,12 +25,15 @@ COMMAND = b"c"  # its word: a JSON object as hex, the answer is one as it is
 # office → command line, before the answer to a COMMAND that takes long
 PROGRESS = b"p"  # the line is a JSON object
 
+# command line → office, behind the answer to a COMMAND, when it has done with it what it asked for: WRITTEN
+
 # relay → office
 MESSAGE = b"m"
 REPLAY = b"r"
 OVERSIZED = b"o"
 WRITTEN = b"w"
 END = b"e"
+RANG = b"g"
 
 # office → relay (HELLO as well)
 ANSWER = b"a"
@@ -38,6 +42,8 @@ KEEP = b"k"
 FORGET = b"f"
 BYE = b"b"
 REFUSE = b"x"
+NOTE = b"t"  # what the next office is to know of this host: the line comes back in the next hello
+RING = b"d"  # only to a relay whose hello names that kind of bell
 
 # What the relay sends once the hello is out, and how its fields read. (kind: (has a serial, has a line))
 FROM_RELAY: dict[bytes, tuple[bool, bool]] = {
@@ -46,6 +52,7 @@ FROM_RELAY: dict[bytes, tuple[bool, bool]] = {
     OVERSIZED: (True, True),  # the line is `<length> <head and tail>`
     WRITTEN: (True, False),
     END: (False, False),
+    RANG: (True, True),  # the line is `rung`, or `failed <reason>`; the serial is that of the RING
 }
 FROM_OFFICE: dict[bytes, tuple[bool, bool]] = {
     HELLO: (False, True),  # the line is the office's version
@@ -55,7 +62,13 @@ FROM_OFFICE: dict[bytes, tuple[bool, bool]] = {
     FORGET: (True, False),
     BYE: (False, True),  # the line is the reason
     REFUSE: (False, True),  # the line is `<code> <hint>`
+    NOTE: (False, True),
+    RING: (True, True),  # the line is `<kind> <what to tell that kind of host>`; serials are the office's own
 }
+
+# Kinds of bells that a relay may have.
+CLAUDE = "claude"  # its line goes as it is to the socket that Claude Code gives its servers, behind the token
+CODEX = "codex"  # its line is `<thread> <text>`, for `codex queue`
 
 # Why an office says bye. After `drain` a newer one is about to take over, so the relay comes back at once.
 DRAIN = "drain"

@@ -30,10 +30,9 @@ import anyio.lowlevel
 from . import __version__, frames, rendezvous
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    Tell = Callable[[dict[str, object]], Awaitable[None]]
     OpenService = Callable[["Stop"], AbstractAsyncContextManager["Service"]]
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,8 @@ STUCK_SECONDS = 60.0  # a connection whose queue does not move for this long, an
 STUCK_BYTES = 8 * 1024 * 1024
 QUEUE_BYTES = 1024 * 1024  # above this `answer` waits
 NOTIFY_BYTES = 256 * 1024  # above this `notify` drops
-FIRST_FRAME_LIMIT = 1024 * 1024
+FIRST_FRAME_LIMIT = frames.COMMAND_LIMIT + 1024
+HEARD_LIMIT = 16  # bytes of what the command line says behind its command
 FRAME_LIMIT = frames.LINE_LIMIT + 64
 LOG_BYTES = 1024 * 1024
 LOG_FILES = 3
@@ -88,10 +88,10 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
-    async def command(self, asked: object, tell: Tell) -> dict[str, object]:
-        """Do what the command line asks, in whatever JSON it wrote; trouble is in the answer too.
+    async def command(self, asked: object, asker: Asker) -> None:
+        """Do what the command line asks, in whatever JSON it wrote, and answer; trouble is in the answer too.
 
-        What takes long is to `tell` how far it is. It is cancelled when whoever asked has gone.
+        It is cancelled when whoever asked has gone before it was answered.
         """
 
 
@@ -115,6 +115,9 @@ class Hello:
     replay: int  # how many of the frames to come the relay has sent before
     previous: str | None  # version of the office of its last epoch
     env: Mapping[str, str]  # its MCP_MAILBOX_* variables
+    bells: frozenset[str]  # by what kinds of bells it can ring its host
+    parent: int  # the process that started it: its host, or a launcher; 0 when it does not say
+    note: str  # what the office of its last epoch wanted the next one to know
     program: tuple[str, ...]
     cwd: str | None = None  # where its host started it, which is where the agent works
 
@@ -206,6 +209,22 @@ async def _ready(wait: Callable[[socket.socket], object], sock: socket.socket) -
         raise _Gone from error
 
 
+class _Ringing:
+    """A ring that a relay was asked for."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._ended = anyio.Event()
+
+    def end(self, said: str) -> None:
+        self._said = said
+        self._ended.set()
+
+    async def outcome(self) -> str:
+        await self._ended.wait()
+        return self._said
+
+
 class RelayConnection:
     """One relay, as the service sees it."""
 
@@ -218,19 +237,28 @@ class RelayConnection:
         self._queued = 0
         self._moved = anyio.Event()  # the queue grew or shrank
         self._closed = False
+        self._rings: dict[int, _Ringing] = {}
+        self._rang = 0
         self._serving = anyio.CancelScope()
         self._ended = anyio.Event()
 
     async def receive(self) -> Frame:
         """Return the relay's next frame; raises EndOfStream when it has gone."""
-        try:
-            text = await self._channel.line(FRAME_LIMIT)
-        except _Gone as gone:
-            raise anyio.EndOfStream from gone
-        frame = _read_frame(text)
-        if frame.kind == frames.END:
-            self.leave("host")
-        return frame
+        while True:
+            try:
+                text = await self._channel.line(FRAME_LIMIT)
+            except _Gone as gone:
+                for ringing in self._rings.values():
+                    ringing.end("failed the relay has gone")
+                raise anyio.EndOfStream from gone
+            frame = _read_frame(text)
+            if frame.kind == frames.RANG:
+                if (asked := self._rings.get(frame.serial)) is not None:
+                    asked.end(frame.line.decode("utf-8", "replace"))
+                continue
+            if frame.kind == frames.END:
+                self.leave("host")
+            return frame
 
     async def answer(self, serial: int, line: bytes) -> None:
         """Answer a line; waits while this relay's queue is full. To a relay that has gone: nothing happens."""
@@ -255,6 +283,20 @@ class RelayConnection:
         """Tell the relay that no answer will come to this line, or that it need no longer be kept."""
         self._put(frames.frame(frames.FORGET, serial))
         await anyio.lowlevel.checkpoint()
+
+    def note(self, text: str) -> None:
+        """Have the relay say this line in its next hello: what is to be known of it when this office has died."""
+        self._put(frames.frame(frames.NOTE, line=" ".join(text.split()).encode()))
+
+    async def ring(self, kind: str, line: bytes) -> str:
+        """Have the relay ring its host by that kind of bell; return what it says came of it."""
+        self._rang += 1
+        ringing = self._rings[self._rang] = _Ringing()
+        self._put(frames.frame(frames.RING, self._rang, kind.encode() + b" " + line))
+        try:
+            return await ringing.outcome()
+        finally:
+            self._rings = {serial: each for serial, each in self._rings.items() if each is not ringing}
 
     def leave(self, reason: str) -> None:
         """Ask the service to end its waits; the first reason stands."""
@@ -303,6 +345,46 @@ class RelayConnection:
     async def _flush(self) -> None:
         while self._queue and not self._closed:
             await self._moved.wait()
+
+
+class Asker:
+    """Who asks for a command, as the service sees it: told how far it is, then answered, once."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._patience = anyio.CancelScope()
+        self._answered = False
+        self._taken = False
+        self._heard = anyio.Event()  # it says that it has the answer, or has gone
+
+    async def tell(self, progress: Mapping[str, object]) -> None:
+        """Tell how far it is."""
+        await self._send(frames.PROGRESS, progress)
+
+    async def answer(self, answer: Mapping[str, object]) -> bool:
+        """Answer; return whether whoever asked says that it has done with it what it asked for."""
+        self._answered = True
+        await self._send(frames.COMMAND, answer)
+        await self._heard.wait()
+        return self._taken
+
+    async def _send(self, kind: bytes, content: Mapping[str, object]) -> None:
+        try:
+            await self._channel.send(frames.frame(kind, line=json.dumps(content).encode()))
+        except _Gone:
+            self._leave()
+            await anyio.lowlevel.checkpoint()
+
+    async def _listen(self) -> None:
+        """Hear what it says behind its question: that it has the answer, or nothing, and then it goes."""
+        with contextlib.suppress(_Gone):
+            self._taken = await self._channel.line(HEARD_LIMIT) == frames.WRITTEN
+        self._leave()
+
+    def _leave(self) -> None:
+        self._heard.set()
+        if not self._answered:
+            self._patience.cancel()
 
 
 def _read_frame(text: bytes) -> Frame:
@@ -437,26 +519,20 @@ class _Office:
             await self._refuse(channel, self.refusal or _GONE)
             return
         request = json.loads(asked)
+        asker = Asker(channel)
         self.commands += 1
         try:
-            with anyio.CancelScope() as patience:
-
-                async def tell(progress: dict[str, object]) -> None:
-                    try:
-                        await channel.send(frames.frame(frames.PROGRESS, line=json.dumps(progress).encode()))
-                    except _Gone:
-                        patience.cancel()
-
-                answer = await self.service.command(request, tell)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(asker._listen)  # noqa: SLF001 - the two classes are one machine
+                with asker._patience:  # noqa: SLF001
+                    await self.service.command(request, asker)
+                tasks.cancel_scope.cancel()
         except Exception:
             log.exception("a command failed")
             hint = f"The command failed: see {rendezvous.log_path(self.place.home)}, or where `serve` was started."
             await self._refuse(channel, rendezvous.Refused("failed", hint))
-            return
         finally:
             self.commands -= 1
-        if not patience.cancelled_caught:
-            await channel.send(frames.frame(frames.COMMAND, line=json.dumps(answer).encode()))
 
     async def _greet_relay(self, channel: _Channel, fields: dict[str, str]) -> None:
         hello = _hello(fields)
@@ -650,6 +726,9 @@ def _hello(fields: Mapping[str, str]) -> Hello:
         replay=int(fields["replay"]),
         previous=fields.get("previous"),
         env={name[4:]: value for name, value in fields.items() if name.startswith("env.")},
+        note=fields.get("note", ""),
+        parent=int(fields.get("parent", "0")),
+        bells=frozenset(fields.get("bells", "").split()),
         program=tuple(fields.get("program", "").splitlines()),
         cwd=fields.get("cwd"),
     )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Sequence
 
+    from .ringing import Ringing
+
 HELLO_SECONDS = 30.0  # an office that accepted us answers the hello within this
 GRACE_SECONDS = 5.0  # how long answers are awaited once the host closed stdin
 FAREWELL_SECONDS = 0.25  # how long the office may take to read our last frames
@@ -36,6 +38,8 @@ PAUSE_SECONDS = 1.0  # the longest pause between two of them
 REST_SECONDS = 30.0  # pause after such a row while the host says nothing
 OUTPUT_LIMIT = 1024 * 1024  # bytes that wait for the host to read before we stop reading the office
 AWAITED_LIMIT = 64 * 1024 * 1024  # bytes of unanswered lines before we stop reading the host
+BELLS = ("CLAUDE_CODE_MESSAGING_SOCKET", "CLAUDE_CODE_MESSAGING_TOKEN")  # what Claude Code gives its servers
+SILENCE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
 REPEATED = 64  # last `w` frames that a new epoch hears again, in case the old office died with them unread
 
 _READ = 65536
@@ -98,6 +102,10 @@ class Relay:
         self.program = list(program or rendezvous.own_program())
         self.id = os.urandom(16).hex()
         self.poller = select.poll()
+        # How our host is rung: by what it gave us when it started us, and by nothing else.
+        self.claude_socket, self.claude_token = (os.environ.get(name, "") for name in BELLS)
+        self.silent = os.environ.get(SILENCE, "").lower() in ("off", "no", "false", "0")
+        self.rings: dict[int, Ringing] = {}
         # the host's side
         self.inbound = _Inbound()
         self.host_open = True
@@ -118,6 +126,7 @@ class Relay:
         # the office's side
         self.epoch = 0
         self.previous = ""
+        self.note = ""
         self.search: rendezvous.Search | None = None
         self.channel: _socket.socket | None = None
         self.acknowledged = False
@@ -154,6 +163,8 @@ class Relay:
             self._read_host()
         if events.get(self.stdout, 0) & select.POLLOUT:
             self._write_host()
+        if self.rings:
+            self._go_on_ringing(events)
         if channel in events and self.channel:
             if events[channel] & select.POLLOUT:
                 self._write_office()
@@ -167,6 +178,9 @@ class Relay:
         if channel >= 0:
             reading = select.POLLIN if len(self.output) <= OUTPUT_LIMIT else 0
             self._watch(channel, reading | (select.POLLOUT if self.outgoing and not self.deaf else 0))
+        for ring in self.rings.values():
+            if ring.descriptor >= 0:
+                self._watch(ring.descriptor, ring.events)
 
     def _watch(self, descriptor: int, events: int) -> None:
         """Watch for these events and no others: a hang-up that we cannot act on yet would spin the loop."""
@@ -191,6 +205,8 @@ class Relay:
             due = min(due, self.since + HELLO_SECONDS)
         elif not self.channel and not self.refusal:
             due = min(due, self.wake_at)
+        for ring in self.rings.values():
+            due = min(due, ring.due)
         return None if due == _NEVER else max(0.0, (due - now) * 1000 + 1)
 
     def _leave_if_done(self) -> None:
@@ -208,6 +224,8 @@ class Relay:
         """Let the office read our last frames: a socket closed with unread bytes would take them along."""
         if self.search:
             self.search.close()
+        for ring in self.rings.values():
+            ring.close()
         if not self.channel:
             return
         try:
@@ -314,6 +332,8 @@ class Relay:
             "program": "\n".join(self.program),
             "epoch": str(self.epoch),
             "replay": str(sum(serial <= self.sent for serial in self.lines)),
+            "bells": self._bells(),
+            "parent": str(os.getppid()),
         }
         if self.previous:
             fields["previous"] = self.previous
@@ -321,6 +341,8 @@ class Relay:
             fields["cwd"] = os.getcwd()
         except OSError:
             pass  # somebody removed it
+        if self.note:
+            fields["note"] = self.note
         if proof := rendezvous.token(self.home):
             fields["token"] = proof
         for name, value in os.environ.items():
@@ -434,6 +456,15 @@ class Relay:
         elif kind == frames.REFUSE:
             code, _, hint = rest.decode("utf-8", "replace").partition(" ")
             self._refuse(rendezvous.Refused(code, hint))
+        else:
+            self._obey_about_the_host(kind, rest)
+
+    def _obey_about_the_host(self, kind: bytes, rest: bytes) -> None:
+        if kind == frames.NOTE:
+            self.note = rest.decode("utf-8", "replace")
+        elif kind == frames.RING:
+            serial, _, line = rest.partition(b" ")
+            self._ring(int(serial), line)
         # Any other kind is a newer office's, which knows from the hello that we may not know it.
 
     def _answer(self, serial: int, line: bytes) -> None:
@@ -454,6 +485,43 @@ class Relay:
     def _forget(self, serial: int) -> None:
         self.kept.discard(serial)
         self.lines.pop(serial, None)
+
+    # ------------------------------------------------------------ the host's bell
+
+    def _bells(self) -> str:
+        """Name the kinds of bells that the office may ask us to ring; never what rings them."""
+        if self.silent:
+            return ""
+        return " ".join([frames.CLAUDE] * bool(self.claude_socket and self.claude_token) + [frames.CODEX])
+
+    def _ring(self, serial: int, line: bytes) -> None:
+        from . import ringing  # noqa: PLC0415 - only a host that is rung pays for it
+
+        kind, _, told = line.partition(b" ")
+        if self.silent or kind.decode("ascii", "replace") not in self._bells().split():
+            self._send(frames.frame(frames.RANG, serial, b"failed this host has no such bell"))
+            return
+        self.rings[self.epoch << 32 | serial] = (
+            ringing.claude(self.claude_socket, self.claude_token, told)
+            if kind == frames.CLAUDE.encode()
+            else ringing.codex(told)
+        )
+        self._go_on_ringing({})
+
+    def _go_on_ringing(self, events: dict[int, int]) -> None:
+        """Take each ring as far as it goes without waiting; tell the office what came of it."""
+        for key, ring in list(self.rings.items()):
+            if ring.started and ring.descriptor not in events and time.monotonic() < ring.due:
+                continue
+            descriptor = ring.descriptor
+            outcome = ring.advance()
+            if descriptor >= 0 and (outcome is not None or ring.descriptor != descriptor):
+                self._unwatch(descriptor)
+            if outcome is not None:
+                del self.rings[key]
+                ring.close()
+                if key >> 32 == self.epoch:  # who asked is still there
+                    self._send(frames.frame(frames.RANG, key & 0xFFFFFFFF, outcome))
 
     # ------------------------------------------------------------ failure: the only place that reads JSON
 

@@ -387,12 +387,14 @@ def ask(
     *,
     start: bool = False,
     told: Callable[[bytes], None] = lambda _: None,
+    use: Callable[[bytes], None] = lambda _: None,
 ) -> bytes | None:
     """Put one question of the command line to the office; None when there is none and it is not to `start`.
 
     Raises Refused: `leaving` when it is on its way out, `unreachable` when it does not answer.
     `ask(home, frames.STATUS)` returns the status as JSON; `ask(home, frames.QUIT, "upgrade")` returns b"". What takes
-    long is `told` how far it is, and `seconds` is the longest silence.
+    long is `told` how far it is, and `seconds` is the longest silence. Once the answer to a COMMAND has been put to
+    `use` the office learns that; whatever that raises goes through, and then the office does not.
     """
     channel = reach(home_path) if start else connect(home_path)
     deadline = time.monotonic() + CLAIM_SECONDS
@@ -404,30 +406,47 @@ def ask(
     if channel is None:
         return None
     fields = [word for word in (words.replace(" ", "-"), token(home_path)) if word]
-    channel.settimeout(seconds)
-    received = bytearray()
     try:
-        channel.sendall(frames.frame(kind, line=" ".join(fields).encode()))
-        while True:
-            line, end, rest = received.partition(b"\n")
-            if end and line[:1] == frames.PROGRESS:
-                told(bytes(line[2:]))
-                received = rest
-                continue
-            block = b"" if end else channel.recv(65536)
-            if not block:
-                break
-            received += block
-    except OSError as error:
-        raise _no_answer(home_path) from error
+        channel.settimeout(seconds)
+        answer = _exchange(home_path, channel, frames.frame(kind, line=" ".join(fields).encode()), told)
+        use(answer)
+        if kind == frames.COMMAND:
+            try:
+                channel.sendall(frames.frame(frames.WRITTEN))
+            except OSError:
+                pass  # it ended meanwhile: whoever looks after leases takes them for unseen
     finally:
         channel.close()
+    return answer
+
+
+def _exchange(home_path: str, channel: _socket.socket, question: bytes, told: Callable[[bytes], None]) -> bytes:
+    received = bytearray()
+    _transfer(home_path, lambda: channel.sendall(question))
+    while True:
+        line, end, rest = received.partition(b"\n")
+        if end and line[:1] == frames.PROGRESS:
+            told(bytes(line[2:]))
+            received = rest
+            continue
+        block = b"" if end else _transfer(home_path, lambda: channel.recv(65536))
+        if not block:
+            break
+        received += block
     if not received.endswith(b"\n"):
         raise _no_answer(home_path)  # it was asked to leave before it looked, or before it was done
     if received[:1] == frames.REFUSE:
         code, _, hint = received[2:].decode("utf-8", "replace").strip().partition(" ")
         raise Refused(code, hint)
     return bytes(received[2:-1])
+
+
+def _transfer(home_path: str, step: Callable[[], bytes | None]) -> bytes | None:
+    """Take one step; what whoever is told raises is another matter."""
+    try:
+        return step()
+    except OSError as error:
+        raise _no_answer(home_path) from error
 
 
 def stop(home_path: str, reason: str = "asked", seconds: float = 15.0) -> bool:

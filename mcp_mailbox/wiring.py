@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ import anyio
 from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
+from mcp_mailbox.doorbell import Terms
+from mcp_mailbox.doorbells.host import bell_of
+from mcp_mailbox.doorbells.journal import Journal
+from mcp_mailbox.doorbells.kin import nearest
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
@@ -114,6 +120,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             attachments=settings.attachments,
             copies=Path(home) / COPIES,
         )
+        post_office.doorbells.log = Journal(Path(home))
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
@@ -171,25 +178,32 @@ class _Relays:
         self.post_office = post_office
         self.tokens = tokens
         self.server = build_server()
+        self.parents: dict[str, tuple[int, Caller]] = {}
+        """Of each relay's reader: what has started it, and who it is."""
+        self.bells: dict[str, office.RelayConnection] = {}
+        """Of each reader that can be rung: by which connection."""
         self.http: Callable[[], dict[str, Any]] = dict
 
     async def serve(self, connection: office.RelayConnection) -> None:
         """See `office.Service`."""
         hello = connection.hello
+        wrong: Refusal | None = None
+        settings, terms = config.HostSettings(addresses.DEFAULT_SPACE, None), Terms()
         try:
             settings = config.host_settings(hello.env)
+            terms = config.bell_terms(hello.env)
         except Refusal as refusal:
-            settings = config.HostSettings(addresses.DEFAULT_SPACE, None)
-            bad_space: Refusal | None = Refusal(refusal.code, f"{config.SPACE}: {refusal.problem}", refusal.hint)
-        else:
-            bad_space = None
+            wrong = refusal
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
         caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
         changed = hello.previous is not None and hello.previous != __version__
         client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
-        client.refuse(bad_space)
+        client.refuse(wrong)
+        client.introduced = partial(self._introduce, connection, client, terms)
+        self._remember(connection, client)
         wire = Wire(connection, client, hello.epoch, client.ending)
         self.post_office.arrive(caller)
+        self.parents[caller.reader] = (hello.parent, caller)
         try:
             await client.prepare()
             await self.post_office.mailboxes.greet(caller)
@@ -200,20 +214,45 @@ class _Relays:
                 tasks.cancel_scope.cancel()
         finally:
             client.close()
+            self.parents.pop(caller.reader, None)
+            self.bells.pop(caller.reader, None)
             with anyio.CancelScope(shield=True):
                 await self.post_office.depart(caller)
+
+    def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
+        """Let the host be rung from now on, if it has a bell that is known."""
+        hello, doorbells = connection.hello, self.post_office.doorbells
+        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread)
+        if bell is not None:
+            if self.bells.get(client.caller.reader) is not connection:
+                self.bells[client.caller.reader] = connection
+                doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
+            connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
+
+    def _remember(self, connection: office.RelayConnection, client: Client) -> None:
+        """Know of the host what the post office before us did: an idle host says nothing."""
+        with suppress(ValueError, TypeError, KeyError):
+            known = json.loads(connection.hello.note)
+            client.name_of_host, client.thread = str(known["name"]), known["thread"]
+            client.introduced()
 
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""
         http = self.http()
         keep_days = self.post_office.retention.keep // DAY
         attached = {"bytes": self.post_office.attachments.stored}
-        said = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
+        said: dict[str, Any] = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
+        if (looped := self.post_office.looped) is not None:
+            said["loop_guard"] = {"refused": looped[0], "at": looped[1], "last": str(looped[2])}
         return {**said, **({"http": http} if http else {})}
 
-    async def command(self, asked: object, tell: office.Tell) -> dict[str, Any]:
+    async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        return await control.command(control.Desk(self.tokens, self.post_office, tell), asked)
+        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
+
+    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
+        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
+        return self.parents[found][1] if found is not None else None
 
 
 async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

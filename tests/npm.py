@@ -37,6 +37,15 @@ def install(prefix: Path, *packages: str) -> None:
         raise InstallError(f"npm install failed ({done.returncode}):\n{done.stderr[-2000:]}")
 
 
+def node() -> str:
+    """Where Node is. Raises InstallError."""
+    found = wheel()
+    path = str(found / "bin" / "node") if found is not None else shutil.which("node")
+    if path is None:
+        raise InstallError("node is not on the PATH; install the extra `conformance`, which brings one")
+    return path
+
+
 def _npm() -> list[str]:
     found = wheel()
     if found is not None:

@@ -73,8 +73,8 @@ class AddressBook:
         Raises Refusal(NO_MAILBOX) before one was opened, (UNKNOWN_MAILBOX) for one that is not the principal's.
         """
         found = await self._found(caller, name)
-        await self._attendance.came(caller, found, own=name is None)
         await self._audience.learn(found)
+        await self._attendance.came(caller, found, own=name is None)  # from here on its host's doorbell listens
         return found
 
     async def greet(self, caller: Caller) -> None:

@@ -7,7 +7,7 @@ stands only when somebody was there, noted at most once a minute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -54,6 +54,8 @@ class Attendance:
         self._own: dict[str, Address] = {}
         """Where a reader is for as long as it is here."""
         self._room = _PLACES
+        self.came_home: Callable[[Caller], None] = lambda _: None
+        """Is told of a reader that has come to its own mailbox."""
 
     async def came(self, caller: Caller, address: Address, *, own: bool) -> None:
         """Note a call that acts for that mailbox, which is the caller's `own` when it named no other."""
@@ -62,10 +64,11 @@ class Attendance:
             place.visits = {reader: visit for reader, visit in place.visits.items() if self._counts(reader, visit)}
         place.seen = self._store.clock.now()
         place.visits[caller.reader] = _Visit(place.seen, caller.binds)
-        if own and not caller.several:
+        if own and not caller.several and self._own.get(caller.reader) != address:
             self._forget(caller.reader)
             self._own[caller.reader] = address
             place.owners.add(caller.reader)
+            self.came_home(caller)
         await self._note(address, place)
 
     @contextmanager
@@ -99,6 +102,22 @@ class Attendance:
             self._touch(place, caller.reader)
             place.visits.pop(caller.reader, None)
             self._forget(caller.reader)
+
+    def home(self, reader: str) -> Address | None:
+        """Return the mailbox that is the reader's own, as far as it has come there."""
+        return self._own.get(reader)
+
+    def owners(self, address: Address) -> Sequence[str]:
+        """Return the readers whose own it is, who called last first."""
+        place = self._places.get(address)
+        if place is None:
+            return ()
+        return sorted(place.owners, key=lambda reader: -place.visits[reader].at if reader in place.visits else 0)
+
+    def waits(self, address: Address) -> bool:
+        """Whether somebody waits there, for whatever mail."""
+        place = self._places.get(address)
+        return place is not None and place.waiting > 0
 
     def seen(self, address: Address) -> tuple[bool, int | None]:
         """Return whether somebody is there, and when somebody last was, if that is remembered."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,7 @@ from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
+from mcp_mailbox.postoffice.doorbells import Doorbells
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
@@ -59,6 +61,8 @@ SETTLE_LIMIT = 100
 DEFAULT_LIMITS = Limits()
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
+FOLLOW_EVERY = 2_000
+"""ms after which who follows a mailbox looks again: a copy does not ring."""
 _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
 _HINTED = 5
@@ -87,6 +91,7 @@ class PostOffice:
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
+        self.doorbells = Doorbells(store, self.bell, self.attendance)
         self.mailboxes = AddressBook(store, self._readers, self.attendance, self._audience)
         self.channels = Channels(store, self.mailboxes, self._audience)
         self.reservations = Reservations(store, self.mailboxes)
@@ -96,13 +101,15 @@ class PostOffice:
         self.attachments = Attachments(store, self.mailboxes, attachments, Copies(copies) if copies else None)
         self._store = store
         self._lease_term = lease_term
+        self.looped: tuple[int, int, Address] | None = None
+        """How often the loop guard has said no, when it last did, and to whom."""
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
 
     @asynccontextmanager
     async def business(self) -> AsyncIterator[None]:
         """Ring for what commits and for what lapses."""
         with self._store.on_ring(self.bell.ring), self._store.on_publish(self._audience.publish):
-            async with anyio.create_task_group() as tasks:
+            async with self.doorbells.listening(), anyio.create_task_group() as tasks:
                 await self._readers.start(tasks)
                 tasks.start_soon(self.retention.run)
                 yield
@@ -120,6 +127,7 @@ class PostOffice:
         `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
         if await self._readers.depart(caller.reader):
+            self.doorbells.detach(caller)
             await self.attendance.left(caller)
             self.mailboxes.forget(caller.reader)
             if put_back:
@@ -154,9 +162,13 @@ class PostOffice:
         try:
             accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
+            if refusal.code in {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}:
+                self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
+        if draft.reply_to is not None:
+            self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
         waits = REQUEST_TERM if any(each.held for each in accepted.recipients) else None
         for later in (draft.delay, draft.ttl, waits):
@@ -191,8 +203,12 @@ class PostOffice:
         if wanted.thread is not None and ack:
             await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
+        self.doorbells.looked(call.caller, address)
         with self.attendance.waiting(call.caller, [address]):
-            return await self._wait(call, address, patience, wanted, size, ending, claimer), settled
+            found = await self._wait(call, address, patience, wanted, size, ending, claimer)
+        if found:
+            self.doorbells.looked(call.caller, address, taken=True)
+        return found, settled
 
     async def _wait(
         self,
@@ -230,6 +246,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.inbox(address, replace(listing, overdue=OVERDUE))
+        self.doorbells.looked(call.caller, address)
         if listing.show not in {Show.OVERDUE, Show.REQUESTS}:
             fresh = [each.delivery.message.id for each in found.previews if each.delivery.progress.surfaced_at is None]
             self._show(call, address, fresh)
@@ -240,6 +257,7 @@ class PostOffice:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         found = await self._store.read(address, id)
+        self.doorbells.looked(call.caller, address)
         if found.own is not None and found.own.surfaced_at is None:
             self._show(call, address, [found.message.id])
         return found
@@ -248,6 +266,31 @@ class PostOffice:
         """Return a page of all mail that the mailbox received or sent, whatever became of it."""
         call.caller.must(Scope.READ)
         return await self._store.mail_of(await self.mailboxes.own(call.caller, call.mailbox), portion)
+
+    async def follow(self, call: Call, portion: Portion) -> AsyncGenerator[MailPage]:
+        """Yield pages of all mail that the mailbox received or sent, and then of what comes, for ever.
+
+        The first is behind the portion's cursor, or of nothing: `place` says where what comes begins. A page that is
+        empty comes now and then, so that who follows knows that it is followed. Nothing is leased, nor shown; who was
+        told of it is `rang`. Raises Refusal as the store does, and as `own`.
+        """
+        call.caller.must(Scope.READ)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        clock = self._store.clock
+        portion = portion if portion.cursor is not None else replace(portion, latest=True)
+        with self.bell.listening(address) as ear, self.attendance.waiting(call.caller, [address]):
+            while True:
+                ear.clear()
+                page = await self._store.mail_of(address, portion)
+                yield page
+                portion = replace(portion, cursor=page.place)
+                if page.next is None:
+                    again = clock.now() + FOLLOW_EVERY
+                    await first_of(ear.wait, partial(clock.sleep_until, again))
+
+    async def check(self) -> str:
+        """Return "ok", or what is wrong with the store; for whoever owns the store alone."""
+        return await self._store.check()
 
     async def backup(self, path: Path, told: Told, *, replace: bool) -> int:
         """Copy the whole store, everybody's mail, to a file; for whoever owns the store alone."""
@@ -266,6 +309,7 @@ class PostOffice:
         if settlement.outcome is Outcome.EXTEND and not settlement.delay:
             settlement = replace(settlement, delay=self._lease_term)
         settled = await self._store.settle(address, ids, settlement, call.origin)
+        self.doorbells.settled(call.caller, address)
         if settlement.outcome is Outcome.EXTEND:
             self._readers.leased(call.caller.reader, self._store.clock.now() + settlement.delay)
         elif settlement.delay:

@@ -38,12 +38,14 @@ class Archived:
 class MailPage:
     """Some of a mailbox's mail, maybe none, in order of acceptance; `next` goes on behind it, None at the end.
 
+    `place` goes on behind it always: at the end, with what comes later.
     `damaged` are ids of messages that cannot be read any more. `store` tells this store's ids from another's.
     """
 
     mail: tuple[Archived, ...]
     damaged: tuple[str, ...]
     next: str | None
+    place: str
     store: str
     now: int
     """The store's time: what was accepted later had not come when the page was made."""
@@ -51,13 +53,18 @@ class MailPage:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """How much of it: at most `count` messages and about `size` bytes of bodies; `cursor` from the page before."""
+    """How much of it: at most `count` messages and about `size` bytes of bodies.
+
+    `cursor` is `next` or `place` of the page before.
+    """
 
     count: int
     size: int
     cursor: str | None = None
     thread: str | None = None
     """Any id in the thread whose mail alone is wanted."""
+    latest: bool = False
+    """Without a cursor: nothing of what there is, only the place behind it."""
 
 
 class ArchiveStore(Protocol):
@@ -77,7 +84,8 @@ class ArchiveStore(Protocol):
         """Return mail that this mailbox received or sent, whatever became of it, the postmaster's notices too.
 
         Nothing is left out or told twice when pages follow one another, whatever happens in between. A page costs the
-        same in a long history as in a short one, so it may be empty before the end.
+        same in a long history as in a short one, so it may be empty before the end. Nor is what comes meanwhile, or
+        after the end, to who goes on from `place`.
 
         Raises Refusal(UNKNOWN_MESSAGE) for a thread of which this mailbox has seen nothing.
         """

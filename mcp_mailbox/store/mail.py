@@ -10,7 +10,7 @@ from typing import Protocol
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Delivery, Progress, Settlement
 from mcp_mailbox.errors import Refusal
-from mcp_mailbox.message import Draft, Message
+from mcp_mailbox.message import Draft, Kind, Message, Priority
 from mcp_mailbox.store.basics import Origin
 
 
@@ -113,6 +113,27 @@ class Reading:
     own: Progress | None
     sent: tuple[tuple[str, Progress], ...] = ()
     counted: tuple[Counted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A delivery that is ready and would be new to its reader, without what it says.
+
+    `since` is when it became ready or was last taken, in ms since 1970 UTC: with the id it tells one coming from
+    another. `copied` is whether the mailbox, or the channel that it came by, stands in Cc alone. `rung` is whether
+    somebody was told of it.
+    """
+
+    id: str
+    thread: str
+    sender: Address
+    priority: Priority
+    kind: Kind
+    copied: bool
+    since: int
+    rung: bool
+    channel: Address | None = None
+    """By which it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +304,15 @@ class MailStore(Protocol):
         What is in a channel can be read by all who could join it.
 
         Raises Refusal(UNKNOWN_MAILBOX | UNKNOWN_MESSAGE).
+        """
+        ...
+
+    async def news(self, mailbox: Address) -> Sequence[News]:
+        """Return what is ready and new to the mailbox's reader, the newest of each priority first.
+
+        New is what nobody has seen, and what was put off until now; in a pool all that is ready, whoever saw it. What
+        was published to the mailbox is in it from then on, so that who is told of it finds it there. A look goes
+        through the newest `NEWS_LIMIT` of each priority and no further. Raises Refusal(UNKNOWN_MAILBOX).
         """
         ...
 

@@ -6,6 +6,8 @@ the steps). A statement is a constant, so that what is measured is what runs.
 
 from __future__ import annotations
 
+from mcp_mailbox.doorbell import NEWS_LIMIT
+
 FOREVER = 1 << 62
 """The last place of a subscription that has not ended."""
 DEAD_RANK = 3
@@ -445,6 +447,17 @@ HIT = f"""
 SELECT m.preview AS text, m.sender, {_MESSAGE} FROM message m CROSS JOIN mailbox s ON s.id = m.sender WHERE m.seq = ?
 """  # noqa: S608 - constants only
 BEGINNING = "SELECT CAST(substr(body, 1, ?) AS BLOB) FROM message WHERE seq = ?"
+
+# What is ready and new to a reader, of the newest of one priority: a look that ends, however much waits.
+NEWS = f"""
+SELECT newest.seq, newest.thread, newest.priority, newest.channel, m.kind, m.cc,
+       max(m.accepted, newest.lease_until, newest.leased) AS since, s.name AS sender_name, s.space AS sender_space
+FROM (SELECT * FROM inbox WHERE mailbox = :mailbox AND priority = :priority ORDER BY seq DESC LIMIT {NEWS_LIMIT}) newest
+CROSS JOIN message m ON m.seq = newest.seq CROSS JOIN mailbox s ON s.id = newest.sender
+WHERE newest.lease_until <= :now AND (newest.expires = 0 OR newest.expires > :now)
+  AND (newest.seen = 0 OR newest.lease_until > 0 AND newest.reader IS NULL OR :pool)
+"""  # noqa: S608 - constants only
+LAST_RUNG = "SELECT seq FROM ring WHERE mailbox = ? ORDER BY seq DESC LIMIT 1"
 
 LAPSED = """
 SELECT DISTINCT mailbox FROM inbox INDEXED BY inbox_lapse

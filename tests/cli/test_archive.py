@@ -51,7 +51,7 @@ class Person:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    async def refused(self, *arguments: str, code: int = 1) -> str:
+    async def refused(self, *arguments: str, code: int = 3) -> str:
         done = await self.run(*arguments)
         assert (done.returncode, done.stdout) == (code, "")
         assert "Traceback" not in done.stderr
@@ -182,27 +182,27 @@ async def test_a_post_office_that_comes_up_during_a_restore_keeps_its_store(pers
     ("arguments", "code", "said"),
     [
         (["backup"], 2, "required: file"),
-        (["backup", "nowhere/backup.db"], 1, "Choose a directory"),
-        (["backup", "."], 1, "exists"),
-        (["backup", "text", "--force"], 1, "is no backup"),
-        (["backup", "h/mail.db", "--force"], 1, "the store itself"),
-        (["restore", "absent"], 1, "is not there"),
+        (["backup", "nowhere/backup.db"], 3, "Choose a directory"),
+        (["backup", "."], 3, "exists"),
+        (["backup", "text", "--force"], 3, "is no backup"),
+        (["backup", "h/mail.db", "--force"], 3, "the store itself"),
+        (["restore", "absent"], 3, "is not there"),
         (["export"], 2, "required: address"),
         (["export", "bob", "--format", "pdf"], 2, "invalid choice"),
-        (["export", "bob", "--format", "maildir"], 1, "-o PATH"),
-        (["export", "bobb"], 1, "Did you mean 'bob'?"),
-        (["export", "a@b@c"], 1, "An address is name@space."),
-        (["export", "theirs"], 1, "You have no mailbox 'theirs'"),
-        (["export", "bob", "--thread", "1abcd"], 1, "No message '1abcd'"),
-        (["export", "bob", "-o", "text"], 1, "exists"),
-        (["export", "bob", "-o", "nowhere/mail.mbox"], 1, "Choose a directory"),
+        (["export", "bob", "--format", "maildir"], 3, "-o PATH"),
+        (["export", "bobb"], 3, "Did you mean 'bob'?"),
+        (["export", "a@b@c"], 3, "An address is name@space."),
+        (["export", "theirs"], 3, "You have no mailbox 'theirs'"),
+        (["export", "bob", "--thread", "1abcd"], 3, "No message '1abcd'"),
+        (["export", "bob", "-o", "text"], 3, "exists"),
+        (["export", "bob", "-o", "nowhere/mail.mbox"], 3, "Choose a directory"),
     ],
 )
 async def test_a_mistake_is_one_line_with_what_to_do(
     person: Person, arguments: list[str], code: int, said: str
 ) -> None:
     (person.directory / "text").write_text("years of work")
-    if arguments[0] != "restore" and code == 1:
+    if arguments[0] != "restore" and code == 3:
         async with person.town.agent("bob"):
             pass
     assert said in await person.refused(*arguments, code=code)
@@ -423,8 +423,12 @@ if sys.platform == "linux" and os.geteuid() == 0:
             for _ in range(5):
                 await bob.send("bob", "x" * 50_000)
             with small_disk(person.directory / "small"):
-                for command in (["backup", "small/backup.db"], ["export", "bob", "-o", "small/mail.mbox"]):
-                    assert "cannot be written" in (said := await person.refused(*command)) or "is full" in said
+                for command, code in (
+                    (["backup", "small/backup.db"], 4),
+                    (["export", "bob", "-o", "small/mail.mbox"], 3),
+                ):
+                    said = await person.refused(*command, code=code)
+                    assert "cannot be written" in said or "is full" in said
                     assert list((person.directory / "small").iterdir()) == []
             assert len(await bob.bodies()) == 5
 
@@ -448,7 +452,7 @@ def newer(person: Person) -> Person:
 )
 async def test_each_command_says_that_the_store_is_newer_and_what_to_do(newer: Person, arguments: list[str]) -> None:
     done = await newer.run(*arguments)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert f"The store {newer.home}/mail.db has schema 999" in done.stderr
     assert "Upgrade mcp-mailbox" in done.stderr
     assert "Traceback" not in done.stderr
@@ -464,7 +468,7 @@ async def test_a_host_hears_that_the_store_is_newer_and_what_to_do(newer: Person
 
 async def test_a_newer_backup_is_not_restored_and_a_newer_store_may_be_replaced(newer: Person) -> None:
     (newer.home / "mail.db").rename(newer.directory / "newer.db")
-    said = await newer.refused("restore", "newer.db")
+    said = await newer.refused("restore", "newer.db", code=4)
     assert "newer.db has schema 999" in said
     assert "Upgrade mcp-mailbox" in said
     async with newer.town.agent("bob") as bob:

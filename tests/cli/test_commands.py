@@ -159,7 +159,22 @@ def test_stop_without_a_post_office_says_so(shell: Shell) -> None:
     assert (stopped.returncode, stopped.stdout) == (0, "The post office is not running.\n")
 
 
-@pytest.mark.parametrize("asked", ["[1]", "null", '"token list"', "{}", '{"do": []}'])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "[1]",
+        "null",
+        '"token list"',
+        "{}",
+        '{"do": []}',
+        '{"do": "send"}',
+        '{"do": "read", "who": {"request": "r", "own": "me"}, "given": {}}',
+        '{"do": "read", "who": {"request": "r", "own": "me"}, "given": {"id": "x", "mailbox": "other"}}',
+        '{"do": "wait_for_message", "who": {"request": "r", "own": "me"}, "given": {"timeout": "soon"}}',
+        '{"do": "list_inbox", "who": {"request": "r", "own": "me", "principal": "other"}, "given": {}}',
+        '{"do": "follow", "who": {"request": "r", "own": "me"}, "given": {"place": "nowhere"}}',
+    ],
+)
 def test_what_is_no_command_is_refused_and_the_post_office_goes_on(lasting_shell: Shell, asked: str) -> None:
     shell = lasting_shell
     shell.run(stdin=INITIALIZE + "\n")

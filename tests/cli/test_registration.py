@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import venv
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -108,3 +111,24 @@ def test_a_server_on_every_address_without_a_name_says_what_is_missing(
 
 def test_an_address_that_a_shell_would_expand_is_quoted(status: Callable[..., str]) -> None:
     assert " 'http://[::1]:PORT/mcp'" in lines(status("--host", "::1"), "codex")[0]
+
+
+def test_under_uvx_it_is_uvx_that_hosts_start_with_where_the_package_came_from(tmp_path: Path) -> None:
+    # uvx runs a program from an environment in uv's cache, and says where uv is.
+    cached = tmp_path / "archive-v0" / "x"
+    venv.create(cached, symlinks=True)
+    packages = next((cached / "lib").glob("python3*/site-packages"))
+    (packages / "ours.pth").write_text("\n".join(each for each in sys.path if each))
+    asked = "from mcp_mailbox.fronts.cli import registration; import json; print(json.dumps(registration.command()))"
+    done = subprocess.run(
+        [cached / "bin/python", "-c", asked],
+        env={"UV": "/opt/uv/bin/uv"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    origin = json.loads(metadata.distribution("mcp-mailbox").read_text("direct_url.json") or "{}")
+    source = ["--from", origin["url"]] if origin else []
+    assert json.loads(done.stdout) == ["/opt/uv/bin/uvx", *source, "mcp-mailbox", "stdio"]

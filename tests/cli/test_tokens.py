@@ -46,7 +46,7 @@ def test_a_token_is_rotated_and_revoked_by_its_id(shell: Shell) -> None:
     assert [each["id"] for each in listed(shell, "--all")] == [row["id"]]
     assert "No tokens." in shell.run("token", "list").stdout
     again = shell.run("token", "rotate", str(row["id"]))
-    assert (again.returncode, again.stdout) == (1, "")
+    assert (again.returncode, again.stdout) == (3, "")
 
 
 def test_the_list_shows_the_space(shell: Shell) -> None:
@@ -60,7 +60,7 @@ def test_who_ends_a_token_by_its_name_is_told_the_id(shell: Shell) -> None:
     [row] = listed(shell)
     for verb in ("revoke", "rotate"):
         done = shell.run("token", verb, "ci")
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (3, "")
         assert f"'ci' is the name of {row['id']}: give that." in done.stderr
     assert len(listed(shell)) == 1
     made(shell, "ci")
@@ -85,12 +85,12 @@ def test_a_token_for_a_mailbox_of_somebody_else_is_made_with_a_warning(shell: Sh
         (["create", "--expires", "0d"], 2, "write 12h, 30d or 1y"),
         (["create", "--scope", "read,fly"], 2, "is none of read, send, create"),
         (["create", "--scope", ""], 2, "is none of read, send, create"),
-        (["create", "x" * 65], 1, "1 to 64 printable characters"),
-        (["create", "a\nb"], 1, "1 to 64 printable characters"),
-        (["create", "--space", "a b"], 1, "A space has letters"),
-        (["create", "--mailbox", "a@b@c"], 1, "An address is name@space."),
-        (["revoke", "t-00000000"], 1, "mcp-mailbox token list"),
-        (["rotate", "../x"], 1, "mcp-mailbox token list"),
+        (["create", "x" * 65], 3, "1 to 64 printable characters"),
+        (["create", "a\nb"], 3, "1 to 64 printable characters"),
+        (["create", "--space", "a b"], 3, "A space has letters"),
+        (["create", "--mailbox", "a@b@c"], 3, "An address is name@space."),
+        (["revoke", "t-00000000"], 3, "mcp-mailbox token list"),
+        (["rotate", "../x"], 3, "mcp-mailbox token list"),
         ([], 2, "required: verb"),
     ],
 )

@@ -39,6 +39,7 @@ SEARCH = "issue 4, Search"
 GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 ATTACH = "issue 4, Attachments"
 HTTP = "issue 3, Credentials from the start"
+BELLS = "issue 5, Doorbells"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
 
@@ -65,6 +66,8 @@ PROMISES: dict[str, Promise] = {
     "recipients-unknown": Promise("When no recipient exists the send is refused and stores nothing.", DESIGN),
     "sender-exists": Promise("Only a mailbox that exists can send, be read or be settled in.", DESIGN),
     "rings": Promise("Whatever becomes ready through a verb rings its mailbox, after the commit.", RING),
+    "news": Promise("What is ready and new to a reader can be told of without what it says.", BELLS),
+    "news-bounded": Promise("Telling of news costs the same however much waits.", BELLS),
     # claim
     "order": Promise("First delivery keeps the order per sender, mailbox and priority.", f"{TORTURE}, invariant 4"),
     "urgent-first": Promise("Urgent mail is handed out and listed first, low last.", DESIGN),
@@ -177,6 +180,7 @@ PROMISES: dict[str, Promise] = {
     "restore-revoked": Promise("What was revoked stays so when an older backup is restored.", ARCHIVE),
     "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
+    "mail-follow": Promise("Who goes on from the place of a page is told all that came since, once.", ARCHIVE),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
     # retention
     "keep-settled": Promise("Mail that was settled long enough ago, in all its mailboxes, goes for good.", KEEPING),

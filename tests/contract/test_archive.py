@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -31,7 +32,7 @@ async def restore(post: Post, file: Path, *, lost: bool = False) -> None:
     await post.engine.restore(file, lost=lost)
 
 
-async def mail(post: Post, mailbox: str, count: int = 100, size: int = 1 << 20, **more: str) -> list[Archived]:
+async def mail(post: Post, mailbox: str, count: int = 100, size: int = 1 << 20, **more: Any) -> list[Archived]:
     found: list[Archived] = []
     portion = Portion(count, size, **more)
     while True:
@@ -509,3 +510,35 @@ async def test_its_sender_is_told_how_far_a_message_has_come_with_each_recipient
     for other in ("bob", "cid"):
         [theirs] = (await post.store.mail_of(at(other), Portion(10, 1000))).mail
         assert theirs.recipients == ()
+
+
+@promise("mail-follow")
+async def test_who_goes_on_from_a_place_is_told_what_came_since_and_nothing_twice(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    await post.send_many("ann", "bob", *(f"old {number}" for number in range(5)))
+    page = await post.store.mail_of(at("bob"), Portion(10, 1 << 20, latest=True))
+    assert (page.mail, page.next) == ((), None)
+    again = await post.store.mail_of(at("bob"), Portion(10, 1 << 20, page.place))
+    assert again.mail == ()
+    told: list[Archived] = []
+    for number in range(4):
+        sent = await post.send("ann", "bob", body=f"new {number}")
+        await post.settle("bob", sent.id)  # however soon it is done
+        await post.send("ann", "eve", body="somebody else's")
+        page = await post.store.mail_of(at("bob"), Portion(10, 1 << 20, page.place))
+        told += page.mail
+    assert said(told) == [f"new {number}" for number in range(4)]
+    await post.send_many("ann", "bob", "a", "b", "c")
+    page = await post.store.mail_of(at("bob"), Portion(2, 1 << 20, page.place))
+    assert (said(page.mail), page.next) == (["a", "b"], page.place)
+    page = await post.store.mail_of(at("bob"), Portion(2, 1 << 20, page.place))
+    assert (said(page.mail), page.next) == (["c"], None)
+
+
+@promise("mail-follow")
+async def test_who_follows_from_before_the_first_message_misses_none(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    page = await post.store.mail_of(at("bob"), Portion(10, 1 << 20, latest=True))
+    await post.send("ann", "bob", body="first")
+    page = await post.store.mail_of(at("bob"), Portion(10, 1 << 20, page.place))
+    assert said(page.mail) == ["first"]

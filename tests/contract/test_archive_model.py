@@ -32,6 +32,27 @@ class Restored(Machine):
     def __init__(self) -> None:
         super().__init__()
         self.numbers = count(1)
+        self.places: dict[str, tuple[str, set[str]]] = {}
+        """Of each box, a place and what had been told by then."""
+
+    @rule(box=boxes)
+    def go_on(self, box: str) -> None:
+        """Follow the box from the place of the last time: what had been told is not told again, the rest is."""
+        place, before = self.places.get(box, (None, set()))
+        told: list[str] = []
+        more = True
+        while more:
+            page = self.run(self.post.store.mail_of(at(box), Portion(2, 60, place)))
+            told += [each.message.id for each in page.mail]
+            place, more = page.place, page.next is not None
+        everything = self.everything(box)
+        assert set(told) == everything - before
+        assert len(told) == len(set(told))
+        assert place is not None
+        self.places[box] = place, everything
+
+    def everything(self, box: str) -> set[str]:
+        return {each.message.id for each in self.run(self.post.store.mail_of(at(box), Portion(10_000, 1 << 30))).mail}
 
     @rule(target=copies)
     def back_up(self) -> tuple[Path, Model]:
@@ -45,6 +66,7 @@ class Restored(Machine):
         self.run(self.post.engine.close())
         self.run(self.post.engine.restore(file, lost=lost))
         self.model = deepcopy(model)
+        self.places = {}  # what was given out since the backup names nothing
         floor = FAR * next(self.numbers)
         for each in self.model.copies:
             each.floor = floor

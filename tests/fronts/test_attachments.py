@@ -14,7 +14,7 @@ import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from mcp_mailbox.fronts.mcp.render import PAGE_LIMIT, WAIT_LIMIT, size
+from mcp_mailbox.fronts.render import PAGE_LIMIT, WAIT_LIMIT, size
 from tests.fronts.world import LEGACY, MODERN, Agent, Era, Home, Served, Town, asking, both_eras, until
 
 pytestmark = both_eras

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from mcp_mailbox.fronts.mcp.render import PAGE_LIMIT, size
+from mcp_mailbox.fronts.render import PAGE_LIMIT, size
 from tests.fronts.world import PATIENCE, Agent, Era, Town, both_eras
 
 pytestmark = both_eras

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcp_mailbox.fronts.mcp.render import NOBODY, PAGE_LIMIT, size
+from mcp_mailbox.fronts.render import NOBODY, PAGE_LIMIT, size
 from tests.fronts.world import LEGACY, MODERN, Agent, Era, Json, Town, asking, both_eras
 
 pytestmark = both_eras

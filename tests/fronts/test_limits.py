@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcp_mailbox.attachment import COUNT_LIMIT, NAME_LIMIT, Attachment
 from mcp_mailbox.delivery import Delivery, Progress, State
-from mcp_mailbox.fronts.mcp import render
+from mcp_mailbox.fronts import render
 from mcp_mailbox.message import RECIPIENT_LIMIT, SUBJECT_LIMIT, Message, Priority
 from mcp_mailbox.postoffice import CLAIM_COUNT
 from mcp_mailbox.store import Page, Preview, Reading

@@ -16,8 +16,8 @@ from typing import Any
 import anyio
 import pytest
 
-from mcp_mailbox.fronts.mcp.render import NOTHING_YET
 from mcp_mailbox.fronts.mcp.tools import TOOLS
+from mcp_mailbox.fronts.render import NOTHING_YET
 from tests.fronts.conftest import HTTP, STDIO
 from tests.fronts.world import Agent, Json, Town, both_eras
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_mailbox.fronts.mcp.render import PAGE_LIMIT, size
+from mcp_mailbox.fronts.render import PAGE_LIMIT, size
 from tests.fronts.test_tools import TIME
 from tests.fronts.world import Agent, Era, Town, both_eras
 

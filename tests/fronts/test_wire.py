@@ -10,7 +10,7 @@ import mcp_types as types
 import pytest
 from mcp.server.lowlevel import Server
 
-from mcp_mailbox.fronts.mcp import render
+from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from tests.fronts.inside import inside
 from tests.fronts.world import both_eras

@@ -1,10 +1,14 @@
 """The proof with the real hosts: Claude Code and Codex exchange mail while a script plays their models.
 
-Run `python -m tests.hosts`. It needs npm and takes about a minute and a half once the hosts are installed.
+Run `python -m tests.hosts`. It needs npm. Once the hosts are installed it takes two to three minutes, and
+`--scenario doorbell` about eight: it lets idle hosts be idle.
 
     scenarios.py      the story and what must be seen; one more scenario is a function in its list
       teamwork.py     the part of it where agents share work
       stage.py        what every scenario has at hand, and the checks that they share
+    setting_up.py     `setup`, and the hosts that have read what it wrote
+    doorbell.py       idle hosts in terminals, and what wakes them
+      terminal.py     a pseudo-terminal for each
       hosts.py        how each real host is configured and started
         environment.py  the only environment that a host or a server ever gets
       endpoint.py     the model's place: an HTTP server on loopback that records all it is sent

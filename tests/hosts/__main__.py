@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests import npm
-from tests.hosts import environment, install, processes, scenarios
+from tests.hosts import doorbell, environment, install, processes, scenarios, setting_up
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
 from tests.hosts.stage import Stage
@@ -37,6 +37,12 @@ def main() -> int:
     for name, program in programs.items():
         say(f"{name}: {program.version} ({program.path})")
     report = Report()
+    if "setup" in options.scenario:
+        _set_up(options, programs, report)
+    if "doorbell" in options.scenario:
+        _ring(options, programs, report)
+    if "mail" not in options.scenario:
+        return report.close()
     for transport in ("stdio", "http") if options.over == "both" else (options.over,):
         say(f"\n== over {transport}")
         _prove(options, programs, report, transport)
@@ -61,6 +67,42 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
         scenarios.play_all(stage)
         report.section("Nothing is left behind")
         _stop(server, root)
+        left = processes.gone(str(root), _LEAVING_SECONDS)
+        report.check("no process is left", not left, left or "none")
+    finally:
+        processes.end_all(str(root))
+        if options.keep:
+            say(f"\nlogs, requests and homes: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _set_up(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
+    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-setup-"))
+    try:
+        setting_up.prove(programs, shlex.split(options.server)[:-1], root, report)
+    finally:
+        processes.end_all(str(root))
+        if options.keep:
+            say(f"\nhomes: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _ring(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
+    """Ring idle hosts, in a home of their own."""
+    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-bell-"))
+    server = Server(shlex.split(options.server), root / "mail")
+    try:
+        stage = doorbell.Stage(root, server, report)
+        if "claude" in options.host:
+            doorbell.claude_code(
+                stage, lambda home, **more: ClaudeCode(programs["claude"].path, root / home, server, **more)
+            )
+        if "codex" in options.host:
+            doorbell.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
+        _stop(server, root)
+        processes.end_all(str(root), "app-server-daemon")  # Codex's own, which outlives it and holds our relay
         left = processes.gone(str(root), _LEAVING_SECONDS)
         report.check("no process is left", not left, left or "none")
     finally:
@@ -105,7 +147,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.hosts", description="Prove the product with the real hosts.")
     installed = f"{shlex.quote(str(beside))} stdio"
     parser.add_argument("--server", default=installed, help="command of the server under test")
-    parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how the hosts reach it")
+    parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how mail reaches the hosts")
+    parser.add_argument(
+        "--scenario",
+        choices=("mail", "setup", "doorbell"),
+        nargs="+",
+        default=["setup", "mail"],
+        help="which stories to play (default: setup and mail, two to three minutes)",
+    )
+    parser.add_argument(
+        "--host", choices=("claude", "codex"), nargs="+", default=["claude", "codex"], help="who is rung"
+    )
     parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
     parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
     parser.add_argument("--wait", type=float, default=5.0, help="seconds that a reader waits before it is written to")

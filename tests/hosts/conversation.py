@@ -40,6 +40,8 @@ class Exchange:
 @dataclass(frozen=True)
 class Conversation:
     exchanges: tuple[Exchange, ...] = ()
+    prompt: str = ""
+    """What was said to the model last; empty when that was a tool's result."""
 
     def last(self, tool: str) -> Exchange:
         for exchange in reversed(self.exchanges):

@@ -13,6 +13,9 @@ DUMMY_KEY = "dummy-key-of-a-scripted-model"
 
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
+TERMINAL = {"TERM": "xterm-256color"}
+"""What a program gets besides that is run in one."""
+
 _CLAUDE_CODE_QUIET = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_AUTOUPDATER": "1",

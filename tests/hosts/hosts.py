@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tests.hosts import environment, messages_api, responses_api
 from tests.hosts.processes import Process
+from tests.hosts.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,16 +60,24 @@ class ClaudeCode:
     dialect: Dialect = messages_api
 
     def __init__(
-        self, program: Path, home: Path, server: Server, name: str = "claude", mailbox: str | None = None
+        self,
+        program: Path,
+        home: Path,
+        server: Server,
+        name: str = "claude",
+        mailbox: str | None = None,
+        **more: str,
     ) -> None:
         self.name = name
         self._program = program
         self._home = home
         self._server = server
         self._mailbox = mailbox or name
+        self._more = more
+        """What else its registration sets for our server."""
 
     def another(self, name: str, mailbox: str) -> ClaudeCode:
-        return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox)
+        return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox, **self._more)
 
     def start(self, endpoint: str, log: Path) -> Process:
         # --allowedTools instead of skipping all permissions, which the host refuses to root.
@@ -80,10 +89,28 @@ class ClaudeCode:
             variables["MCP_MAILBOX_ADDRESS"] = self._mailbox
         return Process(command, _project(self._home), variables, log)
 
+    def sit_down(self, endpoint: str, log: Path) -> Terminal:
+        """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        project = str(_project(self._home))
+        known = {
+            "hasCompletedOnboarding": True,
+            "lastOnboardingVersion": "99.0.0",
+            "theme": "dark",
+            "customApiKeyResponses": {"approved": [environment.DUMMY_KEY[-20:]], "rejected": []},
+            "projects": {project: {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}},
+        }
+        settings = self._home / ".claude.json"
+        if not settings.exists():
+            settings.write_text(json.dumps(known), encoding="utf-8")
+        command = [str(self._program), "--mcp-config", str(self._registration()), "--strict-mcp-config"]
+        command += ["--allowedTools", "mcp__mailbox"]
+        variables = environment.for_claude_code(self._home, endpoint) | environment.TERMINAL
+        return Terminal(command, _project(self._home), variables, log)
+
     def _registration(self) -> Path:
         program, *arguments = self._server.command
         entry: dict[str, object] = {"type": "stdio", "command": program, "args": arguments}
-        entry["env"] = self._server.environment
+        entry["env"] = self._server.environment | self._more
         if self._server.url:
             entry = {"type": "http", "url": self._server.url, "timeout": 600_000}
             # It speaks 2026-07-28, which has no sessions that could remember whose mailbox was opened.
@@ -99,14 +126,16 @@ class ClaudeCode:
 class Codex:
     dialect: Dialect = responses_api
 
-    def __init__(self, program: Path, home: Path, server: Server, name: str = "codex") -> None:
+    def __init__(self, program: Path, home: Path, server: Server, name: str = "codex", **more: str) -> None:
         self.name = name
         self._program = program
         self._home = home
         self._server = server
+        self._more = more
+        """What else its registration sets for our server."""
 
     def another(self, name: str, mailbox: str) -> Codex:  # noqa: ARG002 its session remembers what it has opened
-        return Codex(self._program, self._home.with_name(name), self._server, name)
+        return Codex(self._program, self._home.with_name(name), self._server, name, **self._more)
 
     def start(self, endpoint: str, log: Path) -> Process:
         self._configure(endpoint)
@@ -116,28 +145,21 @@ class Codex:
         variables = environment.for_codex(self._home, endpoint) | self._server.token
         return Process(command, _project(self._home), variables, log)
 
+    def sit_down(self, endpoint: str, log: Path) -> Terminal:
+        """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        self._configure(endpoint)
+        command = [str(self._program), "--dangerously-bypass-approvals-and-sandbox"]
+        variables = environment.for_codex(self._home, endpoint) | environment.TERMINAL
+        return Terminal(command, _project(self._home), variables, log)
+
     def _configure(self, endpoint: str) -> None:
         lines = [
-            'model = "scripted"',
-            'model_provider = "scripted"',
-            "check_for_update_on_startup = false",
-            "[features]",
-            "apps = false",
-            "plugins = false",
-            "[analytics]",
-            "enabled = false",
-            "[model_providers.scripted]",
-            'name = "scripted"',
-            f'base_url = "{endpoint}/v1"',
-            'wire_api = "responses"',
-            'env_key = "SCRIPTED_MODEL_KEY"',
-            "supports_websockets = false",
-            # A second try would hide what the first one met.
-            "request_max_retries = 0",
-            "stream_max_retries = 0",
+            *scripted_codex(endpoint),
             "[mcp_servers.mailbox]",
             *self._entry(),
             "required = true  # else the first turn may start before our tools are there",
+            f"[projects.{_toml(str(_project(self._home)))}]",
+            'trust_level = "trusted"',
         ]
         path = self._home / ".codex" / "config.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,8 +169,33 @@ class Codex:
         if self._server.url:
             return [f"url = {_toml(self._server.url)}", f"bearer_token_env_var = {_toml(_TOKEN)}"]
         program, *arguments = self._server.command
-        variables = ", ".join(f"{key} = {_toml(value)}" for key, value in self._server.environment.items())
+        variables = ", ".join(
+            f"{key} = {_toml(value)}" for key, value in (self._server.environment | self._more).items()
+        )
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
+
+
+def scripted_codex(endpoint: str) -> list[str]:
+    """The lines of a config.toml by which Codex asks the scripted model, and nothing else."""
+    return [
+        'model = "scripted"',
+        'model_provider = "scripted"',
+        "check_for_update_on_startup = false",
+        "[features]",
+        "apps = false",
+        "plugins = false",
+        "[analytics]",
+        "enabled = false",
+        "[model_providers.scripted]",
+        'name = "scripted"',
+        f'base_url = "{endpoint}/v1"',
+        'wire_api = "responses"',
+        'env_key = "SCRIPTED_MODEL_KEY"',
+        "supports_websockets = false",
+        # A second try would hide what the first one met.
+        "request_max_retries = 0",
+        "stream_max_retries = 0",
+    ]
 
 
 def _project(home: Path) -> Path:

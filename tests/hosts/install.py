@@ -1,6 +1,6 @@
 """Brings the hosts from npm into a directory of this command's own, never globally.
 
-Both packages ship native programs, one package a platform; those are started directly, so the Node that a host's
+All but Gemini CLI ship native programs, one package a platform; those are started directly, so the Node that a host's
 launcher asks for (Claude Code's: 22) is needed by nobody, and no install script runs.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,12 @@ from tests.hosts import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PACKAGES = {"claude": "@anthropic-ai/claude-code", "codex": "@openai/codex"}
+_PACKAGES = {
+    "claude": "@anthropic-ai/claude-code",
+    "codex": "@openai/codex",
+    "gemini": "@google/gemini-cli",
+    "opencode": "opencode-ai",
+}
 _VERSION_SECONDS = 60
 
 
@@ -28,13 +33,18 @@ class Program:
     path: Path
     version: str
 
+    @property
+    def command(self) -> list[str]:
+        """What starts it: of a script, Node first."""
+        return [npm.node(), str(self.path)] if self.path.suffix == ".js" else [str(self.path)]
+
 
 def default_prefix() -> Path:
     return Path(tempfile.gettempdir()) / f"mailbox-hosts-npm-{os.getuid()}"
 
 
 def installed(prefix: Path, *, update: bool) -> dict[str, Program]:
-    """Find both hosts under the prefix; fetch them when one is missing, or when asked for the newest."""
+    """Find the hosts under the prefix; fetch them when one is missing, or when asked for the newest."""
     if update or any(_find(prefix, name) is None for name in _PACKAGES):
         # A bare name would bring an old release where this machine's Node is older than the launcher wants.
         npm.install(prefix, *(f"{package}@latest" for package in _PACKAGES.values()))
@@ -45,7 +55,8 @@ def installed(prefix: Path, *, update: bool) -> dict[str, Program]:
             raise npm.InstallError(
                 f"{package} under {prefix} has no program for this platform; delete it and run again"
             )
-        programs[name] = Program(path, _version(path, prefix / "home"))
+        found = Program(path, "")
+        programs[name] = replace(found, version=_version(found, prefix / "home"))
     return programs
 
 
@@ -58,11 +69,13 @@ def _candidates(prefix: Path, name: str) -> Iterator[Path]:
     modules = prefix / "node_modules"
     yield from sorted(modules.glob(f"{_PACKAGES[name]}-*/{name}"))
     yield from sorted(modules.glob(f"{_PACKAGES[name]}-*/vendor/*/bin/{name}"))
+    yield from sorted(modules.glob(f"{_PACKAGES[name].removesuffix('-ai')}-*/bin/{name}"))
+    yield from sorted(modules.glob(f"{_PACKAGES[name]}/bundle/{name}.js"))
 
 
-def _version(program: Path, home: Path) -> str:
+def _version(program: Program, home: Path) -> str:
     done = subprocess.run(
-        [program, "--version"],
+        [*program.command, "--version"],
         env=environment.bare(home),
         capture_output=True,
         text=True,

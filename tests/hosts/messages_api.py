@@ -34,6 +34,7 @@ def read(request: Json) -> Conversation:
             for block in _blocks(request)
             if block["type"] == "tool_use" and block["name"].startswith(_PREFIX)
         ),
+        _prompt(request),
     )
 
 
@@ -99,6 +100,14 @@ def _found(request: Json) -> set[str]:
         for part in block["content"]
         if part.get("type") == "tool_reference"
     }
+
+
+def _prompt(request: Json) -> str:
+    last = next((message for message in reversed(request["messages"]) if message["role"] == "user"), None)
+    content = last["content"] if last else ""
+    if isinstance(content, list) and any(block["type"] == "tool_result" for block in content):
+        return ""
+    return _text(content)
 
 
 def _blocks(request: Json) -> Iterator[Json]:

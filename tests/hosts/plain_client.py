@@ -29,9 +29,16 @@ class NoAnswerError(Exception):
 
 def send(server: Server, home: Path, to: str, body: str) -> dict[str, Any]:
     """Deliver one message and leave; the result is that of the tool `send`."""
-    with connected(server, home, _SECONDS) as line:
-        line.call("create_mailbox", {"name": _NAME})
+    with agent(server, home, _NAME) as line:
         return line.call("send", {"to": to, "body": body})
+
+
+@contextmanager
+def agent(server: Server, home: Path, name: str, seconds: float = _SECONDS) -> Iterator[Line]:
+    """Be an agent with a mailbox of that name, for at most so many seconds."""
+    with connected(server, home, seconds) as line:
+        line.call("create_mailbox", {"name": name})
+        yield line
 
 
 @contextmanager

@@ -76,8 +76,11 @@ def gone(mark: str, within: float) -> list[str]:
     return list(left.values())
 
 
-def end_all(mark: str) -> None:
-    for pid in _marked(mark):
+def end_all(mark: str, program: str = "") -> None:
+    """End those that carry the mark; only those whose command names the program, if one is given."""
+    for pid, command in _marked(mark).items():
+        if program not in command:
+            continue
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

@@ -30,7 +30,15 @@ def read(request: Json) -> Conversation:
             for item in request["input"]
             if item["type"] == "function_call" and item.get("namespace") == _NAMESPACE
         ),
+        _prompt(request),
     )
+
+
+def _prompt(request: Json) -> str:
+    last = request["input"][-1] if request["input"] else {}
+    if last.get("type") != "message" or last.get("role") != "user":
+        return ""
+    return "\n".join(part.get("text", "") for part in last["content"])
 
 
 def offered(request: Json) -> frozenset[str]:

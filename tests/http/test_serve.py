@@ -16,7 +16,7 @@ import trustme
 from mcp_mailbox import config
 from mcp_mailbox.budgets import Limits
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.cli import serving
+from mcp_mailbox.fronts.cli import commands
 from tests.conftest import DEADLINE
 from tests.fronts.world import Raw, Served
 from tests.http.caller import Caller
@@ -34,7 +34,7 @@ raise SystemExit(main())
 
 
 def settings(*arguments: str) -> config.Serving:
-    return config.serving(**vars(serving.parse(arguments)))
+    return config.serving(**vars(commands.parse("serve", arguments)))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_address_that_is_taken_is_told_and_leaves_the_running_post_office_alo
     host.ask("ping")
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         ended = serve(home, "--port", str(taken.getsockname()[1]))
-    assert ended.returncode == 1
+    assert ended.returncode == 3
     assert "Choose another --host or --port." in ended.stderr
     host.ask("ping")
     host.end()
@@ -129,7 +129,7 @@ def test_files_that_cannot_be_used_are_told_and_leave_the_running_post_office_al
         if missing == "token":
             (home.path / "token").mkdir()
         ended = serve(home, "--port", "0", *(["--tls-cert", "/nonexistent.pem"] if missing == "certificate" else []))
-        assert ended.returncode == 1
+        assert ended.returncode == 3
         assert ended.stderr.startswith("mcp-mailbox: ")
         assert ("/nonexistent.pem" if missing == "certificate" else str(home.path / "token")) in ended.stderr
         assert ended.stderr.count("\n") == 1
@@ -145,7 +145,7 @@ def test_a_serve_that_cannot_open_says_why_and_the_hosts_go_on_without_it(new_ho
         alice.call("list_inbox")
         assert home.status()["pid"] != office, "it had given its place to the one that could not open"
         assert not home.status()["serves"]
-        assert ended.returncode == 1
+        assert ended.returncode == 4
         assert ended.stderr.splitlines()[-1] == "mcp-mailbox: Planted. Mend it."
         assert "Traceback" not in ended.stderr
 
@@ -159,7 +159,7 @@ def test_a_setting_that_cannot_be_is_told_and_leaves_the_running_post_office_alo
     with agent(home) as alice:
         office = home.status()["pid"]
         ended = serve(home, "--port", "0", **{name: value})
-        assert ended.returncode == 1
+        assert ended.returncode == 3
         assert ended.stderr.startswith(f"mcp-mailbox: {name} is '{value}'. Set it to seconds")
         assert ended.stderr.count("\n") == 1
         alice.call("list_inbox")
@@ -199,7 +199,7 @@ def test_a_home_that_is_a_file_is_told_in_one_sentence(new_home: Callable[..., S
     file.touch()
     for arguments in ((), ("--no-auth",)):
         ended = serve(home, "--port", "0", *arguments, MCP_MAILBOX_HOME=str(file))
-        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert (ended.returncode, ended.stderr.count("\n")) == (4, 1)
         assert ended.stderr.startswith(f"mcp-mailbox: {file}: Not a directory. Set MCP_MAILBOX_HOME")
 
 
@@ -219,7 +219,7 @@ def agent(home: Served) -> Iterator[Raw]:
 def test_a_second_serve_of_the_same_store_is_refused(new_home: Callable[..., Served]) -> None:
     home = new_home().start()
     ended = serve(home, "--port", "0")
-    assert ended.returncode == 1
+    assert ended.returncode == 3
     assert "Another `mcp-mailbox serve` has this store." in ended.stderr
     assert Caller(home.port, home.token).alone("tools/list").status == 200
 
@@ -228,7 +228,7 @@ def test_tls_files_that_cannot_be_used_are_told(new_home: Callable[..., Served],
     (tmp_path / "bad.pem").write_text("nonsense")
     for file in ("bad.pem", "missing.pem"):
         ended = serve(new_home(), "--port", "0", "--tls-cert", str(tmp_path / file))
-        assert ended.returncode == 1
+        assert ended.returncode == 3
         assert "TLS files cannot be used" in ended.stderr
 
 

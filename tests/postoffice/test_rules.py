@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import anyio
 import pytest
 
 from mcp_mailbox.bell import Bell, Ending
+from mcp_mailbox.credentials import Scope
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement, State
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
@@ -19,7 +21,8 @@ from mcp_mailbox.mailbox import Kind, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
-from mcp_mailbox.store import Due, Wanted
+from mcp_mailbox.postoffice.office import FOLLOW_EVERY
+from mcp_mailbox.store import Due, Portion, Wanted
 from tests.clocks import SteppedClock
 
 pytestmark = pytest.mark.anyio
@@ -354,3 +357,38 @@ async def test_a_wait_that_is_refused_has_acked_nothing(world: World) -> None:
     found = await world.office.read(call("one"), taken.message.id)
     assert found.own is not None
     assert found.own.state is State.LEASED
+
+
+async def test_who_follows_a_mailbox_is_told_what_comes_and_what_no_bell_rang_for(world: World) -> None:
+    await world.arrive("reader", "sender")
+    await world.send("before")
+    told, pages = anyio.create_memory_object_stream[list[str]]()
+
+    async def follow() -> None:
+        async with aclosing(world.office.follow(call("reader"), Portion(10, 1 << 20))) as found:
+            async for page in found:
+                await told.send([each.message.body for each in page.mail])
+
+    async with told, pages, anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        assert await pages.receive() == []
+        await world.send("rung")
+        assert await pages.receive() == ["rung"]
+        await world.office.mailboxes.open(call("other"), "other", Profile())
+        await world.office.send(call("other"), Draft(("other",), "a copy", cc=("box",)))
+        await anyio.wait_all_tasks_blocked()  # it waits for the bell, which does not ring
+        await world.step(FOLLOW_EVERY)
+        assert await pages.receive() == ["a copy"]
+        [delivery] = [each for each in await world.wait("reader") if each.message.body == "rung"]
+        assert delivery.progress.attempts == 0, "following takes nothing"
+        tasks.cancel_scope.cancel()
+
+
+async def test_nobody_follows_a_mailbox_of_somebody_else_or_without_leave_to_read(world: World) -> None:
+    await world.arrive("reader")
+    stranger = Call(Caller("stranger", "another", "default"), "r", "box")
+    writer = Call(replace(caller("reader"), scopes=frozenset({Scope.SEND})), "r")
+    for asked, code in ((stranger, Code.UNKNOWN_MAILBOX), (writer, Code.FORBIDDEN)):
+        with pytest.raises(Refusal) as refused:
+            await anext(world.office.follow(asked, Portion(10, 1 << 20)))
+        assert refused.value.code is code

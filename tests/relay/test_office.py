@@ -114,6 +114,33 @@ def test_a_command_reaches_the_service(world: World) -> None:
     assert [json.loads(each) for each in told] == [{"told": asked}]
 
 
+def test_the_office_learns_whether_an_answer_was_used(world: World) -> None:
+    world.host().ask("echo")
+    used: list[bytes] = []
+    asked = json.dumps("x").encode().hex()
+    answer = rendezvous.ask(str(world.home), frames.COMMAND, asked, use=used.append)
+    assert used == [answer]
+    world.wait_for("answered command", taken=True)
+
+    def break_off(_: bytes) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        rendezvous.ask(str(world.home), frames.COMMAND, asked, use=break_off)
+    world.wait_for("answered command", taken=False)
+
+
+def test_a_command_ends_when_whoever_asked_has_gone(world: World) -> None:
+    world.host().ask("echo")
+    channel = rendezvous.connect(str(world.home))
+    assert channel is not None
+    channel.settimeout(DEADLINE)
+    channel.sendall(frames.frame(frames.COMMAND, line=json.dumps("hang").encode().hex().encode()))
+    world.wait_for("hanging")
+    channel.close()
+    world.wait_for("let go")
+
+
 def test_a_bug_in_a_command_is_told_and_ends_nothing_else(world: World) -> None:
     host = world.host()
     host.ask("echo")

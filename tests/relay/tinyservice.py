@@ -44,11 +44,18 @@ class Tiny:
         self.home = home
         self.stubborn = stubborn
 
-    async def command(self, asked: object, tell: office.Tell) -> dict[str, object]:
+    async def command(self, asked: object, asker: office.Asker) -> None:
         if asked == "fail":
             raise ValueError("planted: a bug in a command")
-        await tell({"told": asked})
-        return {"asked": asked}
+        if asked == "hang":
+            journal(self.home, event="hanging")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                journal(self.home, event="let go")
+        await asker.tell({"told": asked})
+        taken = await asker.answer({"asked": asked})
+        journal(self.home, event="answered command", taken=taken)
 
     def status(self) -> dict[str, object]:
         return {"mail": 7}
@@ -56,7 +63,7 @@ class Tiny:
     async def serve(self, connection: office.RelayConnection) -> None:
         hello = connection.hello
         about = {name: getattr(hello, name) for name in ("relay", "epoch", "replay", "previous", "version", "resumed")}
-        journal(self.home, event="hello", env=dict(hello.env), **about)
+        journal(self.home, event="hello", env=dict(hello.env), bells=sorted(hello.bells), **about)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave, connection, tasks.cancel_scope)
             try:
@@ -154,6 +161,11 @@ async def log(_: office.RelayConnection, __: office.Frame, params: Any) -> objec
     return "logged"
 
 
+async def ring(connection: office.RelayConnection, _: office.Frame, params: Any) -> object:
+    kind, text = params
+    return await connection.ring(kind, text.encode())
+
+
 ACTS: dict[str, Callable[[office.RelayConnection, office.Frame, Any], Awaitable[object]]] = {
     "echo": echo,
     "initialize": initialize,
@@ -165,6 +177,7 @@ ACTS: dict[str, Callable[[office.RelayConnection, office.Frame, Any], Awaitable[
     "big": big,
     "flood": flood,
     "log": log,
+    "ring": ring,
 }
 
 

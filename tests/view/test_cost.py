@@ -21,6 +21,7 @@ from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import Search
+from mcp_mailbox.doorbell import NEWS_LIMIT
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
@@ -137,6 +138,11 @@ class Asking:
         [found] = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
         return await store.settle(BOX, [found.handle], Settlement(Outcome.ACK), self.origin())
 
+    async def news(self, store: SqliteStore) -> object:
+        found = await store.news(BOX)
+        assert len(found) > NEWS_LIMIT, "a whole look"
+        return found
+
     async def due(self, store: SqliteStore) -> object:
         return await store.due(0)
 
@@ -151,6 +157,11 @@ class Asking:
     async def mail_of_somebody_who_has_little(self, store: SqliteStore) -> object:
         page = await store.mail_of(LITTLE, Portion(20, 10_000))
         assert page.next is not None
+        return page
+
+    async def mail_from_now_on(self, store: SqliteStore) -> object:
+        page = await store.mail_of(BOX, Portion(20, 10_000, latest=True))
+        assert page.next is None
         return page
 
     async def mail_in_thread(self, store: SqliteStore) -> object:

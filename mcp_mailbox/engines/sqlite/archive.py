@@ -34,8 +34,10 @@ class Archive:
         after = thread - 1 if thread is not None else 0
         if portion.cursor is not None:
             after = max(after, *self._codec.read_cursor(of, portion.cursor))
+        elif portion.latest:
+            after = db.execute(query.LAST_MESSAGE).fetchone()[0] or 0
         end = db.execute(query.RANGE_END, (after, _LOOKED_THROUGH - 1)).fetchone()
-        last = end[0] if end else db.execute(query.LAST_MESSAGE).fetchone()[0] or 0
+        last = end[0] if end else max(after, db.execute(query.LAST_MESSAGE).fetchone()[0] or 0)
         values = {"after": after, "last": last, "mailbox": box, "thread": thread, "limit": portion.count + 1}
         found = db.execute(query.MAIL_IN_RANGE, values).fetchall()
         taken = list(within(found[: portion.count], portion.size))
@@ -50,8 +52,8 @@ class Archive:
                     raise
                 damaged.append(self._codec.id(row["seq"]))
         more = end is not None or len(taken) < len(found)
-        following = self._codec.cursor(of, last) if more else None
-        return MailPage(tuple(mail), tuple(damaged), following, self._codec.store, self._now())
+        place = self._codec.cursor(of, last)
+        return MailPage(tuple(mail), tuple(damaged), place if more else None, place, self._codec.store, self._now())
 
     def _archived(self, db: sqlite3.Connection, box: int, seq: int) -> Archived:
         row = db.execute(query.WHOLE, (seq,)).fetchone()

@@ -1,4 +1,4 @@
-"""The store's file copied while it is in use, with the contents of attachments in the copy (`packing`).
+"""The store's file copied, with the contents of attachments in the copy (`packing`), or checked, while it is in use.
 
 Pages are copied here; of what they hold nothing is known.
 
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 
@@ -27,7 +28,9 @@ from mcp_mailbox.engines.sqlite.files import NO_LINKS, Ended, full, is_ours, pro
 from mcp_mailbox.engines.sqlite.schema import sync_directory
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.store import Told
-from mcp_mailbox.view import query
+from mcp_mailbox.view import derived, query
+
+T = TypeVar("T")
 
 _STEP_PAGES = 64
 _STEPS_A_SYNC = 16
@@ -36,13 +39,13 @@ _PAUSE_AT_MOST = 0.05
 
 
 class Backups:
-    """The backups under way: each ends with the store, and with whoever asked for it."""
+    """The copies and checks under way: each ends with the store, and with whoever asked for it."""
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.Future[int], threading.Event] = {}
+        self._under_way: dict[asyncio.Future[Any], threading.Event] = {}
         self._closed = False
 
-    async def run(self, work: Callable[[Told], int], told: Told) -> int:
+    async def run(self, work: Callable[[Told], T], told: Told) -> T:
         """Return what the work returns, which it does in a thread of its own.
 
         Cancelled, it ends the work first. Raises what the work raises, or Refusal(STOPPING).
@@ -73,7 +76,7 @@ class Backups:
         self._closed = True
         await self._end(list(self._under_way))
 
-    async def _end(self, futures: Sequence[asyncio.Future[int]]) -> None:
+    async def _end(self, futures: Sequence[asyncio.Future[Any]]) -> None:
         for future in futures:
             self._under_way[future].set()
         with anyio.CancelScope(shield=True):
@@ -106,6 +109,17 @@ def back_up(store: Path, target: Path, told: Told, *, replace: bool = False) -> 
         os.close(descriptor)
         copy.unlink(missing_ok=True)
     return size
+
+
+def check(store: Path, told: Told) -> str:
+    """Return "ok", or what is wrong with the store as SQLite or its own rows tell, while others read and write it."""
+    uri = f"{store.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        wrong = problem(db, partial(told, 1, 1))
+        if wrong is not None:
+            return wrong
+        rows = derived.differing(db)
+        return "; ".join(f"{count} rows of {name} are not what the others say" for name, count in rows.items()) or "ok"
 
 
 def _check_free(store: Path, target: Path, *, replace: bool) -> None:
@@ -181,4 +195,4 @@ def _untaken(target: Path, error: sqlite3.Error) -> BaseException:
 
 
 def _stopping() -> Refusal:
-    return Refusal(Code.STOPPING, "The post office is stopping; there is no backup.", "Try again: it starts on demand.")
+    return Refusal(Code.STOPPING, "The post office is stopping; this was not done.", "Try again: it starts on demand.")

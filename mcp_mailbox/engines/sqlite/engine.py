@@ -32,7 +32,7 @@ from mcp_mailbox.directory import Search
 from mcp_mailbox.engines.sqlite import channels, failures, fanout, granting, packing
 from mcp_mailbox.engines.sqlite.archive import Archive
 from mcp_mailbox.engines.sqlite.attaching import Attaching
-from mcp_mailbox.engines.sqlite.backup import Backups, back_up
+from mcp_mailbox.engines.sqlite.backup import Backups, back_up, check
 from mcp_mailbox.engines.sqlite.blobs import Blobs, directory_of
 from mcp_mailbox.engines.sqlite.channels import Channels
 from mcp_mailbox.engines.sqlite.codec import Codec, Restored
@@ -53,7 +53,7 @@ from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
-from mcp_mailbox.errors import Blame, Code, Refusal
+from mcp_mailbox.errors import Blame, Refusal
 from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
@@ -70,6 +70,7 @@ from mcp_mailbox.store import (
     Lease,
     Listing,
     MailPage,
+    News,
     Opened,
     Origin,
     Page,
@@ -87,7 +88,7 @@ from mcp_mailbox.store import (
     Wanted,
 )
 from mcp_mailbox.store.channels import Hear
-from mcp_mailbox.view import apply, derived, query
+from mcp_mailbox.view import apply, query
 
 T = TypeVar("T")
 
@@ -384,6 +385,10 @@ class SqliteStore:
         """See `Store.read`."""
         return await self._look(self._reader, mailbox, lambda db: self._looking.read(db, mailbox, id))
 
+    async def news(self, mailbox: Address) -> Sequence[News]:
+        """See `Store.news`."""
+        return await self._look(self._reader, mailbox, lambda db: self._looking.news(db, mailbox))
+
     async def due(self, after: int) -> Due:
         """See `Store.due`."""
         return await self._reader.do(lambda db: self._looking.due(db, after))
@@ -559,13 +564,5 @@ class SqliteStore:
 
     async def check(self) -> str:
         """See `Store.check`."""
-        try:
-            rows = await self._reader.do(lambda db: db.execute("PRAGMA integrity_check(5)").fetchall())
-            wrong = await self._reader.do(derived.differing)
-        except Refusal as refusal:
-            if refusal.code is Code.STORE_DAMAGED:  # so much that SQLite cannot even list it
-                return refusal.problem
-            raise
-        found = [row[0] for row in rows if row[0] != "ok"]
-        found += [f"{count} rows of {name} are not what the others say" for name, count in wrong.items()]
-        return "; ".join(found) or "ok"
+        # With a connection of its own: in a large store it takes long, and others look meanwhile.
+        return await self.backups.run(partial(check, self.place.path), lambda *_: None)

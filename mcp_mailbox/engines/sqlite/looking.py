@@ -21,8 +21,20 @@ from mcp_mailbox.engines.sqlite.messages import (
     settled,
     whole,
 )
-from mcp_mailbox.engines.sqlite.rows import address_of, attached, came_by, known_mailbox, names_of, unread
-from mcp_mailbox.store import Counted, Due, Listing, Page, Preview, Reading, Show
+from mcp_mailbox.engines.sqlite.rows import (
+    address_of,
+    attached,
+    came_by,
+    channel_of,
+    find_mailbox,
+    known_mailbox,
+    names_of,
+    unknown_mailbox,
+    unread,
+)
+from mcp_mailbox.mailbox import Kind as MailboxKind
+from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.store import Counted, Due, Listing, News, Page, Preview, Reading, Show
 from mcp_mailbox.view import query
 
 _NOTHING = (1 << 62) - 1
@@ -130,6 +142,30 @@ class Looking:
             progress_of_all(db, row["recipients"], names, seq, now),
             tuple(Counted(name, *each) for name, each in counted if each is not None),
         )
+
+    def news(self, db: sqlite3.Connection, mailbox: Address) -> Sequence[News]:
+        """Return what is ready and new to the mailbox's reader."""
+        box = find_mailbox(db, mailbox)
+        if box is None:
+            raise unknown_mailbox(str(mailbox))
+        last = db.execute(query.LAST_RUNG, (box.id,)).fetchone()
+        rung = last[0] if last else 0
+        values = {"mailbox": box.id, "now": self._now(), "pool": box.kind is MailboxKind.POOL}
+        return [
+            News(
+                self._codec.id(row["seq"]),
+                self._codec.id(row["thread"]),
+                Address(row["sender_name"], row["sender_space"]),
+                Priority(row["priority"]),
+                Kind(row["kind"]),
+                (box.id if row["channel"] is None else -row["channel"]) in json.loads(row["cc"]),
+                row["since"],
+                row["seq"] <= rung,
+                channel_of(db, row["channel"]) if row["channel"] is not None else None,
+            )
+            for priority in Priority
+            for row in db.execute(query.NEWS, {**values, "priority": priority.value})
+        ]
 
     def due(self, db: sqlite3.Connection, after: int) -> Due:
         """Return where something became ready since, when the next thing happens, and whether something is over."""

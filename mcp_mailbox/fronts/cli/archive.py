@@ -22,6 +22,7 @@ from mcp_mailbox import addresses, rendezvous
 from mcp_mailbox.fronts.cli.asking import ask
 
 Json = dict[str, Any]
+Run = Callable[[argparse.Namespace], int]
 _SPACE = f"{rendezvous.ENV_PREFIX}SPACE"
 _SUFFIXES = {".mbox": "mbox", ".jsonl": "jsonl", ".md": "markdown"}
 _FORMATS = ("jsonl", "mbox", "maildir", "markdown")
@@ -32,40 +33,34 @@ _NICE = 10
 """An export has time; agents come first."""
 
 
-def add(commands: Any) -> None:
-    """Add the commands to a parser's sub-commands."""
-    backup = commands.add_parser("backup", help="copy the store to a file while agents go on")
-    backup.add_argument("file", type=Path, help="where to; not written over")
-    backup.add_argument("--force", action="store_true", help="replace an earlier backup of that name")
-    backup.add_argument("--json", action="store_true", help="print what was done as JSON")
-    backup.set_defaults(run=_backup)
-    add_restore(commands.add_parser("restore", help="put a backup in the store's place; the store is kept beside it"))
-    export = commands.add_parser("export", help="write a mailbox's mail as Maildir, mbox, JSON Lines or Markdown")
-    export.add_argument("address", help="a mailbox of yours: name or name@space")
-    export.add_argument(
-        "--format", choices=_FORMATS, help="by default what PATH ends with (.mbox .jsonl .md), or jsonl"
+def backup(parser: argparse.ArgumentParser) -> Run:
+    """Add the arguments of `backup`."""
+    parser.add_argument("file", type=Path, help="where to; not written over")
+    parser.add_argument("--force", action="store_true", help="replace an earlier backup of that name")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    return _backup
+
+
+def restore(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `restore`, which is run elsewhere (`__main__`)."""
+    parser.description = (
+        "Put a backup in the store's place, while no post office runs (`mcp-mailbox stop`). The store that"
+        " is there is kept beside it under another name. Mail sent since the backup is only in that one."
     )
-    export.add_argument("--thread", metavar="ID", help="only the thread of this message")
-    export.add_argument("-o", "--output", type=Path, metavar="PATH", help="a new file, or directory for maildir")
-    export.set_defaults(run=_export)
-
-
-def add_restore(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `restore`."""
     parser.add_argument("file", type=Path, help="what `backup` made")
     parser.add_argument("--force", action="store_true", help="also when there is a store, which gets another name")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
-def parse_restore(arguments: list[str]) -> argparse.Namespace:
-    """Read the arguments behind `restore`; exits with 2 and a hint for what cannot be read."""
-    parser = argparse.ArgumentParser(
-        prog="mcp-mailbox restore",
-        description="Put a backup in the store's place, while no post office runs (`mcp-mailbox stop`). The store that"
-        " is there is kept beside it under another name. Mail sent since the backup is only in that one.",
+def export(parser: argparse.ArgumentParser) -> Run:
+    """Add the arguments of `export`."""
+    parser.add_argument("address", help="a mailbox of yours: name or name@space")
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="by default what PATH ends with (.mbox .jsonl .md), or jsonl"
     )
-    add_restore(parser)
-    return parser.parse_args(arguments)
+    parser.add_argument("--thread", metavar="ID", help="only the thread of this message")
+    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="a new file, or directory for maildir")
+    return _export
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""How a command asks the post office (`fronts/control.py`): an object there, one back, how far it is meanwhile."""
+"""How a command asks the post office (`fronts/control`): an object there, one back, how far it is meanwhile.
+
+Verbs of mail may be asked again when the post office leaves before it has answered: the request stays the same.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,16 @@ from typing import Any
 from mcp_mailbox import frames, rendezvous
 
 Json = dict[str, Any]
+_TRIES = 4
+_AGAIN = ("leaving", "stopping")
+
+
+class Answered(rendezvous.Refused):
+    """The post office's no: `answer` is its JSON, as a tool would give it."""
+
+    def __init__(self, answer: Json) -> None:
+        super().__init__(answer["error"], f"{answer['message']} {answer['hint']}".strip())
+        self.answer = {name: value for name, value in answer.items() if value != ""}
 
 
 def ask(do: str, told: Callable[[bytes], None] = lambda _: None, seconds: float = 30.0, /, **arguments: object) -> Json:
@@ -16,9 +29,71 @@ def ask(do: str, told: Callable[[bytes], None] = lambda _: None, seconds: float 
 
     What takes long is `told` how far it is, and `seconds` is the longest silence. Raises rendezvous.Refused.
     """
-    asked = json.dumps({"do": do, **arguments}).encode().hex()
-    answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, seconds, start=True, told=told)
-    found: Json = json.loads(answer or b"{}")
-    if "error" in found:
-        raise rendezvous.Refused(found["error"], f"{found['message']} {found['hint']}".strip())
+    found = _put(do, arguments, told, lambda _: None, seconds, start=True)
+    assert found is not None  # noqa: S101 - it was started
     return found
+
+
+def ask_running(do: str, seconds: float) -> Json | None:
+    """Put a command to the post office; None when none runs. Raises rendezvous.Refused."""
+    return _put(do, {}, lambda _: None, lambda _: None, seconds, start=False)
+
+
+def ask_once(
+    do: str,
+    who: Json,
+    given: Json,
+    *,
+    use: Callable[[Json], None] = lambda _: None,
+    told: Callable[[Json], None] = lambda _: None,
+    seconds: float = 30.0,
+    start: bool = True,
+) -> Json | None:
+    """Put a verb of mail to the post office; None when there is none and it is not to `start`.
+
+    Only when the answer has been put to `use` does what it shows count as seen. Raises rendezvous.Refused.
+    """
+    arguments = {"who": who, "given": {name: value for name, value in given.items() if value is not None}}
+    return _put(do, arguments, lambda line: told(json.loads(line)), use, seconds, start=start)
+
+
+def ask_mail(do: str, who: Json, given: Json, use: Callable[[Json], None] = lambda _: None) -> Json:
+    """As `ask_once`, again when the post office has left meanwhile."""
+    for left in reversed(range(_TRIES)):
+        try:
+            found = ask_once(do, who, given, use=use)
+        except rendezvous.Refused as refused:
+            if refused.code not in _AGAIN or not left:
+                raise
+        else:
+            assert found is not None  # noqa: S101 - it was started
+            return found
+    raise AssertionError
+
+
+def _put(
+    do: str,
+    arguments: Json,
+    told: Callable[[bytes], None],
+    use: Callable[[Json], None],
+    seconds: float,
+    *,
+    start: bool,
+) -> Json | None:
+    asked = json.dumps({"do": do, **arguments}, ensure_ascii=False).encode("utf-8", "surrogatepass").hex()
+    if len(asked) > frames.COMMAND_LIMIT:
+        raise rendezvous.Refused(
+            "body_too_large",
+            "That is far more than a message can hold. Send it in parts, or write a file and send its path.",
+        )
+    answers: list[Json] = []
+
+    def used(line: bytes) -> None:
+        answer: Json = json.loads(line or b"{}")
+        if "error" in answer:
+            raise Answered(answer)
+        use(answer)
+        answers.append(answer)
+
+    found = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, seconds, start=start, told=told, use=used)
+    return answers[0] if found is not None else None

@@ -1,151 +1,332 @@
-"""The sub-commands. A relay never comes here: its start would pay for these imports."""
+"""The commands: one table row each, and how one is run. A relay never comes here: its start would pay for the imports.
+
+A command's module is imported when that command is asked for, and only its own arguments are built: what a person waits
+for is one command, not all of them.
+"""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import json
+import errno
+import importlib
+import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
-from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import archive, guard, registration, serving, tokens
+from mcp_mailbox import __version__, rendezvous
+from mcp_mailbox.fronts.cli import exits
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
+PROGRAM = "mcp-mailbox"
+MAIL, PEOPLE, OFFICE, STORE = "Mail", "People and agents", "Server", "Store"
 _SHOWN = 40
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+_HELP = ("-h", "--help")
+_VERSION = ("-V", "--version")
+
+
+class Command(NamedTuple):
+    """A row: the name is the key in `COMMANDS`.
+
+    `does` is one line. `where` is module:function of this package, which adds the arguments to a parser and returns
+    what runs them. `nothing` is what exit code 1 means; empty when it never ends with that.
+    """
+
+    group: str
+    does: str
+    where: str
+    examples: tuple[str, ...] = ()
+    nothing: str = ""
+
+
+COMMANDS: dict[str, Command] = {
+    "inbox": Command(
+        MAIL,
+        "list what waits for you",
+        "looking:inbox",
+        ("inbox", "inbox --show overdue", "inbox --all --json | jq '.messages[].id'"),
+        "nothing is there",
+    ),
+    "read": Command(
+        MAIL,
+        "show one message whole, and how far what you sent has come",
+        "looking:read",
+        ("read 3k7qz", "read 3k7qz --raw > report.md"),
+    ),
+    "send": Command(
+        MAIL,
+        "send mail; it is on disk when this ends",
+        "writing:send",
+        (
+            'send alice -s "Build" -b "It is green again."',
+            'send alice bob -s "Test run" < report.txt',
+            "send alice --delay 2h --ttl 1d --priority urgent",
+        ),
+        "nothing was written in the editor, so nothing was sent",
+    ),
+    "reply": Command(
+        MAIL,
+        "answer a message, which acks it",
+        "writing:reply",
+        ('reply 3k7qz -b "Thank you."', "reply 3k7qz --all"),
+        "nothing was written in the editor, so nothing was sent",
+    ),
+    "wait": Command(
+        MAIL,
+        "take mail, waiting until some comes",
+        "taking:wait",
+        ("wait --timeout 10m --from alice", "wait --ack --json"),
+        "nothing came",
+    ),
+    "tail": Command(
+        MAIL,
+        "follow a mailbox: a line for each message as it comes; takes nothing",
+        "taking:tail",
+        ("tail", "tail --mailbox alice --json"),
+    ),
+    "search": Command(
+        MAIL,
+        "search all mail that you received or sent, newest first",
+        "looking:search",
+        ("search deploy failed --from alice", "search --thread 3k7qz"),
+        "nothing is found",
+    ),
+    "ack": Command(MAIL, "say that you are done with messages", "settling:ack", ("ack 3k7qz",)),
+    "release": Command(
+        MAIL, "put messages back, for now or for later", "settling:release", ("release 3k7qz --delay 1h",)
+    ),
+    "reject": Command(
+        MAIL,
+        "refuse messages for good; their senders are told",
+        "settling:reject",
+        ('reject 3k7qz --reason "Not mine."',),
+    ),
+    "extend": Command(MAIL, "keep what you took for longer", "settling:extend", ("extend 3k7qz --delay 30m",)),
+    "dead": Command(
+        MAIL,
+        "list dead letters, retry them or clear them away",
+        "looking:dead",
+        ("dead", "dead --retry 3k7qz", "dead --purge --all"),
+        "there are none",
+    ),
+    "agents": Command(
+        PEOPLE,
+        "list whom one can write to, what they do, and who is there",
+        "looking:agents",
+        ("agents", "agents review sql", "agents --space '*'"),
+        "nobody is found",
+    ),
+    "channels": Command(
+        PEOPLE,
+        "list the channels of your space, join and leave them",
+        "channels:add",
+        ("channels", "channels join '#build'", "channels leave '#build'"),
+        "there are none, or you were not a member",
+    ),
+    "doctor": Command(
+        OFFICE,
+        "look for what is wrong, and say how it is mended; changes nothing",
+        "doctor:add",
+        ("doctor", "doctor --json"),
+        "something is wrong",
+    ),
+    "doorbells": Command(
+        OFFICE,
+        "show when hosts were rung for mail, and why not",
+        "bells:add",
+        ("doorbells", "doorbells -n 100 --json"),
+        "nobody was rung yet",
+    ),
+    "watch": Command(
+        OFFICE,
+        "start a program, or call a webhook, when mail comes",
+        "watch:add",
+        ("watch --mailbox build --exec ./worker.sh", "watch --mailbox build --webhook https://example.org/mail"),
+        "with --once: the webhook was not taken; a program's own code, when it has another than 0, is this one's too",
+    ),
+    "hook": Command(
+        OFFICE,
+        "say that there is mail; hosts' hooks run this",
+        "bells:hook",
+        ("hook SessionStart",),
+    ),
+    "completion": Command(
+        OFFICE,
+        "print what makes a shell complete commands, options, names and ids",
+        "completion:add",
+        ("completion bash > ~/.local/share/bash-completion/completions/mcp-mailbox", "completion fish | source"),
+    ),
+    "serve": Command(
+        OFFICE,
+        "serve MCP over HTTP too, in the foreground",
+        "serving:add",
+        ("serve", "serve --host 0.0.0.0 --tls-cert cert.pem --allow-host mail.example.org"),
+    ),
+    "setup": Command(
+        OFFICE,
+        "register this in Claude Code, Codex, Gemini CLI, OpenCode, Cursor, VS Code, Claude Desktop",
+        "setup:add",
+        ("setup", "setup --host codex --dry-run", "setup --undo"),
+        "it is registered, but a server does not answer",
+    ),
+    "status": Command(OFFICE, "show the post office, and how to register it", "running:status", ("status --json",)),
+    "stop": Command(OFFICE, "stop the post office; the next call of a host starts it again", "running:stop", ("stop",)),
+    "token": Command(
+        OFFICE,
+        "make, list, revoke and rotate the tokens of agents that come over HTTP",
+        "tokens:add",
+        ("token create laptop --mailbox alice", "token list", "token revoke ID"),
+    ),
+    "guard": Command(
+        OFFICE,
+        "for git's pre-commit hook: refuse a commit that touches what others have reserved",
+        "guard:add",
+        ("guard --install",),
+        "others hold what the commit touches, or the hook cannot be written",
+    ),
+    "demo": Command(OFFICE, "watch two agents exchange mail, in a throw-away home", "running:demo", ("demo",)),
+    "stdio": Command(OFFICE, "speak MCP on stdin and stdout; hosts start this", "running:stdio", ("stdio",)),
+    "backup": Command(
+        STORE, "copy the store to a file while agents go on", "archive:backup", ("backup ~/mail-backup.db",)
+    ),
+    "restore": Command(
+        STORE,
+        "put a backup in the store's place; the store is kept beside it",
+        "archive:restore",
+        ("restore ~/mail-backup.db --force",),
+    ),
+    "export": Command(
+        STORE,
+        "write a mailbox's mail as Maildir, mbox, JSON Lines or Markdown",
+        "archive:export",
+        ("export alice -o alice.mbox", "export alice --thread ID --format markdown"),
+        "what is damaged on disk was left out",
+    ),
+}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; return the exit code: 0 done, 1 failed, 2 misunderstood."""
-    parser, names = _parser()
-    if arguments[:1] == ["help"]:
+    """Run one command; return the exit code (`exits`)."""
+    first = arguments[0] if arguments else "help"
+    if first == "help" and len(arguments) > 1:
         arguments = [*arguments[1:], "--help"]
-    elif arguments[:1] == ["version"]:
-        arguments = ["--version"]
-    elif arguments and (meant := _meant(arguments[0], names)):
-        parser.error(f"no command {arguments[0][:_SHOWN]!a}. Did you mean `mcp-mailbox {meant}`?")
-    chosen = parser.parse_args(arguments)
-    if chosen.command is None:
-        parser.print_help()
-        return 0
-    try:
-        return int(chosen.run(chosen))
-    except rendezvous.Refused as refused:
-        print(f"mcp-mailbox: {refused.hint}", file=sys.stderr)  # noqa: T201 - a command line prints
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        first = arguments[0]
+    if first in {"help", *_HELP}:
+        print(page())  # noqa: T201 - a command line prints
+        return exits.DONE
+    if first in {"version", *_VERSION}:
+        print(f"{PROGRAM} {__version__}")  # noqa: T201
+        return exits.DONE
+    if first == "__complete":
+        return _complete(arguments[1:])
+    if first not in COMMANDS:
+        return _unknown(first)
+    chosen = parse(first, arguments[1:])
+    return ended(chosen)
 
 
-def _meant(typed: str, names: Sequence[str]) -> str | None:
-    """Return the command that was nearly typed; None for one that there is, for an option, and for what is far off."""
-    if typed in {*names, "-h", "--help", "-V", "--version"}:
-        return None
-    near = difflib.get_close_matches(typed.lower().lstrip("-"), names, n=1)
-    return near[0] if near else None
+def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """Read what stands behind a command's name; `run` of what is returned does it. Exits with 2 and a hint."""
+    return parser(name).parse_args(arguments)
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
-    """Return the parser, and the names of the commands."""
-    parser = argparse.ArgumentParser(
-        prog="mcp-mailbox",
-        description="A durable mailbox for every LLM agent, over MCP.",
-        epilog="Without a command and without a terminal it speaks MCP on stdio, as a host starts it. "
-        "State is kept in MCP_MAILBOX_HOME, by default ~/.mcp-mailbox.",
+def parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of one command."""
+    command = COMMANDS[name]
+    module, _, function = command.where.partition(":")
+    made = argparse.ArgumentParser(
+        prog=f"{PROGRAM} {name}",
+        description=f"{command.does[0].upper()}{command.does[1:]}.",
+        epilog=_epilog(command),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("-V", "--version", action="version", version=f"mcp-mailbox {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser("stdio", help="speak MCP on stdin and stdout; hosts start this")
-    demo = commands.add_parser("demo", help="watch two agents exchange mail, in a throw-away home")
-    demo.set_defaults(run=_demo)
-    status = commands.add_parser("status", help="show the post office, and how to register it")
-    status.add_argument("--json", action="store_true", help="print it as JSON")
-    status.set_defaults(run=_status)
-    serving.add(commands.add_parser("serve", help="serve MCP over HTTP too, in the foreground"))
-    tokens.add(commands)
-    archive.add(commands)
-    guard.add(commands)
-    stop = commands.add_parser("stop", help="stop the post office; the next call of a host starts it again")
-    stop.set_defaults(run=_stop)
-    return parser, list(commands.choices)
+    runs = getattr(importlib.import_module(f"{__package__}.{module}"), function)(made)
+    if runs is not None:
+        made.set_defaults(run=runs)
+    return made
 
 
-def _demo(_: argparse.Namespace) -> int:
-    from mcp_mailbox.fronts.cli import demo  # noqa: PLC0415 - the SDK's client takes a second to import
-
-    return demo.run()
-
-
-def _status(chosen: argparse.Namespace) -> int:
-    home = rendezvous.home()
-    status: dict[str, Any]
+def ended(chosen: argparse.Namespace) -> int:
+    """Do what was chosen, and say what it ends with."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a text file
     try:
-        answer = rendezvous.ask(home, frames.STATUS)
+        code = int(chosen.run(chosen))
+        sys.stdout.flush()
     except rendezvous.Refused as refused:
-        if refused.code != "leaving":
+        from mcp_mailbox.fronts.cli import trouble  # noqa: PLC0415 - not needed when it goes well
+
+        return trouble.tell(refused, as_json=getattr(chosen, "json", False))
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
-        status = {"running": True, "leaving": True, "home": home}
-    else:
-        status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
-    if chosen.json:
-        print(json.dumps(status, indent=2))  # noqa: T201
-    else:
-        _show(status)
-    return 0
+        # Else Python would try again on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:  # who reads has had enough
+            return exits.DONE
+        print(f"{PROGRAM}: the answer cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return exits.REFUSED
+    return code
 
 
-def _show(status: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
-    from rich.table import Table  # noqa: PLC0415
+def _complete(words: Sequence[str]) -> int:
+    """Print what a shell asks for (`completion`); never says why there is nothing."""
+    from mcp_mailbox.fronts.cli import completion  # noqa: PLC0415 - for shells alone
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    http = status.get("http")
-    if status.get("leaving"):
-        table.add_row("post office", "leaving; then a host's next call starts another")
-    elif status["running"]:
-        table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
-        table.add_row("since", f"{status['uptime_seconds']:.0f} s")
-        table.add_row("agents", f"{len(status['relays'])} connected")
-        table.add_row("keeps", _keeps(status.get("keep_days")))
-        table.add_row("socket", str(status["endpoint"]))
-        if http:
-            table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
-    else:
-        table.add_row("post office", "not running; a host's first call starts it")
-    if attached := status.get("attachments", {}).get("bytes"):
-        table.add_row("attachments", f"{attached / 1e6:.1f} MB")
-    table.add_row("home", str(status["home"]))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    _print_lines(console, "Register it:", registration.lines())
-    if http and http["known_as"]:
-        about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
-        lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
-        _print_lines(console, about, lines)
-    elif http:
-        about = (
-            "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
-        )
-        _print_lines(console, about, ["mcp-mailbox serve … --allow-host NAME"])
+    for each in completion.complete(words[1:] if words[:1] == ["--"] else words):
+        print(each)  # noqa: T201
+    return exits.DONE
 
 
-def _keeps(days: int | None) -> str:
-    """Say for how long; None is an older version's, which removes nothing."""
-    return f"settled mail for {days} days; MCP_MAILBOX_KEEP_DAYS sets it" if days else "all mail for ever"
+def page() -> str:
+    """Return the page that says what there is, by groups."""
+    import shutil  # noqa: PLC0415 - with `textwrap` 8 ms, for this page alone
+    import textwrap  # noqa: PLC0415
+
+    width = min(shutil.get_terminal_size().columns, 100)
+    lines = [
+        f"usage: {PROGRAM} COMMAND …",
+        "",
+        "A durable mailbox for every LLM agent, over MCP; and for the people who work with them.",
+    ]
+    for group in dict.fromkeys(command.group for command in COMMANDS.values()):
+        lines += ["", f"{group}:"]
+        for name, command in COMMANDS.items():
+            if command.group == group:
+                lines += textwrap.wrap(
+                    command.does, max(width, 50), initial_indent=f"  {name:<12}", subsequent_indent=" " * 14
+                )
+    lines += ["", "Examples:", *(f"  {PROGRAM} {example}" for example in _EXAMPLES if example.split()[0] in COMMANDS)]
+    about = (
+        f"`{PROGRAM} help COMMAND` says all of one. Without a command and without a terminal it speaks MCP on stdio, as"
+        " a host starts it. State is kept in MCP_MAILBOX_HOME, by default ~/.mcp-mailbox."
+    )
+    return "\n".join([*lines, "", *textwrap.wrap(about, max(width, 50))])
 
 
-def _print_lines(console: Console, about: str, lines: Sequence[str]) -> None:
-    console.print(f"\n{about}", markup=False, highlight=False)
-    for line in lines:
-        console.print(f"  {line}", markup=False, highlight=False)
+_EXAMPLES = (
+    "inbox",
+    'send alice -b "The build is green again."',
+    'reply ID -b "Thank you."',
+    "wait --timeout 600 && echo mail",
+    "doctor",
+)
 
 
-def _stop(_: argparse.Namespace) -> int:
-    if rendezvous.stop(rendezvous.home(), "command line"):
-        print("Stopped. The next call of a host starts it again.")  # noqa: T201
-    else:
-        print("The post office is not running.")  # noqa: T201
-    return 0
+def _epilog(command: Command) -> str:
+    lines = ["example:" if len(command.examples) == 1 else "examples:"]
+    lines += [f"  {PROGRAM} {example}" for example in command.examples]
+    meanings = {**exits.MEANING, **({exits.NOTHING: command.nothing} if command.nothing else {})}
+    codes = ", ".join(f"{code} {meaning}" for code, meaning in sorted(meanings.items()))
+    return "\n".join([*lines, "", f"exit codes: {codes}"])
+
+
+def _unknown(typed: str) -> int:
+    """Say what was nearly typed, or what there is."""
+    import difflib  # noqa: PLC0415 - of what is mistyped alone
+
+    names = [*COMMANDS, "help", "version"]
+    near = difflib.get_close_matches(typed.lower().lstrip("-"), names, n=1)
+    hint = f"Did you mean `{PROGRAM} {near[0]}`?" if near else f"There are {', '.join(COMMANDS)}."
+    print(f"{PROGRAM}: no command {typed[:_SHOWN]!a}. {hint}", file=sys.stderr)  # noqa: T201
+    return exits.MISUNDERSTOOD

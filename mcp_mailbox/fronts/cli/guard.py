@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,13 @@ _MISTAKES = {"bad_name", "bad_argument"}
 """Refusals that whoever typed the command can mend."""
 
 
-def add(commands: Any) -> None:
-    """Add the command to a parser's sub-commands."""
-    guard = commands.add_parser(
-        "guard", help="for git's pre-commit hook: refuse a commit that touches what others have reserved"
-    )
+def add(guard: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """Add the arguments."""
     guard.add_argument("files", nargs="*", help="look at these instead of what is staged")
     guard.add_argument("--mailbox", metavar="ADDRESS", help="who commits (default: MCP_MAILBOX_ADDRESS, else nobody)")
     guard.add_argument("--space", help="where to look (default: the mailbox's, else MCP_MAILBOX_SPACE, else default)")
     guard.add_argument("--install", action="store_true", help="write the hook of the repository that you are in")
-    guard.set_defaults(run=_run)
+    return _run
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -51,6 +48,8 @@ def _run(chosen: argparse.Namespace) -> int:
         return _install(chosen) if chosen.install else _guard(chosen)
     except _GitError as error:
         return _say(f"mcp-mailbox: {error}")
+    except rendezvous.Refused as refused:  # one code for all that stops a commit: hooks know no others
+        return _say(f"mcp-mailbox: {refused.hint}")
 
 
 def _guard(chosen: argparse.Namespace) -> int:

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
 REMOVE = "`claude mcp remove -s user mailbox`"
 _LAUNCHER = "mcp-mailbox"
+_UV_CACHED = ("archive-v", "environments-v")
+"""Begin the directories of uv's cache that uvx runs programs from (seen with uv 0.13)."""
 
 
 def launcher() -> list[str]:
-    """Return what starts this program: the launcher beside its interpreter, or else that with the module."""
+    """Return what starts this program: the launcher beside its interpreter, or else that with the module.
+
+    What uvx made for one run lies in uv's cache and may be gone tomorrow; then it is uvx that starts the program.
+    """
+    if any(part.startswith(_UV_CACHED) for part in Path(sys.prefix).parts) and (uv := os.environ.get("UV")):
+        return [str(Path(uv).with_name("uvx")), *_source(), _LAUNCHER]
     beside = Path(sys.executable).with_name(_LAUNCHER)
     return [str(beside)] if beside.exists() else [sys.executable, "-m", "mcp_mailbox"]
+
+
+def _source() -> list[str]:
+    """Return what tells uvx to take the package from where this one came: by its name it could be another's."""
+    import json  # noqa: PLC0415 - both only under uvx
+    from importlib import metadata  # noqa: PLC0415
+
+    text = metadata.distribution(_LAUNCHER).read_text("direct_url.json")  # PEP 610: there unless from an index
+    if text is None:
+        return []
+    origin = json.loads(text)
+    version = origin.get("vcs_info")
+    url = origin["url"]
+    return ["--from", f"{version['vcs']}+{url}@{version['commit_id']}" if version else url]
 
 
 def command() -> list[str]:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the arguments behind `serve`; exits with 2 and a hint for what cannot be read."""
-    parser = argparse.ArgumentParser(
-        prog="mcp-mailbox serve",
-        description="Serve MCP over streamable HTTP at /mcp, in the foreground, together with the agents on stdio: they"
-        " share the mailboxes. A post office that was started on demand hands over and leaves.",
-    )
-    add(parser)
-    return parser.parse_args(arguments)
-
-
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `serve`."""
+    """Add the arguments of `serve`, which is run elsewhere (`__main__`)."""
+    parser.description = (
+        "Serve MCP over streamable HTTP at /mcp, in the foreground, together with the agents on stdio: they share the"
+        " mailboxes. A post office that was started on demand hands over and leaves."
+    )
     parser.add_argument("--host", default=DEFAULT_HOST, help=f"address to listen on (default {DEFAULT_HOST})")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"default {DEFAULT_PORT}; 0 takes a free one")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain (PEM); serves https")

@@ -21,9 +21,8 @@ _UNCUT = 1000
 _SCOPES = ("read", "send", "create")
 
 
-def add(commands: Any) -> None:
-    """Add the commands to a parser's sub-commands."""
-    token = commands.add_parser("token", help="make, list, revoke and rotate the tokens of agents that come over HTTP")
+def add(token: argparse.ArgumentParser) -> None:
+    """Add the verbs and their arguments."""
     verbs = token.add_subparsers(dest="verb", metavar="verb", required=True)
     create = verbs.add_parser("create", help="make a token, and print it once")
     create.add_argument("name", nargs="?", default="token", help="what you call it")

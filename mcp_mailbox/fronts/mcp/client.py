@@ -115,6 +115,12 @@ class Client:
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
+        self.name_of_host = ""
+        """What the host calls itself, once it has said so."""
+        self.thread: str | None = None
+        """In which of its conversations the host called last, where it tells (Codex)."""
+        self.introduced: Callable[[], None] = lambda: None
+        """Is called when one of these is new."""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
@@ -195,6 +201,16 @@ class Client:
     def name(self, chosen: str | None) -> str | None:
         """Return the name to open: the one that the configuration says, when none was chosen."""
         return chosen if chosen is not None else self._configured
+
+    def heard(self, context: Context) -> None:
+        """Note what a request tells of the host beside what it asks."""
+        params = context.session.client_params
+        name = params.client_info.name if params is not None else self.name_of_host
+        said = (context.meta or {}).get("threadId")
+        thread = said if isinstance(said, str) else self.thread
+        if (name, thread) != (self.name_of_host, self.thread):
+            self.name_of_host, self.thread = name, thread
+            self.introduced()
 
     def label(self, session: ServerSession) -> str:
         """Return how a person would recognise this host."""

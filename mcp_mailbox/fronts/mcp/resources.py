@@ -18,8 +18,8 @@ from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import text as text_of
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.fronts.mcp import render
-from mcp_mailbox.fronts.mcp.arguments import DEFAULT_LIST_LIMIT
+from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.arguments import DEFAULT_LIST_LIMIT
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.store import Listing

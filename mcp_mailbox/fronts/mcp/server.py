@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any, TypeVar, get_args
 
 import mcp_types as types
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.exceptions import MCPError
@@ -27,7 +28,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from mcp_mailbox import __version__
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Blame, Refusal
-from mcp_mailbox.fronts.mcp import render, resources, tools
+from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.mcp import answers, resources, tools
 from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Coalesced, Context
 from mcp_mailbox.fronts.mcp.prompts import prompts
 from mcp_mailbox.fronts.mcp.wire import Wire
@@ -80,10 +82,17 @@ def build_server() -> Server[Client]:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
-    server.middleware.clear()  # OpenTelemetry's spans: a twentieth of each call, and nobody here collects them
+    # Not OpenTelemetry's spans: a twentieth of each call, and nobody here collects them.
+    server.middleware[:] = [_hear]
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, _set_level)
     server.add_notification_handler("notifications/initialized", types.NotificationParams, _initialized)
     return server
+
+
+async def _hear(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Note what a message tells of the host, whatever it asks. The SDK calls it so."""
+    ctx.lifespan_context.heard(ctx)
+    return await call_next(ctx)
 
 
 def _answers(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
@@ -126,17 +135,17 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
         answer = await tool.run(client, context, params.arguments)
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s", render.summary(client.caller.principal, params.name, params.arguments or {}, answer))
-        return render.result(answer)
+        return answers.result(answer)
     except Refusal as refusal:
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s: %s refused: %s", client.caller.principal, params.name, refusal.problem)
-        return render.refused(client.explain(refusal))
+        return answers.refused(client.explain(refusal))
     except MCPError:
         raise
     except Exception:
         number = secrets.token_hex(4)
         logger.exception("internal error %s in %s", number, params.name)
-        return render.result(_internal(number), error=True)
+        return answers.result(_internal(number), error=True)
 
 
 def _internal(number: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +15,17 @@ import mcp_types as types
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.channel import Keep
-from mcp_mailbox.delivery import Delivery, Outcome, Settlement
+from mcp_mailbox.delivery import Delivery, Outcome
 from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.mcp import arguments, render, resources
+from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.fronts.mcp import resources
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.mailbox import Contact, Kind, Profile
-from mcp_mailbox.message import BODY_LIMIT, Draft
+from mcp_mailbox.message import BODY_LIMIT
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Claimer, Listing, Settled, Show, Wanted
+from mcp_mailbox.store import Claimer, Settled, Show, Wanted
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -46,22 +46,8 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
 
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Send, "send", given)
-    draft = Draft(
-        asked.to,
-        asked.text,
-        asked.subject,
-        asked.rank,
-        asked.reply_to,
-        asked.key,
-        asked.cc,
-        asked.format,
-        _ms(asked.ttl),
-        _ms(asked.delay) or 0,
-        asked.topic,
-        asked.receipt,
-    )
     call = await client.call(context, asked.mailbox)
-    return render.accepted(await client.office.send(call, draft, asked.attach))
+    return render.accepted(await client.office.send(call, asked.draft, asked.attach))
 
 
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
@@ -117,8 +103,7 @@ async def _list_inbox(client: Client, context: Context, given: Arguments) -> Jso
         hits = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
         source = addresses.parse_any(sender, client.caller.space) if sender and not hits.hits else None
         return render.found(hits, await _meant(client, call, source))
-    listing = Listing(asked.limit, asked.cursor, asked.urgent_only, asked.since, Show(asked.show or Show.INBOX))
-    page = render.page(await client.office.list_inbox(call, listing))
+    page = render.page(await client.office.list_inbox(call, asked.listing))
     return page | render.skipped(await client.office.channels.skipped(call))
 
 
@@ -149,12 +134,7 @@ def _check_offset(what: str, length: int, offset: int) -> None:
 async def _settle(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Settle, "settle", given)
     call = await client.call(context, asked.mailbox)
-    settlement = Settlement(Outcome(asked.outcome), _ms(asked.delay) or 0, asked.reason)
-    return render.settled(await client.office.settle(call, asked.ids, settlement))
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(min(seconds * 1000, 1e15))
+    return render.settled(await client.office.settle(call, asked.ids, asked.settlement))
 
 
 async def _reserve(client: Client, context: Context, given: Arguments) -> Json:

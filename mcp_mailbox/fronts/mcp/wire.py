@@ -20,7 +20,7 @@ from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.mcp import render
+from mcp_mailbox.fronts.mcp import answers
 from mcp_mailbox.fronts.mcp.client import Request
 from mcp_mailbox.fronts.mcp.lines import Unreadable, dig_id, parse
 
@@ -229,7 +229,7 @@ class Wire:
         if unreadable.tool_call and unreadable.id is not None:
             # A model can mend what it reads as a tool's answer.
             refusal = Refusal(Code.BAD_ARGUMENT, unreadable.problem, "Send valid JSON and valid Unicode.")
-            result = render.refused(refusal).model_dump(by_alias=True, mode="json", exclude_none=True)
+            result = answers.refused(refusal).model_dump(by_alias=True, mode="json", exclude_none=True)
             await self._write_answer(serial, {"jsonrpc": "2.0", "id": unreadable.id, "result": result})
         elif unreadable.silent:
             await self._connection.forget(serial)

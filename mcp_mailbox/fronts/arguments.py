@@ -1,12 +1,15 @@
-"""What a tool may be given. The low-level `Server` validates nothing, so every call passes through here.
+"""What a verb may be given, as a model or a person writes it, and what that is in the domain's words.
 
-Models err in small ways: a number as text is read as what was meant; what cannot be is refused with what would do.
+The low-level `Server` validates nothing, and the command line leaves it to the post office, so every call passes
+through here. Both err in small ways: a number as text is read as what was meant; what cannot be is refused with what
+would do.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -15,14 +18,14 @@ from pydantic_core import ErrorDetails
 
 from mcp_mailbox import presence
 from mcp_mailbox.channel import MOST_COUNT
-from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.mcp import meaning
+from mcp_mailbox.fronts import meaning
 from mcp_mailbox.mailbox import Contact
-from mcp_mailbox.message import Format, Priority
+from mcp_mailbox.message import Draft, Format, Priority
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import DEFAULT_TERM
-from mcp_mailbox.store import Show
+from mcp_mailbox.store import Listing, Show
 
 M = TypeVar("M", bound="Arguments")
 
@@ -193,9 +196,22 @@ class Send(Arguments):
         return json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
 
     @property
-    def rank(self) -> Priority:
-        """The priority as the domain knows it."""
-        return Priority[self.priority.upper()]
+    def draft(self) -> Draft:
+        """What is handed in. Raises Refusal for what no mailbox could hold."""
+        return Draft(
+            self.to,
+            self.text,
+            self.subject,
+            Priority[self.priority.upper()],
+            self.reply_to,
+            self.key,
+            self.cc,
+            self.format,
+            _ms(self.ttl),
+            _ms(self.delay) or 0,
+            self.topic,
+            self.receipt,
+        )
 
 
 class WaitForMessage(Arguments):
@@ -262,6 +278,11 @@ class ListInbox(Arguments):
         """Whether it asks for more than what waits."""
         return bool(self.query or self.sender or self.thread)
 
+    @property
+    def listing(self) -> Listing:
+        """What to list."""
+        return Listing(self.limit, self.cursor, self.urgent_only, self.since, Show(self.show or Show.INBOX))
+
 
 class Read(Arguments):
     """`read`."""
@@ -297,6 +318,11 @@ class Settle(Arguments):
     delay: Seconds | None = None
     reason: str = ""
     mailbox: Mailbox | None = None
+
+    @property
+    def settlement(self) -> Settlement:
+        """What to do with them. Raises Refusal for what cannot be."""
+        return Settlement(Outcome(self.outcome), _ms(self.delay) or 0, self.reason)
 
 
 class Reserve(Arguments):
@@ -365,6 +391,10 @@ class FindMailboxes(Arguments):
     space: str | None = None
     limit: Limit = DEFAULT_LIST_LIMIT
     cursor: str | None = None
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(min(seconds * 1000, 1e15))
 
 
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:

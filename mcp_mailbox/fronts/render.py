@@ -1,7 +1,7 @@
-"""What a model gets to see: lean results, each the same as structured content and as JSON text.
+"""What is answered, as JSON: lean results for a model, which the command line and its scripts get as well.
 
-Hosts show a model the structured content alone (docs/hosts.md), so it is the lean view itself. Sizes are bytes of
-that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is its fence.
+Sizes are bytes of that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is its fence. What a
+protocol wraps around it is that protocol's front's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-
-import mcp_types as types
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.channel import Channel, Skipped
@@ -25,6 +23,7 @@ from mcp_mailbox.postoffice.attachments import Opened as OpenedAttachment
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
 from mcp_mailbox.store import (
     Accepted,
+    Archived,
     ChannelPage,
     Found,
     Hit,
@@ -45,6 +44,8 @@ PAGE_LIMIT = 4_000
 BODY_SHARE = 12_000
 """Bytes of bodies to ask the store for in one wait: the rest is room for what stands around them."""
 _SUBJECT_SHOWN = 60
+_PREVIEW_SHOWN = 200
+"""Characters of a body in a line of its own."""
 _CC_SHOWN = 5
 _SHORTEST_BODY = 100
 """Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
@@ -68,18 +69,6 @@ _HELD = {"state": State.HELD.word, "hint": "Its owner is asked whether you may w
 NO_TEXT = "It is no text. Open `path`: it is a copy, for you to read."
 NO_TEXT_THERE = "It is no text. Read the resource `uri`."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
-
-
-def result(content: Json, *, error: bool = False) -> types.CallToolResult:
-    """Wrap a tool's answer."""
-    return types.CallToolResult(
-        content=[types.TextContent(text=dump(content))], structured_content=content, is_error=error
-    )
-
-
-def refused(refusal: Refusal) -> types.CallToolResult:
-    """Render a refusal so that the model can act on it."""
-    return result(problem(refusal), error=True)
 
 
 def problem(refusal: Refusal) -> Json:
@@ -241,18 +230,24 @@ def _history(message: Message, progress: Progress) -> Json:
     return {"state": progress.state.word, "at": at} | about
 
 
-def page(answer: Page) -> Json:
-    """Render `list_inbox`: as many previews as fit, the first one always."""
+def page(answer: Page, room: float = PAGE_LIMIT, *, full: bool = False) -> Json:
+    """Render `list_inbox`: as many previews as fit, the first one always; `full` with each one's state and attempts."""
     content: Json = {"messages": [], "unread": answer.unread}
     for shown, preview in enumerate(answer.previews):
-        content["messages"].append(_previewed(preview))
-        if shown and size(content) > PAGE_LIMIT - 40:  # room for the cursor
+        content["messages"].append(_previewed(preview) | (_standing(preview) if full else {}))
+        if shown and size(content) > room - _MORE:
             content["messages"].pop()
             return content | {"next": answer.previews[shown - 1].cursor}
     return content | (_given(next=answer.previews[-1].cursor) if answer.more else {})
 
 
-def found(answer: Hits, meant: str = "") -> Json:
+def _standing(preview: Preview) -> Json:
+    progress = preview.delivery.progress
+    until = moment(progress.lease_until) if progress.lease_until is not None else None
+    return {"state": progress.state.word, "attempts": progress.attempts, **_given(lease_until=until)}
+
+
+def found(answer: Hits, meant: str = "", room: float = PAGE_LIMIT) -> Json:
     """Render `list_inbox` that searched: as many hits as fit, the first one always; says so while hits may be missing.
 
     A page without hits may have a next one. `meant` asks whether somebody else's mail was looked for.
@@ -262,7 +257,7 @@ def found(answer: Hits, meant: str = "") -> Json:
         content |= {"complete_until": moment(answer.complete_until), "hint": f"{INCOMPLETE} {meant}".strip()}
     for shown, hit in enumerate(answer.hits):
         content["messages"].append(_hit(hit))
-        if shown and size(content) > PAGE_LIMIT - _MORE:
+        if shown and size(content) > room - _MORE:
             content["messages"].pop()
             return content | {"next": answer.hits[shown - 1].cursor}
     return content | _given(next=answer.next)
@@ -332,12 +327,30 @@ def skipped(several: Sequence[Skipped]) -> Json:
     return _given(skipped=[{"channel": str(each.channel), "count": each.count} for each in several])
 
 
-def directory(answer: Found) -> Json:
+def arrived(mail: Archived) -> Json:
+    """Render what has come, as a listing that shows no more than its beginning."""
+    message = mail.message
+    body = message.body[:_PREVIEW_SHOWN]
+    return {
+        "id": message.id,
+        "from": message.sender,
+        "preview": body,
+        "priority": message.priority.word,
+        "sent_at": moment(message.accepted_at),
+    } | _given(
+        subject=message.subject,
+        thread=message.thread if message.thread != message.id else None,
+        bytes=len(message.body.encode()) if len(body) < len(message.body) else None,
+        **_about(message),
+    )
+
+
+def directory(answer: Found, room: float = PAGE_LIMIT) -> Json:
     """Render `find_mailboxes`: as many as fit, the first one always."""
     content: Json = {"mailboxes": []}
     for shown, entry in enumerate(answer.entries):
         content["mailboxes"].append(_listed(entry))
-        if shown and size(content) > PAGE_LIMIT - _MORE:  # room for the cursor
+        if shown and size(content) > room - _MORE:  # room for the cursor
             content["mailboxes"].pop()
             return content | {"next": answer.entries[shown - 1].cursor}
     return content | _given(next=answer.next, hint=None if answer.entries else NOBODY)

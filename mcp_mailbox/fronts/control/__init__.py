@@ -1,14 +1,16 @@
 """What the command line may ask a post office to do: JSON objects over the local socket, which only its user reaches.
 
 A request says what to `do` and the arguments; the answer is an object too, with `error`, `message` and `hint` when it
-was refused. What takes long tells how far it is meanwhile. The command line's half is in `fronts/cli/`.
+was refused. What takes long tells how far it is meanwhile. The verbs of mail are in `mail`, their arguments and answers
+those of the tools. The command line's half is in `fronts/cli/`.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,25 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
+from mcp_mailbox.doorbell import Moment, Pointer, Result
+from mcp_mailbox.doorbell import Outcome as RingOutcome
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.control import mail
+from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.store import Archived, Portion
 from mcp_mailbox.tokens import LOCAL, Tokens
 
-Json = dict[str, Any]
 _YEAR = 366 * 24 * 3600 * 1000
+_SIGN_EVERY = 10.0
+"""Seconds between two signs of life of a command that waits."""
+_REASON = 200
+"""Characters of why a ring failed."""
 _TELL_EVERY = 0.2
 """Seconds between two words of how far a command is."""
 _PORTION = 100
@@ -37,15 +48,6 @@ _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
 _NOWHERE = Progress(State.STORED)
 """Of what was only sent: no time, no reason, no attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What commands are carried out with, and how who asked is told how far one is."""
-
-    tokens: Tokens
-    post_office: PostOffice
-    tell: Callable[[Json], Awaitable[None]]
 
 
 class _Create(BaseModel):
@@ -88,6 +90,33 @@ class _Attachment(BaseModel):
     id: str
     name: str
     offset: int = Field(default=0, ge=0)
+
+
+class _Hook(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    event: Moment
+    ancestors: list[int] = Field(max_length=64)
+    address: str | None = None
+    space: str | None = None
+
+
+class _Watch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    mailbox: str
+    space: str
+    besides: list[str] = Field(default=[], max_length=1000)
+    patience: float = Field(gt=0, le=3600)
+
+
+class _Rang(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    mailbox: str
+    space: str
+    kind: str = Field(max_length=20)
+    reason: str = ""
+    messages: int = Field(ge=0)
+    urgent: int = Field(ge=0)
+    senders: list[str] = Field(max_length=1000)
 
 
 class _Held(BaseModel):
@@ -178,6 +207,74 @@ async def _held(desk: Desk, asked: _Held) -> Json:
     return {"reservations": [_described(each) for each in await desk.post_office.reservations.of_others(caller)]}
 
 
+async def _check(desk: Desk, asked: _Nothing) -> Json:
+    del asked
+    return {"store": await desk.post_office.check()}
+
+
+async def _hook(desk: Desk, asked: _Hook) -> Json:
+    address = await _mailbox_of(desk, asked)
+    said = await desk.post_office.doorbells.reminder(address, asked.event) if address is not None else None
+    return {"text": said.reminder()} if said is not None else {}
+
+
+async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
+    """Return the mailbox of the agent whose host has run a hook, None when it has none that is known."""
+    reader = desk.reader_of(asked.ancestors)
+    home = desk.post_office.attendance.home(reader.reader) if reader is not None else None
+    if home is not None or asked.address is None:
+        return home
+    caller = Caller("hook", LOCAL, asked.space or DEFAULT_SPACE, binds=False, several=True)
+    try:
+        return await desk.post_office.mailboxes.readable(caller, asked.address)
+    except Refusal:
+        return None  # it was not opened yet
+
+
+async def _watch(desk: Desk, asked: _Watch) -> Json:
+    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True)
+    address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
+    found: tuple[Pointer, Sequence[str]] | None = None
+    refusal: Refusal | None = None
+
+    async def tell() -> None:
+        while True:  # silence would be taken for an office that hangs, and who asked may have gone
+            await desk.tell({"waiting": str(address)})
+            await anyio.sleep(_SIGN_EVERY)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tell)
+        with desk.post_office.attendance.waiting(caller, [address]):
+            arrival = desk.post_office.doorbells.arrival
+            try:
+                found = await arrival(address, frozenset(asked.besides), asked.patience * 1000)
+            except Refusal as refused:
+                refusal = refused
+        tasks.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    if found is None:
+        return {"mailbox": str(address)}
+    told, news = found
+    return {
+        "mailbox": str(address),
+        "messages": told.count,
+        "urgent": told.urgent,
+        "from": [str(sender) for sender in told.senders],
+        "news": news,
+    }
+
+
+async def _rang(desk: Desk, asked: _Rang) -> Json:
+    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True)
+    address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
+    outcome = Result(RingOutcome.FAILED, asked.reason[:_REASON]) if asked.reason else Result(RingOutcome.RUNG)
+    senders = tuple(parse(sender, asked.space) for sender in asked.senders)
+    told = Pointer(desk.post_office.doorbells.now(), address, asked.messages, senders, asked.urgent)
+    await desk.post_office.doorbells.rang(asked.kind, outcome, told)
+    return {}
+
+
 _Verb = Callable[[Desk, Any], Awaitable[Json]]
 COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token create": (_create, _Create),
@@ -188,11 +285,22 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "mail": (_mail, _Mail),
     "attachment": (_attachment, _Attachment),
     "reservations": (_held, _Held),
+    "check": (_check, _Nothing),
+    **mail.COMMANDS,
+    "hook": (_hook, _Hook),
+    "watch": (_watch, _Watch),
+    "rang": (_rang, _Rang),
 }
 
 
-async def command(desk: Desk, asked: object) -> Json:
-    """Do what is asked. Never raises for what the command line may get wrong."""
+async def command(tokens: Tokens, post_office: PostOffice, asker: Asker, asked: object, reader_of: ReaderOf) -> None:
+    """Do what is asked, and answer. Never raises for what the command line may get wrong."""
+    async with AsyncExitStack() as stay:
+        desk = Desk(tokens, post_office, asker.tell, stay, reader_of)
+        desk.taken = await asker.answer(await _done(desk, asked))
+
+
+async def _done(desk: Desk, asked: object) -> Json:
     if not isinstance(asked, dict):
         return {"error": "bad_argument", "message": "A command is an object with `do`.", "hint": ""}
     name, given = asked.get("do"), {key: value for key, value in asked.items() if key != "do"}
@@ -207,7 +315,7 @@ async def command(desk: Desk, asked: object) -> Json:
         where = ".".join(map(str, first["loc"]))
         return {"error": "bad_argument", "message": f"{where}: {first['msg']}.", "hint": ""}
     except Refusal as refusal:
-        return {"error": str(refusal.code), "message": refusal.problem, "hint": refusal.hint}
+        return {**render.problem(refusal), "hint": refusal.hint}
 
 
 def _shown(credential: Credential) -> Json:

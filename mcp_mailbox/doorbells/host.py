@@ -1,0 +1,23 @@
+"""A host behind a relay: which bell is its own, by what it calls itself.
+
+A relay may hold another host's bell: what Claude Code gives to those whom it starts, a shell hands on to whatever is
+started there. So the name counts as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mcp_mailbox.doorbell import Doorbell
+from mcp_mailbox.doorbells.claude import ClaudeBell, Relay
+from mcp_mailbox.doorbells.codex import CodexBell
+
+
+def bell_of(name: str, kinds: frozenset[str], relay: Relay, thread: Callable[[], str | None]) -> Doorbell | None:
+    """Return the bell of a host that calls itself so, whose relay has these kinds; None when it has none.
+
+    `thread` tells in which thread it called last, None before.
+    """
+    bells: dict[str, Doorbell] = {"claude-code": ClaudeBell(relay), "codex": CodexBell(relay, thread)}
+    found = next((bell for prefix, bell in bells.items() if name.lower().startswith(prefix)), None)
+    return found if found is not None and found.kind in kinds else None

@@ -1,0 +1,299 @@
+"""`mcp-mailbox doctor`: what is wrong with this installation, and how it is mended. Nothing is changed or started.
+
+A check is a row of `CHECKS`: it yields what it found. A further one is one more row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mcp_mailbox import __version__, frames, rendezvous
+from mcp_mailbox.fronts.cli import exits, hosts, screen, shown
+from mcp_mailbox.fronts.cli.asking import ask_running
+from mcp_mailbox.fronts.cli.screen import Cell
+
+Json = dict[str, Any]
+Run = Callable[[argparse.Namespace], int]
+OK, WARNING, WRONG = "ok", "warning", "wrong"
+_STYLES = {OK: "green", WARNING: "yellow", WRONG: "bold red"}
+_LITTLE_ROOM = 200 * 1024 * 1024
+"""Bytes of a disk that is nearly full: a store of a busy day needs less."""
+_HEAD = b"SQLite format 3\0"
+_PATIENCE = 600.0
+"""Seconds that the check of a large store may take."""
+_LOG_TAIL = 64 * 1024
+
+
+class Finding(NamedTuple):
+    """What was looked at, how it is, and what to do when it is not well."""
+
+    what: str
+    how: str
+    details: str
+    fix: str = ""
+
+
+class Place(NamedTuple):
+    """What all checks need to know."""
+
+    home: Path
+    status: Json | None
+    """What the post office says of itself; None while none runs."""
+    refused: rendezvous.Refused | None
+    """Why it says nothing although there is one."""
+
+
+def add(parser: argparse.ArgumentParser) -> Run:
+    """Add the arguments of `doctor`."""
+    parser.add_argument("--quick", action="store_true", help="do not read the whole store")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    return _doctor
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    home = rendezvous.home()
+    status, refused = None, None
+    try:
+        answer = rendezvous.ask(home, frames.STATUS)
+        status = json.loads(answer) if answer is not None else None
+    except rendezvous.Refused as trouble:
+        refused = trouble
+    place = Place(Path(home), status, refused)
+    found = [each for check in CHECKS for each in check(place)]
+    if not chosen.quick:
+        found += _store_whole(place)
+    wrong = any(each.how == WRONG for each in found)
+    if chosen.json:
+        print(shown.json_page({"ok": not wrong, "findings": [_as_json(each) for each in found]}))  # noqa: T201 - a command line prints
+    else:
+        for each in found:
+            _show(each)
+    return exits.NOTHING if wrong else exits.DONE
+
+
+def _as_json(each: Finding) -> Json:
+    return {name: value for name, value in each._asdict().items() if value}
+
+
+def _show(each: Finding) -> None:
+    screen.line(Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold"), shown.line(each.details))
+    if each.fix:
+        screen.text([shown.line(each.fix)], " " * 9)
+
+
+def _home(place: Place) -> Iterator[Finding]:
+    """Look at the directory, and whether others can read what is in it."""
+    home = place.home
+    try:
+        found = home.stat()
+    except FileNotFoundError:
+        yield Finding("home", OK, f"{home} is not there yet; the first call of a host makes it")
+        return
+    except OSError as error:
+        fix = f"Set {rendezvous.HOME_VARIABLE} to a directory that you can write."
+        yield Finding("home", WRONG, f"{home}: {error.strerror}", fix)
+        return
+    if (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != os.getuid()
+        or not os.access(home, os.R_OK | os.W_OK | os.X_OK)
+    ):
+        fix = f"Set {rendezvous.HOME_VARIABLE} to a directory of your own."
+        yield Finding("home", WRONG, f"{home} is no directory of yours that you can write", fix)
+        return
+    yield Finding("home", OK, str(home))
+    reachable = [path.name for path in (home, *sorted(home.iterdir())) if _others_may(path)]
+    if reachable:
+        names = ", ".join(reachable)
+        fix = f"Run `chmod -R go= {home}`: it is your mail."
+        yield Finding("permissions", WRONG, f"others may reach {names}", fix)
+    else:
+        yield Finding("permissions", OK, "nobody else can read it")
+
+
+def _others_may(path: Path) -> bool:
+    try:
+        found = path.lstat().st_mode
+    except OSError:  # gone meanwhile
+        return False
+    return not stat.S_ISLNK(found) and bool(found & 0o077)
+
+
+def _room(place: Place) -> Iterator[Finding]:
+    """Look at the disk."""
+    there = place.home
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    details = f"{free / 1e9:.1f} GB free"
+    if free < _LITTLE_ROOM:
+        yield Finding("disk", WRONG, details, "Free some space: a send that does not fit is refused.")
+    else:
+        yield Finding("disk", OK, details)
+
+
+def _office(place: Place) -> Iterator[Finding]:
+    """Ask who answers at the socket."""
+    if place.refused is not None:
+        yield Finding("post office", WRONG, *_in_two(place.refused.hint))
+        return
+    if place.status is None:
+        endpoint = (place.home / "office.endpoint").is_file()
+        rest = "; it left no word (killed?), which the next one clears up" if endpoint else ""
+        yield Finding("post office", OK, f"not running; a host's first call starts it{rest}")
+        return
+    status = place.status
+    yield Finding("post office", OK, f"process {status['pid']}, {len(status['relays'])} agents, {status['endpoint']}")
+    if not status["open"]:
+        yield Finding("post office", WARNING, "it has not opened its store yet", "Look again in a moment.")
+
+
+def _in_two(hint: str) -> tuple[str, str]:
+    problem, _, fix = hint.partition(". ")
+    return problem, fix
+
+
+def _versions(place: Place) -> Iterator[Finding]:
+    """Compare this program, the one that runs, and the newest that was ever used with this store."""
+    running = place.status["version"] if place.status else None
+    try:
+        newest, *program = (place.home / "program").read_text().splitlines()
+    except (OSError, ValueError):
+        newest, program = __version__, []
+    key = rendezvous.version_key
+    if running is not None and key(running) < key(__version__):
+        serves = place.status is not None and place.status.get("serves")
+        fix = "Restart `mcp-mailbox serve`." if serves else "Run `mcp-mailbox stop`; the next call starts this one."
+        yield Finding("versions", WARNING, f"{running} is running, this is {__version__}", fix)
+    elif key(newest) > key(__version__):
+        fix = f"Use that one: {' '.join(program[:1])}. Or upgrade this one."
+        yield Finding("versions", WARNING, f"this is {__version__}; {newest} has been used with this store", fix)
+    else:
+        yield Finding("versions", OK, __version__)
+
+
+def _store(place: Place) -> Iterator[Finding]:
+    """Look at the store's file from outside."""
+    file = place.home / "mail.db"
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(len(_HEAD))
+    except FileNotFoundError:
+        yield Finding("store", OK, "there is no mail yet")
+        return
+    except OSError as error:
+        yield Finding("store", WRONG, f"{file}: {error.strerror}", f"Run `chmod u+rw {file}`.")
+        return
+    if head != _HEAD:
+        fix = "Restore a backup: `mcp-mailbox restore FILE --force` keeps what is there now under another name."
+        yield Finding("store", WRONG, f"{file} is no store", fix)
+        return
+    yield Finding("store", OK, f"{file}, {file.stat().st_size / 1e6:.1f} MB")
+
+
+def _store_whole(place: Place) -> Iterator[Finding]:
+    """Let the post office read the whole of it."""
+    opened = place.status is not None and place.status["open"]
+    try:
+        answer = ask_running("check", _PATIENCE) if opened else None
+    except rendezvous.Refused as refused:
+        if refused.code == "unknown_command":  # `versions` says what to do
+            yield Finding("store, whole", OK, "not read: the post office that runs is an older one")
+        else:
+            yield Finding("store, whole", WRONG, *_in_two(refused.hint))
+        return
+    if answer is None:
+        if (place.home / "mail.db").exists():
+            yield Finding("store, whole", OK, "not read: no post office runs, and none was started for it")
+        return
+    said = answer["store"]
+    if said == "ok":
+        yield Finding("store, whole", OK, "SQLite finds nothing wrong")
+    else:
+        fix = "Run `mcp-mailbox stop`, copy the directory, then restore a backup: `mcp-mailbox restore FILE --force`."
+        yield Finding("store, whole", WRONG, said, fix)
+
+
+def _hosts(place: Place) -> Iterator[Finding]:
+    """Look who is set up to use it."""
+    del place
+    seen = False
+    for host in hosts.HOSTS:
+        for each in hosts.registrations(host):
+            seen = True
+            yield Finding(host.name, WRONG if each.fix else OK, each.details, each.fix)
+    if not seen:
+        fix = "`mcp-mailbox status` shows the lines that do it."
+        yield Finding("hosts", WARNING, "no host that is known here has it registered", fix)
+
+
+def _doorbells(place: Place) -> Iterator[Finding]:
+    """Look which hosts are not rung when mail comes, and whether the last rings came to anything."""
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - this check alone reads it
+
+    for host in hosts.HOSTS:
+        for known in hosts.registrations(host):
+            if known.unrung and not known.fix:
+                how = WARNING if known.ring else OK
+                yield Finding("doorbells", how, f"{host.name} is not rung: {known.unrung}", known.ring)
+    latest = {each["mailbox"]: each for each in journal.last(place.home, _RINGS) if _is_whole(each)}
+    failed = [each for each in latest.values() if each["outcome"] == "failed"]
+    for each in failed:
+        what = f"the last ring for {each['mailbox']} ({each['kind']}) failed: {each['reason']}"
+        fix = _MENDS.get(each["reason"], "`mcp-mailbox doorbells` shows the others.")
+        yield Finding("doorbells", WARNING, what, fix)
+    if latest and not failed:
+        yield Finding("doorbells", OK, f"the last rings of {len(latest)} mailboxes came to what they should")
+
+
+_RINGS = 200
+"""Lines of the log that tell how it is now."""
+_MENDS = {
+    "its thread is not known before its first call": "It is from its first call on: have it look into its inbox once.",
+    "no program codex is found": "Put `codex` into the PATH that the host is started with.",
+    "this host has no such bell": "Restart the host: its relay is another one than the post office knows.",
+}
+
+
+def _is_whole(each: Json) -> bool:
+    return {"mailbox", "kind", "outcome", "reason"} <= each.keys()
+
+
+def _log(place: Place) -> Iterator[Finding]:
+    """Look for what went wrong lately."""
+    log = Path(rendezvous.log_path(str(place.home)))
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Finding("log", WRONG, f"{log}: {error.strerror}", f"Run `chmod u+rw {log}`.")
+        return
+    errors = [line for line in lines if " ERROR " in line or " CRITICAL " in line]
+    if errors:
+        latest = errors[-1][:200]
+        fix = f"See {log}; it may be over by now."
+        yield Finding("log", WARNING, f"{len(errors)} errors, the latest: {latest}", fix)
+    else:
+        yield Finding("log", OK, f"no errors lately in {log}")
+
+
+CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (
+    _home,
+    _room,
+    _store,
+    _office,
+    _versions,
+    _log,
+    _hosts,
+    _doorbells,
+)

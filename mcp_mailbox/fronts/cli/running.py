@@ -1,0 +1,121 @@
+"""`mcp-mailbox status`, `stop`, `demo`: the post office itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mcp_mailbox import frames, rendezvous
+from mcp_mailbox.fronts.cli import exits, registration, shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def status(parser: argparse.ArgumentParser) -> Run:
+    """Add the arguments of `status`."""
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    return _status
+
+
+def stop(parser: argparse.ArgumentParser) -> Run:
+    """Add the arguments of `stop`."""
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    return _stop
+
+
+def demo(parser: argparse.ArgumentParser) -> Run:
+    """`demo` has no arguments."""
+    del parser
+    return _demo
+
+
+def stdio(parser: argparse.ArgumentParser) -> None:
+    """`stdio` has no arguments, and is run elsewhere (`__main__`): a relay pays for none of this."""
+    del parser
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from mcp_mailbox.fronts.cli import demo  # noqa: PLC0415 - the SDK's client takes a second to import
+
+    return demo.run()
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    home = rendezvous.home()
+    status: dict[str, Any]
+    try:
+        answer = rendezvous.ask(home, frames.STATUS)
+    except rendezvous.Refused as refused:
+        if refused.code != "leaving":
+            raise
+        status = {"running": True, "leaving": True, "home": home}
+    else:
+        status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
+    if chosen.json:
+        print(json.dumps(status, indent=2))  # noqa: T201 - a command line prints
+    else:
+        _show(status)
+    return exits.DONE
+
+
+def _show(status: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    http = status.get("http")
+    if status.get("leaving"):
+        table.add_row("post office", "leaving; then a host's next call starts another")
+    elif status["running"]:
+        table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
+        table.add_row("since", f"{status['uptime_seconds']:.0f} s")
+        table.add_row("agents", f"{len(status['relays'])} connected")
+        table.add_row("keeps", _keeps(status.get("keep_days")))
+        if looped := status.get("loop_guard"):
+            table.add_row("loop guard", f"has refused {looped['refused']}, last {shown.line(looped['last'])}")
+        table.add_row("socket", str(status["endpoint"]))
+        if http:
+            table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
+    else:
+        table.add_row("post office", "not running; a host's first call starts it")
+    if attached := status.get("attachments", {}).get("bytes"):
+        table.add_row("attachments", f"{attached / 1e6:.1f} MB")
+    table.add_row("home", str(status["home"]))
+    console = Console(soft_wrap=True)
+    console.print(table)
+    _print_lines(console, "Register it (`mcp-mailbox setup` does it for you):", registration.lines())
+    if http and http["known_as"]:
+        about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
+        lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
+        _print_lines(console, about, lines)
+    elif http:
+        about = (
+            "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
+        )
+        _print_lines(console, about, ["mcp-mailbox serve … --allow-host NAME"])
+
+
+def _keeps(days: int | None) -> str:
+    """Say for how long; None is an older version's, which removes nothing."""
+    return f"settled mail for {days} days; MCP_MAILBOX_KEEP_DAYS sets it" if days else "all mail for ever"
+
+
+def _print_lines(console: Console, about: str, lines: Sequence[str]) -> None:
+    console.print(f"\n{about}", markup=False, highlight=False)
+    for line in lines:
+        console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _stop(chosen: argparse.Namespace) -> int:
+    stopped = rendezvous.stop(rendezvous.home(), "command line")
+    if chosen.json:
+        print(json.dumps({"stopped": stopped}))  # noqa: T201
+    else:
+        said = "Stopped. The next call of a host starts it again." if stopped else "The post office is not running."
+        print(said)  # noqa: T201
+    return exits.DONE

@@ -1,0 +1,84 @@
+"""`mcp-mailbox hook EVENT`: what a host's hook says of mail, in one line or not at all.
+
+Rules how an agent's mailbox is found from a process that its host has started, and how a host wants to be told. Refuses
+to know what is worth saying (the post office does). A hook runs at every turn of an agent, so it costs as little as a
+relay's start, starts no post office, and is silent about whatever is wrong: it must never keep a host from its work.
+
+The mailbox is that of the server which the same host has started: both have the host as their parent, or as that of a
+launcher between. Where none is found, it is the one that MCP_MAILBOX_ADDRESS names.
+"""
+
+# ruff: noqa: PTH123 - as in `rendezvous`
+from __future__ import annotations
+
+import os
+import sys
+
+from . import frames, rendezvous
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EVENTS = ("SessionStart", "UserPromptSubmit", "Stop")
+SECONDS = 2.0  # for an office that is busy; a host gives its hooks more
+ANCESTORS = 8  # processes between a hook and its host: shells, launchers
+
+USAGE = f"""usage: mcp-mailbox hook {{{",".join(EVENTS)}}}
+
+Says that there is mail, as a hook of Claude Code and of Codex. Reads nothing, says nothing when there is none.
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print what the event's hook is to say; always 0 for an event that is known."""
+    if len(arguments) != 1 or arguments[0] not in EVENTS:
+        asked = arguments[:1] in (["-h"], ["--help"])
+        (sys.stdout if asked else sys.stderr).write(USAGE)
+        return 0 if asked else 2
+    try:
+        said = _ask(arguments[0])
+        if said:
+            sys.stdout.write(said + "\n")
+    except Exception:  # noqa: BLE001, S110 - whatever it is, it is not the host's business
+        pass
+    return 0
+
+
+def _ask(event: str) -> str:
+    """Return what the post office would say, as the host wants it; empty when it says nothing."""
+    import json  # noqa: PLC0415 - not for `--help`
+
+    home = rendezvous.home()
+    asked = {
+        "do": "hook",
+        "event": event,
+        "ancestors": ancestors(),
+        "address": os.environ.get("MCP_MAILBOX_ADDRESS") or None,
+        "space": os.environ.get("MCP_MAILBOX_SPACE") or None,
+    }
+    answer = rendezvous.ask(home, frames.COMMAND, json.dumps(asked).encode().hex(), SECONDS)
+    text = json.loads(answer or b"{}").get("text")
+    if not text:
+        return ""
+    if event == "Stop":
+        return json.dumps({"decision": "block", "reason": text})
+    return json.dumps({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
+
+
+def ancestors() -> list[int]:
+    """Return the ids of the processes that led to this one, the nearest first; where /proc is not, the parent's."""
+    found = [os.getppid()]
+    while len(found) < ANCESTORS and (parent := parent_of(found[-1])) > 1:
+        found.append(parent)
+    return found
+
+
+def parent_of(pid: int) -> int:
+    """Return the id of a process's parent, 0 when that is not known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name, in brackets, may hold anything.
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,422 @@
+"""When the host of a mailbox's reader is rung: for mail that nobody was told of, once, and not while it is at work.
+
+What is committed rings the bell; somebody who waits takes the mail, and then there is nothing to ring for. Mail that
+stays is pointed to at once. What follows within a second, or until the reader has looked, is the same ring. An ack, a
+receipt, a Cc and low priority never ring. In quiet hours only urgent mail does, and each thread has a budget of wakes
+an hour, so that two agents who answer each other for ever come to rest.
+
+How a host is rung is not known here, nor is anything kept on disk but that a mailbox was rung.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+import anyio.abc
+
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.bell import Bell
+from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Log, Moment, Outcome, Pointer, Result, Ring, Terms
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.mailbox import Kind as MailboxKind
+from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.postoffice.attendance import Attendance
+from mcp_mailbox.postoffice.callers import Caller
+from mcp_mailbox.postoffice.readers import first_of
+from mcp_mailbox.store import News, Store
+
+logger = logging.getLogger(__name__)
+
+BURST = 1_000
+"""ms: what comes sooner after something else belongs to it, and two rings are at least so far apart."""
+WORK = 10_000
+"""ms that a reader is left alone with what it was handed, unless it settles that sooner."""
+UNANSWERED = 30_000
+"""ms after which a ring that nobody answered is repeated, if more has come."""
+DEAF = 50
+"""Unanswered rings in a row after which a reader is rung only every `DEAF_PAUSE` ms."""
+DEAF_PAUSE = 5 * 60_000
+WAITER = 150
+"""ms that somebody who waits has to take what came; a wait for something else does not take it."""
+HOUR = 3600 * 1000
+RING_SECONDS = 10.0
+"""After which a ring that came to nothing has failed."""
+_THREADS = 10_000
+"""Threads of which it is remembered how often they rang."""
+
+_Key = tuple[str, int]
+
+
+def _key(news: News) -> _Key:
+    """Return what tells this coming of a message from another one."""
+    return news.id, news.since
+
+
+def rings(news: News) -> bool:
+    """Tell whether this kind of mail ever wakes anybody."""
+    return not news.copied and news.kind is not Kind.RECEIPT and news.priority is not Priority.LOW
+
+
+def pointer(at: int, mailbox: Address, news: Sequence[News]) -> Pointer:
+    """Return what points to these."""
+    senders = tuple(dict.fromkeys(each.sender for each in news))
+    counts = Counter(each.priority for each in news)
+    more = max(counts.values(), default=0) >= NEWS_LIMIT
+    places = tuple(dict.fromkeys(each.channel or mailbox for each in news))
+    return Pointer(at, mailbox, len(news), senders, counts[Priority.URGENT], more, places)
+
+
+@dataclass(slots=True)
+class _Host:
+    """A reader that can be rung, and how it took the last rings. Times in ms, 0 for never."""
+
+    bell: Doorbell
+    terms: Terms
+    resumed: bool
+    last: int = 0
+    unanswered: int = 0
+    busy: int = 0
+    """Until then it is at work."""
+    home: Address | None = None
+
+    def free_at(self, place: _Place, *, urgent: bool) -> int:
+        """Return from when on it may be rung for what has come to that place."""
+        if not self.last:
+            return 0 if urgent else self.busy
+        if not self.unanswered:
+            # What follows closely is waited for to its end, and that not for ever.
+            soon = self.last + BURST if place.apart else min(place.came + BURST, self.last + WORK)
+            return max(soon, self.last + BURST, 0 if urgent else self.busy)
+        if self.unanswered >= DEAF:
+            return self.last + DEAF_PAUSE
+        if place.apart:
+            return self.last + BURST
+        return self.last + (WORK if urgent else UNANSWERED)
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is known of one mailbox."""
+
+    pool: bool
+    told: set[_Key] = field(default_factory=set)
+    """What somebody was rung for."""
+    said: set[_Key] = field(default_factory=set)
+    """What a hook has spoken of, kinds that never ring among it."""
+    pending: set[_Key] = field(default_factory=set)
+    """What is still to be rung for."""
+    came: int = 0
+    """When the last of that came."""
+    apart: bool = True
+    """Whether nothing had come for a while before."""
+    skipped: set[str] = field(default_factory=set)
+    """What the log has of why nothing was rung since the last ring."""
+
+
+class Wakes:
+    """How often each thread has woken somebody within the hour."""
+
+    def __init__(self) -> None:
+        self._threads: OrderedDict[str, deque[int]] = OrderedDict()
+
+    def free_at(self, thread: str, limit: int, now: int) -> int:
+        """Return from when on the thread may wake somebody; `now` when it may."""
+        times = self._threads.get(thread, deque())
+        while times and times[0] <= now - HOUR:
+            times.popleft()
+        if len(times) < limit:
+            return now
+        return times[len(times) - limit] + HOUR if limit else now + HOUR
+
+    def spend(self, threads: set[str], now: int) -> None:
+        """Note that each of these woke somebody."""
+        for thread in threads:
+            self._threads.setdefault(thread, deque()).append(now)
+            self._threads.move_to_end(thread)
+        while len(self._threads) > _THREADS:
+            self._threads.popitem(last=False)
+
+
+class Doorbells:
+    """Whom to ring, for one post office. `log` is told of every ring, and once why one was skipped."""
+
+    def __init__(self, store: Store, bell: Bell, attendance: Attendance) -> None:
+        self.log: Log | None = None
+        self._store = store
+        self._bell = bell
+        self._attendance = attendance
+        self._hosts: dict[str, _Host] = {}
+        self._ears: dict[Address, Callable[[], None]] = {}
+        """What ends the listening, for each mailbox of theirs."""
+        self._places: dict[Address, _Place] = {}
+        self._wakes = Wakes()
+        self._looks: dict[Address, int] = {}
+        self._moved = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        attendance.came_home = self.at_home
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Ring for as long as the block lasts."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._watch)
+            yield
+            tasks.cancel_scope.cancel()
+
+    # -- who can be rung
+
+    def attach(self, caller: Caller, bell: Doorbell, terms: Terms, *, resumed: bool) -> None:
+        """Ring this reader from now on, by this bell. `resumed`: it was here before, and may have been rung then."""
+        self.detach(caller)
+        self._hosts[caller.reader] = _Host(bell, terms, resumed)
+        self.at_home(caller)
+
+    def detach(self, caller: Caller) -> None:
+        """Ring it no more."""
+        host = self._hosts.pop(caller.reader, None)
+        if host is not None:
+            self._listen_no_more(host)
+
+    def at_home(self, caller: Caller) -> None:
+        """Note that the reader has come to its own mailbox, where something may wait for it."""
+        host = self._hosts.get(caller.reader)
+        address = self._attendance.home(caller.reader)
+        if host is None or address is None:
+            return
+        if host.home != address:
+            self._listen_no_more(host)
+            host.home = address
+            if address not in self._ears:  # a mailbox for which somebody listens hears of its channels, too
+                self._ears[address] = self._bell.subscribe(address, partial(self._heard, address))
+        if not host.resumed:
+            self._places.pop(address, None)  # a host that begins was told of nothing
+        self._look(address, self.now())
+
+    def _listen_no_more(self, host: _Host) -> None:
+        """Leave off listening for where it was at home, unless others are."""
+        home, host.home = host.home, None
+        if home is not None and not any(each.home == home for each in self._hosts.values()):
+            self._ears.pop(home)()
+
+    # -- what readers do
+
+    def looked(self, caller: Caller, address: Address, *, taken: bool = False) -> None:
+        """Note that the reader looks at its mail: its rings are answered. `taken`: it was handed some, and works."""
+        host = self._hosts.get(caller.reader)
+        if host is not None:
+            host.unanswered = 0
+            host.busy = self.now() + WORK if taken else host.busy
+            self._look_again(address, host)
+
+    def settled(self, caller: Caller, address: Address) -> None:
+        """Note that the reader is done with something."""
+        host = self._hosts.get(caller.reader)
+        if host is not None:
+            host.unanswered = 0
+            host.busy = 0
+            self._look_again(address, host)
+
+    def _look_again(self, address: Address, host: _Host) -> None:
+        place = self._places.get(address)
+        if place is not None and place.pending:
+            self._look(address, host.free_at(place, urgent=False))
+
+    # -- who asks by itself
+
+    async def reminder(self, address: Address, moment: Moment) -> Pointer | None:
+        """Return what a hook is to say of that mailbox now, None for nothing; it is not said or rung for again.
+
+        A session begins with all that nobody has seen. Later on only what is new is worth the words, and only what
+        would ring is worth that a turn goes on for it.
+        """
+        news = await self._store.news(address)
+        place = await self._place(address, news, resumed=True)
+        keys = {_key(each) for each in news}
+        place.said &= keys
+        fresh = [each for each in news if _key(each) not in place.told | place.said]
+        worth = {
+            Moment.SESSION_START: news,
+            Moment.PROMPT: fresh,
+            Moment.STOP: [each for each in fresh if rings(each)],
+        }[moment]
+        if not worth:
+            return None
+        place.said |= keys
+        if moment is not Moment.SESSION_START:  # then nobody reads it yet, and an idle model is still to be woken
+            place.told |= {_key(each) for each in news if rings(each)}
+            place.pending = set()
+        said = pointer(self.now(), address, news)
+        await self.rang(f"hook {moment}", Result(Outcome.RUNG), said)
+        return said
+
+    async def arrival(
+        self, address: Address, besides: Collection[str], patience: float
+    ) -> tuple[Pointer, Sequence[str]] | None:
+        """Return what would ring somebody at that mailbox, once there is more than `besides`; None after `patience` ms.
+
+        With it comes what it is of, to be given as `besides` another time. Nothing is leased, and nobody is told.
+        """
+        clock = self._store.clock
+        deadline = clock.now() + patience
+        with self._bell.listening(address) as ear:
+            while True:
+                ear.clear()
+                news = [each for each in await self._store.news(address) if rings(each)]
+                names = [f"{each.id} {each.since}" for each in news]
+                if not set(names) <= set(besides):
+                    return pointer(self.now(), address, news), names
+                if clock.now() >= deadline:
+                    return None
+                await first_of(ear.wait, lambda: clock.sleep_until(deadline))
+
+    async def rang(self, kind: str, result: Result, told: Pointer) -> None:
+        """Note what came of a ring that somebody else has made."""
+        if self.log is not None:
+            self.log.note(Ring(kind, result, told))
+        if result.outcome is Outcome.RUNG:
+            await self._store.note_ring(told.mailbox)
+
+    # -- when to look
+
+    def _heard(self, address: Address) -> None:
+        if self._readers(address):
+            self._look(address, self.now() + (WAITER if self._attendance.waits(address) else 0))
+
+    def _readers(self, address: Address) -> Sequence[str]:
+        """Return those at home there who can be rung, who was here last first."""
+        return [reader for reader in self._attendance.owners(address) if reader in self._hosts]
+
+    def _look(self, address: Address, moment: int) -> None:
+        if moment < self._looks.get(address, moment + 1):
+            self._looks[address] = moment
+            self._moved.set()
+
+    async def _watch(self) -> None:
+        while True:
+            self._moved = anyio.Event()
+            now = self.now()
+            for address in [each for each, moment in self._looks.items() if moment <= now]:
+                del self._looks[address]
+                await self._consider_safely(address)
+            if not self._looks:
+                await self._moved.wait()
+            elif not self._moved.is_set():
+                soonest = min(self._looks.values())
+                await first_of(self._moved.wait, lambda: self._store.clock.sleep_until(soonest))  # noqa: B023 - awaited
+
+    async def _consider_safely(self, address: Address) -> None:
+        try:
+            await self._consider(address)
+        except Refusal as refusal:
+            logger.warning("nobody is rung for %s yet: %s", address, refusal)
+            self._look(address, self.now() + BURST)
+        except Exception:  # a bug here costs this look, and no mail
+            logger.exception("looking whom to ring for %s failed", address)
+
+    # -- whether to ring
+
+    async def _consider(self, address: Address) -> None:
+        """Look at what is new in a mailbox, and ring whom it concerns."""
+        news = [each for each in await self._store.news(address) if rings(each)]
+        readers = self._readers(address)
+        if not readers:
+            self._places.pop(address, None)
+            return
+        resumed = all(self._hosts[reader].resumed for reader in readers)
+        place = await self._place(address, news, resumed=resumed)
+        now = self.now()
+        place.told &= {_key(each) for each in news}
+        fresh = [each for each in news if _key(each) not in place.told]
+        keys = {_key(each) for each in fresh}
+        if not keys <= place.pending:
+            place.apart = now - place.came >= BURST
+            place.came = now
+        place.pending = keys
+        if place.pool:
+            # One wakes for each message, those who have nothing to do and were not rung for longest first.
+            hosts = [self._hosts[reader] for reader in readers]
+            hosts.sort(key=lambda host: (host.busy > now, host.last))
+            hosts = hosts[: len(fresh)]
+        else:
+            hosts = [self._hosts[readers[0]]] if fresh else []
+        rung = [self._try(address, place, host, news, fresh) for host in hosts]
+        if any(rung):
+            place.told |= keys
+            place.pending = set()
+
+    async def _place(self, address: Address, news: Sequence[News], *, resumed: bool) -> _Place:
+        """Return what is known of it. `resumed`: what was rung by the post office before us counts."""
+        if address not in self._places:
+            mailbox = await self._store.mailbox(address)
+            place = self._places[address] = _Place(mailbox is not None and mailbox.kind is MailboxKind.POOL)
+            if resumed:
+                place.told = {_key(each) for each in news if each.rung}
+        return self._places[address]
+
+    def _try(self, address: Address, place: _Place, host: _Host, news: Sequence[News], fresh: Sequence[News]) -> bool:
+        """Ring the host now, or look again when it may be rung; return whether it is rung."""
+        now = self.now()
+        wanted, excuse, later = self._allowed(host, fresh, now)
+        if wanted:
+            urgent = any(each.priority is Priority.URGENT for each in wanted)
+            later = host.free_at(place, urgent=urgent)
+            excuse = "rung already, not answered yet" if host.unanswered else "at work, or rung a moment ago"
+        if not wanted or later > now:
+            self._look(address, later)
+            if excuse not in place.skipped:
+                place.skipped.add(excuse)
+                self._note(host, Result(Outcome.SKIPPED, excuse), pointer(now, address, fresh))
+            return False
+        assert self._tasks is not None  # noqa: S101 - `listening` was entered, or nobody would look
+        host.last = now
+        host.unanswered += 1
+        place.skipped.clear()
+        self._wakes.spend({each.thread for each in wanted}, now)
+        self._tasks.start_soon(
+            self._ring, address, place, host, pointer(now, address, news), {_key(each) for each in fresh}
+        )
+        return True
+
+    def _allowed(self, host: _Host, fresh: Sequence[News], now: int) -> tuple[Sequence[News], str, int]:
+        """Return what may ring at this hour; when nothing may, why not, and when to look again."""
+        urgent = [each for each in fresh if each.priority is Priority.URGENT]
+        quiet = host.terms.quiet.left(now) if host.terms.quiet is not None else 0
+        if quiet:
+            return urgent, "quiet hours", now + quiet
+        free = {each.thread: self._wakes.free_at(each.thread, host.terms.wakes, now) for each in fresh}
+        wanted = [each for each in fresh if each in urgent or free[each.thread] <= now]
+        return wanted, f"its thread has woken agents {host.terms.wakes} times within the hour", min(free.values())
+
+    async def _ring(self, address: Address, place: _Place, host: _Host, told: Pointer, keys: set[_Key]) -> None:
+        result = Result(Outcome.FAILED, "the host did not take it in time")
+        with anyio.move_on_after(RING_SECONDS):
+            try:
+                result = await host.bell.ring(told)
+            except Exception as error:  # whatever is wrong with one host's bell, the others are rung
+                logger.exception("a doorbell failed")
+                result = Result(Outcome.FAILED, f"internal error: {type(error).__name__}")
+        self._note(host, result, told)
+        if result.outcome is Outcome.RUNG:
+            try:
+                await self._store.note_ring(address)
+            except Refusal as refusal:
+                logger.warning("a ring for %s is not noted: %s", address, refusal)
+        else:
+            # Nobody was told: the next that comes rings for these too.
+            place.told -= keys
+            host.unanswered = max(0, host.unanswered - 1)
+
+    def _note(self, host: _Host, result: Result, told: Pointer) -> None:
+        if self.log is not None:
+            self.log.note(Ring(host.bell.kind, result, told))
+
+    def now(self) -> int:
+        """Return the time by which all of this goes, in ms since 1970 UTC."""
+        return self._store.clock.now()

@@ -1,0 +1,172 @@
+"""Files of hosts on the disk: read with what a replacement must keep, replaced whole or not at all, locked.
+
+A symbolic link stays one, its target is replaced; owner and permissions stay. Knows no formats.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_mailbox.setup.trouble import Unfit
+
+_LARGEST = 64 << 20
+_STALE_SECONDS = 10.0
+"""npm's proper-lockfile takes a lock over whose directory nobody has touched for so long."""
+_LOCK_SECONDS = 15.0
+_LOCK_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it was found."""
+
+    target: Path
+    """Where it is once links are followed."""
+    data: bytes | None
+    """None: it is not there."""
+    mode: int = 0
+    owner: tuple[int, int] = (0, 0)
+
+    @property
+    def text(self) -> str:
+        """What stands in it, without a mark of the byte order. Raises Unfit for what is no UTF-8."""
+        try:
+            return (self.data or b"").removeprefix(codecs.BOM_UTF8).decode()
+        except UnicodeDecodeError:
+            raise Unfit("It is no UTF-8.", "Save it as UTF-8, and run this again.") from None
+
+    def encoded(self, text: str) -> bytes:
+        """Return the text as this file would have it."""
+        mark = codecs.BOM_UTF8 if (self.data or b"").startswith(codecs.BOM_UTF8) else b""
+        try:
+            return mark + text.encode()
+        except UnicodeEncodeError:
+            raise Unfit("The path of this program is no UTF-8.", "Install it in another directory.") from None
+
+
+def read(path: Path) -> File:
+    """Read a file, or find that there is none. Raises Unfit for what is no file, or none that may be replaced."""
+    try:
+        target = path.resolve()
+        found = target.stat()
+    except FileNotFoundError:
+        return File(target, None)
+    except (OSError, RuntimeError) as error:
+        raise Unfit(f"It cannot be read: {_reason(error)}.", "Look at it.") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise Unfit("It is no file.", "Look at it.")
+    if found.st_size > _LARGEST:
+        raise Unfit(f"It is larger than {_LARGEST >> 20} MiB.", "Register the server by hand.")
+    try:
+        return File(target, target.read_bytes(), stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid))
+    except OSError as error:
+        raise Unfit(f"It cannot be read: {_reason(error)}.", "Look at its permissions.") from None
+
+
+def check_replaceable(file: File) -> None:
+    """Raise Unfit for a file that its owner does not want written, or that has another name besides."""
+    if file.data is None:
+        return
+    if not file.mode & 0o222 or not os.access(file.target, os.W_OK):
+        raise Unfit("It is read-only: something else may manage it.", "Register the server where that takes it from.")
+    if file.target.stat().st_nlink > 1:
+        raise Unfit("It has another name (a hard link), which a replacement would part from it.", "Register by hand.")
+
+
+def replace(file: File, data: bytes, mode: int) -> None:
+    """Give the file other contents, on disk when this returns. Raises Unfit; then it is as it was."""
+    directory = file.target.parent
+    partial: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(".tmp", f".{file.target.name[:100]}.", directory)
+        partial = Path(name)
+        with open(descriptor, "wb") as opened:  # noqa: PTH123 - a descriptor
+            if file.data is not None:
+                own = os.fstat(descriptor)
+                if (own.st_uid, own.st_gid) != file.owner:
+                    os.fchown(descriptor, *file.owner)
+            os.fchmod(descriptor, mode)
+            opened.write(data)
+            opened.flush()
+            os.fsync(descriptor)
+        partial.replace(file.target)
+        partial = None
+        _sync(directory)
+    except OSError as error:
+        raise Unfit(f"It cannot be written: {_reason(error)}.", "Look at its directory's permissions.") from None
+    finally:
+        if partial:
+            partial.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file. Raises Unfit."""
+    try:
+        path.unlink(missing_ok=True)
+        _sync(path.parent)
+    except OSError as error:
+        raise Unfit(f"It cannot be removed: {_reason(error)}.", "Look at its directory's permissions.") from None
+
+
+def make_directories(path: Path, mode: int = 0o700) -> list[Path]:
+    """Make a directory and what leads to it; return those that were not there, outermost first. Raises Unfit."""
+    missing = [each for each in (path, *path.parents) if not each.exists()][::-1]
+    try:
+        for each in missing:
+            each.mkdir(mode)
+    except OSError as error:
+        raise Unfit(f"Its directory cannot be made: {_reason(error)}.", "Look at the permissions.") from None
+    return missing
+
+
+def remove_directories(made: list[Path]) -> None:
+    """Remove directories that were made, as far as nothing is in them."""
+    with contextlib.suppress(OSError):
+        for each in reversed(made):
+            each.rmdir()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that npm's proper-lockfile would hold for this file. Raises Unfit when it does not get free."""
+    lock = path.with_name(f"{path.name}.lock")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            lock.mkdir()
+            break
+        except FileExistsError:
+            with contextlib.suppress(OSError):
+                if time.time() - lock.stat().st_mtime > _STALE_SECONDS:
+                    lock.rmdir()
+                    continue
+            if time.monotonic() > deadline:
+                raise Unfit(f"Another program holds {lock}.", "Run this again when it is done.") from None
+            time.sleep(_LOCK_POLL)  # nothing tells of a directory that goes away
+        except OSError as error:
+            raise Unfit(f"{lock} cannot be made: {_reason(error)}.", "Look at its directory's permissions.") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.rmdir()
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,145 @@
+"""From `send` to the bell of another host, through real relays and a real post office."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from mcp_mailbox.doorbells.journal import last
+from tests.cli.street import Street
+from tests.relay.door import Door
+from tests.relay.world import DEADLINE
+
+CLAUDE = "claude-code"
+
+
+@pytest.fixture
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    one = Street(tmp_path_factory.mktemp("s"))
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def door(street: Street) -> Iterator[Door]:
+    with closing(Door(street.directory / "door")) as one:
+        yield one
+
+
+def told(door: Door) -> str:
+    """What a host's model would be told."""
+    _, said = door.heard()
+    assert said["type"] == "user"
+    return str(said["message"]["content"])
+
+
+def is_silent(door: Door, seconds: float = 1.0) -> bool:
+    door.socket.settimeout(seconds)
+    try:
+        door.socket.accept()[0].close()
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_an_idle_host_is_told_of_mail_by_its_own_relay(street: Street, door: Door) -> None:
+    street.agent(None, CLAUDE, **door.environment, MCP_MAILBOX_ADDRESS="builder")
+    street.agent("planner").send(subject="a secret")
+    text = told(door)
+    assert text.endswith("1 new message from planner in builder; call wait_for_message.")
+    assert "secret" not in text
+    until(street, "")
+    [ring] = last(street.home.path, 10)
+    assert (ring["kind"], ring["outcome"], ring["mailbox"]) == ("claude", "rung", "builder@default")
+
+
+def test_a_mailbox_that_is_made_later_is_rung_for_too(street: Street, door: Door) -> None:
+    street.agent("builder", CLAUDE, **door.environment)
+    street.agent("planner").send()
+    assert "in builder" in told(door)
+
+
+def test_a_host_that_is_another_one_is_not_rung_by_what_it_inherited(street: Street, door: Door) -> None:
+    """Claude Code's shell hands its environment on to whatever is started there, other agents among them."""
+    street.agent("builder", "some-other-host", **door.environment)
+    street.agent("planner").send()
+    assert is_silent(door)
+    assert last(street.home.path, 10) == []
+
+
+def test_a_host_is_rung_after_its_post_office_was_killed(street: Street, door: Door) -> None:
+    street.agent("builder", CLAUDE, **door.environment)
+    planner = street.agent("planner")
+    planner.send()
+    told(door)
+    planner.send("planner")  # what is on its way to the disk goes along
+    street.home.kill_office()
+    planner.send()
+    assert "2 new messages from planner in builder" in told(door)
+
+
+def test_what_was_rung_for_is_not_rung_for_again_by_the_next_post_office(street: Street, door: Door) -> None:
+    street.agent("builder", CLAUDE, **door.environment)
+    planner = street.agent("planner")
+    planner.send()
+    told(door)
+    planner.call("find_mailboxes")  # whatever is on its way to the disk is older than this
+    planner.send("planner")
+    street.home.kill_office()
+    planner.call("find_mailboxes")
+    assert is_silent(door, 2.0)
+
+
+def test_a_host_that_asked_for_quiet_hours_that_are_none_is_told_so(street: Street) -> None:
+    agent = street.agent(None, CLAUDE, MCP_MAILBOX_QUIET="at night")
+    answer = agent.ask("tools/call", {"name": "list_inbox", "arguments": {}})
+    assert answer["isError"]
+    assert "MCP_MAILBOX_QUIET" in answer["content"][0]["text"]
+    assert "22:00-07:00" in answer["content"][0]["text"]
+
+
+def test_a_host_whose_bell_is_broken_is_on_record(street: Street, door: Door) -> None:
+    street.agent("builder", CLAUDE, **door.environment)
+    planner = street.agent("planner")
+    door.close()
+    planner.send()
+    until(street, "connection refused")
+
+
+def test_codex_is_rung_in_the_thread_of_its_last_call(street: Street) -> None:
+    said = street.directory / "said"
+    program = street.directory / "codex"
+    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> {said}.part && mv {said}.part {said}\n')
+    program.chmod(0o755)
+    codex = street.agent("builder", "codex-mcp-client", PATH=f"{street.directory}:/usr/bin:/bin")
+    planner = street.agent("planner")
+    planner.send()
+    until(street, "its thread is not known before its first call")
+    codex.ask("tools/call", {"name": "list_inbox", "arguments": {}, "_meta": {"threadId": "thread-7"}})
+    planner.send()
+    until(street, "")
+    words = said.read_text().split("|")
+    assert words[:4] == ["queue", "--thread", "thread-7", "--message"]
+    assert words[4].endswith("from planner in builder; call wait_for_message.")
+    # Also when the post office that has learnt it is dead: an idle host does not say it again.
+    said.unlink()
+    street.home.kill_office()
+    planner.send()
+    eventually(said.exists)
+    assert said.read_text().split("|")[2] == "thread-7"
+
+
+def until(street: Street, reason: str) -> None:
+    """Return once the last ring came to that."""
+    eventually(lambda: [ring["reason"] for ring in last(street.home.path, 1)] == [reason])
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Return once it does: a file gives no event."""
+    deadline = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
