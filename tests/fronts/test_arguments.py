@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts import arguments, meaning
 from mcp_mailbox.fronts.arguments import Arguments
-from mcp_mailbox.fronts.mcp import arguments, meaning
 
 TOOLS: dict[str, type[Arguments]] = {
     "create_mailbox": arguments.CreateMailbox,
