@@ -196,6 +196,8 @@ class Receiving:
         if asker is not None:
             return self._decide(db, box, text, handle, asker, settlement, reader, told)
         if settlement.outcome is Outcome.ACCEPT:
+            if self._requests.was_accepted(db, box.id, handle.seq):
+                return None  # said again: whose answer was lost did it before
             return no_request(db, box.id, handle, text)
         if settlement.outcome in {Outcome.RETRY, Outcome.PURGE}:
             return self._clear(db, box, text, handle, settlement.outcome, told)

@@ -84,6 +84,12 @@ class Requests:
         asked = row is not None and row["seq"] == seq and not row["let_in"]
         return int(about["sender"]) if asked and waiting_delivery(db, mailbox, seq) is None else None
 
+    def was_accepted(self, db: sqlite3.Connection, mailbox: int, seq: int) -> bool:
+        """Whether that mailbox let the sender of that message in, who had asked by it."""
+        about = db.execute(query.PARENT, (seq,)).fetchone()
+        row = db.execute(query.CONTACT, (mailbox, about["sender"])).fetchone() if about is not None else None
+        return row is not None and row["seq"] == seq and row["standing"] == Standing.LET_IN
+
     def is_held(self, db: sqlite3.Connection, mailbox: int, seq: int) -> bool:
         """Whether that mailbox holds that message."""
         about = db.execute(query.PARENT, (seq,)).fetchone()
