@@ -47,10 +47,10 @@ def notice(
     why = {
         State.REJECTED: "was declined: its owner does not take your mail" if held else "was rejected",
         State.EXPIRED: f"expired before {'its owner had let you in' if held else 'anybody was done with it'}",
-        State.DEAD: f"was taken {attempts} times and never acked",
+        State.DEAD: f"was taken {'once' if attempts == 1 else f'{attempts} times'} and never acked",
     }[state]
     because = f" The reason given: {reason}" if reason else ""
-    kept = f"{recipient} still has it among its dead letters; nobody will be handed it again."
+    kept = f"{recipient} still has it among its dead letters: nobody is handed it unless its owner retries it."
     body = f"Your message {id} to {recipient} {why}.{because}\n{kept}"
     return Notice(Kind.REPORT, _subject("Not delivered", subject), body)
 

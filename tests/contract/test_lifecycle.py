@@ -406,6 +406,21 @@ async def test_a_sender_is_told_of_what_came_to_nothing(post: Post, end: State) 
     assert report.subject == "Not delivered: Task"
     assert "bob@default" in report.body
     assert ("no time" in report.body) is (end is not State.EXPIRED)
+    assert ("was taken once and never acked" in report.body) is (end is State.DEAD)
+    assert "unless its owner retries it" in report.body
+
+
+@promise("told", "attempts-limit")
+async def test_a_report_says_how_often_it_was_taken(post: Post) -> None:
+    await post.mailboxes("ann")
+    await post.open("bob", profile=Profile(attempts=3))
+    await post.send("ann", "bob")
+    for _ in range(3):
+        await take(post)
+        post.clock.step(TERM)
+    await post.store.sweep(0, ())
+    [report] = await notices(post, "ann")
+    assert "was taken 3 times and never acked" in report.body
 
 
 @promise("told")

@@ -50,6 +50,17 @@ async def sends(tmp_path: Path) -> AsyncIterator[tuple[SteppedClock, SqliteStore
             yield clock, store, send
 
 
+async def test_who_sends_nothing_more_is_rid_of_old_keys_too(sends: tuple[SteppedClock, SqliteStore, Send]) -> None:
+    clock, store, send = sends
+    await send(0, 150)
+    clock.step(KEY_AGE + 1)
+    left = [150]
+    while left[-1]:
+        assert not await store.forget_settled(0)
+        left.append(len(await keys(store)))
+    assert left == [150, 51, 0]  # a hundred at a time, of which one was that of opening the mailbox
+
+
 async def test_old_keys_are_dropped_a_few_at_a_time_and_young_ones_kept(
     sends: tuple[SteppedClock, SqliteStore, Send],
 ) -> None:

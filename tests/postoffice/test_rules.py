@@ -100,6 +100,18 @@ async def world(tmp_path: Path, anyio_backend: str) -> AsyncIterator[World]:  # 
                 yield world
 
 
+async def test_a_lease_that_is_extended_for_no_time_in_particular_lasts_as_long_as_a_new_one(world: World) -> None:
+    await world.arrive("a")
+    await world.send()
+    [held] = await world.wait("a")
+    await world.step(LEASE_TERM - 1)
+    await world.office.settle(call("a"), [held.handle], Settlement(Outcome.EXTEND))
+    assert held.lease_until
+    own = (await world.office.read(call("a"), held.message.id)).own
+    assert own is not None
+    assert own.lease_until == held.lease_until + LEASE_TERM - 1
+
+
 async def test_a_lapsed_lease_goes_to_a_waiting_reader_when_its_own_has_left(world: World) -> None:
     await world.arrive("one", "two")
     await world.send()
