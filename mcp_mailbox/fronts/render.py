@@ -65,6 +65,7 @@ Json = dict[str, Any]
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
 NOTHING_YET = "Nothing yet. Your mail is kept: call wait_for_message again, or go on and look later."
 _STORED = {"state": State.STORED.word}
+_NO_RECEIPT = "A channel sends no receipts; read counts how far its members are."
 _HELD = {"state": State.HELD.word, "hint": "Its owner is asked whether you may write. Wait for that: see it with read."}
 NO_TEXT = "It is no text. Open `path`: it is a copy, for you to read."
 NO_TEXT_THERE = "It is no text. Read the resource `uri`."
@@ -107,16 +108,17 @@ def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -
             return f"{principal}: {tool}"
 
 
-def accepted(answer: Accepted) -> Json:
-    """Render `send`."""
+def accepted(answer: Accepted, *, receipt: bool = False) -> Json:
+    """Render `send`, which may have asked for a receipt."""
     to = [
         {"address": each.address}
         | (problem(each.refusal) if each.refusal else _HELD if each.held else _STORED)
         | ({"members": each.members} if each.members is not None else {})
         for each in answer.recipients
     ]
+    published = any(each.members is not None for each in answer.recipients)
     content: Json = {"id": answer.id, "thread": answer.thread, "to": to}
-    return content | _given(repeated=answer.repeated)
+    return content | _given(repeated=answer.repeated, hint=_NO_RECEIPT if receipt and published else None)
 
 
 def received(deliveries: Sequence[Delivery]) -> Json:

@@ -433,6 +433,13 @@ IN_THREAD = """
 SELECT seq, sender FROM message INDEXED BY message_reply WHERE thread = ? AND reply_to IS NOT NULL
 ORDER BY seq DESC LIMIT ?
 """
+# A thread from its beginning or its end. What answers in it has `reply_to`; what began it is the message of its number.
+_OF_THREAD = """
+SELECT seq FROM message INDEXED BY message_reply
+WHERE thread = :thread AND reply_to IS NOT NULL AND seq >= :first AND seq <= :last ORDER BY seq {} LIMIT :some
+"""
+THREAD_UP = _OF_THREAD.format("")
+THREAD_DOWN = _OF_THREAD.format("DESC")
 
 # The log as the search index reads it, and what it finds. Damaged text must not stop the one or the other.
 LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"

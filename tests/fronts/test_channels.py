@@ -39,6 +39,15 @@ async def test_who_joins_gets_what_is_published_and_its_publisher_sees_how_far_i
         assert await got(bob) == []
 
 
+async def test_who_asks_a_channel_for_a_receipt_is_told_that_none_comes(town: Town, era: Era) -> None:
+    async with town.pair(era) as (alice, bob):
+        await bob.call("subscribe", channel="#build")
+        sent = await alice.call("send", to="#build", body="x", receipt=True)
+        assert sent["hint"] == "A channel sends no receipts; read counts how far its members are."
+        assert "hint" not in await alice.call("send", to="#build", body="x")
+        assert "hint" not in await alice.call("send", to=bob.address, body="x", receipt=True)
+
+
 async def test_a_member_that_waits_is_woken_by_what_is_published(town: Town, era: Era) -> None:
     async with town.pair(era) as (alice, bob), anyio.create_task_group() as tasks:
         await bob.call("subscribe", channel="#build")

@@ -21,8 +21,10 @@ SELECT i, 'default', 'box-' || i, 'box-' || i, 'box-' || i, 'BOX-' || i, 1, 'som
 """
 _MESSAGES = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages)
-INSERT INTO message (seq, thread, sender, recipients, priority, accepted, size, checksum, subject, preview, body)
-SELECT i, (i + 4) / 5 * 5 - 4, i % :boxes + 1, '[1]', i % 3, :start + i, 5, :checksum, 's', 'hello', 'hello' FROM n
+INSERT INTO message (seq, thread, reply_to, sender, recipients, priority, accepted, size, checksum, subject, preview,
+    body)
+SELECT i, (i + 4) / 5 * 5 - 4, nullif(i - 1, (i - 1) / 5 * 5), i % :boxes + 1, '[1]', i % 3, :start + i, 5, :checksum,
+       's', 'hello', 'hello' FROM n
 """
 _DELIVERIES = """
 SELECT CASE i % 2 WHEN 0 THEN 1 ELSE i / 2 % (:boxes - 1) + 2 END AS mailbox, priority, i AS seq, sender, thread

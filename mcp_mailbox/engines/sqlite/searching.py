@@ -26,6 +26,8 @@ _CATCH_UP = 5
 """Slices that a search indexes itself, so that it finds what was sent just now: more than comes in between."""
 _PATIENCE = 0.1
 """Seconds after which a search begins no other window."""
+_SLICE = 200
+"""Messages of a thread that are gone through before the time is looked at."""
 _EXCERPT_WITHIN = 16_384
 """Characters of a body in which the words are looked for, to show the line."""
 _ADDRESSES = 3
@@ -39,7 +41,7 @@ class _Plan:
     """What to look for, in which part of the history; `said` are the words of the query, `every` those of the index.
 
     One of `some` must be there, too: the mailbox's own word, or that of a channel it read. `channel` is looked into
-    whoever may read it has received of it.
+    whoever may read it has received of it. A `thread` of which nothing else is asked is read from the mail itself.
     """
 
     box: int
@@ -50,6 +52,7 @@ class _Plan:
     oldest_first: bool
     some: tuple[str, ...] = ()
     channel: int | None = None
+    thread: int | None = None
 
 
 class Searching:
@@ -66,6 +69,8 @@ class Searching:
         plan = self._plan(mail, box, asked)
         if plan is None:
             return Hits(())
+        if plan.thread is not None:
+            return self._page(mail, asked, plan)
         self._catch_up(mail)
         try:
             found = self._page(mail, asked, plan)
@@ -89,8 +94,9 @@ class Searching:
     def _plan(self, mail: sqlite3.Connection, box: int, asked: Query) -> _Plan | None:
         """Return what to look for, None when there can be nothing. Raises Refusal as `search`."""
         every: list[str] = []
-        if asked.thread is not None:
-            every.append(words.thread(thread_of(self._codec, mail, box, asked.thread)))
+        thread = thread_of(self._codec, mail, box, asked.thread) if asked.thread is not None else None
+        if thread is not None:
+            every.append(words.thread(thread))
         said = self._index.words(asked.words) if asked.words else []
         if asked.words and not said:
             raise Refusal(
@@ -118,7 +124,8 @@ class Searching:
         elif len(some) == 1:
             every, some = [*some, *every], []
         number = channel["id"] if channel is not None else None
-        plan = _Plan(box, said, tuple(every), first, last, asked.oldest_first, tuple(some), number)
+        alone = thread if not said and asked.sender is None else None
+        plan = _Plan(box, said, tuple(every), first, last, asked.oldest_first, tuple(some), number, alone)
         if asked.cursor is not None:
             [place] = self._codec.read_cursor(_listing(asked, plan), asked.cursor)
             plan = replace(plan, first=max(first, place)) if asked.oldest_first else replace(plan, last=place)
@@ -168,7 +175,8 @@ class Searching:
                     hits.append(hit)
             if time.monotonic() - begun > _PATIENCE:
                 edge = last + 1 if plan.oldest_first else first - 1
-                ends = edge > self._index.through if plan.oldest_first else edge < plan.first
+                end = plan.last if plan.thread is not None else self._index.through
+                ends = edge > end if plan.oldest_first else edge < plan.first
                 return Hits(tuple(hits), None if ends else self._codec.cursor(of, edge))
         return Hits(tuple(hits))
 
@@ -177,6 +185,9 @@ class Searching:
 
         A restore skips numbers by the thousand million, and what was removed leaves gaps: there is nothing to look for.
         """
+        if plan.thread is not None:
+            yield from self._slices(mail, plan.thread, plan)
+            return
         first, last = plan.first, min(plan.last, self._index.through)
         while first <= last:
             there = mail.execute(*((query.FIRST_FROM, (first,)) if plan.oldest_first else (query.LAST_TO, (last,))))
@@ -189,16 +200,32 @@ class Searching:
             yield max(first, begin), min(last, begin + WINDOW - 1)
             first, last = (begin + WINDOW, last) if plan.oldest_first else (first, begin - 1)
 
+    def _slices(self, mail: sqlite3.Connection, thread: int, plan: _Plan) -> Iterator[tuple[int, int]]:
+        """Yield the parts of a thread, of which little may be the mailbox's to see."""
+        first, last = plan.first, plan.last
+        while first <= last:
+            seqs = _of_thread(mail, thread, first, last, _SLICE, oldest_first=plan.oldest_first)
+            if len(seqs) < _SLICE:
+                yield first, last
+                return
+            yield (first, seqs[-1]) if plan.oldest_first else (seqs[-1], last)
+            first, last = (seqs[-1] + 1, last) if plan.oldest_first else (first, seqs[-1] - 1)
+
     def _found(self, mail: sqlite3.Connection, plan: _Plan, first: int, last: int, some: int) -> Iterator[int]:
-        """Yield what the index has there, some at a time."""
+        """Yield what there is, some at a time."""
         while True:
-            seqs = self._index.find(mail, plan.every, first, last, some, oldest_first=plan.oldest_first, some=plan.some)
+            seqs = self._looked_up(mail, plan, first, last, some)
             yield from seqs
             if len(seqs) < some:
                 return
             first, last = (seqs[-1] + 1, last) if plan.oldest_first else (first, seqs[-1] - 1)
             if first > last:
                 return
+
+    def _looked_up(self, mail: sqlite3.Connection, plan: _Plan, first: int, last: int, some: int) -> Sequence[int]:
+        if plan.thread is not None:
+            return _of_thread(mail, plan.thread, first, last, some, oldest_first=plan.oldest_first)
+        return self._index.find(mail, plan.every, first, last, some, oldest_first=plan.oldest_first, some=plan.some)
 
     def _hit(self, mail: sqlite3.Connection, plan: _Plan, seq: int, cursor: str) -> Hit | None:
         """Return it if the mailbox received or sent it: whatever the index says, the mail decides."""
@@ -219,6 +246,18 @@ class Searching:
             return None
         body: bytes = mail.execute(query.BEGINNING, (_EXCERPT_WITHIN, seq)).fetchone()[0]
         return words.excerpt(body.decode(errors="replace"), plan.said)
+
+
+def _of_thread(
+    mail: sqlite3.Connection, thread: int, first: int, last: int, some: int, *, oldest_first: bool
+) -> Sequence[int]:
+    """Return the numbers of a thread's messages there, at most so many: the one that began it is its oldest."""
+    values = {"thread": thread, "first": first, "last": last, "some": some}
+    rows = mail.execute(query.THREAD_UP if oldest_first else query.THREAD_DOWN, values)
+    seqs = [row["seq"] for row in rows.fetchall()]
+    if first <= thread <= last:
+        seqs = [thread, *seqs] if oldest_first else [*seqs, thread]
+    return seqs[:some]
 
 
 def _listing(asked: Query, plan: _Plan) -> str:

@@ -94,7 +94,7 @@ async def _here(desk: Desk, call: Call) -> AsyncIterator[None]:
 
 
 async def _send(desk: Desk, call: Call, asked: arguments.Send) -> Json:
-    return render.accepted(await desk.post_office.send(call, asked.draft))
+    return render.accepted(await desk.post_office.send(call, asked.draft), receipt=asked.receipt)
 
 
 async def _list_inbox(desk: Desk, call: Call, asked: arguments.ListInbox) -> Json:

@@ -47,7 +47,7 @@ async def _create_mailbox(client: Client, context: Context, given: Arguments) ->
 async def _send(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.Send, "send", given)
     call = await client.call(context, asked.mailbox)
-    return render.accepted(await client.office.send(call, asked.draft, asked.attach))
+    return render.accepted(await client.office.send(call, asked.draft, asked.attach), receipt=asked.receipt)
 
 
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
