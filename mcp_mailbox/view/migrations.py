@@ -218,7 +218,7 @@ CREATE TABLE contact (
     PRIMARY KEY (mailbox, sender)
 ) WITHOUT ROWID;
 CREATE INDEX contact_waiting ON contact (mailbox, seq) WHERE standing = 0;
-CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 0;
+CREATE INDEX contact_principal ON contact (mailbox, principal, standing, at);
 CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
 ALTER TABLE message ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
 """,

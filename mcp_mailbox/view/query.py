@@ -259,7 +259,7 @@ SELECT standing, at, seq, notice, deliver_at, topic, let_in FROM contact WHERE m
 ASKING = """
 SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ?1 AND principal = ?2 AND standing = 0
 UNION ALL
-SELECT 1 FROM contact WHERE mailbox = ?1 AND principal = ?2 AND standing = 3 AND at > ?3
+SELECT 1 FROM contact INDEXED BY contact_principal WHERE mailbox = ?1 AND principal = ?2 AND standing = 3 AND at > ?3
 LIMIT ?4
 """
 REQUESTS = """

@@ -220,7 +220,7 @@ CREATE TABLE contact (
     PRIMARY KEY (mailbox, sender)
 ) WITHOUT ROWID;
 CREATE INDEX contact_waiting ON contact (mailbox, seq) WHERE standing = 0;
-CREATE INDEX contact_principal ON contact (mailbox, principal) WHERE standing = 0;
+CREATE INDEX contact_principal ON contact (mailbox, principal, standing, at);
 CREATE INDEX contact_expiry ON contact (expires) WHERE standing = 0;
 
 -- When readers were told that there is mail: of all messages up to that number, if they were not told before. A row is

@@ -83,7 +83,10 @@ class Street:
     def end(self) -> None:
         for process in self.watchers:
             process.kill()
-            process.communicate()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):  # not to their end: a worker that it left may hold them open
+                if pipe is not None:
+                    pipe.close()
         for host in self.hosts:
             host.end()
         self.home.end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,14 @@ class Line:
             kind, number, message = await self._from_office.receive()
             if kind == "answer" and number == serial:
                 return message
+
+    async def answered(self, serials: Sequence[int]) -> None:
+        """Wait until all of them are answered, in whatever order."""
+        open_ = set(serials)
+        while open_:
+            kind, number, _ = await self._from_office.receive()
+            if kind == "answer":
+                open_.discard(number)
 
     async def content(self, serial: int) -> Json:
         content: Json = (await self.result(serial))["structuredContent"]

@@ -101,7 +101,7 @@ _CHANNELS = (
     """
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :messages / 10)
     INSERT INTO channel_message (channel, place, seq, sender, at, below)
-    SELECT 2, i, i * 10, i % :boxes + 1, :start + i * 10, i * 5 FROM n
+    SELECT 2, i, i * 10, i * 10 % :boxes + 1, :start + i * 10, i * 5 FROM n
     """,
     """
     INSERT INTO subscription (mailbox, channel, since, place, until)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mcp_mailbox import rendezvous
@@ -58,7 +58,7 @@ def add(parser: argparse.ArgumentParser) -> Run:
         mailbox = chosen.mailbox or os.environ.get(person.ADDRESS)
         if not mailbox:
             parser.error(f"whose mail? Give --mailbox NAME, or set {person.ADDRESS}")
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what runs is ended too
+        signal.signal(signal.SIGTERM, _asked)  # so that what runs is ended too
         try:
             worker: Worker = (
                 Hook(chosen.webhook, private=chosen.allow_private) if chosen.webhook else Program(chosen.exec)
@@ -68,6 +68,36 @@ def add(parser: argparse.ArgumentParser) -> Run:
         return Watch(mailbox, person.space(chosen), worker).run(once=chosen.once)
 
     return run
+
+
+class Asked:
+    """SIGTERM: it ends this process by an exception, but never between the start of a program and our knowing of it."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._came = 0
+
+    def __call__(self, number: int, _: object) -> None:
+        """Handle the signal."""
+        self._came = number
+        self._leave()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it until the block ends."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._came and not self._held:
+            sys.exit(128 + self._came)
+
+
+_asked = Asked()
 
 
 class Worker:
@@ -95,16 +125,17 @@ class Program(Worker):
         """Run it, with the pointer on its stdin."""
         text = json.dumps(pointer)
         told = {"MCP_MAILBOX_POINTER": text, "MCP_MAILBOX_ADDRESS": pointer["mailbox"]}
+        process: subprocess.Popen[bytes] | None = None
         try:
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=os.environ | told)  # noqa: S603
-        except OSError as error:
-            return 127, f"{self._command[0]}: {error.strerror}"
-        try:
+            with _asked.held():
+                process = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=os.environ | told)  # noqa: S603
             with contextlib.suppress(BrokenPipeError):
                 process.communicate(text.encode() + b"\n")
             code = process.wait()
+        except OSError as error:
+            return 127, f"{self._command[0]}: {error.strerror}"
         finally:
-            if process.poll() is None:
+            if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait()
         return code, f"it ended with {code}" if code else ""
