@@ -504,3 +504,19 @@ async def test_a_cursor_of_another_mailbox_or_listing_is_none(post: Post) -> Non
         with pytest.raises(Refusal) as refusal:
             await attempt
         assert refusal.value.code is Code.BAD_ARGUMENT
+
+
+@promise("states")
+async def test_what_is_put_off_counts_as_rung_for_no_other_mail(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    later = await post.send("ann", "bob", delay=1000)
+    now = await post.send("ann", "bob")
+    await post.store.note_ring(at("bob"))
+    await flush(post)
+    assert (await post.sent("ann", now.id))["bob"].state is State.RUNG
+    progress = (await post.sent("ann", later.id))["bob"]
+    assert (progress.state, progress.rung_at) == (State.STORED, None)
+    post.clock.step(1000)
+    assert (await post.sent("ann", later.id))["bob"].state is State.STORED
+    [first, second] = await post.claim("bob")
+    assert {first.message.id, second.message.id} == {later.id, now.id}

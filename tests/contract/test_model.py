@@ -56,6 +56,8 @@ class Copy:
     seen: bool = False
     leased: bool = False
     rung: bool = False
+    passed_over: bool = False
+    """Put off when it was rung for others: of its own time no ring is noted."""
     listed: bool = True
     ended: int = 0
     floor: int = 0
@@ -346,6 +348,7 @@ class Machine(StoreMachine):
             copy.listed = False
         else:
             copy.free()
+            copy.rung, copy.passed_over = copy.rung or copy.passed_over, False
             copy.attempts, copy.expires, copy.topic, copy.seen, copy.leased = 0, 0, None, False, False
         return None
 
@@ -404,7 +407,9 @@ class Machine(StoreMachine):
     def ring(self, box: str) -> None:
         self.events = {Event.RING}
         for copy in self.model.copies:
-            copy.rung = copy.rung or copy.box == box
+            if copy.box == box and not copy.rung and not copy.passed_over:
+                put_off = copy.state is State.STORED and copy.reader is None and copy.until > self.now
+                copy.rung, copy.passed_over = not put_off, put_off
         self.run(self.post.store.note_ring(at(box)))
         self.flush()
 

@@ -100,6 +100,8 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
     asked = db.execute(query.HELD_FROM, (box, seq)).fetchone()
     if asked is not None and rung is not None and rung < asked["let_in"]:
         rung = None  # that was of other mail: nobody is told of what is held
+    if waiting is not None and rung is not None and not waiting["leased"] and rung < waiting["lease_until"]:
+        rung = None  # so was that: nobody is told of what is put off
     if waiting is not None:
         found = progress(waiting, now, rung)
     elif done is not None:
