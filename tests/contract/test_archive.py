@@ -404,7 +404,7 @@ async def test_mail_is_told_with_all_that_the_language_says_of_it(post: Post) ->
         "expired": State.EXPIRED,
         "old": State.REPLACED,
         "new": State.LEASED,
-        "later": State.RUNG,
+        "later": State.STORED,
         '{"a":1}': State.ACKED,
         "no": State.REJECTED,
     }
