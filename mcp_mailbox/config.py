@@ -51,7 +51,7 @@ _HOST = re.compile(rf"({_NAME})(:[0-9]{{1,5}})?", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?/?", re.ASCII)
 _USUAL_PORTS = {"http": "80", "https": "443"}
 _SHOWN = 60
-_WAKES_DIGITS = 6
+_MOST_WAKES = 999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +175,12 @@ def host_settings(env: Mapping[str, str]) -> HostSettings:
 
 def bell_terms(env: Mapping[str, str]) -> Terms:
     """Read when a host may be rung. Raises Refusal(BAD_ARGUMENT)."""
-    text = env.get(WAKES)
-    if text and not (text.isascii() and text.isdigit() and len(text) <= _WAKES_DIGITS):
-        raise Refusal(Code.BAD_ARGUMENT, f"{WAKES} is {text[:20]!a}.", "Set it to a number of rings, or leave it out.")
+    wakes = _whole(env, WAKES, Terms().wakes, _MOST_WAKES, "Set it to a number of rings, or leave it out.")
     try:
         quiet = Quiet.parse(env[QUIET]) if env.get(QUIET) else None
     except Refusal as refusal:
         raise Refusal(refusal.code, f"{QUIET}: {refusal.problem}", refusal.hint) from None
-    return Terms(quiet, int(text)) if text else Terms(quiet)
+    return Terms(quiet, wakes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,32 +210,25 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     each = _mib(env, rendezvous.FILE_MIB_VARIABLE, usual.each)
     together = _mib(env, rendezvous.TOTAL_MIB_VARIABLE, max(usual.together, each))
     attachments = attachment.Limits(min(each, together), together)
-    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), _days(env) * DAY, limits, attachments)
-
-
-def _days(env: Mapping[str, str]) -> int:
-    text = env.get(KEEP)
-    if not text:
-        return KEEP_TERM // DAY
-    if not (text.isascii() and text.isdigit() and len(text) < _SHOWN and int(text) <= _MOST_DAYS):
-        raise Refusal(
-            Code.BAD_ARGUMENT,
-            f"{KEEP} is {text[:20]!a}.",
-            f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out.",
-        )
-    return int(text)
+    forever = f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out."
+    days = _whole(env, KEEP, KEEP_TERM // DAY, _MOST_DAYS, forever, digits=_SHOWN - 1)
+    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), days * DAY, limits, attachments)
 
 
 def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    """Read a number of things, 0 for no limit."""
+    return _whole(
+        env, name, default, _MOST, f"Set it to a number up to {_MOST}, 0 for none, or leave it out for {default}."
+    )
+
+
+def _whole(env: Mapping[str, str], name: str, default: int, most: int, hint: str, digits: int = 0) -> int:
+    """Read a whole number of at most so many digits: as many as `most` has, unless they are given."""
     text = env.get(name)
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST)) and int(text) <= _MOST):
-        raise Refusal(
-            Code.BAD_ARGUMENT,
-            f"{name} is {text[:20]!a}.",
-            f"Set it to a number up to {_MOST}, 0 for none, or leave it out for {default}.",
-        )
+    if not (text.isascii() and text.isdigit() and len(text) <= (digits or len(str(most))) and int(text) <= most):
+        raise Refusal(Code.BAD_ARGUMENT, f"{name} is {text[:20]!a}.", hint)
     return int(text)
 
 

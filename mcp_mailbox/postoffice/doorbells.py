@@ -22,6 +22,7 @@ import anyio.abc
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
+from mcp_mailbox.budgets import HOUR
 from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Log, Moment, Outcome, Pointer, Result, Ring, Terms
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Kind as MailboxKind
@@ -44,7 +45,6 @@ DEAF = 50
 DEAF_PAUSE = 5 * 60_000
 WAITER = 150
 """ms that somebody who waits has to take what came; a wait for something else does not take it."""
-HOUR = 3600 * 1000
 RING_SECONDS = 10.0
 """After which a ring that came to nothing has failed."""
 _THREADS = 10_000

@@ -138,15 +138,12 @@ WHERE s.mailbox = ? AND s.place < s.until AND s.until = {FOREVER}
 """  # noqa: S608
 EVER_SUBSCRIBED = "SELECT channel FROM subscription WHERE mailbox = ? ORDER BY channel"
 # Where something was published that has not been delivered: a step for each channel that one is a member of.
-DUE_SUBSCRIPTIONS = f"""
-SELECT s.mailbox, s.since, s.place, s.until, {_CHANNEL}
+_DUE = """
 FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
-WHERE s.mailbox = ? AND s.place < s.until AND c.last > s.place
-"""  # noqa: S608
-DUE_SOMEWHERE = """
-SELECT 1 FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
 WHERE s.mailbox = ?1 AND s.place < s.until AND c.last > s.place
 """
+DUE_SUBSCRIPTIONS = f"SELECT s.mailbox, s.since, s.place, s.until, {_CHANNEL} {_DUE}"
+DUE_SOMEWHERE = f"SELECT 1 {_DUE}"
 ARRIVING = f"""
 SELECT count(DISTINCT +p.seq)
 FROM (
@@ -177,12 +174,6 @@ CROSS JOIN mailbox b ON b.id = ?1
 WHERE m.seq = ?2 AND r.value < 0
   AND EXISTS (SELECT 1 FROM mailbox o INDEXED BY mailbox_owner WHERE o.owner = b.owner AND o.space = c.space)
 LIMIT 1
-"""
-# Whether a message is in some channel still, so that nobody may throw it away.
-IN_A_CHANNEL = """
-SELECT 1 FROM message m CROSS JOIN json_each(m.recipients) r
-CROSS JOIN channel_message p ON p.channel = -r.value AND p.seq = m.seq
-WHERE m.seq = ? AND r.value < 0 LIMIT 1
 """
 SKIPPED = """
 SELECT c.name, c.space, k.count FROM skip k CROSS JOIN channel c ON c.id = k.channel WHERE k.mailbox = ?

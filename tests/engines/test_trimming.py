@@ -15,7 +15,6 @@ from mcp_mailbox.engines.sqlite import SqliteStore, fanout, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.store import Origin, Portion
-from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -56,7 +55,9 @@ async def test_a_channel_that_is_spoken_in_is_trimmed_as_fast_as_it_grows(store:
 
     def kept(db: sqlite3.Connection) -> list[bool]:
         seqs = [store._codec.read(id_).seq for id_ in (ids[0], ids[-1])]
-        return [db.execute(query.IN_A_CHANNEL, (seq,)).fetchone() is not None for seq in seqs]
+        return [
+            db.execute("SELECT 1 FROM channel_message WHERE seq = ?", (seq,)).fetchone() is not None for seq in seqs
+        ]
 
     assert await store.writer.do(kept) == [False, True]
 

@@ -23,10 +23,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from mcp_mailbox.budgets import HOUR
 from mcp_mailbox.doorbell import NEWS_LIMIT, Outcome, Pointer, Quiet, Result, Terms
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.message import Priority
-from mcp_mailbox.postoffice.doorbells import BURST, DEAF_PAUSE, HOUR
+from mcp_mailbox.postoffice.doorbells import BURST, DEAF_PAUSE
 from tests.clocks import START, SteppedClock
 from tests.contract.machine import EXAMPLES
 from tests.postoffice.test_doorbells import HOST, Bell, World

@@ -12,7 +12,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
-from mcp_mailbox.budgets import Limits
+from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome as Settling
 from mcp_mailbox.delivery import Settlement, State
@@ -22,7 +22,7 @@ from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import Draft, Priority
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
-from mcp_mailbox.postoffice.doorbells import BURST, DEAF, DEAF_PAUSE, HOUR, UNANSWERED, WAITER, WORK
+from mcp_mailbox.postoffice.doorbells import BURST, DEAF, DEAF_PAUSE, UNANSWERED, WAITER, WORK
 from mcp_mailbox.store import Listing, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE

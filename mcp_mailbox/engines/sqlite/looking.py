@@ -13,7 +13,7 @@ from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import Common
 from mcp_mailbox.engines.sqlite.messages import (
-    in_reach,
+    in_a_channel_within_reach,
     message,
     progress,
     progress_in,
@@ -124,7 +124,7 @@ class Looking:
         now = self._now()
         own = progress_in(db, box, seq, now)
         about = db.execute(query.PARENT, (seq,)).fetchone()
-        if about is None or (own is None and about["sender"] != box and not in_reach(db, box, seq)):
+        if about is None or (own is None and about["sender"] != box and not in_a_channel_within_reach(db, box, seq)):
             raise unknown_message(text)
         # Only now: what somebody else's message is, or that it is damaged, is not to be told nor to take time.
         row = db.execute(query.WHOLE, (seq,)).fetchone()

@@ -113,7 +113,7 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
     return replace(found, held_at=asked["accepted"], let_in_at=asked["let_in"] or None) if asked is not None else found
 
 
-def in_reach(db: sqlite3.Connection, box: int, seq: int) -> bool:
+def in_a_channel_within_reach(db: sqlite3.Connection, box: int, seq: int) -> bool:
     """Whether a message is in a channel that the mailbox's principal could join, so that it may be read there."""
     return db.execute(query.IN_REACH, (box, seq)).fetchone() is not None
 
@@ -162,7 +162,7 @@ def _is_of(db: sqlite3.Connection, box: int, seq: int, sender: int) -> bool:
         sender == box
         or waiting_delivery(db, box, seq) is not None
         or db.execute(query.DONE, (box, seq)).fetchone() is not None
-        or in_reach(db, box, seq)
+        or in_a_channel_within_reach(db, box, seq)
     )
 
 

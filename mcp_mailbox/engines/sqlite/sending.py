@@ -17,7 +17,7 @@ from mcp_mailbox.engines.sqlite.codec import unknown_message
 from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
-from mcp_mailbox.engines.sqlite.messages import in_reach
+from mcp_mailbox.engines.sqlite.messages import in_a_channel_within_reach
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, find_mailbox, unknown, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
@@ -213,7 +213,7 @@ class Sending:
             due = fanout.due_post(db, mailbox, handle.seq, self._now()) if done is None else None
             if due is not None:
                 return _Parent(handle.seq, row["thread"], row["sender"], due["priority"], hops)
-            if done is None and row["sender"] != mailbox and not in_reach(db, mailbox, handle.seq):
+            if done is None and row["sender"] != mailbox and not in_a_channel_within_reach(db, mailbox, handle.seq):
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
                 raise stale_lease(text)
