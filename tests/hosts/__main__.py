@@ -11,14 +11,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests import npm
 from tests.hosts import doorbell, environment, install, processes, scenarios, setting_up
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
 from tests.hosts.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LEAVING_SECONDS = 10.0
 _STOP_SECONDS = 30.0
@@ -49,11 +54,29 @@ def main() -> int:
     return report.close()
 
 
+@contextmanager
+def _place(options: argparse.Namespace, what: str) -> Iterator[Path]:
+    """Lend a directory; on leaving, nothing runs in it any more, and unless it is to be kept it is gone."""
+    root = Path(tempfile.mkdtemp(prefix=f"mailbox-hosts-{what}-"))
+    try:
+        yield root
+    finally:
+        processes.end_all(str(root))
+        if options.keep:
+            say(f"\nlogs, requests and homes: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _check_left(report: Report, root: Path) -> None:
+    left = processes.gone(str(root), _LEAVING_SECONDS)
+    report.check("no process is left", not left, left or "none")
+
+
 def _prove(options: argparse.Namespace, programs: dict[str, install.Program], report: Report, transport: str) -> None:
     """Play all scenarios in a home of their own."""
-    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-run-"))
-    server = Server(shlex.split(options.server), root / "mail")
-    try:
+    with _place(options, "run") as root:
+        server = Server(shlex.split(options.server), root / "mail")
         if transport == "http":
             server = replace(server, url=_serve(server, root))
         stage = Stage(
@@ -67,33 +90,18 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
         scenarios.play_all(stage)
         report.section("Nothing is left behind")
         _stop(server, root)
-        left = processes.gone(str(root), _LEAVING_SECONDS)
-        report.check("no process is left", not left, left or "none")
-    finally:
-        processes.end_all(str(root))
-        if options.keep:
-            say(f"\nlogs, requests and homes: {root}")
-        else:
-            shutil.rmtree(root, ignore_errors=True)
+        _check_left(report, root)
 
 
 def _set_up(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
-    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-setup-"))
-    try:
+    with _place(options, "setup") as root:
         setting_up.prove(programs, shlex.split(options.server)[:-1], root, report)
-    finally:
-        processes.end_all(str(root))
-        if options.keep:
-            say(f"\nhomes: {root}")
-        else:
-            shutil.rmtree(root, ignore_errors=True)
 
 
 def _ring(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
     """Ring idle hosts, in a home of their own."""
-    root = Path(tempfile.mkdtemp(prefix="mailbox-hosts-bell-"))
-    server = Server(shlex.split(options.server), root / "mail")
-    try:
+    with _place(options, "bell") as root:
+        server = Server(shlex.split(options.server), root / "mail")
         stage = doorbell.Stage(root, server, report)
         if "claude" in options.host:
             doorbell.claude_code(
@@ -103,14 +111,7 @@ def _ring(options: argparse.Namespace, programs: dict[str, install.Program], rep
             doorbell.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
         _stop(server, root)
         processes.end_all(str(root), "app-server-daemon")  # Codex's own, which outlives it and holds our relay
-        left = processes.gone(str(root), _LEAVING_SECONDS)
-        report.check("no process is left", not left, left or "none")
-    finally:
-        processes.end_all(str(root))
-        if options.keep:
-            say(f"\nlogs, requests and homes: {root}")
-        else:
-            shutil.rmtree(root, ignore_errors=True)
+        _check_left(report, root)
 
 
 def _serve(server: Server, root: Path) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import exits, registration
+from mcp_mailbox.fronts.cli import exits, registration, shown
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -311,8 +311,8 @@ def _show_outcome(outcome: Outcome) -> None:
 def _visible(text: str) -> Iterator[str]:
     """Show control characters, obey none, and cut what is too long for a terminal."""
     for line in text.splitlines(keepends=True):
-        shown = "".join(each if each.isprintable() or each == "\t" else f"\\x{ord(each):02x}" for each in line[:-1])
-        yield shown[:_WIDEST] + ("…\n" if len(shown) > _WIDEST else "\n")
+        said = "\t".join(map(shown.line, line[:-1].split("\t")))
+        yield said[:_WIDEST] + ("…\n" if len(said) > _WIDEST else "\n")
 
 
 def _planned(change: Change) -> Json:
