@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from mcp_mailbox import presence
+from mcp_mailbox import addresses, presence
 from mcp_mailbox.channel import MOST_COUNT
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
@@ -25,7 +25,7 @@ from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft, Format, Priority
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import DEFAULT_TERM
-from mcp_mailbox.store import Listing, Show
+from mcp_mailbox.store import Listing, Show, Wanted
 
 M = TypeVar("M", bound="Arguments")
 
@@ -228,6 +228,10 @@ class WaitForMessage(Arguments):
     sender: Sender = None
     thread: Id | None = None
     take_over: bool = False
+
+    def wanted(self, space: str) -> Wanted:
+        """Return what is waited for, by names of that space. Raises Refusal for what is no address."""
+        return Wanted(addresses.parse_any(self.sender, space) if self.sender else None, self.thread)
 
 
 class ListInbox(Arguments):

@@ -47,6 +47,15 @@ def test_who_joins_later_can_hear_what_was_said_before(ann: Person) -> None:
     assert [each["preview"] for each in bob.json("inbox")["messages"]] == ["old"]
 
 
+def test_one_can_wait_for_a_channel_alone(ann: Person) -> None:
+    ann.does("channels", "join", "#wanted")
+    bob = ann.beside("bob")
+    bob.does("send", "ann", "-b", "direct")
+    bob.does("send", "#wanted", "-b", "published")
+    [mail] = ann.json("wait", "--timeout", "0", "--from", "#wanted")["messages"]
+    assert mail["body"] == "published"
+
+
 @pytest.mark.parametrize("arguments", [("join",), ("list", "#x"), ("leave", "#x", "--since", "2h"), ("make", "#x")])
 def test_what_means_nothing_is_said(ann: Person, arguments: tuple[str, ...]) -> None:
     assert ann.run("channels", *arguments).returncode == exits.MISUNDERSTOOD

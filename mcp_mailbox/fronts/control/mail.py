@@ -23,7 +23,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.control.desk import Desk, Json
 from mcp_mailbox.postoffice import Call, Caller
-from mcp_mailbox.store import Claimer, Portion, Wanted
+from mcp_mailbox.store import Claimer, Portion
 from mcp_mailbox.tokens import LOCAL
 
 READER = "terminal"
@@ -113,8 +113,7 @@ async def _read(desk: Desk, call: Call, asked: arguments.Read) -> Json:
 
 
 async def _wait_for_message(desk: Desk, call: Call, asked: arguments.WaitForMessage) -> Json:
-    sender = addresses.parse(asked.sender, call.caller.space) if asked.sender else None
-    wanted = Wanted(sender, asked.thread)
+    wanted = asked.wanted(call.caller.space)
     claimer = Claimer("a person at a terminal", asked.take_over, several=True)
     await desk.stay.enter_async_context(_here(desk, call))
     patience = asked.timeout * 1000

@@ -25,7 +25,7 @@ from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import BODY_LIMIT
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Claimer, Settled, Show, Wanted
+from mcp_mailbox.store import Claimer, Settled, Show
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -53,10 +53,9 @@ async def _send(client: Client, context: Context, given: Arguments) -> Json:
 async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
     asked = arguments.parse(arguments.WaitForMessage, "wait_for_message", given)
     call = await client.call(context, asked.mailbox)
-    sender = addresses.parse_any(asked.sender, client.caller.space) if asked.sender else None
+    wanted = asked.wanted(client.caller.space)
     timeout = client.cap(context.session, asked.timeout)
     carries_mail(context)
-    wanted = Wanted(sender, asked.thread)
     claimer = Claimer(client.label(context.session), asked.take_over, client.caller.several)
     refusal: Refusal | None = None  # a task group would wrap it
     found: Sequence[Delivery] = ()
@@ -73,7 +72,7 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     if refusal is not None:
         raise refusal
     cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
-    meant = await _meant(client, call, sender) if not found else ""
+    meant = await _meant(client, call, wanted.sender) if not found else ""
     answer = render.received(found) if found else render.nothing(cut, meant)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     answer |= render.skipped(await client.office.channels.skipped(call))
