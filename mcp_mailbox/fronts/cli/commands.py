@@ -273,7 +273,7 @@ def _complete(words: Sequence[str]) -> int:
     """Print what a shell asks for (`completion`); never says why there is nothing."""
     from mcp_mailbox.fronts.cli import completion  # noqa: PLC0415 - for shells alone
 
-    for each in completion.complete(words[1:] if words[:1] == ["--"] else words):
+    for each in completion.complete(words[1:] if words[:1] == ["--"] else words, COMMANDS, parser):
         print(each)  # noqa: T201
     return exits.DONE
 

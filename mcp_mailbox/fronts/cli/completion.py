@@ -8,7 +8,7 @@ completes to nothing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -65,19 +65,19 @@ def _print(chosen: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def complete(words: Sequence[str]) -> list[str]:
-    """Return what the last word may become; the others are those before it."""
-    from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415 - which imports this
-
+def complete(
+    words: Sequence[str], commands: Collection[str], parser: Callable[[str], argparse.ArgumentParser]
+) -> list[str]:
+    """Return what the last word may become; the others are those before it. `parser` is a command's own."""
     *before, begun = words or [""]
     if not before:
-        names = [*commands.COMMANDS, "help", "version", "--help", "--version"]
+        names = [*commands, "help", "version", "--help", "--version"]
         return [name for name in names if name.startswith(begun) and (begun or not name.startswith("-"))]
     if before[0] == "help":
-        return [name for name in commands.COMMANDS if name.startswith(begun)] if len(before) == 1 else []
-    if before[0] not in commands.COMMANDS:
+        return [name for name in commands if name.startswith(begun)] if len(before) == 1 else []
+    if before[0] not in commands:
         return []
-    return _argument(commands.parser(before[0]), before[1:], begun)
+    return _argument(parser(before[0]), before[1:], begun)
 
 
 def _argument(parser: argparse.ArgumentParser, before: Sequence[str], begun: str) -> list[str]:
