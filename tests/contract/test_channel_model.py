@@ -224,8 +224,7 @@ class Machine(StoreMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.run(self.post.engine.close())
-        self.run(self.post.engine.open())
+        self.run(self.post.reopen())
 
     @invariant()
     def unread_is_what_a_wait_could_hand_out(self) -> None:

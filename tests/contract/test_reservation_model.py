@@ -112,8 +112,7 @@ class Machine(StoreMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.run(self.post.engine.close())
-        self.run(self.post.engine.open())
+        self.run(self.post.reopen())
 
     @invariant()
     def what_is_held_is_the_models(self) -> None:
