@@ -83,7 +83,7 @@ def front_door(home: str, settings: config.Serving) -> Iterator[FrontDoor]:
 
     Raises Refusal, and rendezvous.Refused for a home that cannot be used.
     """
-    from mcp_mailbox.fronts.mcp.http import listener  # noqa: PLC0415 - hosts on stdio need no HTTP
+    from mcp_mailbox.fronts.http import listener  # noqa: PLC0415 - hosts on stdio need no HTTP
 
     tls = listener.load_tls(settings.certificate, settings.key) if settings.certificate else None
     with closing(listener.bind(settings.host, settings.port)) as bound:
@@ -135,7 +135,8 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 
 @asynccontextmanager
 async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
-    from mcp_mailbox.fronts.mcp.http import app, desk, gate, listener  # noqa: PLC0415
+    from mcp_mailbox.fronts.http import app, desk, gate, listener, stream  # noqa: PLC0415
+    from mcp_mailbox.fronts.mcp.http import clients, room  # noqa: PLC0415
 
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
@@ -143,10 +144,13 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
     reception: desk.Desk
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
-        reception = desk.TokenDesk(service.post_office, service.tokens, addresses.DEFAULT_SPACE)
+        reception = desk.TokenDesk(service.tokens)
     else:
-        reception = desk.OpenDesk(service.post_office, LOCAL, addresses.DEFAULT_SPACE)
-    http = app.App(service.server, reception, entrance)
+        reception = desk.OpenDesk(LOCAL)
+    streams = stream.OpenStreams()
+    making = clients.Clients(service.post_office, addresses.DEFAULT_SPACE)
+    rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
+    http = app.App(rooms, reception, entrance, streams)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:
@@ -154,8 +158,8 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
             await http.close()  # at once, while relays are seen off
 
         tasks.start_soon(close_in_time)
-        url = f"{door.origin}{app.PATH}"
-        known_as = f"{door.known_as}{app.PATH}" if door.known_as else None
+        url = f"{door.origin}{room.PATH}"
+        known_as = f"{door.known_as}{room.PATH}" if door.known_as else None
         service.http = lambda: {"url": url, "known_as": known_as, "auth": settings.tokens, **http.status()}
         how = f"token in {door.token_file}" if door.token_file else "open to everybody on this machine"
         log.info("MCP is at %s (%s); `mcp-mailbox status` says how to register it", url, how)

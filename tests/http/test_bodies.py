@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_mailbox.fronts.mcp.http import body as limits
+from mcp_mailbox.fronts.http import body as limits
 from tests.http.caller import LEGACY, MODERN, Caller
 from tests.http.conftest import Post
 

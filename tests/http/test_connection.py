@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mcp_mailbox.fronts.mcp.http.connection import HEAD_BYTES
+from mcp_mailbox.fronts.http.connection import HEAD_BYTES
 from tests.fronts.world import Served
 from tests.http.caller import Caller, Line
 from tests.http.conftest import Post

@@ -18,7 +18,7 @@ from tests.relay.world import ended
 
 BEGIN = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
 IMPATIENT = """
-from mcp_mailbox.fronts.mcp.http import stream
+from mcp_mailbox.fronts.http import stream
 stream._STALLED = stream.PING_EVERY = 0.5
 from mcp_mailbox.__main__ import main
 raise SystemExit(main())

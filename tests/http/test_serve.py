@@ -23,7 +23,7 @@ from tests.http.caller import Caller
 
 CANNOT_OPEN = """
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.mcp.http import listener
+from mcp_mailbox.fronts.http import listener
 def fail(*_):
     raise Refusal(Code.STORE_FAILED, "Planted.", "Mend it.")
 listener.listening = fail

@@ -18,11 +18,12 @@ from mcp.shared.inbound import (
     validate_mcp_param_headers,
 )
 
-from mcp_mailbox.fronts.mcp.client import Client
+from mcp_mailbox.fronts.http.gate import Head, Refused
+from mcp_mailbox.fronts.http.stream import OpenStreams
+from mcp_mailbox.fronts.http.visit import Visit
+from mcp_mailbox.fronts.mcp.client import Client, Request
+from mcp_mailbox.fronts.mcp.http.clients import Clients
 from mcp_mailbox.fronts.mcp.http.exchange import Exchange, failure
-from mcp_mailbox.fronts.mcp.http.gate import Head, Refused
-from mcp_mailbox.fronts.mcp.http.stream import OpenStreams
-from mcp_mailbox.fronts.mcp.http.visit import Visit
 
 _PROTOCOL_META = "io.modelcontextprotocol/protocolVersion"
 
@@ -38,8 +39,9 @@ def is_alone(message: types.JSONRPCMessage) -> bool:
 class Alone:
     """All requests of this era."""
 
-    def __init__(self, server: Server[Client], streams: OpenStreams) -> None:
+    def __init__(self, server: Server[Client], clients: Clients, streams: OpenStreams) -> None:
         self._server = server
+        self._making = clients
         self._open_streams = streams
         self._clients: dict[Client, None] = {}
 
@@ -61,9 +63,9 @@ class Alone:
         if isinstance(route, InboundLadderRejection):
             raise _rejected(route, message.id)
         _reject(self._check_parameters(head, message), message.id)
-        client = await visit.client(session=None)
+        client = await self._making.make(visit, None)
         connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
-        exchange = Exchange(visit.stream(), client, visit.request(), message)
+        exchange = Exchange(visit.stream(), client, Request(visit.key), message)
         runner = ServerRunner(self._server, connection, client)  # `serve_one`, less an exit stack that nothing uses
         work = partial(runner.on_request, exchange, message.method, message.params)
         self._clients[client] = None

@@ -18,9 +18,9 @@ from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data, progr
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 
+from mcp_mailbox.fronts.http.gate import stopping, unauthorized
+from mcp_mailbox.fronts.http.stream import End, OpenStreams, Stream
 from mcp_mailbox.fronts.mcp.client import Client, Request
-from mcp_mailbox.fronts.mcp.http.gate import stopping, unauthorized
-from mcp_mailbox.fronts.mcp.http.stream import End, OpenStreams, Stream
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,14 @@ from typing import Any
 import mcp_types as types
 from mcp.server.lowlevel import NotificationOptions, Server
 
-from mcp_mailbox.fronts.mcp.client import Client
-from mcp_mailbox.fronts.mcp.http import gate
+from mcp_mailbox.fronts.http import gate
+from mcp_mailbox.fronts.http.gate import Refused
+from mcp_mailbox.fronts.http.stream import EVENTS, OpenStreams, Stream, dump
+from mcp_mailbox.fronts.http.visit import Visit
+from mcp_mailbox.fronts.mcp.client import Client, Request
+from mcp_mailbox.fronts.mcp.http.clients import Clients
 from mcp_mailbox.fronts.mcp.http.exchange import Exchange, break_off, failure
-from mcp_mailbox.fronts.mcp.http.gate import Refused
 from mcp_mailbox.fronts.mcp.http.sessions import Session, Sessions
-from mcp_mailbox.fronts.mcp.http.stream import EVENTS, OpenStreams, Stream, dump
-from mcp_mailbox.fronts.mcp.http.visit import Visit
 
 SESSION_HEADER = "mcp-session-id"
 _INITIALIZE_BYTES = 32 * 1024
@@ -28,9 +29,10 @@ _NO_STATUS: Mapping[int, int] = {}
 class Handshake:
     """All requests of this era, and their sessions."""
 
-    def __init__(self, server: Server[Client], streams: OpenStreams) -> None:
+    def __init__(self, server: Server[Client], clients: Clients, streams: OpenStreams) -> None:
         self.sessions = Sessions()
         self._server = server
+        self._clients = clients
         self._open_streams = streams
         self._options = server.create_initialization_options(NotificationOptions(tools_changed=True))
 
@@ -48,7 +50,7 @@ class Handshake:
         if isinstance(message, types.JSONRPCNotification):
             if message.method == "notifications/cancelled":
                 session.cancel(message.params)
-            note = Exchange(stream, session.client, visit.request(), message)
+            note = Exchange(stream, session.client, Request(visit.key), message)
             await session.runner.on_notify(note, message.method, message.params)
         else:
             session.answered(message)
@@ -83,7 +85,7 @@ class Handshake:
             raise _no_session()
         if len(dump(message.params or {})) > _INITIALIZE_BYTES:
             raise Refused(413, f"initialize may have at most {_INITIALIZE_BYTES:,} bytes: a session keeps them.")
-        client = await visit.client(session=secrets.token_hex(16))
+        client = await self._clients.make(visit, secrets.token_hex(16))
         if self.sessions.full(visit.visitor.id):
             raise Refused(429, "Too many sessions are in use. End some with DELETE.", {"retry-after": "1"})
         session = Session(self._server, client, visit.visitor.id, self._options)
@@ -99,7 +101,7 @@ class Handshake:
         def over() -> None:
             session.end(exchange)
 
-        exchange = Exchange(_stream(visit, session), session.client, visit.request(), message, session.ask, over)
+        exchange = Exchange(_stream(visit, session), session.client, Request(visit.key), message, session.ask, over)
         if not session.begin(exchange):
             # JSON-RPC has no way to tell their answers apart.
             problem = f"The id {message.id!a} is that of a request under way."

@@ -21,9 +21,9 @@ from mcp.shared.dispatcher import CallOptions
 from mcp.shared.dispatcher import coerce_request_id as _id
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 
+from mcp_mailbox.fronts.http.stream import Stream
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http.exchange import Exchange, Json, notification
-from mcp_mailbox.fronts.mcp.http.stream import Stream
 
 SESSION_LIMIT = 10_000
 """Sessions kept at once; beyond, those that were idle for longest are forgotten."""

@@ -1,7 +1,6 @@
-"""The ASGI application: `/mcp` in both eras, `/healthz` and `/readyz`.
+"""The ASGI application: rooms behind their paths, `/healthz` and `/readyz`.
 
-2026-07-28 requests stand alone (`alone.py`); those of the handshake era belong to a session (`handshake.py`). Which it
-is, and what is the same for both, is decided here.
+Who may come in, and how many at once, is decided here; what is asked there is the rooms' business.
 """
 
 from __future__ import annotations
@@ -10,39 +9,32 @@ import itertools
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from mcp.server.lowlevel import Server
-from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-
-from mcp_mailbox.fronts.mcp.client import Client
-from mcp_mailbox.fronts.mcp.http import body, cors, gate
-from mcp_mailbox.fronts.mcp.http.alone import Alone, is_alone
-from mcp_mailbox.fronts.mcp.http.connection import EXTENSION
-from mcp_mailbox.fronts.mcp.http.desk import Desk
-from mcp_mailbox.fronts.mcp.http.gate import Gate, Refused
-from mcp_mailbox.fronts.mcp.http.handshake import SESSION_HEADER, Handshake
-from mcp_mailbox.fronts.mcp.http.stream import EVENTS, JSON, OpenStreams, Receive, Send, reply
-from mcp_mailbox.fronts.mcp.http.visit import Visit
+from mcp_mailbox.fronts.http import body, cors, gate
+from mcp_mailbox.fronts.http.connection import EXTENSION
+from mcp_mailbox.fronts.http.desk import Desk
+from mcp_mailbox.fronts.http.gate import Gate, Refused
+from mcp_mailbox.fronts.http.stream import OpenStreams, Receive, Send, reply
+from mcp_mailbox.fronts.http.visit import Room, Visit
 
 logger = logging.getLogger(__name__)
 
-PATH = "/mcp"
-
 
 class App:
-    """The application. `running` must be entered for as long as it is called."""
+    """The application. `running` must be entered for as long as it is called.
 
-    def __init__(self, server: Server[Client], desk: Desk, entrance: Gate) -> None:
+    `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open.
+    """
+
+    def __init__(self, rooms: Mapping[str, Room], desk: Desk, entrance: Gate, streams: OpenStreams) -> None:
+        self._rooms = rooms
         self._desk = desk
         self._gate = entrance
-        self._open_streams = OpenStreams()
-        self._alone = Alone(server, self._open_streams)
-        self._handshake = Handshake(server, self._open_streams)
+        self._open_streams = streams
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
 
@@ -55,18 +47,23 @@ class App:
 
     async def close(self) -> None:
         """End what is open: waits answer, streams end; takes no more."""
-        self._alone.leave()
-        self._handshake.sessions.leave()
+        for room in self._rooms.values():
+            room.leave()
         await self._open_streams.close()
-        self._handshake.sessions.close()
+        for room in self._rooms.values():
+            room.close()
 
     def status(self) -> dict[str, Any]:
         """Say how things stand."""
-        return {"sessions": len(self._handshake.sessions), "requests": len(self._open_streams)}
+        said: dict[str, Any] = {}
+        for room in self._rooms.values():
+            said |= room.status()
+        return {**said, "requests": len(self._open_streams)}
 
     def _revoked(self, credential: str) -> None:
         self._open_streams.end_all_of(credential)
-        self._handshake.sessions.end_all_of(credential)
+        for room in self._rooms.values():
+            room.ended(credential)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -104,8 +101,7 @@ class App:
             return
         head = gate.read_head(scope)
         self._gate.check(scope, head)
-        if path != PATH:
-            raise Refused(404, f"There is nothing here; MCP is at {PATH}.")
+        room = self._room(path)
         if cors.is_preflight(head) and self._gate.foreign(scope) is not None:
             await reply(send, 204, b"", cors.PREFLIGHT)
             return
@@ -117,31 +113,10 @@ class App:
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
-        visit = Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION])
-        version = head.get(MCP_PROTOCOL_VERSION_HEADER)
-        alone = version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
-        if method == "POST":
-            await self._post(visit, alone=alone)
-        elif method == "GET" and not alone:
-            await self._handshake.get(visit)
-        elif method == "DELETE" and not alone:
-            await self._handshake.delete(visit)
-        else:
-            raise Refused(405, f"{method} means nothing here.", {"allow": "POST" if alone else "GET, POST, DELETE"})
+        await room.serve(Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION]))
 
-    async def _post(self, visit: Visit, *, alone: bool) -> None:
-        head = visit.head
-        kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise Refused(415, f"The Content-Type must be {JSON}.")
-        if (head.get("content-encoding") or "identity").lower() != "identity":
-            raise Refused(415, "Send the body as it is, without a Content-Encoding.", {"accept-encoding": "identity"})
-        if not gate.accepts(head, (JSON, EVENTS)):
-            raise Refused(406, f"Accept both {JSON} and {EVENTS}.")
-        message = body.parse(await body.read(head, visit.receive))
-        if not visit.visitor.good():  # a body may take its time
-            raise gate.unauthorized()
-        if alone or (head.get(SESSION_HEADER) is None and is_alone(message)):
-            await self._alone.serve(visit, message)
-        else:
-            await self._handshake.post(visit, message)
+    def _room(self, path: str) -> Room:
+        for place, room in self._rooms.items():
+            if path == place or (place.endswith("/") and path.startswith(place)):
+                return room
+        raise Refused(404, f"There is nothing here; MCP is at {next(iter(self._rooms))}.")

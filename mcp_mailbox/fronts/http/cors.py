@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from mcp_mailbox.fronts.mcp.http.gate import Head
-from mcp_mailbox.fronts.mcp.http.stream import Headers, Send
+from mcp_mailbox.fronts.http.gate import Head
+from mcp_mailbox.fronts.http.stream import Headers, Send
 
 _METHODS = b"GET, POST, DELETE"
 _SENT = (

@@ -156,3 +156,11 @@ def accepts(head: Head, kinds: Iterable[str]) -> bool:
     """Tell whether the client takes all of these media types (RFC 9110 section 12.5.1)."""
     accepted = {part.partition(";")[0].strip().lower() for part in (head.get("accept") or "").split(",")}
     return all(kind in accepted or "*/*" in accepted or f"{kind.partition('/')[0]}/*" in accepted for kind in kinds)
+
+
+def must_be(head: Head, kind: str) -> None:
+    """Raise Refused(415) for a body of another media type, or one that has to be unpacked first."""
+    if (head.get("content-type") or "").partition(";")[0].strip().lower() != kind:
+        raise Refused(415, f"The Content-Type must be {kind}.")
+    if (head.get("content-encoding") or "identity").lower() != "identity":
+        raise Refused(415, "Send the body as it is, without a Content-Encoding.", {"accept-encoding": "identity"})

@@ -13,7 +13,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mcp_mailbox.fronts.mcp.http.body import BODY_BYTES
+from mcp_mailbox.fronts.http.body import BODY_BYTES
 
 HEAD_SECONDS = 10.0
 """Seconds in which the head of a request must have come."""

@@ -15,8 +15,8 @@ import anyio
 import uvicorn
 
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts.mcp.http.app import App
-from mcp_mailbox.fronts.mcp.http.connection import Connection
+from mcp_mailbox.fronts.http.app import App
+from mcp_mailbox.fronts.http.connection import Connection
 
 _BACKLOG = 2048
 

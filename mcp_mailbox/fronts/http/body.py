@@ -1,17 +1,13 @@
-"""A request's body: read within limits, and strictly (RFC 8259; what two parsers could read differently is refused)."""
+"""A request's body, read within limits."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anyio
-import mcp_types as types
 
-from mcp_mailbox.fronts.mcp import lines
-from mcp_mailbox.fronts.mcp.http.exchange import failure
-from mcp_mailbox.fronts.mcp.http.gate import Head, Refused
-from mcp_mailbox.fronts.mcp.http.stream import Receive
+from mcp_mailbox.fronts.http.gate import Head, Refused
+from mcp_mailbox.fronts.http.stream import Receive
 
 BODY_BYTES = 2 * 1024 * 1024
 """Bytes of one request; a message's body has at most 256 KiB, each of which JSON may spell with six."""
@@ -48,34 +44,19 @@ def _too_long() -> Refused:
     return Refused(413, f"At most {BODY_BYTES:,} bytes.", _CLOSE)
 
 
-def parse(body: bytes) -> types.JSONRPCMessage:
-    """Read one JSON-RPC message. Raises Refused(400)."""
-    try:
-        message = lines.parse(body)
-    except lines.Unreadable as unreadable:
-        raise _bad(unreadable.code, unreadable.problem, unreadable.id) from None
-    try:
-        json.loads(body, object_pairs_hook=_refuse_twice)
-    except _Twice as twice:
-        problem = f"The name {twice.name[:40]!a} stands twice in one object."
-        raise _bad(types.PARSE_ERROR, problem, getattr(message, "id", None)) from None
-    return message
+class Twice(Exception):  # noqa: N818
+    """A name stands twice in one object, where one parser would take the first and another the last."""
 
-
-def _bad(code: int, problem: str, request_id: types.RequestId | None) -> Refused:
-    return Refused(400, problem, body=failure(request_id, code, problem))
-
-
-class _Twice(Exception):  # noqa: N818
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
 
 
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members, as a hook of `json.loads`. Raises Twice."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise _Twice(name)
+            raise Twice(name)
         found[name] = value
     return found

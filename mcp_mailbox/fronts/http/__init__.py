@@ -1,0 +1,1 @@
+"""What all fronts over HTTP share: who may come in, bodies within limits, answers that may be streams."""
