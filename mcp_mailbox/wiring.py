@@ -29,6 +29,7 @@ from mcp_mailbox.fronts import control
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
+from mcp_mailbox.fronts.verbs import Counter, Here
 from mcp_mailbox.postoffice import DAY, Caller, PostOffice, roots
 from mcp_mailbox.tokens import LOCAL, Tokens
 
@@ -148,7 +149,7 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
     else:
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
-    making = clients.Clients(service.post_office, addresses.DEFAULT_SPACE)
+    making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
     rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
     http = app.App(rooms, reception, entrance, streams)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
@@ -180,6 +181,7 @@ class _Relays:
     def __init__(self, post_office: PostOffice, tokens: Tokens, home: str) -> None:
         self.home = home
         self.post_office = post_office
+        self.counter: Counter = Here(post_office)
         self.tokens = tokens
         self.server = build_server()
         self.parents: dict[str, tuple[int, Caller]] = {}
@@ -201,16 +203,16 @@ class _Relays:
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
         caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
         changed = hello.previous is not None and hello.previous != __version__
-        client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
+        client = Client(self.counter, caller, settings.address, resumed=hello.resumed, program_changed=changed)
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
         self._remember(connection, client)
         wire = Wire(connection, client, hello.epoch, client.ending)
-        self.post_office.arrive(caller)
+        self.counter.arrive(caller)
         self.parents[caller.reader] = (hello.parent, caller)
         try:
             await client.prepare()
-            await self.post_office.mailboxes.greet(caller)
+            await self.counter.greet(caller)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
                 tasks.start_soon(_end_with, connection, client, wire)
@@ -221,16 +223,16 @@ class _Relays:
             self.parents.pop(caller.reader, None)
             self.bells.pop(caller.reader, None)
             with anyio.CancelScope(shield=True):
-                await self.post_office.depart(caller)
+                await self.counter.depart(caller)
 
     def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
         """Let the host be rung from now on, if it has a bell that is known."""
-        hello, doorbells = connection.hello, self.post_office.doorbells
+        hello = connection.hello
         bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread)
         if bell is not None:
             if self.bells.get(client.caller.reader) is not connection:
                 self.bells[client.caller.reader] = connection
-                doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
+                self.counter.attach(client.caller, bell, terms, resumed=hello.resumed)
             connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
 
     def _remember(self, connection: office.RelayConnection, client: Client) -> None:

@@ -304,6 +304,13 @@ class Read(Arguments):
     mailbox: Mailbox | None = None
 
 
+class Entire(Arguments):
+    """`entire`: a message with its whole body, for what is no model."""
+
+    id: Id
+    mailbox: Mailbox | None = None
+
+
 class Settle(Arguments):
     """`settle`."""
 

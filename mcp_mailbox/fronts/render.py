@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.channel import Channel, Skipped
@@ -60,6 +61,9 @@ _ATTACHMENTS_SHOWN = 300
 _RECIPIENTS_SHOWN = 2_000
 """Bytes of addresses in a page of a message; a hundred long ones would fill several."""
 
+SCHEME = "mailbox:"
+"""Of the URIs by which inboxes, messages and attachments are resources."""
+
 Json = dict[str, Any]
 
 INCOMPLETE = "The index is being made: newer mail may be missing here. Look again soon."
@@ -78,12 +82,12 @@ def problem(refusal: Refusal) -> Json:
     return answer | _in_the_way(refusal, PAGE_LIMIT - size(answer)) if isinstance(refusal, Taken) else answer
 
 
-def opened(answer: Opened, hint: str | None) -> Json:
+def opened(answer: Opened) -> Json:
     """Render `create_mailbox`."""
     address = str(answer.mailbox.address)
     content: Json = {"address": address, "created": answer.created, "unread": answer.mailbox.unread}
     read_by = f"{answer.occupant.label}, since {moment(answer.occupant.since)}" if answer.occupant else None
-    return content | _given(hint=hint, read_by=read_by)
+    return content | _given(read_by=read_by)
 
 
 def summary(principal: str, tool: str, given: Mapping[str, Any], answer: Json) -> str:  # noqa: PLR0911 - one a tool
@@ -430,6 +434,11 @@ def _in_the_way(taken: Taken, room: int) -> Json:
             break
         shown.append(about)
     return {"conflicts": shown, **_given(more=len(taken.conflicts) - len(shown))}
+
+
+def uri(address: Address, *rest: str) -> str:
+    """Return the URI of an inbox; with an id that of a message, with a name besides that of an attachment."""
+    return "/".join((f"{SCHEME}{quote(str(address), safe='@')}", *(quote(each, safe="") for each in rest)))
 
 
 def moment(ms: int) -> str:

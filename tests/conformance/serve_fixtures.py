@@ -17,6 +17,7 @@ from mcp_mailbox.fronts.http.gate import Gate
 from mcp_mailbox.fronts.http.stream import OpenStreams
 from mcp_mailbox.fronts.mcp.http.clients import Clients
 from mcp_mailbox.fronts.mcp.http.room import PATH, McpRoom
+from mcp_mailbox.fronts.verbs import Here
 from mcp_mailbox.postoffice import PostOffice
 from tests.conformance.fixtures import fixture_server
 
@@ -27,7 +28,7 @@ async def main(directory: Path) -> None:
         async with open_store(directory / "mail.db", SystemClock()) as store:
             office = PostOffice(store)
             streams = OpenStreams()
-            rooms = {PATH: McpRoom(fixture_server(), Clients(office, "default"), streams)}
+            rooms = {PATH: McpRoom(fixture_server(), Clients(Here(office), "default"), streams)}
             app = App(rooms, OpenDesk("local"), Gate(port), streams)
             async with office.business(), listener.listening(app, bound, None):
                 print(f"http://127.0.0.1:{port}{PATH}", flush=True)  # noqa: T201 - whoever started us reads it

@@ -17,6 +17,7 @@ from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.fronts.mcp.client import PROGRESS_EVERY, Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
+from mcp_mailbox.fronts.verbs import Here
 from mcp_mailbox.office import Frame
 from mcp_mailbox.postoffice import Caller, PostOffice
 from mcp_mailbox.store import Store
@@ -140,7 +141,7 @@ class Inside:
     ) -> AsyncIterator[Line]:
         line = Line()
         caller = Caller("relay", "local", "default")
-        client = Client(self.office, caller, configured, resumed=epoch > 1, progress_every=progress_every)
+        client = Client(Here(self.office), caller, configured, resumed=epoch > 1, progress_every=progress_every)
         wire = Wire(line, client, epoch, client.ending)
         self.office.arrive(client.caller)
         try:

@@ -15,7 +15,8 @@ from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.fronts.verbs import Counter
+from mcp_mailbox.postoffice import Call, Caller
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ class Client:
 
     def __init__(
         self,
-        office: PostOffice,
+        counter: Counter,
         caller: Caller,
         configured: str | None = None,
         *,
@@ -101,7 +102,7 @@ class Client:
         configured_by: str = "MCP_MAILBOX_ADDRESS",
         forgets: bool = False,
     ) -> None:
-        self.office = office
+        self.counter = counter
         self.caller = caller
         self.resumed = resumed
         """This host was served before, by a post office that has ended since."""
@@ -137,7 +138,7 @@ class Client:
             # Several may share a reader's id (HTTP), and each may have a mailbox of its own configured.
             key = f"configured {self._configured} {self.caller.space}"
             try:
-                await self.office.mailboxes.ensure(Call(self.caller, key), self._configured)
+                await self.counter.ensure(Call(self.caller, key), self._configured)
             except Refusal as refusal:
                 told = Refusal(refusal.code, f"{self._configured_by}: {refusal.problem}", refusal.hint)
                 if refusal.blame is Blame.CALLER:
@@ -218,21 +219,20 @@ class Client:
         name = "".join(filter(str.isprintable, f"{info.name} {info.version}"[:60])) if info else "a host"
         return f"{name} ({self.caller.how})"
 
-    def cap(self, session: ServerSession, timeout: float) -> float:
+    def cap(self, session: ServerSession) -> float:
         """Return how many seconds a wait may last on this host."""
         name = session.client_params.client_info.name.lower() if session.client_params else ""
-        cap = next((seconds for prefix, seconds in _WAIT_CAPS if name.startswith(prefix)), _WAIT_CAP)
-        return min(timeout, cap)
+        return next((seconds for prefix, seconds in _WAIT_CAPS if name.startswith(prefix)), _WAIT_CAP)
 
     # -- what becomes of the leases of an answer (`wire.Mail`)
 
     async def reached(self, key: str) -> None:
         """Note that the answer is in the host's hands."""
-        await self.office.reached(self.caller, key)
+        await self.counter.reached(self.caller, key)
 
     async def missed(self, key: str) -> None:
         """Put back what the answer carried: it is not wanted any more."""
-        await self.office.missed(self.caller, key)
+        await self.counter.missed(self.caller, key)
 
     # -- the subscriptions of 2025-11-25
 
@@ -247,7 +247,7 @@ class Client:
 
         self._hears[uri] = hear
         self._rings[uri] = address
-        self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
+        self._subscriptions[uri] = self.counter.bell.subscribe(address, hear) if address else lambda: None
         if resumed:
             hear()  # what rang while the post office was away was not heard
 
@@ -270,7 +270,7 @@ class Client:
                 address = self._rings[uri]
                 await session.send_resource_updated(uri)
                 if address is not None:
-                    await self.office.rang(address)
+                    await self.counter.rang(address)
 
     def close(self) -> None:
         """End all subscriptions."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import anyio.to_thread
 import mcp_types as types
@@ -19,12 +19,11 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import text as text_of
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import render
-from mcp_mailbox.fronts.arguments import DEFAULT_LIST_LIMIT
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
+from mcp_mailbox.fronts.render import SCHEME
+from mcp_mailbox.fronts.verbs import asking
 from mcp_mailbox.postoffice import Call
-from mcp_mailbox.store import Listing
 
-SCHEME = "mailbox:"
 COMPLETION_LIMIT = 100
 """Values that one completion may carry (MCP, server/utilities/completion)."""
 _JSON = "application/json"
@@ -73,11 +72,6 @@ class Place:
     attachment: str | None = None
 
 
-def uri(address: Address, *rest: str) -> str:
-    """Return the URI of an inbox; with an id that of a message, with a name besides that of an attachment."""
-    return "/".join((f"{SCHEME}{quote(str(address), safe='@')}", *(quote(each, safe="") for each in rest)))
-
-
 def parse(text: str) -> Place | None:
     """Return what it names, None when it is not ours."""
     if not text.startswith(SCHEME) or len(text) > _URI_LIMIT:
@@ -102,7 +96,7 @@ async def _own(client: Client, text: str) -> tuple[Place, Address]:
         about = f"Resources here begin with {SCHEME} and have at most {_URI_LIMIT:,} characters."
         raise Missing(text[:_URI_LIMIT], about)
     try:
-        return place, await client.office.mailboxes.readable(client.caller, place.address)
+        return place, await client.counter.readable(client.caller, place.address)
     except Refusal as refusal:
         raise _told(text, refusal) from None
 
@@ -114,9 +108,9 @@ async def listed(client: Client, cursor: str | None) -> types.ListResourcesResul
     except Refusal:
         hint = "Use `nextCursor` of the page before."
         raise Refusal(Code.BAD_ARGUMENT, f"{(cursor or '')[:40]!a} is not a cursor.", hint) from None
-    found = await client.office.mailboxes.listed(client.caller, _LISTED + 1, after)
+    found = await client.counter.listed(client.caller, _LISTED + 1, after)
     page = [
-        types.Resource(uri=uri(address), name=str(address), mime_type=_JSON, description="inbox")
+        types.Resource(uri=render.uri(address), name=str(address), mime_type=_JSON, description="inbox")
         for address in found[:_LISTED]
     ]
     return types.ListResourcesResult(
@@ -132,10 +126,8 @@ async def read(client: Client, context: Context, text: str) -> types.ReadResourc
         return await _attachment(client, call, text, place.id, place.attachment)
     carries_mail(context)
     try:
-        if place.id is None:
-            content = render.page(await client.office.list_inbox(call, Listing(DEFAULT_LIST_LIMIT)))
-        else:
-            content = render.entire(await client.office.read(call, place.id))
+        verb, given = ("list_inbox", {}) if place.id is None else ("entire", {"id": place.id})
+        content = await client.counter.ask(asking(verb, given, call))
     except Refusal as refusal:
         raise _told(text, refusal) from None
     return types.ReadResourceResult(
@@ -146,7 +138,7 @@ async def read(client: Client, context: Context, text: str) -> types.ReadResourc
 async def _attachment(client: Client, call: Call, text: str, id_: str, name: str) -> types.ReadResourceResult:
     """Return an attachment, one that is no text as a blob. Raises as `rings`."""
     try:
-        found, content = await client.office.attachments.content(call, id_, name)
+        found, content = await client.counter.content(call, id_, name)
     except Refusal as refusal:
         raise _told(text, refusal) from None
     if len(content) > _LARGEST:
@@ -167,7 +159,7 @@ async def complete(client: Client, reference: str, argument: str, value: str) ->
     if argument not in {"address", "to", "from"} or (reference.startswith(SCHEME) and argument != "address"):
         return types.CompleteResult(completion=types.Completion(values=[]))
     try:
-        found = await client.office.mailboxes.complete(client.caller, value, COMPLETION_LIMIT + 1)
+        found = await client.counter.complete(client.caller, value, COMPLETION_LIMIT + 1)
     except Refusal as refusal:
         if refusal.blame is not Blame.CALLER:
             raise

@@ -127,12 +127,11 @@ async def _list_tools(context: Context, params: types.PaginatedRequestParams | N
 
 
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-    tool = tools.TOOLS.get(params.name)
-    if tool is None:
+    if params.name not in tools.TOOLS:
         raise MCPError(code=types.INVALID_PARAMS, message=tools.unknown(params.name))
     client = context.lifespan_context
     try:
-        answer = await tool.run(client, context, params.arguments)
+        answer = await tools.run(client, context, params.name, params.arguments)
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s", render.summary(client.caller.principal, params.name, params.arguments or {}, answer))
         return answers.result(answer)
@@ -229,7 +228,7 @@ async def _stream(
     meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
     events: Coalesced[ServerEvent | None] = Coalesced()
     ends = [
-        client.office.bell.subscribe(address, lambda uri=uri: events.add(ResourceUpdated(uri)))  # type: ignore[misc]
+        client.counter.bell.subscribe(address, lambda uri=uri: events.add(ResourceUpdated(uri)))  # type: ignore[misc]
         for uri, address in places.items()
         if address is not None
     ]
@@ -247,12 +246,12 @@ async def _stream(
         about = types.SubscriptionsAcknowledgedNotificationParams(notifications=honoured, _meta=meta)
         await send(types.SubscriptionsAcknowledgedNotification(params=about))
         there = {address for address in places.values() if address is not None}
-        with client.ending.telling(lambda: events.add(None)), client.office.attendance.waiting(client.caller, there):
+        with client.ending.telling(lambda: events.add(None)), client.counter.waiting(client.caller, there):
             while (event := await events.take()) is not None:
                 await send(event_to_notification(event, meta))
                 address = places.get(event.uri) if isinstance(event, ResourceUpdated) else None
                 if address is not None:
-                    await client.office.rang(address)
+                    await client.counter.rang(address)
     finally:
         for end in ends:
             end()

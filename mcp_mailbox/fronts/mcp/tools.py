@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,15 @@ import anyio
 import mcp_types as types
 
 from mcp_mailbox import addresses
-from mcp_mailbox.addresses import Address
-from mcp_mailbox.channel import Keep
-from mcp_mailbox.delivery import Delivery, Outcome
-from mcp_mailbox.directory import Search
-from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts import arguments, render
-from mcp_mailbox.fronts.mcp import resources
+from mcp_mailbox.delivery import Outcome
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts import arguments
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
-from mcp_mailbox.mailbox import Contact, Kind, Profile
+from mcp_mailbox.fronts.verbs import VERBS, Asking
+from mcp_mailbox.mailbox import Contact, Kind
 from mcp_mailbox.message import BODY_LIMIT
-from mcp_mailbox.postoffice import Call
-from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Claimer, Settled, Show
+from mcp_mailbox.reservation import Mode
+from mcp_mailbox.store import Show
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -33,55 +29,42 @@ _TEXT = {"type": "string"}
 _SEVERAL = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 
-async def _create_mailbox(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.CreateMailbox, "create_mailbox", given)
-    call = await client.call(context, asked.name)
-    contact = Contact(asked.contact) if asked.contact is not None else None
-    kind = Kind(asked.kind) if asked.kind is not None else None
-    profile = Profile(asked.about, asked.skills, contact, asked.attempts, kind, asked.share, asked.said)
-    opened = await client.office.mailboxes.open(call, client.name(asked.name), profile)
-    client.opened(opened.mailbox.address)
-    return render.opened(opened, client.advice(opened.mailbox.address))
+async def run(client: Client, context: Context, name: str, given: Arguments) -> Json:
+    """Do what a tool says, and return its answer. Raises Refusal."""
+    verb = VERBS[name]
+    asked = arguments.parse(verb.arguments, name, given)
+    own = asked.name if isinstance(asked, arguments.CreateMailbox) else getattr(asked, "mailbox", None)
+    call = await client.call(context, own)
+    if verb.carries_mail:
+        carries_mail(context)
+    longest = client.cap(context.session)
+    label = client.label(context.session)
+    asking = Asking(name, given or {}, asked, call, label, longest, client.ending, default=client.name(None))
+    if isinstance(asked, arguments.WaitForMessage):
+        return await _wait(client, context, asking, min(asked.timeout, longest))
+    answer = await client.counter.ask(asking)
+    if isinstance(asked, arguments.CreateMailbox):
+        address = addresses.parse(answer["address"], client.caller.space)
+        client.opened(address)
+        hint = client.advice(address)
+        return answer | ({"hint": hint} if hint is not None else {})
+    return answer
 
 
-async def _send(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.Send, "send", given)
-    call = await client.call(context, asked.mailbox)
-    return render.accepted(await client.office.send(call, asked.draft, asked.attach), receipt=asked.receipt)
-
-
-async def _wait_for_message(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.WaitForMessage, "wait_for_message", given)
-    call = await client.call(context, asked.mailbox)
-    wanted = asked.wanted(client.caller.space)
-    timeout = client.cap(context.session, asked.timeout)
-    carries_mail(context)
-    claimer = Claimer(client.label(context.session), asked.take_over, client.caller.several)
+async def _wait(client: Client, context: Context, asking: Asking, lasts: float) -> Json:
+    """Wait for mail, with signs of life."""
     refusal: Refusal | None = None  # a task group would wrap it
-    found: Sequence[Delivery] = ()
-    settled: Sequence[Settled] = ()
+    answer: Json = {}
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_show_progress, context, client.progress_every, timeout)
+        tasks.start_soon(_show_progress, context, client.progress_every, lasts)
         try:
-            found, settled = await client.office.wait(
-                call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack, claimer
-            )
+            answer = await client.counter.ask(asking)
         except Refusal as error:
             refusal = error
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
-    cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
-    meant = await _meant(client, call, wanted.sender) if not found else ""
-    answer = render.received(found) if found else render.nothing(cut, meant)
-    refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
-    answer |= render.skipped(await client.office.channels.skipped(call))
-    return answer | ({"ack_failed": refused} if refused else {})
-
-
-async def _meant(client: Client, call: Call, sender: Address | None) -> str:
-    """Return a question for who asked for mail of somebody, and nothing was there."""
-    return await client.office.meant(call, sender) if sender is not None else ""
+    return answer
 
 
 async def _show_progress(context: Context, every: float, total: float) -> None:
@@ -92,85 +75,13 @@ async def _show_progress(context: Context, every: float, total: float) -> None:
         await context.session.report_progress(waited, total, "waiting for mail")
 
 
-async def _list_inbox(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.ListInbox, "list_inbox", given)
-    call = await client.call(context, asked.mailbox)
-    carries_mail(context)
-    if asked.searches:
-        sender, thread = asked.sender or None, asked.thread or None
-        find = client.office.search.find
-        hits = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
-        source = addresses.parse_any(sender, client.caller.space) if sender and not hits.hits else None
-        return render.found(hits, await _meant(client, call, source))
-    page = render.page(await client.office.list_inbox(call, asked.listing))
-    return page | render.skipped(await client.office.channels.skipped(call))
-
-
-async def _read(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.Read, "read", given)
-    call = await client.call(context, asked.mailbox)
-    if asked.attachment is not None:
-        opened = await client.office.attachments.read(call, asked.id, asked.attachment)
-        address = await client.office.mailboxes.own(call.caller, call.mailbox)
-        _check_offset("attachment", len(opened.text or ""), asked.offset)
-        uri = resources.uri(address, asked.id, opened.attachment.name)
-        return render.attachment(opened, asked.id, asked.offset, uri)
-    carries_mail(context)
-    found = await client.office.read(call, asked.id)
-    _check_offset("body", len(found.message.body), asked.offset)
-    return render.whole(found, asked.offset)
-
-
-def _check_offset(what: str, length: int, offset: int) -> None:
-    if offset > length:
-        raise Refusal(
-            Code.BAD_ARGUMENT,
-            f"The {what} has {length:,} characters; it does not reach offset {offset:,}.",
-            "Use `more` of the page before.",
-        )
-
-
-async def _settle(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.Settle, "settle", given)
-    call = await client.call(context, asked.mailbox)
-    return render.settled(await client.office.settle(call, asked.ids, asked.settlement))
-
-
-async def _reserve(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.Reserve, "reserve", given)
-    call = await client.call(context, asked.mailbox)
-    verbs = client.office.reservations
-    if asked.release:
-        return render.released(await verbs.release(call, asked.names or None))
-    if not asked.names:
-        return render.held(*await verbs.held(call))
-    terms = Terms(Mode(asked.mode), asked.term, asked.note)
-    return render.reserved(await verbs.reserve(call, asked.names, terms))
-
-
-async def _subscribe(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.Subscribe, "subscribe", given)
-    call = await client.call(context, asked.mailbox)
-    verbs = client.office.channels
-    if not asked.channel:
-        return render.channels(await verbs.listed(call, arguments.LIST_LIMIT, asked.cursor))
-    if asked.leave:
-        return render.left(*await verbs.leave(call, asked.channel))
-    return render.subscribed(await verbs.join(call, asked.channel, asked.since, Keep(count=asked.keep)))
-
-
-async def _find_mailboxes(client: Client, context: Context, given: Arguments) -> Json:
-    asked = arguments.parse(arguments.FindMailboxes, "find_mailboxes", given)
-    call = await client.call(context)
-    search = Search(asked.space or client.caller.space, asked.query, asked.skill)
-    return render.directory(await client.office.directory.find(call, search, asked.limit, asked.cursor))
-
-
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A row: the name is the key in `TOOLS`. `essential` ones are never hidden behind a host's tool search."""
+    """A row: the name is the key in `TOOLS`, and that of a verb.
 
-    run: Callable[[Client, Context, Arguments], Awaitable[Json]]
+    `essential` ones are never hidden behind a host's tool search.
+    """
+
     description: str
     properties: Mapping[str, Any]
     required: tuple[str, ...] = ()
@@ -197,7 +108,6 @@ _MAILBOX = {"type": "string", "description": "another mailbox of yours"}
 
 TOOLS: dict[str, Tool] = {
     "create_mailbox": Tool(
-        _create_mailbox,
         "Make your mailbox, or open the one you have; do this first. Without a name you get a readable one.",
         {
             "name": _TEXT,
@@ -217,7 +127,6 @@ TOOLS: dict[str, Tool] = {
         essential=True,
     ),
     "send": Tool(
-        _send,
         "Send mail, durably; recipients may be offline.",
         {
             "to": _SEVERAL | {"description": "name, name@space or #channel"},
@@ -238,7 +147,6 @@ TOOLS: dict[str, Tool] = {
         essential=True,
     ),
     "wait_for_message": Tool(
-        _wait_for_message,
         "Get mail, waiting until some comes. What you get is leased to you: ack it when done, here, with settle,"
         " or by answering with send(reply_to); else it comes back.",
         {
@@ -252,7 +160,6 @@ TOOLS: dict[str, Tool] = {
         essential=True,
     ),
     "list_inbox": Tool(
-        _list_inbox,
         "Preview mail without taking it: urgent first, then oldest; dead letters last. With query or from: search all"
         " mail, received or sent, newest first. With thread alone: the thread from its beginning.",
         {
@@ -273,7 +180,6 @@ TOOLS: dict[str, Tool] = {
         read_only=True,
     ),
     "read": Tool(
-        _read,
         "Read one message whole, received or sent; long bodies in pages. Of what you sent: how far it has come.",
         {
             "id": _TEXT,
@@ -285,7 +191,6 @@ TOOLS: dict[str, Tool] = {
         read_only=True,
     ),
     "settle": Tool(
-        _settle,
         "What you took: ack = done, release = back for anyone, reject = never again, extend = more time. Dead letters:"
         " retry, purge; requests: accept.",
         {
@@ -298,7 +203,6 @@ TOOLS: dict[str, Tool] = {
         required=("ids", "outcome"),
     ),
     "reserve": Tool(
-        _reserve,
         "Claim files or names before you change them: all of them, or you are told who holds what until when."
         " Advisory; ends by itself. Without names: what is held.",
         {
@@ -312,7 +216,6 @@ TOOLS: dict[str, Tool] = {
         },
     ),
     "find_mailboxes": Tool(
-        _find_mailboxes,
         "Find whom to write to: what they do, and whether they are online. By name.",
         {
             "query": {"type": "string", "description": "beginnings of words, all of which must occur; empty: all"},
@@ -324,7 +227,6 @@ TOOLS: dict[str, Tool] = {
         read_only=True,
     ),
     "subscribe": Tool(
-        _subscribe,
         "Join a channel, or make it: its mail comes to you. Without channel: list them. All are in #all.",
         {
             "channel": {"type": "string", "description": "#name"},

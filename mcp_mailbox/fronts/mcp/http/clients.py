@@ -9,7 +9,8 @@ from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.http.gate import Head, Refused
 from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.mcp.client import Client
-from mcp_mailbox.postoffice import Caller, PostOffice
+from mcp_mailbox.fronts.verbs import Counter
+from mcp_mailbox.postoffice import Caller
 
 ADDRESS_HEADER = "mailbox-address"
 SPACE_HEADER = "mailbox-space"
@@ -23,8 +24,8 @@ class Clients:
     2026-07-28 has no sessions, and one token may be several agents': nothing that one request opens is the next one's.
     """
 
-    def __init__(self, office: PostOffice, space: str) -> None:
-        self._office = office
+    def __init__(self, counter: Counter, space: str) -> None:
+        self._counter = counter
         self._space = space
         self._prepared: dict[tuple[str, str, str], None] = {}
 
@@ -49,7 +50,7 @@ class Clients:
             several=session is None,
         )
         by = "Mailbox-Address" if address else "Token's mailbox"
-        client = Client(self._office, caller, configured, configured_by=by, forgets=session is None)
+        client = Client(self._counter, caller, configured, configured_by=by, forgets=session is None)
         client.refuse(bad_space)
         key = (credential.principal, configured or "", space)
         if configured is not None and key not in self._prepared:

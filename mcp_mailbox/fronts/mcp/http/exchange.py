@@ -99,7 +99,7 @@ class Exchange:
         """Do the work and write its outcome; whether it went well. What it leased and nobody gets goes back at once."""
         client, stream = self._client, self._stream
         answer: Json | None = None
-        client.office.arrive(client.caller)
+        client.counter.arrive(client.caller)
         streams.enter(stream)
         try:
             with stream.scope:
@@ -121,7 +121,7 @@ class Exchange:
             raise
         finally:
             streams.leave(stream)
-            await client.office.depart(client.caller, put_back=False)
+            await client.counter.depart(client.caller, put_back=False)
         return "result" in answer
 
     async def _outcome(self, work: Callable[[], Awaitable[Json]]) -> Json:

@@ -73,7 +73,7 @@ class Session:
     async def stand(self, stream: Stream) -> None:
         """Push what rings, for as long as the stream lasts. What was told into a broken one is told again later."""
         self._standing = stream
-        self.client.office.arrive(self.client.caller)
+        self.client.counter.arrive(self.client.caller)
         try:
             with stream.scope:
                 await stream.open()
@@ -83,7 +83,7 @@ class Session:
             if stream.gone:
                 self.client.ring_all()
             with anyio.CancelScope(shield=True):
-                await self.client.office.depart(self.client.caller, put_back=False)
+                await self.client.counter.depart(self.client.caller, put_back=False)
 
     @property
     def stands(self) -> bool:
@@ -138,7 +138,7 @@ class Session:
         """End what is under way and all subscriptions."""
         self.leave()
         self.client.close()
-        self.client.office.attendance.ended(self.client.caller)
+        self.client.counter.ended(self.client.caller)
         for exchange in list(self._open.values()):
             exchange.cancel()
 

@@ -1,0 +1,319 @@
+"""The verbs as fronts ask them: a name and JSON in, JSON out.
+
+A host's tools, a person's terminal and another machine's post office ask the same things in different protocols. What
+each verb does with the post office and how that is told stands here once; who asks, and what an answer may weigh there,
+is in `Asking`. Whoever keeps this promise from afar (`Counter`) serves all fronts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.attachment import Attachment
+from mcp_mailbox.bell import Bell, Ending
+from mcp_mailbox.channel import Keep
+from mcp_mailbox.directory import Search
+from mcp_mailbox.doorbell import Doorbell
+from mcp_mailbox.doorbell import Terms as BellTerms
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.mailbox import Contact, Kind, Profile
+from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.reservation import Mode, Terms
+from mcp_mailbox.store import Claimer
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked, by whom, and how the answer is to be."""
+
+    verb: str
+    given: Mapping[str, Any]
+    """The arguments as they came."""
+    asked: Any
+    """The same, as `VERBS` says that they are to be read."""
+    call: Call
+    label: str = "a host"
+    """How a person would recognise who asks."""
+    longest: float = math.inf
+    """Seconds that a wait may last there."""
+    ending: Ending = field(default_factory=Ending)
+    """Happens when a wait is to end early."""
+    room: int = render.PAGE_LIMIT
+    """Bytes of a page."""
+    full: bool = False
+    """Whether a page tells how each message stands."""
+    default: str | None = None
+    """The mailbox that `create_mailbox` makes when none is named."""
+
+
+class Counter(Protocol):
+    """What fronts ask a post office, be it this one or another machine's. Every verb may raise Refusal."""
+
+    bell: Bell
+
+    async def ask(self, asking: Asking) -> Json:
+        """Do it, and return the answer."""
+        ...
+
+    def arrive(self, caller: Caller) -> None:
+        """See `PostOffice.arrive`."""
+        ...
+
+    async def depart(self, caller: Caller, *, put_back: bool = True) -> None:
+        """See `PostOffice.depart`."""
+        ...
+
+    def ended(self, caller: Caller) -> None:
+        """Note that the reader will not come back."""
+        ...
+
+    async def reached(self, caller: Caller, request: str) -> None:
+        """See `PostOffice.reached`."""
+        ...
+
+    async def missed(self, caller: Caller, request: str) -> None:
+        """See `PostOffice.missed`."""
+        ...
+
+    async def rang(self, address: Address) -> None:
+        """See `PostOffice.rang`."""
+        ...
+
+    def waiting(self, caller: Caller, places: Iterable[Address]) -> AbstractContextManager[None]:
+        """Count the caller as being there for as long as the block lasts."""
+        ...
+
+    def attach(self, caller: Caller, bell: Doorbell, terms: BellTerms, *, resumed: bool) -> None:
+        """Ring this reader's host from now on: see `Doorbells.attach`."""
+        ...
+
+    async def greet(self, caller: Caller) -> None:
+        """Note that the caller is at its own mailbox, if it has one."""
+        ...
+
+    async def ensure(self, call: Call, name: str) -> None:
+        """Open the mailbox of that name, unless it is there and need not become the caller's."""
+        ...
+
+    async def readable(self, caller: Caller, name: str) -> Address:
+        """Return the address of a mailbox that the caller may read."""
+        ...
+
+    async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
+        """Return the principal's addresses in the caller's space, in order; those behind the name `after`."""
+        ...
+
+    async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
+        """Return the principal's addresses that begin like this."""
+        ...
+
+    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002 - the domain's word
+        """Return an attachment and what is in it."""
+        ...
+
+
+async def _create_mailbox(office: PostOffice, asking: Asking, asked: arguments.CreateMailbox) -> Json:
+    contact = Contact(asked.contact) if asked.contact is not None else None
+    kind = Kind(asked.kind) if asked.kind is not None else None
+    profile = Profile(asked.about, asked.skills, contact, asked.attempts, kind, asked.share, asked.said)
+    name = asked.name if asked.name is not None else asking.default
+    return render.opened(await office.mailboxes.open(asking.call, name, profile))
+
+
+async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Json:
+    return render.accepted(await office.send(asking.call, asked.draft, asked.attach), receipt=asked.receipt)
+
+
+async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments.WaitForMessage) -> Json:
+    call = asking.call
+    wanted = asked.wanted(call.caller.space)
+    timeout = min(asked.timeout, asking.longest)
+    claimer = Claimer(asking.label, asked.take_over, call.caller.several)
+    found, settled = await office.wait(
+        call, timeout * 1000, wanted, render.BODY_SHARE, asking.ending, asked.ack, claimer
+    )
+    cut = timeout if timeout < asked.timeout and not asking.ending.is_set() else None
+    meant = await _meant(office, call, wanted.sender) if not found else ""
+    answer = render.received(found) if found else render.nothing(cut, meant)
+    refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
+    answer |= render.skipped(await office.channels.skipped(call))
+    return answer | ({"ack_failed": refused} if refused else {})
+
+
+async def _meant(office: PostOffice, call: Call, sender: Address | None) -> str:
+    """Return a question for who asked for mail of somebody, and nothing was there."""
+    return await office.meant(call, sender) if sender is not None else ""
+
+
+async def _list_inbox(office: PostOffice, asking: Asking, asked: arguments.ListInbox) -> Json:
+    call = asking.call
+    if asked.searches:
+        sender, thread = asked.sender or None, asked.thread or None
+        find = office.search.find
+        hits = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
+        source = addresses.parse_any(sender, call.caller.space) if sender and not hits.hits else None
+        return render.found(hits, await _meant(office, call, source), asking.room)
+    page = render.page(await office.list_inbox(call, asked.listing), asking.room, full=asking.full)
+    return page | render.skipped(await office.channels.skipped(call))
+
+
+async def _read(office: PostOffice, asking: Asking, asked: arguments.Read) -> Json:
+    call = asking.call
+    if asked.attachment is not None:
+        opened = await office.attachments.read(call, asked.id, asked.attachment)
+        address = await office.mailboxes.own(call.caller, call.mailbox)
+        _check_offset("attachment", len(opened.text or ""), asked.offset)
+        uri = render.uri(address, asked.id, opened.attachment.name)
+        return render.attachment(opened, asked.id, asked.offset, uri)
+    found = await office.read(call, asked.id)
+    _check_offset("body", len(found.message.body), asked.offset)
+    return render.whole(found, asked.offset)
+
+
+def _check_offset(what: str, length: int, offset: int) -> None:
+    if offset > length:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"The {what} has {length:,} characters; it does not reach offset {offset:,}.",
+            "Use `more` of the page before.",
+        )
+
+
+async def _entire(office: PostOffice, asking: Asking, asked: arguments.Entire) -> Json:
+    """Return a message with its whole body as text, and what that is."""
+    found = await office.read(asking.call, asked.id)
+    return render.entire(found) | ({"format": found.message.format.word} if asking.full else {})
+
+
+async def _settle(office: PostOffice, asking: Asking, asked: arguments.Settle) -> Json:
+    return render.settled(await office.settle(asking.call, asked.ids, asked.settlement))
+
+
+async def _reserve(office: PostOffice, asking: Asking, asked: arguments.Reserve) -> Json:
+    verbs = office.reservations
+    if asked.release:
+        return render.released(await verbs.release(asking.call, asked.names or None))
+    if not asked.names:
+        return render.held(*await verbs.held(asking.call))
+    terms = Terms(Mode(asked.mode), asked.term, asked.note)
+    return render.reserved(await verbs.reserve(asking.call, asked.names, terms))
+
+
+async def _subscribe(office: PostOffice, asking: Asking, asked: arguments.Subscribe) -> Json:
+    verbs = office.channels
+    if not asked.channel:
+        return render.channels(await verbs.listed(asking.call, arguments.LIST_LIMIT, asked.cursor))
+    if asked.leave:
+        return render.left(*await verbs.leave(asking.call, asked.channel))
+    return render.subscribed(await verbs.join(asking.call, asked.channel, asked.since, Keep(count=asked.keep)))
+
+
+async def _find_mailboxes(office: PostOffice, asking: Asking, asked: arguments.FindMailboxes) -> Json:
+    search = Search(asked.space or asking.call.caller.space, asked.query, asked.skill)
+    found = await office.directory.find(asking.call, search, asked.limit, asked.cursor)
+    return render.directory(found, asking.room)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A row: what is done with which arguments, and whether the answer may carry mail."""
+
+    run: Callable[[PostOffice, Asking, Any], Awaitable[Json]]
+    arguments: type[arguments.Arguments]
+    carries_mail: bool = False
+
+
+VERBS: Mapping[str, Verb] = {
+    "create_mailbox": Verb(_create_mailbox, arguments.CreateMailbox),
+    "send": Verb(_send, arguments.Send),
+    "wait_for_message": Verb(_wait_for_message, arguments.WaitForMessage, carries_mail=True),
+    "list_inbox": Verb(_list_inbox, arguments.ListInbox, carries_mail=True),
+    "read": Verb(_read, arguments.Read, carries_mail=True),
+    "entire": Verb(_entire, arguments.Entire, carries_mail=True),
+    "settle": Verb(_settle, arguments.Settle),
+    "reserve": Verb(_reserve, arguments.Reserve),
+    "find_mailboxes": Verb(_find_mailboxes, arguments.FindMailboxes),
+    "subscribe": Verb(_subscribe, arguments.Subscribe),
+}
+
+
+def asking(verb: str, given: Mapping[str, Any], call: Call) -> Asking:
+    """Read the arguments of a verb that is asked with no more ado. Raises Refusal for what cannot be read."""
+    return Asking(verb, given, arguments.parse(VERBS[verb].arguments, verb, given), call)
+
+
+class Here:
+    """The counter of the post office in this process."""
+
+    def __init__(self, office: PostOffice) -> None:
+        self.office = office
+        self.bell = office.bell
+
+    async def ask(self, asking: Asking) -> Json:
+        """See `Counter`."""
+        return await VERBS[asking.verb].run(self.office, asking, asking.asked)
+
+    def arrive(self, caller: Caller) -> None:
+        """See `Counter`."""
+        self.office.arrive(caller)
+
+    async def depart(self, caller: Caller, *, put_back: bool = True) -> None:
+        """See `Counter`."""
+        await self.office.depart(caller, put_back=put_back)
+
+    def ended(self, caller: Caller) -> None:
+        """See `Counter`."""
+        self.office.attendance.ended(caller)
+
+    async def reached(self, caller: Caller, request: str) -> None:
+        """See `Counter`."""
+        await self.office.reached(caller, request)
+
+    async def missed(self, caller: Caller, request: str) -> None:
+        """See `Counter`."""
+        await self.office.missed(caller, request)
+
+    async def rang(self, address: Address) -> None:
+        """See `Counter`."""
+        await self.office.rang(address)
+
+    def waiting(self, caller: Caller, places: Iterable[Address]) -> AbstractContextManager[None]:
+        """See `Counter`."""
+        return self.office.attendance.waiting(caller, places)
+
+    def attach(self, caller: Caller, bell: Doorbell, terms: BellTerms, *, resumed: bool) -> None:
+        """See `Counter`."""
+        self.office.doorbells.attach(caller, bell, terms, resumed=resumed)
+
+    async def greet(self, caller: Caller) -> None:
+        """See `Counter`."""
+        await self.office.mailboxes.greet(caller)
+
+    async def ensure(self, call: Call, name: str) -> None:
+        """See `Counter`."""
+        await self.office.mailboxes.ensure(call, name)
+
+    async def readable(self, caller: Caller, name: str) -> Address:
+        """See `Counter`."""
+        return await self.office.mailboxes.readable(caller, name)
+
+    async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
+        """See `Counter`."""
+        return await self.office.mailboxes.listed(caller, limit, after)
+
+    async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
+        """See `Counter`."""
+        return await self.office.mailboxes.complete(caller, prefix, limit)
+
+    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
+        """See `Counter`."""
+        return await self.office.attachments.content(call, id, name)
