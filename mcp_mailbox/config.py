@@ -11,6 +11,9 @@ MCP_MAILBOX_KEEP_DAYS days that settled mail is kept; default 365, 0 for ever
 MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; default 600
 MCP_MAILBOX_ATTACH    directories whose files this host may attach, separated as in PATH; default none
 
+MCP_MAILBOX_HUB       the address of the hub that keeps this machine's mail, https://mail.example.org; default none
+MCP_MAILBOX_TOKEN     the token for it; default what `mcp-mailbox join` has kept
+
 MCP_MAILBOX_ATTACH_FILE_MIB    MiB of one attachment; default 10
 MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
 MCP_MAILBOX_THREAD_BUDGET  answers of a principal in one thread an hour; 0 for any number (`budgets` has the defaults)
@@ -23,7 +26,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from mcp_mailbox import addresses, attachment, budgets, loopguard, rendezvous
 from mcp_mailbox.attachment import MIB
@@ -38,6 +42,8 @@ QUIET = "MCP_MAILBOX_QUIET"
 WAKES = "MCP_MAILBOX_WAKES"
 LEASE = "MCP_MAILBOX_LEASE"
 KEEP = "MCP_MAILBOX_KEEP_DAYS"
+INSECURE = "MCP_MAILBOX_HUB_INSECURE"
+"""Lets the hub be reached without TLS beyond this machine."""
 STORE_FILE = "mail.db"
 """The store, in the home directory."""
 _MOST = 1_000_000
@@ -213,6 +219,52 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     forever = f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out."
     days = _whole(env, KEEP, KEEP_TERM // DAY, _MOST_DAYS, forever, digits=_SHOWN - 1)
     return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), days * DAY, limits, attachments)
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """The hub that keeps this machine's mail."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> HubSettings | None:
+    """Read which hub this machine is an edge of, None for none. `kept` is what joining it has left in the home.
+
+    Raises Refusal(BAD_ARGUMENT) for an address that cannot be, or a token that would travel in the clear.
+    """
+    url = env.get(rendezvous.HUB_VARIABLE) or str((kept or {}).get("url") or "")
+    if not url:
+        return None
+    token = env.get(rendezvous.HUB_TOKEN_VARIABLE) or ""
+    if not token and kept is not None and _same(url, str(kept.get("url"))):
+        token = str(kept.get("token") or "")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.username
+    except ValueError:
+        good = False
+    if not good:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"{rendezvous.HUB_VARIABLE} is {url[:_SHOWN]!a}.",
+            "Set it to the hub's address, https://mail.example.org.",
+        )
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or "") and not env.get(INSECURE):
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"Over {url[:_SHOWN]} anybody on the way could read token and mail.",
+            f"Use https, or set {INSECURE}=1 where the network itself is private.",
+        )
+    if not token:
+        hint = f"Set {rendezvous.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."
+        raise Refusal(Code.BAD_ARGUMENT, f"There is no token for the hub {url[:_SHOWN]}.", hint)
+    return HubSettings(url.rstrip("/").removesuffix("/mcp"), token)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip("/") == other.rstrip("/")
 
 
 def _count(env: Mapping[str, str], name: str, default: int) -> int:

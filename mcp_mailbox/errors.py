@@ -56,6 +56,7 @@ class Code(StrEnum):
     NO_FILE = "no_file"
     ATTACHMENT_TOO_LARGE = "attachment_too_large"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
+    HUB_AWAY = "hub_away"
 
 
 BLAME: dict[Code, Blame] = {
@@ -90,6 +91,7 @@ BLAME: dict[Code, Blame] = {
     Code.NO_FILE: Blame.CALLER,
     Code.ATTACHMENT_TOO_LARGE: Blame.CALLER,
     Code.UNKNOWN_ATTACHMENT: Blame.CALLER,
+    Code.HUB_AWAY: Blame.STORE,
 }
 
 

@@ -88,6 +88,9 @@ class Service(Protocol):
     def status(self) -> dict[str, object]:
         """Say how things stand, for `mcp-mailbox status`."""
 
+    def busy(self) -> bool:
+        """Whether it has something to do although nobody is connected."""
+
     async def command(self, asked: object, asker: Asker) -> None:
         """Do what the command line asks, in whatever JSON it wrote, and answer; trouble is in the answer too.
 
@@ -673,7 +676,8 @@ class _Office:
         while True:
             with anyio.move_on_after(_idle_seconds()) as patience:
                 await self.occupied.wait()
-            if patience.cancelled_caught and not self.stays and not self.commands:
+            busy = self.stays or self.commands or (self.service is not None and self.service.busy())
+            if patience.cancelled_caught and not busy:
                 self.stop.request(frames.IDLE)
                 return
             if self.relays:

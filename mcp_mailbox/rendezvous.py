@@ -37,6 +37,8 @@ TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
 IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
 FILE_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_FILE_MIB"
 TOTAL_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_TOTAL_MIB"
+HUB_VARIABLE = "MCP_MAILBOX_HUB"
+HUB_TOKEN_VARIABLE = "MCP_MAILBOX_TOKEN"  # noqa: S105 - its name
 # Settings of the office itself: all hosts share one office, so they must agree on these.
 OFFICE_SETTINGS = (
     "MCP_MAILBOX_LEASE",
@@ -48,14 +50,15 @@ OFFICE_SETTINGS = (
     "MCP_MAILBOX_HOPS",
     FILE_MIB_VARIABLE,
     TOTAL_MIB_VARIABLE,
+    HUB_VARIABLE,
 )
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves
-# others, so nothing of one host's (tokens, sockets, proxies) may come along.
+# others, so nothing of one host's (tokens, sockets, proxies) may come along, but for what speaks to the hub.
 # PYTHONPATH, because a source checkout is found through it.
 INHERITED = (
     "HOME", "PATH", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
-    HOME_VARIABLE, *OFFICE_SETTINGS,
+    HOME_VARIABLE, HUB_TOKEN_VARIABLE, "MCP_MAILBOX_HUB_INSECURE", "SSL_CERT_FILE", *OFFICE_SETTINGS,
 )  # fmt: skip
 
 UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers

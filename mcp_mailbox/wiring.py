@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -33,9 +34,16 @@ from mcp_mailbox.fronts.verbs import Counter, Here
 from mcp_mailbox.postoffice import DAY, Caller, PostOffice, roots
 from mcp_mailbox.tokens import LOCAL, Tokens
 
+if TYPE_CHECKING:
+    from mcp_mailbox.link.branch import Branch
+
 log = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"  # noqa: S105 - its name
+HUB_FILE = "hub.json"
+OUTBOX_FILE = "edge.db"
+EDGE_FILE = "edge"
+_EDGE_BYTES = 16
 COPIES = "opened"
 """Where attachments are put for agents to open, in the home directory."""
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - no address of anybody's
@@ -113,6 +121,17 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
     Raises Refusal when the store or the settings cannot be used.
     """
     settings = config.office_settings(os.environ)
+    hub = config.hub_settings(os.environ, await anyio.to_thread.run_sync(_kept_hub, home))
+    if hub is not None:
+        if door is not None:
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"This machine's mail is kept by {hub.url}: `serve` would serve another store.",
+                "Agents come to the hub over HTTP, or start `mcp-mailbox stdio` here.",
+            )
+        async with _branch(home, hub) as service:
+            yield service
+        return
     async with open_store(Path(home) / STORE_FILE, SystemClock(), settings.limits) as store:
         post_office = PostOffice(
             store,
@@ -125,7 +144,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
-            service = _Relays(post_office, tokens, home)
+            service = _Office(post_office, tokens, home)
             if door is None:
                 yield service
             else:
@@ -135,8 +154,46 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 
 
 @asynccontextmanager
-async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
-    from mcp_mailbox.fronts.http import app, desk, gate, listener, stream  # noqa: PLC0415
+async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Service]:
+    """Serve this machine's agents what a hub keeps for them."""
+    from mcp_mailbox.engines.outbox import open_outbox  # noqa: PLC0415 - only edges need it
+    from mcp_mailbox.link.branch import Branch  # noqa: PLC0415
+    from mcp_mailbox.link.hub import Hub  # noqa: PLC0415
+
+    name = await anyio.to_thread.run_sync(_edge_name, home)
+    async with (
+        open_outbox(Path(home) / OUTBOX_FILE) as outbox,
+        Hub(hub.url, hub.token, name) as asked,
+    ):
+        branch = Branch(asked, outbox, SystemClock())
+        async with branch.running():
+            yield _Edge(branch, home)
+
+
+def _kept_hub(home: str) -> dict[str, object] | None:
+    """Return what joining a hub has left in the home."""
+    try:
+        found = json.loads((Path(home) / HUB_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _edge_name(home: str) -> str:
+    """Return the name of this machine at its hub: random, and kept, so that it is known again."""
+    place = Path(home) / EDGE_FILE
+    with suppress(OSError):
+        if len(known := place.read_text(encoding="ascii").strip()) == 2 * _EDGE_BYTES:
+            return known
+    files.replace(str(place), secrets.token_hex(_EDGE_BYTES) + "\n")
+    return place.read_text(encoding="ascii").strip()
+
+
+@asynccontextmanager
+async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
+    from mcp_mailbox.fronts.http import app, desk, gate, listener, stream, visit  # noqa: PLC0415
+    from mcp_mailbox.fronts.hub import edges, wire  # noqa: PLC0415
+    from mcp_mailbox.fronts.hub.room import StoreRoom  # noqa: PLC0415
     from mcp_mailbox.fronts.mcp.http import clients, room  # noqa: PLC0415
 
     settings = door.settings
@@ -150,9 +207,17 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
-    rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
+    known = edges.Edges(service.counter)
+    rooms: dict[str, visit.Room] = {
+        room.PATH: room.McpRoom(service.server, making, streams),
+        wire.PATH: StoreRoom(known, streams),
+    }
     http = app.App(rooms, reception, entrance, streams)
-    async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
+    async with (
+        known.running(),
+        listener.listening(http, door.listener, door.tls),
+        anyio.create_task_group() as tasks,
+    ):
 
         async def close_in_time() -> None:
             await stop.wait()
@@ -178,17 +243,14 @@ async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
 class _Relays:
     """Serves each relay's host over MCP."""
 
-    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str) -> None:
+    def __init__(self, counter: Counter, home: str) -> None:
         self.home = home
-        self.post_office = post_office
-        self.counter: Counter = Here(post_office)
-        self.tokens = tokens
+        self.counter = counter
         self.server = build_server()
         self.parents: dict[str, tuple[int, Caller]] = {}
         """Of each relay's reader: what has started it, and who it is."""
         self.bells: dict[str, office.RelayConnection] = {}
         """Of each reader that can be rung: by which connection."""
-        self.http: Callable[[], dict[str, Any]] = dict
 
     async def serve(self, connection: office.RelayConnection) -> None:
         """See `office.Service`."""
@@ -242,6 +304,24 @@ class _Relays:
             client.name_of_host, client.thread = str(known["name"]), known["thread"]
             client.introduced()
 
+    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
+        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
+        return self.parents[found][1] if found is not None else None
+
+
+class _Office(_Relays):
+    """Serves a store of this machine's own."""
+
+    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str) -> None:
+        super().__init__(Here(post_office), home)
+        self.post_office = post_office
+        self.tokens = tokens
+        self.http: Callable[[], dict[str, Any]] = dict
+
+    def busy(self) -> bool:
+        """See `office.Service`."""
+        return False
+
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""
         http = self.http()
@@ -256,9 +336,25 @@ class _Relays:
         """See `office.Service`."""
         await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
 
-    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
-        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
-        return self.parents[found][1] if found is not None else None
+
+class _Edge(_Relays):
+    """Serves what a hub keeps."""
+
+    def __init__(self, branch: Branch, home: str) -> None:
+        super().__init__(branch, home)
+        self.branch = branch
+
+    def busy(self) -> bool:
+        """See `office.Service`."""
+        return bool(self.branch.outbox.waiting)
+
+    def status(self) -> dict[str, Any]:
+        """See `office.Service`."""
+        return {"hub": self.branch.status()}
+
+    async def command(self, asked: object, asker: office.Asker) -> None:
+        """See `office.Service`."""
+        await control.at_branch(self.branch, asker, asked)
 
 
 async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

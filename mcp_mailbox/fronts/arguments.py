@@ -311,6 +311,18 @@ class Entire(Arguments):
     mailbox: Mailbox | None = None
 
 
+class Own(Arguments):
+    """`own`: which mailbox a call acts for."""
+
+
+class Mailboxes(Arguments):
+    """`mailboxes`: one's own, behind the name `after`, or those that begin with `prefix`."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = LIST_LIMIT
+    after: str = ""
+    prefix: str | None = None
+
+
 class Settle(Arguments):
     """`settle`."""
 

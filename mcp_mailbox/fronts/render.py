@@ -17,7 +17,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.channel import Channel, Skipped
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.postoffice.attachments import Opened as OpenedAttachment
@@ -76,8 +76,18 @@ NO_TEXT_THERE = "It is no text. Read the resource `uri`."
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
+class Relayed(Refusal):
+    """A refusal that another post office has rendered."""
+
+    def __init__(self, code: Code, answer: Mapping[str, Any]) -> None:
+        super().__init__(code, str(answer.get("message", "")), str(answer.get("hint", "")))
+        self.answer = dict(answer)
+
+
 def problem(refusal: Refusal) -> Json:
     """Render a refusal as part of an answer."""
+    if isinstance(refusal, Relayed):
+        return refusal.answer
     answer: Json = {"error": refusal.code.value, "message": refusal.problem, **_given(hint=refusal.hint)}
     return answer | _in_the_way(refusal, PAGE_LIMIT - size(answer)) if isinstance(refusal, Taken) else answer
 

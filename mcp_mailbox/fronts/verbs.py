@@ -53,6 +53,8 @@ class Asking:
     """Whether a page tells how each message stands."""
     default: str | None = None
     """The mailbox that `create_mailbox` makes when none is named."""
+    at_once: bool = False
+    """Whether a wait is to answer what is there now: who asks waits by itself."""
 
 
 class Counter(Protocol):
@@ -104,8 +106,8 @@ class Counter(Protocol):
         """Open the mailbox of that name, unless it is there and need not become the caller's."""
         ...
 
-    async def readable(self, caller: Caller, name: str) -> Address:
-        """Return the address of a mailbox that the caller may read."""
+    async def readable(self, caller: Caller, name: str | None) -> Address:
+        """Return the address of a mailbox that the caller may read, its own when none is named."""
         ...
 
     async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
@@ -139,7 +141,7 @@ async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments
     timeout = min(asked.timeout, asking.longest)
     claimer = Claimer(asking.label, asked.take_over, call.caller.several)
     found, settled = await office.wait(
-        call, timeout * 1000, wanted, render.BODY_SHARE, asking.ending, asked.ack, claimer
+        call, 0 if asking.at_once else timeout * 1000, wanted, render.BODY_SHARE, asking.ending, asked.ack, claimer
     )
     cut = timeout if timeout < asked.timeout and not asking.ending.is_set() else None
     meant = await _meant(office, call, wanted.sender) if not found else ""
@@ -194,6 +196,20 @@ async def _entire(office: PostOffice, asking: Asking, asked: arguments.Entire) -
     return render.entire(found) | ({"format": found.message.format.word} if asking.full else {})
 
 
+async def _own(office: PostOffice, asking: Asking, asked: arguments.Own) -> Json:
+    del asked
+    return {"address": str(await office.mailboxes.own(asking.call.caller, asking.call.mailbox))}
+
+
+async def _mailboxes(office: PostOffice, asking: Asking, asked: arguments.Mailboxes) -> Json:
+    caller = asking.call.caller
+    if asked.prefix is not None:
+        found = await office.mailboxes.complete(caller, asked.prefix, asked.limit)
+    else:
+        found = await office.mailboxes.listed(caller, asked.limit, asked.after)
+    return {"mailboxes": [str(each) for each in found]}
+
+
 async def _settle(office: PostOffice, asking: Asking, asked: arguments.Settle) -> Json:
     return render.settled(await office.settle(asking.call, asked.ids, asked.settlement))
 
@@ -239,6 +255,8 @@ VERBS: Mapping[str, Verb] = {
     "list_inbox": Verb(_list_inbox, arguments.ListInbox, carries_mail=True),
     "read": Verb(_read, arguments.Read, carries_mail=True),
     "entire": Verb(_entire, arguments.Entire, carries_mail=True),
+    "own": Verb(_own, arguments.Own),
+    "mailboxes": Verb(_mailboxes, arguments.Mailboxes),
     "settle": Verb(_settle, arguments.Settle),
     "reserve": Verb(_reserve, arguments.Reserve),
     "find_mailboxes": Verb(_find_mailboxes, arguments.FindMailboxes),
@@ -302,7 +320,7 @@ class Here:
         """See `Counter`."""
         await self.office.mailboxes.ensure(call, name)
 
-    async def readable(self, caller: Caller, name: str) -> Address:
+    async def readable(self, caller: Caller, name: str | None) -> Address:
         """See `Counter`."""
         return await self.office.mailboxes.readable(caller, name)
 

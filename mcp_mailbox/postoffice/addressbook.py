@@ -95,8 +95,11 @@ class AddressBook:
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
 
-    async def readable(self, caller: Caller, name: str) -> Address:
-        """Return the address of a mailbox that the caller may read, and so hear of. Raises Refusal as `own`."""
+    async def readable(self, caller: Caller, name: str | None) -> Address:
+        """Return the address of a mailbox that the caller may read, and so hear of, or of its own.
+
+        Raises Refusal as `own`.
+        """
         caller.must(Scope.READ)
         return await self.own(caller, name)
 

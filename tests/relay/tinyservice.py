@@ -57,6 +57,9 @@ class Tiny:
         taken = await asker.answer({"asked": asked})
         journal(self.home, event="answered command", taken=taken)
 
+    def busy(self) -> bool:
+        return False
+
     def status(self) -> dict[str, object]:
         return {"mail": 7}
 

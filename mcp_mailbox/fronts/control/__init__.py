@@ -27,6 +27,7 @@ from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.control import mail
 from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
+from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.store import Archived, Portion
@@ -372,3 +373,10 @@ def _described(held: Reservation) -> Json:
         "made_at": held.made_at,
         "until": held.until,
     }
+
+
+async def at_branch(counter: Counter, asker: Asker, asked: object) -> None:
+    """Do what is asked of a machine whose mail is kept by a hub: what concerns the store is done there."""
+    del counter, asked
+    hint = "Ask on the hub's machine, or as an agent."
+    await asker.answer({"error": "hub_away", "message": "This machine's mail is kept by a hub.", "hint": hint})

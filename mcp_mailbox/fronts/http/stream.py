@@ -93,13 +93,14 @@ class Stream:
 
     async def open(self) -> None:
         """Begin the events now; what comes later, the answer included, is one."""
-        await self._tell(_PING if not self._streams else b"")  # servers hold the headers back until there is a body
+        await self.tell(_PING if not self._streams else b"")  # servers hold the headers back until there is a body
 
     async def event(self, message: Mapping[str, Any]) -> None:
         """Tell something before the answer. To a client that has gone: nothing happens."""
-        await self._tell(_event(message))
+        await self.tell(_event(message))
 
-    async def _tell(self, event: bytes) -> None:
+    async def tell(self, event: bytes) -> None:
+        """Tell something before the answer that is spelled already; none begins the events."""
         if self._turn is None:
             self._turn = anyio.Lock(fast_acquire=True)
         async with self._turn:
@@ -132,7 +133,7 @@ class Stream:
 
     async def ping(self) -> None:
         """Give a sign of life."""
-        await self._tell(_PING)
+        await self.tell(_PING)
 
     async def _put(self, message: MutableMapping[str, Any]) -> None:
         """Write; a client that takes in nothing for too long has gone, and its connection with what is in it too."""

@@ -1,0 +1,252 @@
+"""An edge's own file: what is on its way to the hub, and what was fetched from there.
+
+What `put` has answered is on disk (`synchronous=FULL`) and stays until the hub has answered it; the answers are kept
+for as long as somebody may ask by the number. What was fetched may be read while the hub cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp_mailbox.engines.sqlite.failures import translate
+from mcp_mailbox.engines.sqlite.writer import Writer
+
+Json = dict[str, Any]
+
+_APPLICATION = 0x6D626F78  # "mbox"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    reader TEXT NOT NULL,
+    request TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    who TEXT NOT NULL,
+    given TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    answer TEXT,
+    answered_at INTEGER,
+    UNIQUE (reader, request)
+);
+CREATE INDEX outbox_waiting ON outbox (number) WHERE answer IS NULL;
+CREATE INDEX outbox_answered ON outbox (answered_at) WHERE answer IS NOT NULL;
+CREATE TABLE fetched (
+    mailbox TEXT NOT NULL,
+    id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    settled INTEGER NOT NULL DEFAULT 0,
+    message TEXT NOT NULL,
+    PRIMARY KEY (mailbox, id)
+) WITHOUT ROWID;
+CREATE INDEX fetched_at ON fetched (at);
+CREATE TABLE reader (id TEXT PRIMARY KEY, mailbox TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE mailbox (address TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+KEPT_MS = 30 * 24 * 3600 * 1000
+"""For which answers are kept: as long as the hub knows a request again."""
+FETCHED_MOST = 5_000
+"""Fetched messages that are kept, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that the hub is to do. Times are ms since 1970 UTC."""
+
+    number: int
+    verb: str
+    who: Json
+    given: Json
+    asked_at: int
+    answer: Json | None = None
+
+
+class Outbox:
+    """The file. Every verb may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._writer = Writer(db, lambda _: None, lambda: None)
+        [self.waiting] = db.execute("SELECT count(*) FROM outbox WHERE answer IS NULL").fetchone()
+
+    async def close(self) -> None:
+        """Close it."""
+        await self._writer.close()
+
+    async def put(self, verb: str, who: Mapping[str, object], given: Mapping[str, object], now: int) -> Entry:
+        """Keep it for the hub, once for each request of a reader; return it, with its answer if that has come."""
+
+        def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
+            asked = (str(who["reader"]), str(who["request"]))
+            known = db.execute("SELECT * FROM outbox WHERE reader = ? AND request = ?", asked).fetchone()
+            if known is not None:
+                return _entry(known), False
+            row = db.execute(
+                "INSERT INTO outbox (reader, request, verb, who, given, asked_at) VALUES (?, ?, ?, ?, ?, ?)"
+                " RETURNING *",
+                (*asked, verb, json.dumps(who), json.dumps(given), now),
+            ).fetchone()
+            return _entry(row), True
+
+        entry, new = await self._writer.do(work)
+        self.waiting += new
+        return entry
+
+    async def next(self, most: int) -> Sequence[Entry]:
+        """Return what has waited longest, in its order."""
+
+        def work(db: sqlite3.Connection) -> list[Entry]:
+            rows = db.execute("SELECT * FROM outbox WHERE answer IS NULL ORDER BY number LIMIT ?", (most,))
+            return [_entry(row) for row in rows]
+
+        return await self._writer.do(work)
+
+    async def answered(self, answers: Mapping[int, Json], now: int) -> None:
+        """Note what the hub has answered."""
+
+        def work(db: sqlite3.Connection) -> int:
+            changed = db.executemany(
+                "UPDATE outbox SET answer = ?, answered_at = ? WHERE number = ? AND answer IS NULL",
+                [(json.dumps(answer), now, number) for number, answer in answers.items()],
+            ).rowcount
+            db.execute("DELETE FROM outbox WHERE answered_at < ?", (now - KEPT_MS,))
+            return changed
+
+        self.waiting -= await self._writer.do(work)
+
+    async def entry(self, number: int) -> Entry | None:
+        """Return one, if it is known."""
+
+        def work(db: sqlite3.Connection) -> Entry | None:
+            row = db.execute("SELECT * FROM outbox WHERE number = ?", (number,)).fetchone()
+            return _entry(row) if row is not None else None
+
+        return await self._writer.do(work)
+
+    # -- what was fetched
+
+    def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]], now: int) -> None:
+        """Keep messages, by their `id` without a lease's number; soon on disk."""
+        rows = [(mailbox, plain(str(each["id"])), now, json.dumps(each)) for each in messages]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "INSERT INTO fetched (mailbox, id, at, message) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET message = excluded.message, at = excluded.at",
+                rows,
+            )
+            db.execute(
+                "DELETE FROM fetched WHERE at < (SELECT at FROM fetched ORDER BY at DESC LIMIT 1 OFFSET ?)",
+                (FETCHED_MOST,),
+            )
+
+        self._writer.later(work)
+
+    async def fetched(self, mailbox: str, id_: str) -> Json | None:
+        """Return a message that was fetched before."""
+
+        def work(db: sqlite3.Connection) -> Json | None:
+            found = db.execute("SELECT message FROM fetched WHERE mailbox = ? AND id = ?", (mailbox, plain(id_)))
+            row = found.fetchone()
+            return json.loads(row[0]) if row is not None else None
+
+        return await self._writer.do(work)
+
+    async def unsettled(self, mailbox: str, most: int) -> Sequence[Json]:
+        """Return what was fetched and is not settled, the newest last."""
+
+        def work(db: sqlite3.Connection) -> list[Json]:
+            rows = db.execute(
+                "SELECT message FROM (SELECT * FROM fetched WHERE mailbox = ? AND NOT settled ORDER BY at DESC LIMIT ?)"
+                " ORDER BY at",
+                (mailbox, most),
+            )
+            return [json.loads(row[0]) for row in rows]
+
+        return await self._writer.do(work)
+
+    def settled(self, mailbox: str, ids: Sequence[str]) -> None:
+        """Note that these are done with; soon on disk."""
+        rows = [(mailbox, plain(each)) for each in ids]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE fetched SET settled = 1 WHERE mailbox = ? AND id = ?", rows)
+
+        self._writer.later(work)
+
+    # -- whose mailbox
+
+    def bind(self, reader: str | None, mailbox: str) -> None:
+        """Note a mailbox of ours, and that it is the reader's own; soon on disk."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO mailbox VALUES (?)", (mailbox,))
+            if reader is not None:
+                db.execute("INSERT OR REPLACE INTO reader VALUES (?, ?)", (reader, mailbox))
+
+        self._writer.later(work)
+
+    async def bound(self, reader: str) -> str | None:
+        """Return the mailbox that is the reader's own."""
+
+        def work(db: sqlite3.Connection) -> str | None:
+            row = db.execute("SELECT mailbox FROM reader WHERE id = ?", (reader,)).fetchone()
+            return str(row[0]) if row is not None else None
+
+        return await self._writer.do(work)
+
+    async def mailboxes(self) -> Sequence[str]:
+        """Return the addresses of all mailboxes of ours that were ever asked for."""
+        return await self._writer.do(
+            lambda db: [row[0] for row in db.execute("SELECT address FROM mailbox ORDER BY address")]
+        )
+
+
+def plain(id_: str) -> str:
+    """Return a message's id without the number of the lease that a handle carries."""
+    return id_.partition(".")[0]
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    return Entry(
+        row["number"],
+        row["verb"],
+        json.loads(row["who"]),
+        json.loads(row["given"]),
+        row["asked_at"],
+        json.loads(row["answer"]) if row["answer"] is not None else None,
+    )
+
+
+@asynccontextmanager
+async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
+    """Open the file, or make it (mode 0600). Raises Refusal(STORE_FAILED | STORE_DAMAGED | STORE_FULL)."""
+    try:
+        outbox = Outbox(_open(path))
+    except sqlite3.Error as error:
+        raise translate(error) from error
+    try:
+        yield outbox
+    finally:
+        await outbox.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        # One transaction: a kill leaves an empty file, which begins anew.
+        db.executescript(
+            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
+            f" PRAGMA user_version = {_VERSION}; COMMIT;"
+        )
+    return db

@@ -1,0 +1,329 @@
+"""The edges of this hub: who is there, which mailboxes they listen for, what they have not been told yet.
+
+An edge is its readers' connection. When its stream breaks they count as present for a while, since links break; then
+they have gone, and their leases go back as if their relays had closed. Rings carry no data, so what an edge has missed
+is a set of mailboxes, however long it was away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import anyio
+import anyio.abc
+
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.bell import key
+from mcp_mailbox.credentials import Credential
+from mcp_mailbox.doorbell import Outcome, Pointer, Quiet, Result, Terms
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.hub import wire
+from mcp_mailbox.fronts.verbs import Counter
+from mcp_mailbox.postoffice import Call, Caller
+
+GRACE_SECONDS = 30.0
+"""For which the readers of an edge whose stream broke are still counted as present."""
+_LISTENS_MOST = 20_000
+_EDGES_MOST = 10_000
+
+Json = dict[str, object]
+
+
+@dataclass(slots=True)
+class _Listening:
+    """A mailbox whose rings an edge wants."""
+
+    address: Address
+    end: Callable[[], None]
+    stay: AsyncExitStack
+    rang: int = 0
+    """The number of its last ring; 0 for none yet."""
+
+
+class Edge:
+    """One machine, for one principal."""
+
+    def __init__(self, counter: Counter, name: str, numbers: Callable[[], int]) -> None:
+        self.name = name
+        self.readers: dict[str, Caller] = {}
+        self._counter = counter
+        self._numbers = numbers
+        self._listens: dict[tuple[str, str], _Listening] = {}
+        self._unsent: dict[Address, int] = {}
+        """Rings that are to be told, and the number of each."""
+        self._bells: dict[int, tuple[Json, anyio.Event, list[Result]]] = {}
+        """Rings of hosts that are not answered yet."""
+        self._said: set[int] = set()
+        self._moved = anyio.Event()
+        self._stream = 0
+        """Which stream is the current one: a newer one ends it."""
+        self.lost_at: float | None = None
+        """When the last stream broke, while there is none."""
+
+    # -- readers
+
+    def here(self, caller: Caller) -> None:
+        """Count the reader as present."""
+        if caller.reader not in self.readers:
+            self._counter.arrive(caller)
+        self.readers[caller.reader] = caller
+
+    async def gone(self, caller: Caller, *, put_back: bool = True) -> None:
+        """Count it out."""
+        if self.readers.pop(caller.reader, None) is not None:
+            await self._counter.depart(caller, put_back=put_back)
+
+    async def only(self, readers: set[str]) -> None:
+        """Count out everybody else."""
+        for caller in [each for each in self.readers.values() if each.reader not in readers]:
+            await self.gone(caller)
+
+    # -- rings
+
+    async def listen(self, caller: Caller, address: Address, *, again: bool) -> None:
+        """Tell of each ring of that mailbox from now on; `again` tells of one at once, for what may have come before.
+
+        Raises Refusal(OVER_LIMIT) for too many.
+        """
+        found = self._listens.get(key(address))
+        if found is None:
+            if len(self._listens) >= _LISTENS_MOST:
+                raise Refusal(Code.BAD_ARGUMENT, f"An edge listens for {_LISTENS_MOST:,} mailboxes at most.")
+            stay = AsyncExitStack()
+            stay.enter_context(self._counter.waiting(caller, [address]))
+            found = _Listening(address, self._counter.bell.subscribe(address, lambda: self._ring(address)), stay)
+            self._listens[key(address)] = found
+        if again:
+            self._ring(address)
+
+    async def deafen(self, address: Address) -> None:
+        """Tell no more of its rings."""
+        found = self._listens.pop(key(address), None)
+        if found is not None:
+            found.end()
+            await found.stay.aclose()
+
+    async def listen_only(self, keys: set[tuple[str, str]]) -> None:
+        """Tell of no other mailbox's rings any more."""
+        for found in [found for each, found in self._listens.items() if each not in keys]:
+            await self.deafen(found.address)
+
+    def _ring(self, address: Address) -> None:
+        found = self._listens.get(key(address))
+        if found is not None:
+            found.rang = self._numbers()
+            self._unsent[address] = found.rang
+            self._moved.set()
+
+    async def ring_host(self, reader: str, told: Pointer) -> Result:
+        """Have a reader's host rung by its machine; return what came of it."""
+        number = self._numbers()
+        answered, results = anyio.Event(), list[Result]()
+        said: Json = {"reader": reader, "number": number, "told": _spelled(told)}
+        self._bells[number] = (said, answered, results)
+        self._moved.set()
+        try:
+            await answered.wait()
+        finally:
+            self._bells.pop(number, None)
+            self._said.discard(number)
+        return results[0]
+
+    def belled(self, number: int, outcome: str, reason: str) -> None:
+        """Note what came of it."""
+        found = self._bells.get(number)
+        if found is not None:
+            known = outcome if outcome in set(Outcome) else Outcome.FAILED
+            found[2].append(Result(Outcome(known), reason))
+            found[1].set()
+
+    def catch_up(self, since: int | None) -> None:
+        """Tell again what a new stream's edge may not have heard; None: all that it listens for."""
+        self._said.clear()
+        for found in self._listens.values():
+            if since is None or found.rang > since:
+                self._unsent[found.address] = found.rang or self._numbers()
+        self._moved.set()
+
+    def begin(self) -> int:
+        """Begin a stream, which ends the one before; return its number."""
+        self.lost_at = None
+        self.supersede()
+        return self._stream
+
+    def broke(self, stream: int) -> None:
+        """Note that a stream has ended."""
+        if stream == self._stream:
+            self.lost_at = anyio.current_time()
+
+    async def events(self, stream: int) -> AsyncGenerator[tuple[int, str, Json]]:
+        """Yield what is to be told, with its number and name, for as long as this is the edge's newest stream."""
+        while self._stream == stream:
+            self._moved = anyio.Event()
+            unsent, self._unsent = self._unsent, {}
+            for address, number in unsent.items():
+                yield number, "ring", {"mailbox": str(address)}
+            for number, (said, _, _) in list(self._bells.items()):
+                if number not in self._said:
+                    self._said.add(number)
+                    yield number, "bell", said
+            if not self._unsent:
+                await self._moved.wait()
+
+    def supersede(self) -> None:
+        """End the current stream."""
+        self._stream += 1
+        self._moved.set()
+
+    async def end(self) -> None:
+        """Forget everybody: the machine has gone."""
+        self.supersede()
+        await self.only(set())
+        await self.listen_only(set())
+
+
+class Edges:
+    """All edges. `running` must be entered for as long as they are served."""
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
+        self.epoch = secrets.token_hex(6)
+        """Numbers begin anew in another life of this process."""
+        self._numbers = itertools.count(1)
+        self._edges: dict[tuple[str, str], Edge] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let go of edges that have gone."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._sweep)
+            yield
+            tasks.cancel_scope.cancel()
+
+    def __len__(self) -> int:
+        """Return how many are known."""
+        return len(self._edges)
+
+    def of(self, credential: Credential, name: str) -> Edge:
+        """Return the edge of that name that a credential's principal has."""
+        found = self._edges.get((credential.principal, name))
+        if found is None:
+            if len(self._edges) >= _EDGES_MOST:
+                raise Refusal(Code.STOPPING, "This hub has as many edges as it can serve.", "Try again later.")
+            found = self._edges[credential.principal, name] = Edge(self.counter, name, lambda: next(self._numbers))
+            found.lost_at = anyio.current_time()
+        return found
+
+    def caller(self, credential: Credential, edge: Edge, who: wire.Who) -> Caller:
+        """Return who asks. Its reader's id is nobody else's: that of another edge or principal is another one."""
+        space = addresses.check_name(who.space, "space")
+        owner = hashlib.sha256(f"{credential.principal}\0{edge.name}".encode()).hexdigest()[:24]
+        return Caller(
+            f"edge.{owner}.{who.reader}",
+            credential.principal,
+            space,
+            mailbox=who.own if who.own is not None else credential.mailbox,
+            binds=who.binds,
+            scopes=credential.scopes,
+            how=f"edge, token {credential.name}",
+            several=who.several,
+        )
+
+    async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:
+        """Do what a note says. What it says of others' mailboxes is passed over."""
+        if note.note == "present":
+            prefix = self.caller(credential, edge, wire.Who(reader="x", request="x")).reader[:-1]
+            await edge.only({prefix + reader for reader in note.readers})
+        elif note.note == "belled":
+            edge.belled(note.number, note.outcome, note.reason)
+        elif note.who is not None:
+            caller = self.caller(credential, edge, note.who)
+            if note.note in {"rang", "listen", "deafen"}:
+                await self._note_of_mailbox(caller, edge, note)
+            else:
+                await self._note_of_reader(caller, edge, note, note.who)
+
+    async def _note_of_reader(self, caller: Caller, edge: Edge, note: wire.Note, who: wire.Who) -> None:
+        match note.note:
+            case "here":
+                edge.here(caller)
+                if note.bell is not None:
+                    bell = _RemoteBell(note.bell.kind, edge, caller.reader, who.reader)
+                    self.counter.attach(caller, bell, _terms(note.bell), resumed=note.bell.resumed)
+                await self.counter.greet(caller)
+            case "gone":
+                await edge.gone(caller, put_back=note.put_back)
+            case "reached":
+                await self.counter.reached(caller, who.request)
+            case _:
+                await self.counter.missed(caller, who.request)
+
+    async def _note_of_mailbox(self, caller: Caller, edge: Edge, note: wire.Note) -> None:
+        with suppress(Refusal):
+            address = await self.counter.readable(caller, note.mailbox)
+            if note.note == "rang":
+                await self.counter.rang(address)
+            elif note.note == "listen":
+                await edge.listen(caller, address, again=True)
+            else:
+                await edge.deafen(address)
+
+    async def asked(self, credential: Credential, edge: Edge, who: wire.Who) -> Call:
+        """Return the call that a request of an edge is; its reader is present from now on."""
+        caller = self.caller(credential, edge, who)
+        if who.binds:
+            edge.here(caller)
+        return Call(caller, who.request, who.mailbox)
+
+    async def ended(self, principal: str, names: Sequence[str] | None = None) -> None:
+        """Let go of a principal's edges."""
+        for known in [each for each in self._edges if each[0] == principal and (names is None or each[1] in names)]:
+            await self._edges.pop(known).end()
+
+    async def _sweep(self) -> None:
+        while True:
+            await anyio.sleep(1)
+            late = anyio.current_time() - GRACE_SECONDS
+            for known, edge in list(self._edges.items()):
+                if edge.lost_at is not None and edge.lost_at < late:
+                    del self._edges[known]
+                    await edge.end()
+
+
+class _RemoteBell:
+    """The bell of a host at an edge."""
+
+    def __init__(self, kind: str, edge: Edge, reader: str, name: str) -> None:
+        self.kind = kind
+        self._edge = edge
+        self._reader = reader
+        self._name = name
+
+    async def ring(self, pointer: Pointer) -> Result:
+        """See `Doorbell`."""
+        if self._reader not in self._edge.readers:
+            return Result(Outcome.FAILED, "its machine is not connected")
+        return await self._edge.ring_host(self._name, pointer)
+
+
+def _terms(bell: wire.Bell) -> Terms:
+    quiet = Quiet.parse(bell.quiet) if bell.quiet else None
+    return Terms(quiet, bell.wakes if bell.wakes is not None else Terms().wakes)
+
+
+def _spelled(told: Pointer) -> Json:
+    return {
+        "at": told.at,
+        "mailbox": str(told.mailbox),
+        "count": told.count,
+        "senders": [str(sender) for sender in told.senders],
+        "urgent": told.urgent,
+        "more": told.more,
+        "places": [str(place) for place in told.places],
+    }

@@ -1,0 +1,280 @@
+"""What is behind `/store/v1/`: verbs, batches of sends, notes, and the stream of each edge.
+
+    POST verbs/VERB   wire.Asked → the verb's answer
+    POST sends        wire.Sent, a line each → a line each, {"number", "answer"} or {"number", "error", …}
+    POST notes        wire.Notes → 204
+    POST stream       wire.Opening → events: hello, ring, bell, beat
+    POST attachment   wire.Asked with {"id", "name"} → the content
+    GET  openapi.json
+
+A refusal is JSON as everywhere, {"error", "message", "hint"}; its status says whose turn it is (RFC 9110 section 15).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+import anyio
+from pydantic import BaseModel, ValidationError
+
+from mcp_mailbox.bell import Ending, key
+from mcp_mailbox.errors import Blame, Code, Refusal
+from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.fronts.http import body, gate
+from mcp_mailbox.fronts.http.gate import Refused
+from mcp_mailbox.fronts.http.stream import JSON, OpenStreams, Stream, reply
+from mcp_mailbox.fronts.http.visit import Visit
+from mcp_mailbox.fronts.hub import openapi, wire
+from mcp_mailbox.fronts.hub.edges import Edge, Edges
+from mcp_mailbox.fronts.verbs import VERBS, Asking
+
+M = TypeVar("M", bound=BaseModel)
+Json = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+calls = logging.getLogger("mcp_mailbox.calls")
+
+_STATUS = {Blame.CALLER: 400, Blame.STATE: 409, Blame.STORE: 503}
+_STATUSES = {
+    Code.FORBIDDEN: 403,
+    Code.UNKNOWN_MAILBOX: 404,
+    Code.UNKNOWN_CHANNEL: 404,
+    Code.UNKNOWN_MESSAGE: 404,
+    Code.UNKNOWN_ATTACHMENT: 404,
+    Code.NO_MAILBOX: 404,
+    Code.BODY_TOO_LARGE: 413,
+    Code.ATTACHMENT_TOO_LARGE: 413,
+    Code.OVER_BUDGET: 429,
+    Code.TOO_MANY_HOPS: 429,
+}
+_EDGE = re.compile(wire.EDGE_PATTERN, re.ASCII)
+
+
+class StoreRoom:
+    """See `Room`."""
+
+    def __init__(self, edges: Edges, streams: OpenStreams) -> None:
+        self._edges = edges
+        self._open_streams = streams
+        self._ending = Ending()
+
+    def leave(self) -> None:
+        """See `Room`."""
+        self._ending.set()
+
+    def close(self) -> None:
+        """See `Room`."""
+
+    def ended(self, credential: str) -> None:
+        """See `Room`. Its streams end, and with them, after a while, what was kept for its edges."""
+
+    def status(self) -> Json:
+        """See `Room`."""
+        return {"edges": len(self._edges)}
+
+    async def serve(self, visit: Visit) -> None:
+        """See `Room`."""
+        head = visit.head
+        place = head.path.removeprefix(wire.PATH)
+        if place == "openapi.json" and head.method == "GET":
+            await _answer(visit, openapi.document())
+            return
+        if head.method != "POST":
+            raise Refused(405, f"{head.method} means nothing here.", {"allow": "POST"})
+        edge = self._edge(visit)
+        if place == "stream":
+            await self._stream(visit, edge, await _read(visit, wire.Opening))
+        elif place == "notes":
+            for note in (await _read(visit, wire.Notes)).notes:
+                await self._note(visit, edge, note)
+            await visit.reply(204)
+        elif place == "sends":
+            await self._sends(visit, edge)
+        elif place == "attachment":
+            await self._attachment(visit, edge, await _read(visit, wire.Asked))
+        else:
+            verb = place.removeprefix("verbs/")
+            if verb not in VERBS or verb == place:
+                raise Refused(404, "There is nothing here; openapi.json says what there is.")
+            await self._verb(visit, edge, verb, await _read(visit, wire.Asked))
+
+    def _edge(self, visit: Visit) -> Edge:
+        name = visit.head.get(wire.EDGE_HEADER) or ""
+        if not _EDGE.fullmatch(name):
+            raise Refused(400, f"The header {wire.EDGE_HEADER} must match {wire.EDGE_PATTERN}.")
+        return self._edges.of(visit.visitor.credential, name)
+
+    # -- verbs
+
+    async def _verb(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> None:
+        try:
+            answer = await self._ask(visit, edge, verb, said)
+        except Refusal as refusal:
+            await _refuse(visit, refusal)
+        else:
+            await _answer(visit, answer)
+
+    async def _ask(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Json:
+        """Do what the verb says. A wait is answered at once: the edge waits, and hears when to look again."""
+        asked = arguments.parse(VERBS[verb].arguments, verb, said.given)
+        if isinstance(asked, arguments.Send) and asked.attach:
+            raise Refusal(Code.NO_FILE, "Paths are another machine's.", "Attach where the file is.")
+        credential = visit.visitor.credential
+        call = await self._edges.asked(credential, edge, said.who)
+        if isinstance(asked, arguments.WaitForMessage):
+            address = await self._edges.counter.readable(call.caller, call.mailbox)
+            await edge.listen(call.caller, address, again=False)
+        asking = Asking(
+            verb,
+            said.given,
+            asked,
+            call,
+            said.label,
+            said.longest if said.longest is not None else float("inf"),
+            self._ending,
+            said.room,
+            said.full,
+            said.default,
+            at_once=True,
+        )
+        answer = await self._edges.counter.ask(asking)
+        if calls.isEnabledFor(logging.INFO):
+            calls.info("%s", render.summary(credential.principal, verb, said.given, answer))
+        return answer
+
+    async def _sends(self, visit: Visit, edge: Edge) -> None:
+        """Take in a batch, a line after the other; a line that cannot be is answered, and the others go on."""
+        gate.must_be(visit.head, wire.NDJSON)
+        lines = (await body.read(visit.head, visit.receive)).splitlines()
+        if len(lines) > wire.SENDS_MOST:
+            raise Refused(413, f"A batch has {wire.SENDS_MOST} sends at most.")
+        batch = [_parse(line, wire.Sent) for line in lines if line.strip()]
+        answers = bytearray()
+        for sent in batch:
+            try:
+                said = wire.Asked(who=sent.who, given=sent.given)
+                answers += _dump({"number": sent.number, "answer": await self._ask(visit, edge, sent.verb, said)})
+            except Refusal as refusal:
+                if refusal.blame is Blame.STORE and not answers:
+                    await _refuse(visit, refusal)  # nothing was done: it is to come again
+                    return
+                answers += _dump({"number": sent.number, **render.problem(refusal)})
+                if refusal.blame is Blame.STORE:
+                    break  # what follows must not overtake it
+        about = [(b"content-type", wire.NDJSON.encode())]
+        await visit.send({"type": "http.response.start", "status": 200, "headers": about})
+        await visit.send({"type": "http.response.body", "body": bytes(answers)})
+
+    async def _attachment(self, visit: Visit, edge: Edge, said: wire.Asked) -> None:
+        try:
+            call = await self._edges.asked(visit.visitor.credential, edge, said.who)
+            id_, name = str(said.given.get("id", "")), str(said.given.get("name", ""))
+            found, content = await self._edges.counter.content(call, id_, name)
+        except Refusal as refusal:
+            await _refuse(visit, refusal)
+            return
+        about = json.dumps({"name": found.name, "type": found.type, "size": found.size})
+        headers = [(b"content-type", b"application/octet-stream"), (b"mailbox-attachment", about.encode())]
+        headers.append((b"content-length", b"%d" % len(content)))
+        await visit.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await visit.send({"type": "http.response.body", "body": content})
+
+    async def _note(self, visit: Visit, edge: Edge, note: wire.Note) -> None:
+        try:
+            await self._edges.note(visit.visitor.credential, edge, note)
+        except Refusal as refusal:
+            if refusal.blame is Blame.STORE:
+                raise Refused(503, str(refusal), {"retry-after": "1"}) from None
+            logger.info("a note of an edge was refused: %s", refusal)
+
+    # -- the stream
+
+    async def _stream(self, visit: Visit, edge: Edge, opening: wire.Opening) -> None:
+        """Tell an edge what rings, and that we are here, until it goes or opens another stream."""
+        stream = visit.stream()
+        number = edge.begin()
+        self._open_streams.enter(stream)
+        try:
+            with stream.scope:
+                if stream.why is None:
+                    await self._tell(visit, edge, opening, stream, number)
+            await stream.finish(None)
+        finally:
+            self._open_streams.leave(stream)
+            edge.broke(number)
+
+    async def _tell(self, visit: Visit, edge: Edge, opening: wire.Opening, stream: Stream, number: int) -> None:
+        epoch, _, since = (opening.since or "").partition(".")
+        known = epoch == self._edges.epoch and since.isdigit()
+        caller = self._edges.caller(visit.visitor.credential, edge, wire.Who(reader="edge", request="stream"))
+        wanted = set()
+        for name in opening.listens:
+            with suppress(Refusal):
+                address = await self._edges.counter.readable(caller, name)
+                await edge.listen(caller, address, again=False)
+                wanted.add(key(address))
+        await edge.listen_only(wanted)
+        edge.catch_up(int(since) if known else None)
+        hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._beat, stream)
+            await stream.tell(_event("hello", hello))
+            async with aclosing(edge.events(number)) as events:
+                async for at, name, said in events:
+                    await stream.tell(_event(name, said, f"{self._edges.epoch}.{at}"))
+            tasks.cancel_scope.cancel()
+
+    async def _beat(self, stream: Stream) -> None:
+        while True:
+            await anyio.sleep(wire.BEAT_SECONDS)
+            await stream.tell(_event("beat", {}))
+
+
+def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> bytes:
+    """Spell an event (WHATWG HTML, section 9.2)."""
+    about = f"id: {id_}\n" if id_ is not None else ""
+    return f"event: {name}\n{about}data: {render.dump(said)}\n\n".encode()
+
+
+async def _read(visit: Visit, model: type[M]) -> M:
+    gate.must_be(visit.head, JSON)
+    found = _parse(await body.read(visit.head, visit.receive), model)
+    if not visit.visitor.good():  # a body may take its time
+        raise gate.unauthorized()
+    return found
+
+
+def _parse(text: bytes, model: type[M]) -> M:
+    """Read an object. Raises Refused(400) with what is wrong with it."""
+    try:
+        return model.model_validate(json.loads(text, object_pairs_hook=body.refuse_twice, parse_constant=_no_number))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Refused(400, f"{'.'.join(map(str, first['loc'])) or 'The body'}: {first['msg']}.") from None
+    except body.Twice as twice:
+        raise Refused(400, f"The name {twice.name[:40]!a} stands twice in one object.") from None
+    except (ValueError, RecursionError):
+        raise Refused(400, "The body is not valid JSON.") from None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def _dump(answer: Mapping[str, object]) -> bytes:
+    return render.dump(answer).encode("utf-8", "backslashreplace") + b"\n"
+
+
+async def _answer(visit: Visit, answer: Mapping[str, object]) -> None:
+    await reply(visit.send, 200, render.dump(answer).encode())
+
+
+async def _refuse(visit: Visit, refusal: Refusal) -> None:
+    status = _STATUSES.get(refusal.code, _STATUS[refusal.blame])
+    headers = [(b"retry-after", b"1")] if status in {429, 503} else []
+    await reply(visit.send, status, render.dump(render.problem(refusal)).encode(), headers)

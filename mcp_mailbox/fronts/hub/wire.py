@@ -1,0 +1,125 @@
+"""What an edge and its hub say to each other: both sides read it by these models (docs/hub.md).
+
+Times are ms since 1970 UTC. What a newer side says besides is passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mcp_mailbox.fronts.render import PAGE_LIMIT
+
+PATH = "/store/v1/"
+EDGE_HEADER = "mailbox-edge"
+"""The header that says which edge asks: a random name that a machine keeps."""
+EDGE_PATTERN = r"[A-Za-z0-9_-]{16,64}"
+NDJSON = "application/x-ndjson"
+
+BEAT_SECONDS = 5.0
+"""Between two signs of life on a stream."""
+LATE_SECONDS = 15.0
+"""By how much a ring may be late at most: a stream that was silent for two thirds of it is given up."""
+
+SENDS_MOST = 500
+"""Sends in one batch."""
+NOTES_MOST = 1000
+"""Notes in one request, and listened mailboxes in the opening of a stream."""
+
+Reader = Annotated[str, Field(min_length=1, max_length=100)]
+Name = Annotated[str, Field(max_length=300)]
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Who(_Said):
+    """Who asks, at the edge."""
+
+    reader: Reader
+    """A relay's id: durable, and nobody else's on that machine."""
+    request: str = Field(min_length=1, max_length=200)
+    """Repeated only when the same request is: what it did the first time is answered, and not done again."""
+    space: Name = "default"
+    own: Name | None = None
+    """The mailbox of calls that name none."""
+    mailbox: Name | None = None
+    """The one that this call selects."""
+    binds: bool = True
+    """Whether what the reader opens is its own from then on."""
+    several: bool = False
+    """Whether other agents may have the same reader's id."""
+
+
+class Asked(_Said):
+    """The body of a verb."""
+
+    who: Who
+    given: dict[str, Any] = {}
+    """The verb's arguments: those of the tool of that name."""
+    label: str = Field(default="a host", max_length=200)
+    """How a person would recognise who asks."""
+    longest: float | None = Field(default=None, ge=0)
+    """Seconds that a wait may last at that host; it is the edge that waits."""
+    room: int = Field(default=PAGE_LIMIT, ge=1000, le=1 << 20)
+    """Bytes of a page."""
+    full: bool = False
+    default: Name | None = None
+    """The mailbox that `create_mailbox` makes when none is named."""
+
+
+class Sent(_Said):
+    """A line of what an outbox had: `number` comes back with its answer. `at` is when the edge took it in."""
+
+    number: int
+    verb: Literal["send", "settle"] = "send"
+    who: Who
+    given: dict[str, Any]
+    at: int | None = None
+
+
+class Bell(_Said):
+    """The bell of a reader's host, and when it may be rung."""
+
+    kind: str = Field(max_length=20)
+    quiet: str | None = Field(default=None, max_length=20)
+    wakes: int | None = None
+    resumed: bool = False
+
+
+class Note(_Said):
+    """Something that is told and not asked.
+
+    `here`: the reader is connected, with its bell if its host has one. `gone`: it is not any more. `reached` and
+    `missed`: what became of the answer to a request. `rang`: somebody was told of mail. `listen` and `deafen`: whether
+    rings of a mailbox are wanted. `belled`: what came of a ring (`number`).
+    """
+
+    note: Literal["here", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present"]
+    who: Who | None = None
+    mailbox: Name | None = None
+    bell: Bell | None = None
+    number: int = 0
+    outcome: str = Field(default="", max_length=20)
+    reason: str = Field(default="", max_length=200)
+    readers: list[Reader] = Field(default=[], max_length=20_000)
+    """Of `present`: who is connected; everybody else has gone."""
+    put_back: bool = True
+
+
+class Notes(_Said):
+    """Notes, in their order."""
+
+    notes: list[Note] = Field(max_length=NOTES_MOST)
+
+
+class Opening(_Said):
+    """The body that opens a stream."""
+
+    since: str | None = Field(default=None, max_length=64)
+    """The id of the last event that the edge has seen."""
+    listens: list[Name] = Field(default=[], max_length=20_000)
+    """All mailboxes whose rings it wants."""
+    space: Name = "default"

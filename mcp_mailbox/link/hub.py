@@ -1,0 +1,166 @@
+"""Speaks to the hub over HTTP: one request, one answer or the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import anyio
+import httpx2
+
+from mcp_mailbox import __version__
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.hub import wire
+from mcp_mailbox.fronts.render import Relayed
+
+Json = dict[str, Any]
+
+_CONNECT_SECONDS = 4.0
+_ANSWER_SECONDS = 20.0
+"""For an answer as a whole, however slowly it trickles: no verb takes long there, waits are waited for here."""
+_CODES = {code.value: code for code in Code}
+_EVENT_BYTES = 1 << 20
+
+
+class Away(Exception):  # noqa: N818 - what happens to links
+    """There is no answer: whether the hub has done what was asked is not known."""
+
+
+class Strange(Exception):  # noqa: N818
+    """What answers there is no hub, or not one for us; trying again at once would not help."""
+
+
+class Hub:
+    """The hub at that address. `running` must be entered for as long as it is asked."""
+
+    def __init__(self, url: str, token: str, edge: str, verify: ssl.SSLContext | bool = True) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx2.AsyncClient(
+            base_url=self.url,
+            headers={
+                "authorization": f"Bearer {token}",
+                wire.EDGE_HEADER: edge,
+                "user-agent": f"mcp-mailbox/{__version__}",
+            },
+            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=30),
+            verify=verify,
+            follow_redirects=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Be ready to ask."""
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *about: object) -> None:
+        """Close what is open."""
+        with anyio.CancelScope(shield=True):
+            await self._client.aclose()
+
+    async def verb(self, name: str, asked: Mapping[str, object]) -> Json:
+        """Ask a verb. Raises Refusal as the hub does, Away and Strange."""
+        return _object(await self._post(f"verbs/{name}", wire_json(asked), "application/json"))
+
+    async def notes(self, notes: Sequence[Mapping[str, object]]) -> None:
+        """Tell these, in their order."""
+        await self._post("notes", wire_json({"notes": list(notes)}), "application/json")
+
+    async def sends(self, lines: Sequence[Mapping[str, object]]) -> list[Json]:
+        """Hand in a batch; the hub may answer the first few lines alone, and then has taken no more."""
+        body = b"".join(wire_json(line) + b"\n" for line in lines)
+        answer = await self._post("sends", body, wire.NDJSON)
+        return [_object(line) for line in answer.splitlines()]
+
+    async def attachment(self, asked: Mapping[str, object]) -> tuple[Json, bytes]:
+        """Return what is said of an attachment, and what is in it."""
+        response = await self._respond("attachment", wire_json(asked), "application/json")
+        return _object(response.headers.get("mailbox-attachment", "").encode()), response.content
+
+    @asynccontextmanager
+    async def stream(self, opening: Mapping[str, object]) -> AsyncIterator[AsyncIterator[httpx2.ServerSentEvent]]:
+        """Open the stream, and yield its events."""
+        request = self._client.build_request(
+            "POST",
+            f"{wire.PATH}stream",
+            content=wire_json(opening),
+            headers={"content-type": "application/json", "accept": "text/event-stream"},
+            timeout=httpx2.Timeout(wire.LATE_SECONDS, connect=_CONNECT_SECONDS),
+        )
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx2.TransportError as error:
+            raise Away(_why(error)) from error
+        try:
+            if response.status_code != httpx2.codes.OK:
+                await response.aread()
+                _check(response)
+            yield aiter(httpx2.EventSource(response, _EVENT_BYTES))
+        except httpx2.TransportError as error:
+            raise Away(_why(error)) from error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    async def _post(self, place: str, body: bytes, kind: str) -> bytes:
+        return (await self._respond(place, body, kind)).content
+
+    async def _respond(self, place: str, body: bytes, kind: str) -> httpx2.Response:
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                response = await self._client.post(f"{wire.PATH}{place}", content=body, headers={"content-type": kind})
+        except TimeoutError:
+            raise Away("it does not answer in time") from None
+        except httpx2.TransportError as error:
+            raise Away(_why(error)) from error
+        _check(response)
+        return response
+
+
+def wire_json(said: Mapping[str, object]) -> bytes:
+    """Spell an object; what is None is left out by whoever says it."""
+    return json.dumps(said, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def _object(text: bytes) -> Json:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise Strange("its answer is no JSON") from None
+    if not isinstance(found, dict):
+        raise Strange("its answer is no object")
+    return found
+
+
+def _check(response: httpx2.Response) -> None:
+    """Raise for an answer that is none."""
+    status = response.status_code
+    if status < 300:  # noqa: PLR2004
+        return
+    if status == httpx2.codes.UNAUTHORIZED:
+        raise Strange("it does not know our token: it is wrong, has expired or was revoked")
+    try:
+        said = json.loads(response.content)
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and said.get("error") in _CODES:
+        refusal = refused(said)
+        if status == httpx2.codes.SERVICE_UNAVAILABLE and refusal.code is Code.STOPPING:
+            raise Away("it is stopping")
+        raise refusal
+    if status >= 500 or status in {httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS}:  # noqa: PLR2004
+        raise Away(f"it answers {status}")
+    about = said.get("error") if isinstance(said, dict) else None
+    raise Strange(f"it answers {status}" + (f": {str(about)[:200]}" if about else ""))
+
+
+def refused(said: Mapping[str, Any]) -> Refusal:
+    """Return the refusal that the hub has told."""
+    return Relayed(_CODES.get(str(said.get("error")), Code.BAD_ARGUMENT), said)
+
+
+def _why(error: httpx2.TransportError) -> str:
+    return str(error) or type(error).__name__

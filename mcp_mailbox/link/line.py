@@ -1,0 +1,144 @@
+"""The line to the hub: whether it stands, since when not, and what is told over it.
+
+One stream for all agents of this machine. It is believed only as long as something comes: a connection that is half
+open, or trickles, is given up and opened anew, and what rang meanwhile is told then.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from httpx2 import ServerSentEvent
+
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts.hub import wire
+from mcp_mailbox.link.hub import Away, Hub, Strange
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Told = Callable[[str, Json], Awaitable[None]]
+
+_FIRST = 0.1
+_LONGEST = 2.0
+"""Seconds between two attempts at most, half of it by chance: mail waits for it, and not all edges come at once."""
+_STRANGE = 30.0
+"""Seconds after which who does not know us is asked again."""
+
+
+class Line:
+    """The stream, opened again for ever. `opening` says what it is opened with, `told` is told each event."""
+
+    def __init__(
+        self, hub: Hub, opening: Callable[[], Mapping[str, object]], told: Told, now: Callable[[], int]
+    ) -> None:
+        self.up = False
+        self.since: int | None = None
+        """When it broke, in ms since 1970 UTC; None while it stands, or was never tried."""
+        self.why = ""
+        """Why it does not stand."""
+        self.strange = False
+        """Whether somebody has to mend that: the hub is there, and does not serve us."""
+        self._hub = hub
+        self._opening = opening
+        self._told = told
+        self._last: str | None = None
+        self._changed = anyio.Event()
+        self._hurry = anyio.Event()
+        self._now = now
+
+    async def changed(self) -> None:
+        """Return when it next breaks or stands again."""
+        await self._changed.wait()
+
+    async def until_up(self) -> None:
+        """Return once it stands."""
+        while not self.up:
+            await self._changed.wait()
+
+    def hurry(self) -> None:
+        """Try at once: somebody wants something."""
+        self._hurry.set()
+
+    def suspect(self, why: str) -> None:
+        """Note that a request came to nothing; the stream may not have noticed yet."""
+        if self.up:
+            self._set(up=False, why=why)
+
+    async def run(self) -> None:
+        """Keep the line."""
+        pause = _FIRST
+        while True:
+            strange = False
+            try:
+                await self._once()
+                why = "the stream has ended"
+            except Away as away:
+                why = str(away)
+            except Strange as odd:
+                why, strange = str(odd), True
+            except Refusal as refusal:
+                why = str(refusal)
+            stood = self.up
+            self.strange = strange
+            self._set(up=False, why=why)
+            pause = _FIRST if stood else min(2 * pause, _LONGEST)
+            self._hurry = anyio.Event()
+            with anyio.move_on_after(_STRANGE if strange else pause * random.uniform(0.5, 1)):  # noqa: S311 - no secret
+                await self._hurry.wait()
+                await anyio.sleep(_FIRST)  # however many want something
+
+    async def _once(self) -> None:
+        opening = {**self._opening(), **({"since": self._last} if self._last else {})}
+        async with self._hub.stream(opening) as events:
+            while True:
+                event = await _next(events)
+                said = _read(event)
+                if event.event == "hello":
+                    self._begin(said)
+                if event.id:
+                    self._last = event.id
+                await self._told(event.event, said)
+
+    def _begin(self, hello: Json) -> None:
+        if not hello.get("resumed"):
+            self._last = f"{hello.get('epoch', '')}.0"
+        self._set(up=True, why="")
+
+    def _set(self, *, up: bool, why: str) -> None:
+        if up:
+            if self.since is not None:
+                logger.info("the hub is back")
+            self.since = None
+        elif self.since is None:
+            self.since = self._now()
+            logger.warning("the hub cannot be reached: %s", why)
+        self.why = why
+        if up != self.up:
+            self.up = up
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
+
+
+async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:
+    """Return the next event; give up a stream that does not even beat."""
+    try:
+        with anyio.fail_after(wire.LATE_SECONDS * 2 / 3):
+            return await anext(events)
+    except TimeoutError:
+        raise Away("it is silent") from None
+    except StopAsyncIteration:
+        raise Away("it has ended the stream") from None
+
+
+def _read(event: ServerSentEvent) -> Json:
+    try:
+        said = json.loads(event.data or "{}")
+    except ValueError:
+        raise Strange("what it tells is no JSON") from None
+    return said if isinstance(said, dict) else {}
