@@ -350,7 +350,7 @@ class _Edge(_Relays):
 
     def status(self) -> dict[str, Any]:
         """See `office.Service`."""
-        return {"hub": self.branch.status()}
+        return {"readers": self.branch.present, "hub": self.branch.status()}
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""

@@ -40,9 +40,12 @@ from mcp_mailbox.store import Clock
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+_Known = tuple[str, str, str | None]
+"""A reader, a space, and the name by which it means a mailbox; None is its own."""
 
 MARK = "outbox-"
 """Begins the id of what is on its way: the hub's own is not known yet."""
+_KNOWN_MOST = 10_000
 _BATCH = 200
 _BATCH_BYTES = 1 << 20
 _LINGER = 2.0
@@ -97,7 +100,7 @@ class Branch:
         self.line = Line(hub, self._opening, self._told, clock.now)
         self._clock = clock
         self._readers: dict[str, _Here] = {}
-        self._own: OrderedDict[tuple[str, str, str], Address] = OrderedDict()
+        self._own: OrderedDict[_Known, Address] = OrderedDict()
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
         self._notes: list[Json] = []
@@ -118,6 +121,11 @@ class Branch:
             tasks.start_soon(self._tell_present)
             yield
             tasks.cancel_scope.cancel()
+
+    @property
+    def present(self) -> int:
+        """How many readers are here."""
+        return len(self._readers)
 
     def status(self) -> Json:
         """Say how things stand."""
@@ -189,13 +197,14 @@ class Branch:
 
     async def readable(self, caller: Caller, name: str | None) -> Address:
         """See `Counter`."""
-        known = (caller.reader, caller.space, name or "")
-        if known not in self._own:
+        known = (caller.reader, caller.space, name)
+        address = self._own.get(known)
+        if address is None or key(address) not in self._listens:  # it is rung from here on, before anybody listens
             address = await self._own_address(caller, name)
             self._own[known] = address
-            while len(self._own) > 10_000:  # noqa: PLR2004
+            while len(self._own) > _KNOWN_MOST:
                 self._own.popitem(last=False)
-        return self._own[known]
+        return address
 
     async def _own_address(self, caller: Caller, name: str | None) -> Address:
         try:
@@ -203,6 +212,7 @@ class Branch:
         except Away:
             return await self._remembered(caller, name)
         address = addresses.parse(said["address"], caller.space)
+        self._listens[key(address)] = address
         self.outbox.bind(caller.reader if name is None and caller.binds else None, str(address))
         return address
 
@@ -312,7 +322,7 @@ class Branch:
             address = addresses.parse(answer["address"], caller.space)
             self._own = OrderedDict((known, each) for known, each in self._own.items() if known[0] != caller.reader)
             if caller.binds:
-                self._own[caller.reader, caller.space, ""] = address
+                self._own[caller.reader, caller.space, None] = address
         mailbox = self._known(asking.call)
         if mailbox is not None:
             now = self._clock.now()
@@ -329,7 +339,7 @@ class Branch:
         return answer
 
     def _known(self, call: Call) -> str | None:
-        found = self._own.get((call.caller.reader, call.caller.space, call.mailbox or ""))
+        found = self._own.get((call.caller.reader, call.caller.space, call.mailbox))
         return str(found) if found is not None else None
 
     # -- waiting

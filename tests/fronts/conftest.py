@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 
-from tests.fronts.world import ERAS, Era, Home, Served, Town
+from tests.fronts.world import ERAS, Edged, Era, Home, Served, Town
 
 _spaces = count(1)
-STDIO, HTTP = "stdio", "http"
+STDIO, HTTP, EDGE = "stdio", "http", "edge"
+_WAYS = [EDGE] if os.environ.get("TESTS_FRONTS") == EDGE else [STDIO, HTTP]
+"""TESTS_FRONTS=edge plays all of it at the edge of a hub instead."""
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +30,17 @@ def served_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home.end()
 
 
+@pytest.fixture(scope="session")
+def edged_home(served_home: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edged]:
+    home = Edged(tmp_path_factory.mktemp("e"), served_home)
+    yield home
+    home.end()
+
+
 @pytest.fixture
 def town(request: pytest.FixtureRequest) -> Iterator[Town]:
     """Agents on stdio, or over HTTP: what holds for one holds for the other, unless a test says what it needs."""
-    home = "served_home" if getattr(request, "param", STDIO) == HTTP else "shared_home"
+    home = {HTTP: "served_home", EDGE: "edged_home"}.get(getattr(request, "param", STDIO), "shared_home")
     one = Town(request.getfixturevalue(home), f"space{next(_spaces)}")
     yield one
     one.end()
@@ -39,7 +49,7 @@ def town(request: pytest.FixtureRequest) -> Iterator[Town]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "town" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("stdio")
-        metafunc.parametrize("town", [STDIO] if only else [STDIO, HTTP], indirect=True)
+        metafunc.parametrize("town", [STDIO] if only and EDGE not in _WAYS else _WAYS, indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -182,6 +182,15 @@ class Served(Home):
             self.process.wait(DEADLINE)
 
 
+class Edged(Home):
+    """A home whose mail is kept by a hub, which is another home's `mcp-mailbox serve`."""
+
+    def __init__(self, directory: Path, hub: Served, token: str | None = None, **settings: str) -> None:
+        url = hub.url.removesuffix("/mcp")
+        super().__init__(directory, MCP_MAILBOX_HUB=url, MCP_MAILBOX_TOKEN=token or hub.token, **settings)
+        self.hub = hub
+
+
 class Link(Protocol):
     """An SDK transport that a test may break."""
 

@@ -126,7 +126,8 @@ class StoreRoom:
             raise Refusal(Code.NO_FILE, "Paths are another machine's.", "Attach where the file is.")
         credential = visit.visitor.credential
         call = await self._edges.asked(credential, edge, said.who)
-        if isinstance(asked, arguments.WaitForMessage):
+        if isinstance(asked, arguments.WaitForMessage | arguments.Own):
+            # Before it looks: what comes in between is rung.
             address = await self._edges.counter.readable(call.caller, call.mailbox)
             await edge.listen(call.caller, address, again=False)
         asking = Asking(
