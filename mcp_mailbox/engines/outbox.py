@@ -38,14 +38,14 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_waiting ON outbox (number) WHERE answer IS NULL;
 CREATE INDEX outbox_answered ON outbox (answered_at) WHERE answer IS NOT NULL;
 CREATE TABLE fetched (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
     mailbox TEXT NOT NULL,
     id TEXT NOT NULL,
-    at INTEGER NOT NULL,
     settled INTEGER NOT NULL DEFAULT 0,
     message TEXT NOT NULL,
-    PRIMARY KEY (mailbox, id)
-) WITHOUT ROWID;
-CREATE INDEX fetched_at ON fetched (at);
+    UNIQUE (mailbox, id)
+);
+CREATE INDEX fetched_unsettled ON fetched (mailbox, number) WHERE NOT settled;
 CREATE TABLE reader (id TEXT PRIMARY KEY, mailbox TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE mailbox (address TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -130,20 +130,18 @@ class Outbox:
 
     # -- what was fetched
 
-    def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]], now: int) -> None:
+    def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]]) -> None:
         """Keep messages, by their `id` without a lease's number; soon on disk."""
-        rows = [(mailbox, plain(str(each["id"])), now, json.dumps(each)) for each in messages]
+        rows = [(mailbox, plain(str(each["id"])), json.dumps(each)) for each in messages]
 
         def work(db: sqlite3.Connection) -> None:
             db.executemany(
-                "INSERT INTO fetched (mailbox, id, at, message) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET message = excluded.message, at = excluded.at",
+                "INSERT INTO fetched (mailbox, id, message) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET message = excluded.message"
+                " WHERE instr(excluded.message, '\"body\"') OR NOT instr(message, '\"body\"')",
                 rows,
             )
-            db.execute(
-                "DELETE FROM fetched WHERE at < (SELECT at FROM fetched ORDER BY at DESC LIMIT 1 OFFSET ?)",
-                (FETCHED_MOST,),
-            )
+            db.execute("DELETE FROM fetched WHERE number <= (SELECT max(number) FROM fetched) - ?", (FETCHED_MOST,))
 
         self._writer.later(work)
 
@@ -158,12 +156,11 @@ class Outbox:
         return await self._writer.do(work)
 
     async def unsettled(self, mailbox: str, most: int) -> Sequence[Json]:
-        """Return what was fetched and is not settled, the newest last."""
+        """Return what was fetched and is not settled, in the order in which it was."""
 
         def work(db: sqlite3.Connection) -> list[Json]:
             rows = db.execute(
-                "SELECT message FROM (SELECT * FROM fetched WHERE mailbox = ? AND NOT settled ORDER BY at DESC LIMIT ?)"
-                " ORDER BY at",
+                "SELECT message FROM fetched WHERE mailbox = ? AND NOT settled ORDER BY number LIMIT ?",
                 (mailbox, most),
             )
             return [json.loads(row[0]) for row in rows]

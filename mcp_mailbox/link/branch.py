@@ -325,13 +325,12 @@ class Branch:
                 self._own[caller.reader, caller.space, None] = address
         mailbox = self._known(asking.call)
         if mailbox is not None:
-            now = self._clock.now()
             if asking.verb in {"wait_for_message", "list_inbox"}:
                 fetched = [each for each in answer.get("messages", []) if "body" in each or "preview" in each]
                 if fetched:
-                    self.outbox.keep(mailbox, fetched, now)
+                    self.outbox.keep(mailbox, fetched)
             elif asking.verb in {"read", "entire"} and "body" in answer and "attachment" not in answer:
-                self.outbox.keep(mailbox, [answer], now)
+                self.outbox.keep(mailbox, [answer])
             elif asking.verb == "settle":
                 self.outbox.settled(mailbox, answer.get("settled", []))
             elif isinstance(asking.asked, arguments.Send) and asking.asked.reply_to:
@@ -447,8 +446,10 @@ class Branch:
         space = asking.call.caller.space
         draft = asked.draft  # refuses what no mailbox could hold
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
-        await self.readable(asking.call.caller, asking.call.mailbox)
+        mailbox = await self.readable(asking.call.caller, asking.call.mailbox)
         entry = await self._put(asking)
+        if asked.reply_to is not None:
+            self.outbox.settled(str(mailbox), [asked.reply_to])
         if entry.answer is not None:
             return _answer(entry.answer)
         to = [{"address": str(each), "state": "outbox"} for each in dict.fromkeys(everybody)]
@@ -526,8 +527,8 @@ class Branch:
             given = await _replaced(entry.given, self._hubs_id)
             line = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given, "at": entry.asked_at}
             size += len(json.dumps(line))
-            if lines and size > _BATCH_BYTES:
-                break
+            if lines and (size > _BATCH_BYTES or _refers(given)):
+                break  # what it refers to has to be answered first
             lines.append(line)
         for said in await self.hub.sends(lines) if lines else []:
             number = int(said.pop("number"))
@@ -682,6 +683,12 @@ def _preview(message: Json) -> Json:
     text = body if isinstance(body, str) else render.dump(body)
     kept: Json = {name: message[name] for name in _PREVIEWED if name in message}
     return {**kept, "preview": text[:200]}
+
+
+def _refers(given: Mapping[str, Any]) -> bool:
+    """Whether arguments name an id of the outbox."""
+    several = [given.get("reply_to"), *(given.get("ids") or ())]
+    return any(isinstance(each, str) and each.startswith(MARK) for each in several)
 
 
 async def _replaced(given: Mapping[str, Any], hubs: Callable[[str], Any]) -> Json:

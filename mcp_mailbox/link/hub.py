@@ -22,6 +22,8 @@ _CONNECT_SECONDS = 4.0
 _ANSWER_SECONDS = 20.0
 """For an answer as a whole, however slowly it trickles: no verb takes long there, waits are waited for here."""
 _CODES = {code.value: code for code in Code}
+_IDLE_SECONDS = 4.0
+"""For which a connection is kept: servers close idle ones after 5 s and more."""
 _EVENT_BYTES = 1 << 20
 
 
@@ -46,7 +48,7 @@ class Hub:
                 "user-agent": f"mcp-mailbox/{__version__}",
             },
             timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=30),
+            limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=_IDLE_SECONDS),
             verify=verify,
             follow_redirects=False,
         )
@@ -91,7 +93,10 @@ class Hub:
             timeout=httpx2.Timeout(wire.LATE_SECONDS, connect=_CONNECT_SECONDS),
         )
         try:
-            response = await self._client.send(request, stream=True)
+            with anyio.fail_after(_CONNECT_SECONDS):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError:
+            raise Away("it does not open a stream in time") from None
         except httpx2.TransportError as error:
             raise Away(_why(error)) from error
         try:

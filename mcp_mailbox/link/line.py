@@ -50,6 +50,7 @@ class Line:
         self._last: str | None = None
         self._changed = anyio.Event()
         self._hurry = anyio.Event()
+        self._stream = anyio.CancelScope()
         self._now = now
 
     async def changed(self) -> None:
@@ -66,25 +67,27 @@ class Line:
         self._hurry.set()
 
     def suspect(self, why: str) -> None:
-        """Note that a request came to nothing; the stream may not have noticed yet."""
+        """Note that a request came to nothing: the stream, which may not have noticed yet, has to prove itself anew."""
         if self.up:
             self._set(up=False, why=why)
+            self._stream.cancel()
 
     async def run(self) -> None:
         """Keep the line."""
         pause = _FIRST
         while True:
             strange = False
+            why = self.why
             try:
-                await self._once()
-                why = "the stream has ended"
+                with anyio.CancelScope() as self._stream:
+                    await self._once()
             except Away as away:
                 why = str(away)
             except Strange as odd:
                 why, strange = str(odd), True
             except Refusal as refusal:
                 why = str(refusal)
-            stood = self.up
+            stood = self.up or self._stream.cancel_called
             self.strange = strange
             self._set(up=False, why=why)
             pause = _FIRST if stood else min(2 * pause, _LONGEST)

@@ -185,9 +185,9 @@ class Served(Home):
 class Edged(Home):
     """A home whose mail is kept by a hub, which is another home's `mcp-mailbox serve`."""
 
-    def __init__(self, directory: Path, hub: Served, token: str | None = None, **settings: str) -> None:
-        url = hub.url.removesuffix("/mcp")
-        super().__init__(directory, MCP_MAILBOX_HUB=url, MCP_MAILBOX_TOKEN=token or hub.token, **settings)
+    def __init__(self, directory: Path, hub: Served, url: str | None = None, **settings: str) -> None:
+        place = {"MCP_MAILBOX_HUB": url or hub.url, "MCP_MAILBOX_TOKEN": hub.token}
+        super().__init__(directory, **(place | settings))
         self.hub = hub
 
 

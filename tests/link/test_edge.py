@@ -1,0 +1,207 @@
+"""The edge of a hub: what its agents may rely on while the link between them fails."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import anyio
+
+from mcp_mailbox.fronts.hub import wire
+from tests.fronts.world import Agent, Town, asking, both_eras, until
+from tests.link.conftest import Hub, Machine
+
+pytestmark = both_eras
+
+Machines = Callable[..., Machine]
+
+
+async def drain(agent: Agent, count: int) -> list[str]:
+    """Take so many messages, and return what they say."""
+    got: list[str] = []
+    done: list[str] = []
+    with anyio.fail_after(30):
+        while len(got) < count:
+            answer = await agent.call("wait_for_message", timeout=20, ack=done)
+            done = [each["id"] for each in answer["messages"]]
+            got += [each["body"] for each in answer["messages"]]
+    await agent.call("settle", ids=done, outcome="ack")
+    return got
+
+
+async def test_agents_on_two_machines_write_to_each_other_and_are_woken(machine: Machines) -> None:
+    async with machine().agent("alice") as alice, machine().agent("bob") as bob:
+        async with asking(lambda: bob.wait_one(30)) as waiting:
+            await alice.send("bob", "hello")
+            message = await waiting.answer()
+        assert (message["body"], message["from"]) == ("hello", alice.address)
+        await bob.send("alice", "well", reply_to=message["id"])
+        assert (await alice.wait_one())["body"] == "well"
+        assert (await alice.call("read", id=message["thread"]))["sent"][0]["state"] == "acked"
+
+
+async def test_what_is_sent_while_the_hub_is_away_arrives_in_order_once_when_it_is_back(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob:
+        async with here.agent("alice") as alice:
+            await alice.send("bob", "0")
+            here.link.cut()
+            said = [await alice.send("bob", str(number)) for number in range(1, 200)]
+            assert {each["accepted"] for each in said} == {"outbox"}
+            assert said[0]["to"] == [{"address": bob.address, "state": "outbox"}]
+            assert "unreachable_since" in said[0]
+            assert here.waits() == 199
+        # Its host and relay are gone.
+        here.link.mend()
+        assert await drain(bob, 200) == [str(number) for number in range(200)]
+        await until(lambda: here.waits() == 0, "an empty outbox")
+
+
+async def test_the_outbox_survives_a_killed_post_office(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        here.link.cut()
+        await alice.send("bob", "before")
+        here.home.kill_office()
+        await alice.send("bob", "after")
+        here.home.kill_office()
+        here.link.mend()
+        assert await drain(bob, 2) == ["before", "after"]
+
+
+async def test_a_send_whose_answer_is_lost_is_stored_once(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await alice.send("bob", "0")
+        here.link.passes.clear()  # what is sent now reaches the hub when the link is cut at the latest
+        async with asking(lambda: alice.send("bob", "1")) as sending:
+            await anyio.sleep(0.2)  # nothing tells when a request is on its way
+            here.link.passes.set()
+            here.link.cut()
+            answer = await sending.answer()
+        assert {each["state"] for each in answer["to"]} <= {"stored", "outbox"}
+        here.link.mend()
+        await alice.send("bob", "2")
+        assert await drain(bob, 3) == ["0", "1", "2"]
+
+
+async def test_empty_is_told_from_unreachable(machine: Machines) -> None:
+    here = machine()
+    async with here.agent("alice") as alice:
+        assert await alice.call("list_inbox") == {"messages": [], "unread": 0}
+        assert "unreachable_since" not in await alice.call("wait_for_message", timeout=0)
+        here.link.cut()
+        listed = await alice.call("list_inbox")
+        assert listed["messages"] == []
+        assert "unread" not in listed
+        assert listed["unreachable_since"] in listed["hint"]
+        waited = await alice.call("wait_for_message", timeout=0.1)
+        assert (waited["messages"], waited["timed_out"]) == ([], True)
+        assert "unreachable_since" in waited
+        refused = await alice.refused("find_mailboxes")
+        assert refused["error"] == "hub_away"
+        here.link.mend()
+        await until(here.reached, "the hub again")
+        assert await alice.call("list_inbox") == {"messages": [], "unread": 0}
+
+
+async def test_what_was_fetched_stays_readable_and_can_be_settled(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await bob.send("alice", "first", subject="one")
+        await bob.send("alice", "second")
+        first, second = await alice.wait()
+        here.link.cut()
+        read = await alice.call("read", id=first["id"])
+        assert (read["body"], read["subject"]) == ("first", "one")
+        assert [each["preview"] for each in (await alice.call("list_inbox"))["messages"]] == ["first", "second"]
+        settled = await alice.call("settle", ids=[first["id"]], outcome="ack")
+        assert (settled["settled"], settled["accepted"]) == ([first["id"]], "outbox")
+        await alice.send("bob", "done", reply_to=second["id"])
+        assert (await alice.call("list_inbox"))["messages"] == []
+        here.link.mend()
+        assert (await bob.wait_one())["body"] == "done"
+        assert await alice.wait(timeout=0) == []  # neither comes again
+
+
+async def test_ids_of_the_outbox_serve_until_the_hubs_own_are_known(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        here.link.cut()
+        asked = (await alice.send("bob", "what is it?", subject="question"))["id"]
+        await alice.send("bob", "I mean this", reply_to=asked)
+        pending = await alice.call("read", id=asked)
+        assert (pending["state"], pending["body"]) == ("outbox", "what is it?")
+        here.link.mend()
+        [question, *rest] = await bob.wait()
+        [follow] = rest or await bob.wait()
+        assert follow["thread"] == question["thread"]
+        await bob.send("alice", "that", reply_to=question["id"])
+        answer = await alice.wait_one(thread=asked)
+        assert answer["body"] == "that"
+        assert (await alice.call("read", id=asked))["sent"][0]["state"] == "acked"
+
+
+async def test_a_wait_goes_on_through_a_restart_of_the_hub(machine: Machines, own_hub: Hub) -> None:
+    here = machine(own_hub)
+    async with (
+        here.agent("alice") as alice,
+        Town(own_hub, here.space).agent("bob") as bob,
+        asking(lambda: alice.wait_one(40)) as waiting,
+    ):
+        await until(here.reached, "a line")
+        port = own_hub.port
+        own_hub.kill_office()
+        assert own_hub.process is not None
+        own_hub.process.wait()
+        own_hub.start(port=port)
+        await bob.send("alice", "after")
+        assert (await waiting.answer())["body"] == "after"
+
+
+async def test_a_half_open_link_is_noticed_and_the_ring_comes_within_the_promised_time(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with (
+        here.agent("alice") as alice,
+        there.agent("bob") as bob,
+        asking(lambda: alice.wait_one(40)) as waiting,
+    ):
+        await until(here.reached, "a line")
+        here.link.passes.clear()  # no end that anybody could see
+        await bob.send("alice", "hello")
+        with anyio.fail_after(wire.LATE_SECONDS + 10):
+            await until(lambda: not here.reached(), "the edge to notice")
+            here.link.passes.set()
+            assert (await waiting.answer())["body"] == "hello"
+
+
+async def test_a_strangers_token_is_told_and_tried_again(machine: Machines) -> None:
+    here = machine(MCP_MAILBOX_TOKEN="mbx_nothing")
+    async with here.agent() as alice:
+        refused = await alice.refused("create_mailbox", name="alice")
+        assert refused["error"] == "hub_away"
+        assert "does not know our token" in refused["message"]
+
+
+async def test_two_edges_of_one_principal_do_not_mix_up_their_readers(machine: Machines) -> None:
+    one, other = machine(), machine()
+    async with one.agent("alice") as alice, other.agent() as bob:
+        refused = await bob.refused("list_inbox")
+        assert refused["error"] == "no_mailbox"
+        await bob.call("create_mailbox", name="bob")
+        assert (await alice.call("create_mailbox"))["address"] == alice.address
+
+
+async def test_an_edge_that_is_killed_gives_back_what_nobody_has_seen(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await bob.send("alice", "hello")
+        taken = await alice.wait_one()
+        here.home.signal_office(signal.SIGKILL)
+        answer = await alice.call("settle", ids=[taken["id"]], outcome="ack")
+        assert answer["settled"] == [taken["id"]]
+        assert await alice.wait(timeout=0) == []
