@@ -13,9 +13,10 @@ from typing import Any
 
 from mcp_mailbox.setup import disk
 from mcp_mailbox.setup.formats import Json
-from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings
+from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings, said
+from mcp_mailbox.setup.hosts import claude_code
 from mcp_mailbox.setup.jsonc import Dialect
-from mcp_mailbox.setup.plan import Action, Change
+from mcp_mailbox.setup.plan import Action, Change, twice
 from mcp_mailbox.setup.trouble import Unfit
 
 EVENTS = ("SessionStart", "UserPromptSubmit", "Stop")
@@ -49,11 +50,23 @@ def plan_hooks(scope: Scope, server: Server, where: Surroundings) -> Change:
     """Find out what is to be done so that the hooks of this installation are there, once each."""
     path = _files(where, scope)[0]
     try:
+        if scope is Scope.USER and (plugin := claude_code.HOST.plugin(where)):
+            raise twice(plugin)
         return _change(scope, server, path)
     except Unfit as unfit:
         lists = {event: [_element(server, event)] for event in EVENTS}
         snippet = CLAUDE.format.shown((_NAME,), lists)
         return Change(CLAUDE, scope, Action.REFUSE, _NAME, path, refused=unfit, snippet=snippet)
+
+
+def registered(where: Surroundings) -> Path | None:
+    """Return the user's file that has hooks of ours; None where there are none, or nobody can tell."""
+    [path] = _files(where, Scope.USER)
+    try:
+        there = said(path, CLAUDE.format)
+        return path if any(_place(_listed(there, event), event) for event in EVENTS) else None
+    except Unfit:
+        return None
 
 
 def _change(scope: Scope, server: Server, path: Path) -> Change:

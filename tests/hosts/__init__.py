@@ -7,6 +7,7 @@ Run `python -m tests.hosts`. It needs npm. Once the hosts are installed it takes
       teamwork.py     the part of it where agents share work
       stage.py        what every scenario has at hand, and the checks that they share
     setting_up.py     `setup`, and the hosts that have read what it wrote
+    packaging.py      the plugins, installed as their users do
     doorbell.py       idle hosts in terminals, and what wakes them
       terminal.py     a pseudo-terminal for each
       hosts.py        how each real host is configured and started

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import npm
-from tests.hosts import doorbell, environment, install, processes, scenarios, setting_up
+from tests.hosts import doorbell, environment, install, packaging, processes, scenarios, setting_up
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
 from tests.hosts.stage import Stage
@@ -44,6 +44,8 @@ def main() -> int:
     report = Report()
     if "setup" in options.scenario:
         _set_up(options, programs, report)
+    if "packages" in options.scenario:
+        _package(options, programs, report)
     if "doorbell" in options.scenario:
         _ring(options, programs, report)
     if "mail" not in options.scenario:
@@ -96,6 +98,12 @@ def _prove(options: argparse.Namespace, programs: dict[str, install.Program], re
 def _set_up(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
     with _place(options, "setup") as root:
         setting_up.prove(programs, shlex.split(options.server)[:-1], root, report)
+
+
+def _package(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
+    with _place(options, "packages") as root:
+        packaging.prove(programs, shlex.split(options.server)[:-1], root, report)
+        _check_left(report, root)
 
 
 def _ring(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
@@ -151,7 +159,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how mail reaches the hosts")
     parser.add_argument(
         "--scenario",
-        choices=("mail", "setup", "doorbell"),
+        choices=("mail", "setup", "packages", "doorbell"),
         nargs="+",
         default=["setup", "mail"],
         help="which stories to play (default: setup and mail, two to three minutes)",

@@ -175,15 +175,18 @@ class Codex:
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
 
 
-def scripted_codex(endpoint: str) -> list[str]:
-    """The lines of a config.toml by which Codex asks the scripted model, and nothing else."""
+def scripted_codex(endpoint: str, *, plugins: bool = False) -> list[str]:
+    """The lines of a config.toml by which Codex asks the scripted model, and nothing else.
+
+    With plugins it asks the network for more of them, and is refused.
+    """
     return [
         'model = "scripted"',
         'model_provider = "scripted"',
         "check_for_update_on_startup = false",
         "[features]",
         "apps = false",
-        "plugins = false",
+        f"plugins = {json.dumps(plugins)}",
         "[analytics]",
         "enabled = false",
         "[model_providers.scripted]",

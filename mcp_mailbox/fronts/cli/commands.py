@@ -169,6 +169,12 @@ COMMANDS: dict[str, Command] = {
         ("setup", "setup --host codex --dry-run", "setup --undo"),
         "it is registered, but a server does not answer",
     ),
+    "habits": Command(
+        OFFICE,
+        "print what agents should know of mail, for AGENTS.md or CLAUDE.md",
+        "habits:add",
+        ("habits >> AGENTS.md", "habits --skill > .claude/skills/mailbox/SKILL.md"),
+    ),
     "status": Command(OFFICE, "show the post office, and how to register it", "running:status", ("status --json",)),
     "stop": Command(OFFICE, "stop the post office; the next call of a host starts it again", "running:stop", ("stop",)),
     "token": Command(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.setup import formats
-from mcp_mailbox.setup.host import Host, Launch, Scope, Surroundings, launch
+from mcp_mailbox.setup import formats, hooks
+from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
 from mcp_mailbox.setup.hosts import claude_code, codex
 from mcp_mailbox.setup.plan import NAME
 from mcp_mailbox.setup.trouble import Unfit
@@ -50,7 +50,11 @@ HOSTS = (
 
 def registrations(place: Place) -> Iterator[Registration]:
     """Yield how the host has us registered; nothing when it is not here, or does not know us."""
-    [file] = place.host.files(Surroundings(Path.home(), Path(), os.environ), place.scope)
+    where = Surroundings(Path.home(), Path(), os.environ)
+    plugin = place.host.plugin(where)
+    if plugin is not None and place.scope is Scope.USER:
+        yield from _by_plugin(place.host, plugin, where)
+    [file] = place.host.files(where, place.scope)
     try:
         said = place.host.format.read(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -63,8 +67,24 @@ def registrations(place: Place) -> Iterator[Registration]:
         return
     servers = formats.at(said, place.host.servers)
     for name, entry in servers.items() if isinstance(servers, dict) else ():
-        if found := _ours(name, launch(entry)):
+        starts = launch(entry)
+        if found := _ours(name, starts):
+            if plugin is not None and plugin.doubles(name, starts.command):
+                found = found._replace(fix=_twice(plugin, f"`mcp-mailbox setup --undo --host {place.host.name}`"))
             yield found._replace(details=f"{found.details} ({file})")
+
+
+def _by_plugin(host: Host, plugin: Plugin, where: Surroundings) -> Iterator[Registration]:
+    """Yield what our plugin starts, and hooks that are there beside its own."""
+    missing = shutil.which(plugin.program) is None
+    line = f"plugin {PLUGIN}: {plugin.program} stdio ({plugin.file})"
+    yield Registration(line, f"{plugin.program} is not there. {plugin.mend}" if missing else "")
+    if host is claude_code.HOST and (file := hooks.registered(where)):
+        yield Registration(f"hooks ({file})", _twice(plugin, "`mcp-mailbox setup --undo --host claude`"))
+
+
+def _twice(plugin: Plugin, undoing: str) -> str:
+    return f"The plugin has it, too, so it is there twice: run {undoing}, or `{plugin.removal}`."
 
 
 def _ours(name: str, starts: Launch) -> Registration | None:
