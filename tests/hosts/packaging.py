@@ -25,7 +25,8 @@ _MARKET = "mcp-mailbox"
 _SECONDS = 120
 _SKILL = "Habits for mail between agents"
 """Begins the skill's description, which is all that a model is shown of it until it is used."""
-_RING = "new message from planner"
+_HOOK = "You have 1 new message from planner in builder"
+"""What a hook says; a ring has other words."""
 
 
 def prove(programs: dict[str, Program], mailbox: Sequence[str], root: Path, report: Report) -> None:
@@ -47,7 +48,7 @@ def _claude_code(home: Home, report: Report) -> None:
         claim = f"claude plugin validate --strict passes plugins/{what}"
         report.check(claim, seen.returncode == 0, seen.stdout[-200:])
     home.host("plugin", "marketplace", "add", str(PLUGINS))
-    program = _program(home)
+    program = _launcher(home)
     home.host("plugin", "install", _ID)
     shown = _line(home)
     report.check("installed without a path, it starts what is on the PATH", "Failed to connect" in shown, shown)
@@ -61,8 +62,7 @@ def _claude_code(home: Home, report: Report) -> None:
     command = [*home.program, "-p", "Do what your script says.", "--allowedTools", "mcp__plugin_mailbox_mailbox"]
     with _turn(home, command, report) as endpoint:
         _check_turn(endpoint, report)
-        texts = [each.text for each in endpoint.requests]
-        report.check("its hooks tell of mail", any(_RING in text for text in texts), len(texts))
+        report.check("its hooks tell of mail", *_told(endpoint))
     _beside_setup(home, program, report)
     home.host("plugin", "uninstall", _ID)
     shown = home.host("mcp", "list")
@@ -70,23 +70,26 @@ def _claude_code(home: Home, report: Report) -> None:
 
 
 def _beside_setup(home: Home, program: Path, report: Report) -> None:
-    """What has the same program is started once; what has not, or hooks that are there twice, `doctor` tells."""
-    done = home.run(str(program), "setup", "--host", "claude", "--hooks", "--yes")
-    refused = done.returncode != 0 and f"the plugin {_ID}" in done.stdout
-    report.check("setup adds no second set of hooks", refused, done.stdout)
+    """What has the same program is started once; what has not, or hooks that are there twice, is refused or told."""
+    done = home.mailbox("setup", "--host", "claude", "--hooks", "--yes")
+    refused = done.stdout.count(f"the plugin {_ID}") == 1
+    report.check("setup registers the same program, and no second set of hooks", refused, done.stdout[-300:])
     shown = home.host("mcp", "list")
-    report.check("what setup registers under the same path is started once", shown.count("mcp-mailbox") == 1, shown)
-    home.run(str(program), "setup", "--undo", "--yes")
-    home.host("mcp", "add", "-s", "user", "mailbox", "--", *home.setup, "stdio")
+    report.check("that is started once", shown.count("mcp-mailbox stdio") == 1, shown)
+    home.mailbox("setup", "--undo", "--yes")
+    home.host("mcp", "add", "-s", "user", "mailbox", "--", "env", str(program), "stdio")
     shown = home.host("mcp", "list")
-    twice = home.mailbox("doctor", "--quick").stdout
-    claim = "doctor tells of a server that the host starts twice"
-    report.check(claim, shown.count("mcp-mailbox") == 2 and "it is there twice" in twice, shown + twice)
+    report.check("another line is started beside it", shown.count("mcp-mailbox stdio") == 2, shown)
+    told = home.mailbox("doctor", "--quick").stdout
+    report.check("doctor tells of it", "it is there twice" in told, told[-500:])
     home.host("mcp", "remove", "-s", "user", "mailbox")
 
 
 def _codex(home: Home, report: Report) -> None:
-    home.more["PATH"] = f"{_program(home).parent}:{home.environment['PATH']}"
+    directory = home.path / "bin"
+    directory.mkdir(parents=True)
+    (directory / "mcp-mailbox").symlink_to(_launcher(home))
+    home.more["PATH"] = f"{directory}:{home.environment['PATH']}"
     added = json.loads(home.run(*home.program, "plugin", "marketplace", "add", str(PLUGINS), "--json").stdout)
     report.check("the marketplace is taken", added["marketplaceName"] == _MARKET, added)
     home.host("plugin", "add", _ID)
@@ -100,6 +103,11 @@ def _codex(home: Home, report: Report) -> None:
     command = [*home.program, "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "x"]
     with _turn(home, command, report) as endpoint:
         _check_turn(endpoint, report)
+        told, requests = _told(endpoint)
+        report.check("hooks that nobody has trusted are silent, and in nobody's way", not told, requests)
+    _send(home)
+    with _turn(home, [*command, "--dangerously-bypass-hook-trust"], report) as endpoint:
+        report.check("trusted, its hooks tell of mail", *_told(endpoint))
     done = home.mailbox("setup", "--host", "codex", "--yes")
     shown = home.host("mcp", "list")
     once = done.returncode == 0 and shown.count("stdio") == 1
@@ -110,14 +118,16 @@ def _codex(home: Home, report: Report) -> None:
     report.check("taken out, it is gone", "mailbox" not in shown, shown)
 
 
-def _program(home: Home) -> Path:
-    """A directory with nothing but this program in it, as one that is on a user's PATH."""
-    directory = home.path / "bin"
-    directory.mkdir(parents=True)
+def _launcher(home: Home) -> Path:
+    """Return where this installation's program is, as `setup` would write it."""
     found = shutil.which(home.setup[0])
     assert found is not None
-    (directory / "mcp-mailbox").symlink_to(found)
-    return directory / "mcp-mailbox"
+    return Path(found)
+
+
+def _told(endpoint: Endpoint) -> tuple[bool, int]:
+    """Whether a hook has told the model of mail, and in how many requests that was looked for."""
+    return any(_HOOK in each.text for each in endpoint.requests), len(endpoint.requests)
 
 
 def _line(home: Home) -> str:
@@ -135,19 +145,23 @@ def _turn(home: Home, command: Sequence[str], report: Report) -> Iterator[Endpoi
     """Play one: the model lists what waits for the mailbox that the host's environment names."""
     claude = "claude" in home.program[0].rsplit("/", 1)[-1]
     dialect = messages_api if claude else responses_api
-    with Endpoint(dialect, follow(call("list_inbox")), home.path / "logs") as endpoint:
+    logs = home.path / "logs"
+    shutil.rmtree(logs, ignore_errors=True)
+    with Endpoint(dialect, follow(call("list_inbox")), logs) as endpoint:
         if claude:
             variables = environment.for_claude_code(home.path, endpoint.url)
         else:
             variables = environment.for_codex(home.path, endpoint.url)
             file = home.path / ".codex/config.toml"
-            scripted = "\n".join(scripted_codex(endpoint.url, plugins=True))
+            before = file.read_text()
             # Keys of the top level come first in TOML.
-            file.write_text(f"{scripted}\n{file.read_text()}")
+            file.write_text("\n".join([*scripted_codex(endpoint.url, plugins=True), before]))
         with processes.Process(list(command), home.project, variables | home.more, home.path / "turn.txt") as process:
             code = process.ended(_SECONDS)
         report.check("a turn ends well", code == 0, (home.path / "turn.txt").read_text(errors="replace")[-300:])
         yield endpoint
+        if not claude:
+            file.write_text(before)
 
 
 def _check_turn(endpoint: Endpoint, report: Report) -> None:
