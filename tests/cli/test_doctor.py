@@ -200,6 +200,65 @@ def test_hosts_that_know_us_rightly_are_told_and_others_not(alone: Person) -> No
     assert "hosts" not in looked_at
 
 
+# -- our plugin in a host (`plugins/`)
+
+
+@pytest.fixture
+def plugged(alone: Person) -> Person:
+    """Somebody whose Claude Code and Codex have the plugin, and nothing else of ours."""
+    for file, text in {
+        ".claude.json": "{}",
+        ".claude/settings.json": json.dumps(
+            {
+                "enabledPlugins": {"mailbox@mcp-mailbox": True},
+                "pluginConfigs": {"mailbox@mcp-mailbox": {"options": {"program": sys.executable}}},
+            }
+        ),
+        ".codex/config.toml": '[plugins."mailbox@mcp-mailbox"]\nenabled = true\n',
+        "bin/mcp-mailbox": "#!/bin/sh\n",
+    }.items():
+        path = alone.home.directory / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    path.chmod(0o755)
+    alone.environment["PATH"] += f":{path.parent}"
+    return alone
+
+
+def test_a_host_that_has_us_by_a_plugin_is_told_and_what_that_starts(plugged: Person) -> None:
+    told = {what: each["details"] for what, each in found(plugged).items()}
+    assert f"plugin mailbox@mcp-mailbox: {sys.executable} stdio" in told["Claude Code"]
+    assert "plugin mailbox@mcp-mailbox: mcp-mailbox stdio" in told["Codex"]
+    plugged.environment["PATH"] = "/usr/bin:/bin"
+    assert "mcp-mailbox is not there. Put it on the PATH" in trouble(plugged)["Codex"]
+
+
+def test_what_a_plugin_and_setup_have_both_put_there_is_told(plugged: Person) -> None:
+    directory = plugged.home.directory
+    entry = {"mcpServers": {"post": {"command": sys.executable, "args": ["-m", "mcp_mailbox", "stdio"]}}}
+    (directory / ".claude.json").write_text(json.dumps(entry))
+    told = trouble(plugged)["Claude Code"]
+    assert "it is there twice: run `mcp-mailbox setup --undo --host claude`, or `claude plugin uninstall" in told
+    entry["mcpServers"]["post"]["args"] = ["stdio"]
+    (directory / ".claude.json").write_text(json.dumps(entry))
+    assert trouble(plugged, 0) == {}, "of two that are the same, Claude Code starts one"
+    (directory / ".claude.json").write_text("{}")
+    settings = directory / ".claude/settings.json"
+    hook = {"hooks": [{"type": "command", "command": "/opt/mcp-mailbox hook Stop"}]}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"hooks": {"Stop": [hook]}}))
+    assert trouble(plugged)["Claude Code"].startswith(f"hooks ({settings}) | The plugin has it, too")
+
+
+def test_in_codex_an_entry_of_the_plugin_s_name_takes_its_place(plugged: Person) -> None:
+    config = plugged.home.directory / ".codex/config.toml"
+    entry = f'[mcp_servers.NAME]\ncommand = "{sys.executable}"\nargs = ["-m", "mcp_mailbox", "stdio"]\n'
+    plugin = config.read_text()
+    config.write_text(plugin + entry.replace("NAME", "mailbox"))
+    assert trouble(plugged, 0) == {}
+    config.write_text(plugin + entry.replace("NAME", "post"))
+    assert "it is there twice" in trouble(plugged)["Codex"]
+
+
 # -- doorbells
 
 
