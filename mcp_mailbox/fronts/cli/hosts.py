@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.setup import formats, hooks
+from mcp_mailbox.setup import formats
+from mcp_mailbox.setup.hooks import registered
 from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
 from mcp_mailbox.setup.hosts import claude_code, codex
 from mcp_mailbox.setup.plan import NAME
@@ -79,7 +80,7 @@ def _by_plugin(host: Host, plugin: Plugin, where: Surroundings) -> Iterator[Regi
     missing = shutil.which(plugin.program) is None
     line = f"plugin {PLUGIN}: {plugin.program} stdio ({plugin.file})"
     yield Registration(line, f"{plugin.program} is not there. {plugin.mend}" if missing else "")
-    if host is claude_code.HOST and (file := hooks.registered(where)):
+    if host is claude_code.HOST and (file := registered(where)):
         yield Registration(f"hooks ({file})", _twice(plugin, "`mcp-mailbox setup --undo --host claude`"))
 
 
