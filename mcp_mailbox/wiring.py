@@ -178,8 +178,8 @@ class _Relays:
         self.post_office = post_office
         self.tokens = tokens
         self.server = build_server()
-        self.parents: dict[str, tuple[int, Caller]] = {}
-        """Of each relay's reader: what has started it, and who it is."""
+        self.parents: dict[str, tuple[int, Client]] = {}
+        """Of each relay's reader: what has started it, and what is known of it."""
         self.bells: dict[str, office.RelayConnection] = {}
         """Of each reader that can be rung: by which connection."""
         self.http: Callable[[], dict[str, Any]] = dict
@@ -203,7 +203,7 @@ class _Relays:
         self._remember(connection, client)
         wire = Wire(connection, client, hello.epoch, client.ending)
         self.post_office.arrive(caller)
-        self.parents[caller.reader] = (hello.parent, caller)
+        self.parents[caller.reader] = (hello.parent, client)
         try:
             await client.prepare()
             await self.post_office.mailboxes.greet(caller)
@@ -250,9 +250,14 @@ class _Relays:
         """See `office.Service`."""
         await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
 
-    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
-        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
-        return self.parents[found][1] if found is not None else None
+    def _reader_of(self, ancestors: Sequence[int], thread: str | None) -> Caller | None:
+        # Those of one host share a process where it keeps all conversations in one (Codex): then the thread tells.
+        known = {reader: (parent, client.thread) for reader, (parent, client) in self.parents.items()}
+        for threads in ({thread} - {None}, {None} if thread else {None, *(each for _, each in known.values())}):
+            found = nearest(ancestors, {reader: parent for reader, (parent, each) in known.items() if each in threads})
+            if found is not None:
+                return self.parents[found][1].caller
+        return None
 
 
 async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mcp_mailbox import rendezvous
 from mcp_mailbox.setup import formats
+from mcp_mailbox.setup.hooks import HOOKED, commands
 from mcp_mailbox.setup.host import Host, Launch, Scope, Surroundings, launch
 from mcp_mailbox.setup.hosts import claude_code, codex
 from mcp_mailbox.setup.plan import NAME
@@ -65,6 +66,27 @@ def registrations(place: Place) -> Iterator[Registration]:
     for name, entry in servers.items() if isinstance(servers, dict) else ():
         if found := _ours(name, launch(entry)):
             yield found._replace(details=f"{found.details} ({file})")
+
+
+def hooks() -> Iterator[Registration]:
+    """Yield what our hooks run, of you and of this project; with a `fix` where that program is gone."""
+    where = Surroundings.of(os.environ, Path.cwd(), mac=False)
+    places = {file: host for host in HOOKED.values() for scope in Scope for file in host.files(where, scope)}
+    for file, host in places.items():
+        gone = set()
+        try:
+            told = list(commands(host, file.read_text(encoding="utf-8")))
+        except (OSError, Unfit, ValueError):
+            continue  # its host says so itself, and it is not known to be ours
+        for words in told:
+            program = next((word for word in words if word != "env" and "=" not in word), "")
+            if shutil.which(program) is None:
+                gone.add(program)
+        for program in sorted(gone):
+            fix = "Run `mcp-mailbox setup --hooks`, or take them out of the file: the host tells of it at each turn."
+            yield Registration(f"{host.title} run {program}, which is not there ({file})", fix)
+        if told and not gone:
+            yield Registration(f"{host.title} are set up ({file})")
 
 
 def _ours(name: str, starts: Launch) -> Registration | None:
