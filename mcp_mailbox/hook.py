@@ -30,7 +30,8 @@ REWAKES = ("SessionStart", "Stop")  # after which a host may be idle
 SECONDS = 2.0  # for an office that is busy; a host gives its hooks more
 INPUT_SECONDS = 0.2  # for what the host says on stdin, which it has written by the time we look
 INPUT_LIMIT = 1024 * 1024
-ANCESTORS = 8  # processes between a hook and its host: shells, launchers
+ANCESTORS = 8  # processes between a hook and its host
+BETWEEN = ("sh", "bash", "dash", "zsh", "env", "timeout", "nice", "uv", "uvx", "pipx")  # shells, launchers
 
 USAGE = f"""usage: mcp-mailbox hook {{{",".join(EVENTS)}}} [{REWAKE}]
 
@@ -107,11 +108,23 @@ def _ask(event: str) -> str:
 
 
 def ancestors() -> list[int]:
-    """Return the ids of the processes that led to this one, the nearest first; where /proc is not, the parent's."""
+    """Return the ids of the processes that led to this one, the host's last; where /proc is not, the parent's.
+
+    No further: an agent may have started the host, and would be told of by this hook what is that agent's mail.
+    """
     found = [os.getppid()]
-    while len(found) < ANCESTORS and (parent := parent_of(found[-1])) > 1:
+    while len(found) < ANCESTORS and name_of(found[-1]) in BETWEEN and (parent := parent_of(found[-1])) > 1:
         found.append(parent)
     return found
+
+
+def name_of(pid: int) -> str:
+    """Return what a process is called, empty when that is not known."""
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def parent_of(pid: int) -> int:

@@ -7,7 +7,7 @@ which is the post office's business: it waits there as a host's bell, and one th
 It sleeps in one `poll` for its host's end and the post office's word, and costs nothing meanwhile.
 """
 
-# ruff: noqa: PTH123, SIM105 - as in `relay`
+# ruff: noqa: SIM105 - as in `relay`
 from __future__ import annotations
 
 import os
@@ -15,20 +15,17 @@ import select
 import sys
 import time
 
-from . import frames, rendezvous
+from . import frames, hook, rendezvous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Sequence
-
 WAKE = 2  # the exit code by which a hook with `asyncRewake` wakes its host
 SECONDS = 2.0  # for an office that is busy when it is asked
 FIRST_PAUSE = 0.5  # before an office that is away is looked for again; doubled each time
 LONGEST_PAUSE = 60.0
 GIVE_UP_SECONDS = 600.0  # without an office, or a mailbox; the next turn's hook begins anew
 LOOK_SECONDS = 30.0  # between looks whether the host is there, where a system does not tell
-BETWEEN = ("sh", "bash", "dash", "zsh", "env", "uv", "uvx", "pipx", "python", "mcp-mailbox")
 
 
 def run(question: dict[str, object]) -> int:
@@ -39,8 +36,7 @@ def run(question: dict[str, object]) -> int:
         return 0
     import json  # noqa: PLC0415 - only who waits pays for it
 
-    pids = question["ancestors"]
-    host = host_of(pids if isinstance(pids, list) else [])
+    host = hook.ancestors()[-1]
     asked = {"do": "rewake", **question, "host": host}
     for name in ("quiet", "wakes"):
         if value := os.environ.get(f"MCP_MAILBOX_{name.upper()}"):
@@ -153,15 +149,3 @@ def _ending_of(pid: int) -> int:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return -1
-
-
-def host_of(pids: Sequence[int]) -> int:
-    """Return which of the processes that led to this one is the host: the nearest that is no shell or launcher."""
-    for pid in pids[:-1]:
-        try:
-            with open(f"/proc/{pid}/comm") as file:
-                if not file.read().startswith(BETWEEN):
-                    return pid
-        except OSError:
-            return pid
-    return pids[0]

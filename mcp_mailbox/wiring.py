@@ -20,6 +20,7 @@ from mcp_mailbox import __version__, addresses, config, files, frames, office, r
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.doorbell import Terms
+from mcp_mailbox.doorbells.channel import CAPABILITY
 from mcp_mailbox.doorbells.host import bell_of
 from mcp_mailbox.doorbells.journal import Journal
 from mcp_mailbox.doorbells.kin import nearest
@@ -197,11 +198,18 @@ class _Relays:
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
         caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
         changed = hello.previous is not None and hello.previous != __version__
-        client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
+        client = Client(
+            self.post_office,
+            caller,
+            settings.address,
+            resumed=hello.resumed,
+            program_changed=changed,
+            experimental=CAPABILITY if settings.channels else None,
+        )
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
         self._remember(connection, client)
-        wire = Wire(connection, client, hello.epoch, client.ending)
+        wire = Wire(connection, client, hello.epoch, client.ending, discovers=not client.experimental)
         self.post_office.arrive(caller)
         self.parents[caller.reader] = (hello.parent, client)
         try:
@@ -222,18 +230,22 @@ class _Relays:
     def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
         """Let the host be rung from now on, if it has a bell that is known."""
         hello, doorbells = connection.hello, self.post_office.doorbells
-        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread)
+        # A relay that is silent names no kind of bell.
+        channel = connection.notify if client.experimental and client.shook_hands and hello.bells else None
+        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread, channel)
         if bell is not None:
             if self.bells.get(client.caller.reader) is not connection:
                 self.bells[client.caller.reader] = connection
                 doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
-            connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
+            known = {"name": client.name_of_host, "thread": client.thread, "shook_hands": client.shook_hands}
+            connection.note(json.dumps(known))
 
     def _remember(self, connection: office.RelayConnection, client: Client) -> None:
         """Know of the host what the post office before us did: an idle host says nothing."""
         with suppress(ValueError, TypeError, KeyError):
             known = json.loads(connection.hello.note)
             client.name_of_host, client.thread = str(known["name"]), known["thread"]
+            client.shook_hands = known.get("shook_hands", False)
             client.introduced()
 
     def status(self) -> dict[str, Any]:

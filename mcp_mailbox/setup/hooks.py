@@ -171,6 +171,7 @@ def _element(server: Server, each: _Hook) -> dict[str, Any]:
     words = ["env", *(f"{key}={value}" for key, value in server.env.items())] if server.env else []
     command = shlex.join([*words, *program, "hook", each.event]) + each.more
     if each.more:
+        command = f"exec {command}"  # or a shell waits as well
         hook = {"type": "command", "command": command, "asyncRewake": True, "timeout": _WAIT_SECONDS}
     else:
         hook = {"type": "command", "command": command, "timeout": _SECONDS}

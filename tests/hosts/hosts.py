@@ -6,6 +6,7 @@ Knows the hosts' own configuration files and flags. Refuses to know scenarios, a
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -75,6 +76,8 @@ class ClaudeCode:
         self._mailbox = mailbox or name
         self._more = more
         """What else its registration sets for our server."""
+        self.flags: list[str] = []
+        """With what else it is started."""
 
     def another(self, name: str, mailbox: str) -> ClaudeCode:
         return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox, **self._more)
@@ -91,6 +94,25 @@ class ClaudeCode:
 
     def sit_down(self, endpoint: str, log: Path) -> Terminal:
         """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        self._know()
+        command = [str(self._program), "--mcp-config", str(self._registration()), "--strict-mcp-config"]
+        command += ["--allowedTools", "mcp__mailbox", *self.flags]
+        variables = environment.for_claude_code(self._home, endpoint) | environment.TERMINAL | self._server.token
+        if self._server.url:
+            variables["MCP_MAILBOX_ADDRESS"] = self._mailbox
+        return Terminal(command, _project(self._home), variables, log)
+
+    def set_up_hooks(self, *arguments: str) -> str:
+        """Have `setup` write the hooks of this server into the host's settings; return what it says."""
+        self._know()
+        variables = environment.bare(self._home) | self._server.environment | self._server.token
+        command = [*self._server.command[:-1], "setup", "--host", "claude", "--yes", *arguments]
+        return subprocess.run(
+            command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True
+        ).stdout
+
+    def _know(self) -> None:
+        """Have its settings say that it has been used before, and that all is trusted."""
         project = str(_project(self._home))
         known = {
             "hasCompletedOnboarding": True,
@@ -102,10 +124,6 @@ class ClaudeCode:
         settings = self._home / ".claude.json"
         if not settings.exists():
             settings.write_text(json.dumps(known), encoding="utf-8")
-        command = [str(self._program), "--mcp-config", str(self._registration()), "--strict-mcp-config"]
-        command += ["--allowedTools", "mcp__mailbox"]
-        variables = environment.for_claude_code(self._home, endpoint) | environment.TERMINAL
-        return Terminal(command, _project(self._home), variables, log)
 
     def _registration(self) -> Path:
         program, *arguments = self._server.command

@@ -79,7 +79,7 @@ def hooks() -> Iterator[Registration]:
         except (OSError, Unfit, ValueError):
             continue  # its host says so itself, and it is not known to be ours
         for words in told:
-            program = next((word for word in words if word != "env" and "=" not in word), "")
+            program = next((word for word in words if word not in {"exec", "env"} and "=" not in word), "")
             if shutil.which(program) is None:
                 gone.add(program)
         for program in sorted(gone):
