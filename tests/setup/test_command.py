@@ -193,8 +193,10 @@ HOOKED = """{
 HOOKS = {"claude": ".claude/settings.json", "codex": ".codex/hooks.json"}
 
 
-@pytest.mark.parametrize("host", HOOKS)
-@pytest.mark.parametrize("before", [None, "", "{}", HOOKED])
+@pytest.mark.parametrize(
+    ("host", "before"),
+    [*(("claude", before) for before in (None, "", "{}", HOOKED)), *(("codex", before) for before in (None, HOOKED))],
+)
 def test_hooks_are_registered_once_and_taken_back_to_the_byte(user: Shell, host: str, before: str | None) -> None:
     settings = user.home / HOOKS[host]
     settings.parent.mkdir(exist_ok=True)
