@@ -105,11 +105,7 @@ class ClaudeCode:
     def set_up_hooks(self, *arguments: str) -> str:
         """Have `setup` write the hooks of this server into the host's settings; return what it says."""
         self._know()
-        variables = environment.bare(self._home) | self._server.environment | self._server.token
-        command = [*self._server.command[:-1], "setup", "--host", "claude", "--yes", *arguments]
-        return subprocess.run(
-            command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True
-        ).stdout
+        return _set_up(self._server, self._home, "claude", *arguments)
 
     def _know(self) -> None:
         """Have its settings say that it has been used before, and that all is trusted."""
@@ -151,6 +147,12 @@ class Codex:
         self._server = server
         self._more = more
         """What else its registration sets for our server."""
+        self.flags: list[str] = []
+        """With what else it is started."""
+
+    def set_up_hooks(self) -> str:
+        """Have `setup` write the hooks of this server; return what it says."""
+        return _set_up(self._server, self._home, "codex")
 
     def another(self, name: str, mailbox: str) -> Codex:  # noqa: ARG002 its session remembers what it has opened
         return Codex(self._program, self._home.with_name(name), self._server, name, **self._more)
@@ -159,14 +161,14 @@ class Codex:
         self._configure(endpoint)
         command = [str(self._program), "exec", "--skip-git-repo-check"]
         # No sandbox of its own: there is nothing in this home to protect, and its model runs no commands.
-        command += ["--dangerously-bypass-approvals-and-sandbox", _PROMPT]
+        command += ["--dangerously-bypass-approvals-and-sandbox", *self.flags, _PROMPT]
         variables = environment.for_codex(self._home, endpoint) | self._server.token
         return Process(command, _project(self._home), variables, log)
 
     def sit_down(self, endpoint: str, log: Path) -> Terminal:
         """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
         self._configure(endpoint)
-        command = [str(self._program), "--dangerously-bypass-approvals-and-sandbox"]
+        command = [str(self._program), "--dangerously-bypass-approvals-and-sandbox", *self.flags]
         variables = environment.for_codex(self._home, endpoint) | environment.TERMINAL
         return Terminal(command, _project(self._home), variables, log)
 
@@ -191,6 +193,23 @@ class Codex:
             f"{key} = {_toml(value)}" for key, value in (self._server.environment | self._more).items()
         )
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
+
+
+def _set_up(server: Server, home: Path, host: str, *arguments: str) -> str:
+    """Run `setup --hooks` in the host's home; return what it says."""
+    variables = environment.bare(home) | server.environment | server.token
+    hooks = [] if "--hooks" in arguments else ["--hooks"]
+    command = [*server.command[:-1], "setup", "--host", host, "--yes", *hooks, *arguments]
+    done = subprocess.run(
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=_project(home),
+    )
+    return done.stdout + done.stderr
 
 
 def scripted_codex(endpoint: str) -> list[str]:
