@@ -24,7 +24,8 @@ WAKE = 2  # the exit code by which a hook with `asyncRewake` wakes its host
 SECONDS = 2.0  # for an office that is busy when it is asked
 FIRST_PAUSE = 0.5  # before an office that is away is looked for again; doubled each time
 LONGEST_PAUSE = 60.0
-GIVE_UP_SECONDS = 600.0  # without an office, or a mailbox; the next turn's hook begins anew
+START_SECONDS = 60.0  # that a session which begins may take to have an office, and a mailbox in it
+GIVE_UP_SECONDS = 600.0  # without an office, once there was one; the next turn's hook begins anew
 LOOK_SECONDS = 30.0  # between looks whether the host is there, where a system does not tell
 
 
@@ -43,6 +44,8 @@ def run(question: dict[str, object]) -> int:
             asked[name] = value
     home = rendezvous.home()
     watch = _Watch(host)
+    # Else each turn would leave one behind, where there is no mailbox at all.
+    patience = START_SECONDS if question["event"] == "SessionStart" else 0.0
     pause, since = 0.0, time.monotonic()
     while watch.sleeps(pause):
         began = time.monotonic()
@@ -53,8 +56,8 @@ def run(question: dict[str, object]) -> int:
             return 0
         now = time.monotonic()
         if now - began > FIRST_PAUSE:  # an office that was there, and has ended: its host was told of what there was
-            asked["begins"], pause, since = False, 0.0, now
-        if now - since > GIVE_UP_SECONDS:
+            asked["begins"], pause, since, patience = False, 0.0, now, GIVE_UP_SECONDS
+        if now - since >= patience:
             return 0
         pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
     return 0

@@ -477,6 +477,11 @@ def test_a_hook_does_not_wait_where_nobody_could_be_woken(boulevard: Street, env
     assert Waiting(boulevard, "planner", **env).code() == 0
 
 
+@pytest.mark.usefixtures("planner")
+def test_a_turn_leaves_no_hook_behind_where_there_is_no_mailbox(boulevard: Street) -> None:
+    assert Waiting(boulevard, "nobody-at-all").code() == 0
+
+
 def test_a_hook_does_not_wait_where_its_host_has_a_bell_of_its_own(boulevard: Street) -> None:
     """This process is the host: it has started the server and the hook."""
     bells = {"CLAUDE_CODE_MESSAGING_SOCKET": "/nowhere", "CLAUDE_CODE_MESSAGING_TOKEN": "a-token"}
