@@ -499,7 +499,11 @@ def test_a_hook_costs_little_more_than_an_interpreter(street: Street) -> None:
         for _ in range(7):
             began = time.monotonic()
             subprocess.run(
-                [sys.executable, "-P", *command], env=street.home.environment(), check=True, capture_output=True
+                [sys.executable, "-P", *command],
+                env=street.home.environment(),
+                stdin=subprocess.DEVNULL,
+                check=True,
+                capture_output=True,
             )
             took.append(time.monotonic() - began)
         return min(took)
