@@ -38,15 +38,19 @@ def rewake(stage: Stage, make: Callable[..., ClaudeCode], over_http: Callable[..
         rounds(report, watch, "idle, over HTTP")
         report.note(f"the first ring: {_told(watch)}")
         told = watch.rings(0.0)
-        report.check("each is told once", told == watch.sent, f"{told} rings for {watch.sent}")
+        # Fewer where turns take longer than what is between two messages.
+        report.check("none is told twice", 0 < told <= watch.sent, f"{told} rings for {watch.sent}")
     report.section("8k. Claude Code on stdio with the same hooks: the socket alone rings")
     both = make("claude-both", MCP_MAILBOX_ADDRESS="both")
     both.set_up_hooks("--hooks", "rewake")
     with stage.run(both, "both", reader) as watch:
         stage.seated()
         rounds(report, watch, "with hooks that wait", 5)
-        kinds = [each["kind"] for each in stage.log() if each["mailbox"].startswith("both@")]
-        report.check("rung by the socket, once each", kinds == ["claude"] * watch.sent, kinds)
+        rings = [each for each in stage.log() if each["mailbox"].startswith("both@") and each["outcome"] == "rung"]
+        kinds = [each["kind"] for each in rings]
+        report.check(
+            "rung by the socket alone, once each at most", set(kinds) == {"claude"} and len(kinds) <= watch.sent, kinds
+        )
 
 
 def _is_idle(watch: Watch) -> bool:
