@@ -20,6 +20,7 @@ from mcp_mailbox import __version__, addresses, config, files, frames, office, r
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.doorbell import Terms
+from mcp_mailbox.doorbells.channel import CAPABILITY
 from mcp_mailbox.doorbells.host import bell_of
 from mcp_mailbox.doorbells.journal import Journal
 from mcp_mailbox.doorbells.kin import nearest
@@ -178,8 +179,8 @@ class _Relays:
         self.post_office = post_office
         self.tokens = tokens
         self.server = build_server()
-        self.parents: dict[str, tuple[int, Caller]] = {}
-        """Of each relay's reader: what has started it, and who it is."""
+        self.parents: dict[str, tuple[int, Client]] = {}
+        """Of each relay's reader: what has started it, and what is known of it."""
         self.bells: dict[str, office.RelayConnection] = {}
         """Of each reader that can be rung: by which connection."""
         self.http: Callable[[], dict[str, Any]] = dict
@@ -197,13 +198,20 @@ class _Relays:
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
         caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
         changed = hello.previous is not None and hello.previous != __version__
-        client = Client(self.post_office, caller, settings.address, resumed=hello.resumed, program_changed=changed)
+        client = Client(
+            self.post_office,
+            caller,
+            settings.address,
+            resumed=hello.resumed,
+            program_changed=changed,
+            experimental=CAPABILITY if settings.channels else None,
+        )
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
         self._remember(connection, client)
-        wire = Wire(connection, client, hello.epoch, client.ending)
+        wire = Wire(connection, client, hello.epoch, client.ending, discovers=not client.experimental)
         self.post_office.arrive(caller)
-        self.parents[caller.reader] = (hello.parent, caller)
+        self.parents[caller.reader] = (hello.parent, client)
         try:
             await client.prepare()
             await self.post_office.mailboxes.greet(caller)
@@ -222,18 +230,22 @@ class _Relays:
     def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
         """Let the host be rung from now on, if it has a bell that is known."""
         hello, doorbells = connection.hello, self.post_office.doorbells
-        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread)
+        # A relay that is silent names no kind of bell.
+        channel = connection.notify if client.experimental and client.shook_hands and hello.bells else None
+        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread, channel)
         if bell is not None:
             if self.bells.get(client.caller.reader) is not connection:
                 self.bells[client.caller.reader] = connection
                 doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
-            connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
+            known = {"name": client.name_of_host, "thread": client.thread, "shook_hands": client.shook_hands}
+            connection.note(json.dumps(known))
 
     def _remember(self, connection: office.RelayConnection, client: Client) -> None:
         """Know of the host what the post office before us did: an idle host says nothing."""
         with suppress(ValueError, TypeError, KeyError):
             known = json.loads(connection.hello.note)
             client.name_of_host, client.thread = str(known["name"]), known["thread"]
+            client.shook_hands = known.get("shook_hands", False)
             client.introduced()
 
     def status(self) -> dict[str, Any]:
@@ -250,9 +262,14 @@ class _Relays:
         """See `office.Service`."""
         await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
 
-    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
-        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
-        return self.parents[found][1] if found is not None else None
+    def _reader_of(self, ancestors: Sequence[int], thread: str | None) -> Caller | None:
+        # Those of one host share a process where it keeps all conversations in one (Codex): then the thread tells.
+        known = {reader: (parent, client.thread) for reader, (parent, client) in self.parents.items()}
+        for threads in ({thread} - {None}, {None} if thread else {None, *(each for _, each in known.values())}):
+            found = nearest(ancestors, {reader: parent for reader, (parent, each) in known.items() if each in threads})
+            if found is not None:
+                return self.parents[found][1].caller
+        return None
 
 
 async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

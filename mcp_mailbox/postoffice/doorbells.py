@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -84,6 +84,9 @@ class _Host:
     busy: int = 0
     """Until then it is at work."""
     home: Address | None = None
+    superseded: Callable[[], bool] = lambda: False
+    """Of one that stands in for a reader: whether the reader can be rung by itself by now."""
+    leave: Callable[[], None] = lambda: None
 
     def free_at(self, place: _Place, *, urgent: bool) -> int:
         """Return from when on it may be rung for what has come to that place."""
@@ -154,6 +157,8 @@ class Doorbells:
         self._hosts: dict[str, _Host] = {}
         self._ears: dict[Address, Callable[[], None]] = {}
         """What ends the listening, for each mailbox of theirs."""
+        self._standing: dict[Address, list[str]] = {}
+        """Those who stand in for readers of each mailbox, the newest last."""
         self._places: dict[Address, _Place] = {}
         self._wakes = Wakes()
         self._looks: dict[Address, int] = {}
@@ -184,12 +189,55 @@ class Doorbells:
         if host is not None:
             self._listen_no_more(host)
 
+    def can_ring(self, caller: Caller) -> bool:
+        """Whether this reader has a bell of its own."""
+        return caller.reader in self._hosts
+
+    @contextmanager
+    def standing_in(
+        self,
+        name: str,
+        address: Address,
+        bell: Doorbell,
+        terms: Terms,
+        *,
+        begins: bool,
+        superseded: Callable[[], bool],
+        leave: Callable[[], None],
+    ) -> Iterator[None]:
+        """Ring this for a mailbox while the block lasts, in the place of a reader that is known by its calls alone.
+
+        One of the same `name` has to `leave`. `begins`: its host has just started, and was told of nothing.
+        `superseded` tells whether its host came to have a bell of its own, by which it is rung then.
+        """
+        if (former := self._hosts.get(name)) is not None:
+            self._stand_no_more(name, former)
+            former.leave()
+        host = self._hosts[name] = _Host(bell, terms, not begins, superseded=superseded, leave=leave)
+        self._standing.setdefault(address, []).append(name)
+        self._settle_in(host, address)
+        try:
+            yield
+        finally:
+            if self._hosts.get(name) is host:
+                self._stand_no_more(name, host)
+
+    def _stand_no_more(self, name: str, host: _Host) -> None:
+        del self._hosts[name]
+        if host.home is not None:
+            self._standing[host.home].remove(name)
+            if not self._standing[host.home]:
+                del self._standing[host.home]
+        self._listen_no_more(host)
+
     def at_home(self, caller: Caller) -> None:
         """Note that the reader has come to its own mailbox, where something may wait for it."""
         host = self._hosts.get(caller.reader)
         address = self._attendance.home(caller.reader)
-        if host is None or address is None:
-            return
+        if host is not None and address is not None:
+            self._settle_in(host, address)
+
+    def _settle_in(self, host: _Host, address: Address) -> None:
         if host.home != address:
             self._listen_no_more(host)
             host.home = address
@@ -209,19 +257,22 @@ class Doorbells:
 
     def looked(self, caller: Caller, address: Address, *, taken: bool = False) -> None:
         """Note that the reader looks at its mail: its rings are answered. `taken`: it was handed some, and works."""
-        host = self._hosts.get(caller.reader)
-        if host is not None:
+        for host in self._ringable(caller, address):
             host.unanswered = 0
             host.busy = self.now() + WORK if taken else host.busy
             self._look_again(address, host)
 
     def settled(self, caller: Caller, address: Address) -> None:
         """Note that the reader is done with something."""
-        host = self._hosts.get(caller.reader)
-        if host is not None:
+        for host in self._ringable(caller, address):
             host.unanswered = 0
             host.busy = 0
             self._look_again(address, host)
+
+    def _ringable(self, caller: Caller, address: Address) -> Sequence[_Host]:
+        """Return what is rung for the reader: its own bell, else those that stand in where it called."""
+        own = self._hosts.get(caller.reader)
+        return [own] if own is not None else [self._hosts[name] for name in self._standing.get(address, ())]
 
     def _look_again(self, address: Address, host: _Host) -> None:
         place = self._places.get(address)
@@ -290,8 +341,9 @@ class Doorbells:
             self._look(address, self.now() + (WAITER if self._attendance.waits(address) else 0))
 
     def _readers(self, address: Address) -> Sequence[str]:
-        """Return those at home there who can be rung, who was here last first."""
-        return [reader for reader in self._attendance.owners(address) if reader in self._hosts]
+        """Return those at home there who can be rung, who was here last first; then those who stand in."""
+        own = [reader for reader in self._attendance.owners(address) if reader in self._hosts]
+        return own + [name for name in self._standing.get(address, [])[::-1] if not self._hosts[name].superseded()]
 
     def _look(self, address: Address, moment: int) -> None:
         if moment < self._looks.get(address, moment + 1):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from mcp_mailbox.doorbells.journal import last
-from tests.cli.street import Street
+from tests.cli.street import Agent, Street
 from tests.relay.door import Door
 from tests.relay.world import DEADLINE
 
@@ -130,6 +137,77 @@ def test_codex_is_rung_in_the_thread_of_its_last_call(street: Street) -> None:
     planner.send()
     eventually(said.exists)
     assert said.read_text().split("|")[2] == "thread-7"
+
+
+# -- channels
+
+
+def said_in_channel(agent: Agent) -> Any:
+    """What the host is told next by a notification of that kind."""
+    while (line := agent.host.line()).get("method") != "notifications/claude/channel":
+        pass
+    return line["params"]
+
+
+def test_a_host_with_channels_is_told_by_a_notification_and_by_nothing_else(street: Street, door: Door) -> None:
+    agent = street.agent("builder", CLAUDE, **door.environment, MCP_MAILBOX_CHANNELS="on")
+    planner = street.agent("planner")
+    planner.send(subject="a secret")
+    params = said_in_channel(agent)
+    assert params["content"].endswith("1 new message from planner in builder; call wait_for_message.")
+    assert params["meta"] == {"mailbox": "builder@default", "from": "planner", "messages": "1", "urgent": "0"}
+    until(street, "")
+    assert last(street.home.path, 1)[0]["kind"] == "channel"
+    # Also after a crash: an idle host says nothing by which it could be known.
+    planner.send("planner")
+    street.home.kill_office()
+    planner.send()
+    assert "2 new messages" in said_in_channel(agent)["content"]
+    assert is_silent(door)
+
+
+def test_channels_are_for_those_who_want_them_and_are_not_silent(street: Street) -> None:
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": CLAUDE, "version": "1"}}
+    for switch, declared in (("on", {"claude/channel": {}}), ("off", None)):
+        host = street.home.host(MCP_MAILBOX_CHANNELS=switch)
+        street.hosts.append(host)
+        host.send_raw(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode() + b"\n")
+        assert (host.line()["result"]["capabilities"].get("experimental") or None) == declared
+    quiet = street.agent("quiet", CLAUDE, MCP_MAILBOX_CHANNELS="on", MCP_MAILBOX_DOORBELL="off")
+    street.agent("planner").send("quiet")
+    wrong = street.agent(None, CLAUDE, MCP_MAILBOX_CHANNELS="perhaps")
+    answer = wrong.ask("tools/call", {"name": "list_inbox", "arguments": {}})
+    assert "MCP_MAILBOX_CHANNELS" in answer["content"][0]["text"]
+    quiet.call("list_inbox")  # what had been said before would have come before its answer
+    assert last(street.home.path, 10) == []
+
+
+@pytest.mark.anyio
+async def test_a_client_that_would_speak_the_newest_protocol_is_led_to_the_one_that_has_channels(
+    street: Street,
+) -> None:
+    """2026-07-28 has no way to say something unasked, and Claude Code registers no channel there."""
+    program = StdioServerParameters(
+        command=sys.executable,
+        args=["-P", "-m", "mcp_mailbox", "stdio"],
+        env=street.home.environment(MCP_MAILBOX_CHANNELS="on", MCP_MAILBOX_ADDRESS="builder"),
+    )
+    came = anyio.Event()
+    heard: list[Any] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message)
+        came.set()
+
+    with anyio.fail_after(DEADLINE):
+        async with Client(stdio_client(program), mode="auto", message_handler=hear) as client:
+            assert client.server_capabilities.experimental == {"claude/channel": {}}
+            assert client.protocol_version == "2025-11-25"
+            await client.call_tool("list_inbox", {})
+            planner = await anyio.to_thread.run_sync(street.agent, "planner")
+            await anyio.to_thread.run_sync(planner.send)
+            await anyio.to_thread.run_sync(until, street, "")
+    assert last(street.home.path, 1)[0]["kind"] == "channel"
 
 
 def until(street: Street, reason: str) -> None:

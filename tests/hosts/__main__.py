@@ -13,11 +13,12 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests import npm
-from tests.hosts import doorbell, environment, install, packaging, processes, scenarios, setting_up
+from tests.hosts import doorbell, environment, hooks, install, packaging, processes, scenarios, setting_up
 from tests.hosts.hosts import ClaudeCode, Codex, Server
 from tests.hosts.report import Report, say
 from tests.hosts.stage import Stage
@@ -113,14 +114,22 @@ def _ring(options: argparse.Namespace, programs: dict[str, install.Program], rep
         server = Server(shlex.split(options.server), root / "mail")
         stage = doorbell.Stage(root, server, report)
         if "claude" in options.host:
-            doorbell.claude_code(
-                stage, lambda home, **more: ClaudeCode(programs["claude"].path, root / home, server, **more)
-            )
+            make = partial(_claude_code, programs["claude"].path, root, server)
+            doorbell.claude_code(stage, make)
+            hooks.channels(stage, make)
+            url = _serve(server, root)
+            over = partial(_claude_code, programs["claude"].path, root, replace(server, url=url))
+            hooks.rewake(stage, make, over, url)
         if "codex" in options.host:
             doorbell.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
+            hooks.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
         _stop(server, root)
         processes.end_all(str(root), "app-server-daemon")  # Codex's own, which outlives it and holds our relay
         _check_left(report, root)
+
+
+def _claude_code(program: Path, root: Path, server: Server, home: str, **more: Any) -> ClaudeCode:
+    return ClaudeCode(program, root / home, server, **more)
 
 
 def _serve(server: Server, root: Path) -> str:

@@ -6,6 +6,7 @@ Knows the hosts' own configuration files and flags. Refuses to know scenarios, a
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -75,6 +76,8 @@ class ClaudeCode:
         self._mailbox = mailbox or name
         self._more = more
         """What else its registration sets for our server."""
+        self.flags: list[str] = []
+        """With what else it is started."""
 
     def another(self, name: str, mailbox: str) -> ClaudeCode:
         return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox, **self._more)
@@ -91,6 +94,21 @@ class ClaudeCode:
 
     def sit_down(self, endpoint: str, log: Path) -> Terminal:
         """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        self._know()
+        command = [str(self._program), "--mcp-config", str(self._registration()), "--strict-mcp-config"]
+        command += ["--allowedTools", "mcp__mailbox", *self.flags]
+        variables = environment.for_claude_code(self._home, endpoint) | environment.TERMINAL | self._server.token
+        if self._server.url:
+            variables["MCP_MAILBOX_ADDRESS"] = self._mailbox
+        return Terminal(command, _project(self._home), variables, log)
+
+    def set_up_hooks(self, *arguments: str) -> str:
+        """Have `setup` write the hooks of this server into the host's settings; return what it says."""
+        self._know()
+        return _set_up(self._server, self._home, "claude", *arguments)
+
+    def _know(self) -> None:
+        """Have its settings say that it has been used before, and that all is trusted."""
         project = str(_project(self._home))
         known = {
             "hasCompletedOnboarding": True,
@@ -102,10 +120,6 @@ class ClaudeCode:
         settings = self._home / ".claude.json"
         if not settings.exists():
             settings.write_text(json.dumps(known), encoding="utf-8")
-        command = [str(self._program), "--mcp-config", str(self._registration()), "--strict-mcp-config"]
-        command += ["--allowedTools", "mcp__mailbox"]
-        variables = environment.for_claude_code(self._home, endpoint) | environment.TERMINAL
-        return Terminal(command, _project(self._home), variables, log)
 
     def _registration(self) -> Path:
         program, *arguments = self._server.command
@@ -133,6 +147,12 @@ class Codex:
         self._server = server
         self._more = more
         """What else its registration sets for our server."""
+        self.flags: list[str] = []
+        """With what else it is started."""
+
+    def set_up_hooks(self) -> str:
+        """Have `setup` write the hooks of this server; return what it says."""
+        return _set_up(self._server, self._home, "codex")
 
     def another(self, name: str, mailbox: str) -> Codex:  # noqa: ARG002 its session remembers what it has opened
         return Codex(self._program, self._home.with_name(name), self._server, name, **self._more)
@@ -141,14 +161,14 @@ class Codex:
         self._configure(endpoint)
         command = [str(self._program), "exec", "--skip-git-repo-check"]
         # No sandbox of its own: there is nothing in this home to protect, and its model runs no commands.
-        command += ["--dangerously-bypass-approvals-and-sandbox", _PROMPT]
+        command += ["--dangerously-bypass-approvals-and-sandbox", *self.flags, _PROMPT]
         variables = environment.for_codex(self._home, endpoint) | self._server.token
         return Process(command, _project(self._home), variables, log)
 
     def sit_down(self, endpoint: str, log: Path) -> Terminal:
         """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
         self._configure(endpoint)
-        command = [str(self._program), "--dangerously-bypass-approvals-and-sandbox"]
+        command = [str(self._program), "--dangerously-bypass-approvals-and-sandbox", *self.flags]
         variables = environment.for_codex(self._home, endpoint) | environment.TERMINAL
         return Terminal(command, _project(self._home), variables, log)
 
@@ -173,6 +193,23 @@ class Codex:
             f"{key} = {_toml(value)}" for key, value in (self._server.environment | self._more).items()
         )
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
+
+
+def _set_up(server: Server, home: Path, host: str, *arguments: str) -> str:
+    """Run `setup --hooks` in the host's home; return what it says."""
+    variables = environment.bare(home) | server.environment | server.token
+    hooks = [] if "--hooks" in arguments else ["--hooks"]
+    command = [*server.command[:-1], "setup", "--host", host, "--yes", *hooks, *arguments]
+    done = subprocess.run(
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=_project(home),
+    )
+    return done.stdout + done.stderr
 
 
 def scripted_codex(endpoint: str, *, plugins: bool = False) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome as Settling
 from mcp_mailbox.delivery import Settlement, State
-from mcp_mailbox.doorbell import NEWS_LIMIT, Moment, Outcome, Pointer, Quiet, Result, Ring, Terms
+from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Moment, Outcome, Pointer, Quiet, Result, Ring, Terms
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Profile
@@ -80,6 +81,24 @@ class World:
         self.office.doorbells.attach(caller, bell, terms or Terms(), resumed=resumed)
         await self.office.mailboxes.open(self.call(caller), name, Profile(kind=kind, share=100 if kind else None))
         return bell
+
+    @contextmanager
+    def standing_in(
+        self, bell: Doorbell, terms: Terms | None = None, *, name: str = "rewake.1", own: Caller | None = None
+    ) -> Iterator[list[str]]:
+        """Stand in for whoever reads builder; yields a list that gets a word when it has to leave."""
+        told: list[str] = []
+        doorbells = self.office.doorbells
+        with doorbells.standing_in(
+            name,
+            Address("builder", "default"),
+            bell,
+            terms or Terms(),
+            begins=True,
+            superseded=lambda: own is not None and doorbells.can_ring(own),
+            leave=lambda: told.append("leave"),
+        ):
+            yield told
 
     def call(self, caller: Caller = HOST) -> Call:
         return Call(caller, f"request {next(_requests)}")
@@ -641,3 +660,82 @@ async def test_of_two_that_answer_each_other_the_one_that_is_refused_is_told_and
                 assert world.office.looped[::2] == (1, Address(pair[0], "default"))
                 waiting = await store.inbox(Address(pair[1], "default"), Listing(10))
                 assert {each.delivery.message.sender for each in waiting.previews} <= {"ann@default", "bob@default"}
+
+
+# -- who stands in for a reader without a bell
+
+
+async def test_a_reader_without_a_bell_is_rung_by_who_stands_in_for_it_once_for_each_coming(world: World) -> None:
+    reader = Caller("http.1", "someone", "default", binds=False)
+    await world.office.mailboxes.open(world.call(reader), "builder", Profile())
+    await world.send()
+    bell, next_one = Bell(), Bell()
+    with world.standing_in(bell):
+        await world.settle()
+    assert len(bell.rung) == 1
+    await world.step(UNANSWERED)
+    with world.office.doorbells.standing_in(
+        "rewake.1", Address("builder", "default"), next_one, Terms(), begins=False, superseded=bool, leave=lambda: None
+    ):
+        await world.settle()
+        assert next_one.rung == [], "what was rung for is not rung for by the next"
+        await world.send()
+        await world.settle()
+        assert [pointer.count for pointer in next_one.rung] == [2]
+    await world.step(UNANSWERED)
+    await world.send()
+    await world.settle()
+    assert len(bell.rung) == len(next_one.rung) == 1, "nobody stands in any more"
+
+
+async def test_a_bell_of_ones_own_is_rung_and_not_who_stands_in(world: World) -> None:
+    stand_in = Bell()
+    with world.standing_in(stand_in, own=HOST):
+        bell = await world.host()
+        await world.send()
+        await world.settle()
+        assert (len(bell.rung), len(stand_in.rung)) == (1, 0)
+        world.office.doorbells.detach(HOST)
+        await world.step(UNANSWERED)
+        await world.send()
+        await world.settle()
+        assert (len(bell.rung), len(stand_in.rung)) == (1, 1)
+
+
+async def test_of_a_pool_one_whose_host_has_a_bell_by_now_is_not_rung_twice(world: World) -> None:
+    stand_in = Bell()
+    bell = await world.host(kind=Kind.POOL)
+    with world.standing_in(stand_in, own=HOST):
+        for _ in range(3):
+            await world.send()
+            await world.step(UNANSWERED)
+    assert len(bell.rung) == 3
+    assert stand_in.rung == []
+
+
+async def test_one_host_has_one_that_stands_in_and_the_former_has_to_leave(world: World) -> None:
+    reader = Caller("http.1", "someone", "default", binds=False)
+    await world.office.mailboxes.open(world.call(reader), "builder", Profile())
+    old, new, other = Bell(), Bell(), Bell()
+    with world.standing_in(old) as told, world.standing_in(new), world.standing_in(other, name="rewake.2"):
+        assert told == ["leave"]
+        await world.send()
+        await world.settle()
+        assert (len(old.rung), len(new.rung), len(other.rung)) == (0, 0, 1), "a mailbox has one reader: the newest"
+
+
+async def test_who_stands_in_is_left_alone_while_the_reader_works(world: World) -> None:
+    reader = Caller("http.1", "someone", "default", binds=False)
+    await world.office.mailboxes.open(world.call(reader), "builder", Profile())
+    bell = Bell()
+    with world.standing_in(bell):
+        await world.send()
+        await world.settle()
+        reading = Caller("http.1", "someone", "default", mailbox="builder", binds=False)
+        assert len(await world.wait(reading)) == 1
+        await world.step(2 * BURST)
+        await world.send()
+        await world.settle()
+        assert len(bell.rung) == 1
+        await world.step(WORK)
+        assert len(bell.rung) == 2

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_mailbox.setup import formats
-from mcp_mailbox.setup.hooks import plan_hooks
+from mcp_mailbox.setup.hooks import CLAUDE, plan_hooks
 from mcp_mailbox.setup.host import PLUGIN, PLUGIN_PROGRAM, Host, Scope, Server, is_ours
 from mcp_mailbox.setup.hosts import HOSTS
 from mcp_mailbox.setup.plan import Action
@@ -315,7 +315,7 @@ def test_beside_a_plugin_nothing_is_registered_that_would_be_there_twice(desk: D
     claude, settings = HOSTS["claude"], desk.home / ".claude/settings.json"
     settings.parent.mkdir()
     settings.write_text(json.dumps({"enabledPlugins": {PLUGIN: True}}))
-    for change in (desk.plan(claude), desk.plan(claude, OVER_HTTP), plan_hooks(Scope.USER, STDIO, desk.where)):
+    for change in (desk.plan(claude), desk.plan(claude, OVER_HTTP), plan_hooks(CLAUDE, Scope.USER, STDIO, desk.where)):
         assert change.action is Action.REFUSE
         assert f"claude plugin uninstall {PLUGIN}" in str(change.refused)
     for scope, server in ((Scope.PROJECT, STDIO), (Scope.USER, Server((PLUGIN_PROGRAM, "stdio")))):

@@ -234,6 +234,13 @@ def _hosts(place: Place) -> Iterator[Finding]:
         yield Finding("hosts", WARNING, "no host that is known here has it registered", fix)
 
 
+def _hooks(place: Place) -> Iterator[Finding]:
+    """Look whether what hosts' hooks run is there."""
+    del place
+    for each in hosts.hooks():
+        yield Finding("hooks", WRONG if each.fix else OK, each.details, each.fix)
+
+
 def _doorbells(place: Place) -> Iterator[Finding]:
     """Look which hosts are not rung when mail comes, and whether the last rings came to anything."""
     from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - this check alone reads it
@@ -295,5 +302,6 @@ CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (
     _versions,
     _log,
     _hosts,
+    _hooks,
     _doorbells,
 )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mcp_mailbox import rendezvous
 from mcp_mailbox.setup import formats
-from mcp_mailbox.setup.hooks import registered
+from mcp_mailbox.setup.hooks import HOOKED, commands
 from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
 from mcp_mailbox.setup.hosts import claude_code, codex
 from mcp_mailbox.setup.plan import NAME
@@ -80,12 +80,41 @@ def _by_plugin(host: Host, plugin: Plugin, where: Surroundings) -> Iterator[Regi
     missing = shutil.which(plugin.program) is None
     line = f"plugin {PLUGIN}: {plugin.program} stdio ({plugin.file})"
     yield Registration(line, f"{plugin.program} is not there. {plugin.mend}" if missing else "")
-    if host is claude_code.HOST and (file := registered(where)):
-        yield Registration(f"hooks ({file})", _twice(plugin, "`mcp-mailbox setup --undo --host claude`"))
+    hooked = HOOKED.get(host.name)
+    if hooked is not None:
+        for file in hooked.files(where, Scope.USER):
+            if _of_hooks(hooked, file):
+                yield Registration(f"hooks ({file})", _twice(plugin, f"`mcp-mailbox setup --undo --host {host.name}`"))
 
 
 def _twice(plugin: Plugin, undoing: str) -> str:
     return f"The plugin has it, too, so it is there twice: run {undoing}, or `{plugin.removal}`."
+
+
+def hooks() -> Iterator[Registration]:
+    """Yield what our hooks run, of you and of this project; with a `fix` where that program is gone."""
+    where = Surroundings.of(os.environ, Path.cwd(), mac=False)
+    places = {file: host for host in HOOKED.values() for scope in Scope for file in host.files(where, scope)}
+    for file, host in places.items():
+        gone = set()
+        told = _of_hooks(host, file)
+        for words in told:
+            program = next((word for word in words if word not in {"exec", "env"} and "=" not in word), "")
+            if shutil.which(program) is None:
+                gone.add(program)
+        for program in sorted(gone):
+            fix = "Run `mcp-mailbox setup --hooks`, or take them out of the file: the host tells of it at each turn."
+            yield Registration(f"{host.title} run {program}, which is not there ({file})", fix)
+        if told and not gone:
+            yield Registration(f"{host.title} are set up ({file})")
+
+
+def _of_hooks(host: Host, file: Path) -> Sequence[Sequence[str]]:
+    """Return what our hooks in a file run; nothing of one that cannot be read: its host says so itself."""
+    try:
+        return list(commands(host, file.read_text(encoding="utf-8")))
+    except (OSError, Unfit, ValueError):
+        return ()
 
 
 def _ours(name: str, starts: Launch) -> Registration | None:

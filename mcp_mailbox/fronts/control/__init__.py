@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
-from mcp_mailbox.doorbell import Moment, Pointer, Result
+from mcp_mailbox.doorbell import WAKES, Moment, Pointer, Quiet, Result, Terms
 from mcp_mailbox.doorbell import Outcome as RingOutcome
+from mcp_mailbox.doorbells.rewake import RewakeBell
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.control import mail
@@ -96,8 +97,16 @@ class _Hook(BaseModel):
     model_config = ConfigDict(extra="forbid")
     event: Moment
     ancestors: list[int] = Field(max_length=64)
+    begins: bool = False
+    thread: str | None = None
     address: str | None = None
     space: str | None = None
+
+
+class _Rewake(_Hook):
+    host: int
+    quiet: str | None = None
+    wakes: int = Field(default=WAKES, ge=0)
 
 
 class _Watch(BaseModel):
@@ -220,7 +229,7 @@ async def _hook(desk: Desk, asked: _Hook) -> Json:
 
 async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
     """Return the mailbox of the agent whose host has run a hook, None when it has none that is known."""
-    reader = desk.reader_of(asked.ancestors)
+    reader = desk.reader_of(asked.ancestors, asked.thread)
     home = desk.post_office.attendance.home(reader.reader) if reader is not None else None
     if home is not None or asked.address is None:
         return home
@@ -229,6 +238,36 @@ async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
         return await desk.post_office.mailboxes.readable(caller, asked.address)
     except Refusal:
         return None  # it was not opened yet
+
+
+async def _rewake(desk: Desk, asked: _Rewake) -> Json:
+    """Let the hook of a host wait until the host is to be woken; nothing when it is rung by a bell of its own."""
+    doorbells = desk.post_office.doorbells
+
+    def is_rung() -> bool:
+        reader = desk.reader_of(asked.ancestors, asked.thread)
+        return reader is not None and doorbells.can_ring(reader)
+
+    terms = Terms(Quiet.parse(asked.quiet) if asked.quiet else None, asked.wakes)
+    if is_rung():
+        return {}
+    address = await _mailbox_of(desk, asked)
+    if address is None:
+        return {"later": True}
+    bell = RewakeBell()
+    desk.stay.callback(lambda: bell.over(taken=desk.taken))
+    standing = doorbells.standing_in(
+        f"{bell.kind}.{asked.host}",
+        address,
+        bell,
+        terms,
+        begins=asked.begins,
+        superseded=is_rung,
+        leave=bell.leave,
+    )
+    with standing:
+        pointer = await bell.call()
+    return {"text": pointer.text()} if pointer is not None else {}
 
 
 async def _watch(desk: Desk, asked: _Watch) -> Json:
@@ -288,6 +327,7 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "check": (_check, _Nothing),
     **mail.COMMANDS,
     "hook": (_hook, _Hook),
+    "rewake": (_rewake, _Rewake),
     "watch": (_watch, _Watch),
     "rang": (_rang, _Rang),
 }

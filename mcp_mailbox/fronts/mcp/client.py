@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
@@ -100,6 +101,7 @@ class Client:
         progress_every: float = PROGRESS_EVERY,
         configured_by: str = "MCP_MAILBOX_ADDRESS",
         forgets: bool = False,
+        experimental: Mapping[str, dict[str, object]] | None = None,
     ) -> None:
         self.office = office
         self.caller = caller
@@ -115,6 +117,10 @@ class Client:
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
+        self.experimental = dict(experimental or {})
+        """Capabilities beside the protocol's; with any, a host is led to the handshake of 2025-11-25."""
+        self.shook_hands = False
+        """Whether the host speaks 2025-11-25, in which a server may say something unasked."""
         self.name_of_host = ""
         """What the host calls itself, once it has said so."""
         self.thread: str | None = None
@@ -208,6 +214,7 @@ class Client:
         name = params.client_info.name if params is not None else self.name_of_host
         said = (context.meta or {}).get("threadId")
         thread = said if isinstance(said, str) else self.thread
+        self.shook_hands = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
         if (name, thread) != (self.name_of_host, self.thread):
             self.name_of_host, self.thread = name, thread
             self.introduced()

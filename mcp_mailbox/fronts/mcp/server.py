@@ -58,7 +58,7 @@ async def serve(server: Server[Client], client: Client, wire: Wire) -> None:
         wire,
         wire,
         lifespan_state=client,
-        init_options=server.create_initialization_options(NotificationOptions(tools_changed=True)),
+        init_options=server.create_initialization_options(NotificationOptions(tools_changed=True), client.experimental),
     )
 
 

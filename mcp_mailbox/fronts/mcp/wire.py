@@ -79,11 +79,15 @@ class _Open:
 class Wire:
     """One relay's connection as the stream pair that the SDK's loop wants; it is both ends."""
 
-    def __init__(self, connection: Connection, mail: Mail, epoch: int, ending: Ending) -> None:
+    def __init__(
+        self, connection: Connection, mail: Mail, epoch: int, ending: Ending, *, discovers: bool = True
+    ) -> None:
         self._connection = connection
         self._mail = mail
         self._epoch = epoch
         self._ending = ending
+        self._discovers = discovers
+        """Whether a host may ask what there is without a handshake (2026-07-28); one that may not shakes hands."""
         self._open: dict[types.RequestId, _Open] = {}
         self._waits: dict[int, Request] = {}
         self._wait_ids: dict[types.RequestId, int] = {}
@@ -165,6 +169,9 @@ class Wire:
             # JSON-RPC has no way to tell their answers apart, and the SDK would answer one of them.
             problem = f"The id {message.id!a} is that of a request under way."
             await self._refuse(frame.serial, message.id, types.INVALID_REQUEST, problem)
+            return None
+        if message.method == "server/discover" and not self._discovers:
+            await self._refuse(frame.serial, message.id, types.METHOD_NOT_FOUND, "Method not found: server/discover")
             return None
         request = Request(str(frame.serial), resumed=frame.kind == b"r")
         self._open[_id(message.id)] = _Open(frame.serial, request, message.method, message.params or {})
