@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tests.hosts import environment, messages_api, responses_api
+from tests.hosts import chat_api, environment, gemini_api, messages_api, responses_api
 from tests.hosts.processes import Process
 from tests.hosts.terminal import Terminal
 
@@ -173,6 +173,106 @@ class Codex:
             f"{key} = {_toml(value)}" for key, value in (self._server.environment | self._more).items()
         )
         return [f"command = {_toml(program)}", f"args = {json.dumps(arguments)}", f"env = {{ {variables} }}"]
+
+
+class OpenCode:
+    dialect: Dialect = chat_api
+
+    def __init__(
+        self,
+        program: Path,
+        home: Path,
+        server: Server,
+        name: str = "opencode",
+        port: int | None = None,
+        timeout: float | None = None,
+        **more: str,
+    ) -> None:
+        self.name = name
+        self.home = home
+        self._program = program
+        self._server = server
+        self._port = port
+        """On which it is told to serve; None: on none."""
+        self._timeout = timeout
+        """Seconds, in its own entry for our server; None: what it does by itself."""
+        self._more = more
+        """What else its registration sets for our server."""
+
+    def start(self, endpoint: str, log: Path) -> Process:
+        self._configure(endpoint)
+        return Process([str(self._program), "run", _PROMPT], _project(self.home), self._variables(endpoint), log)
+
+    def sit_down(self, endpoint: str, log: Path) -> Terminal:
+        """Start it in a terminal, as a person would who has used it before; nobody has said anything to it yet."""
+        self._configure(endpoint)
+        command = [str(self._program), *(["--port", str(self._port)] if self._port is not None else [])]
+        return Terminal(command, _project(self.home), self._variables(endpoint) | environment.TERMINAL, log)
+
+    def _variables(self, endpoint: str) -> dict[str, str]:
+        return environment.for_opencode(self.home, endpoint)
+
+    def _configure(self, endpoint: str) -> None:
+        options = {"baseURL": f"{endpoint}/v1", "apiKey": "{env:SCRIPTED_MODEL_KEY}"}
+        model = {"name": "Scripted", "limit": {"context": 100_000, "output": 1_000}}
+        provider = {"npm": "@ai-sdk/openai-compatible", "name": "Scripted", "options": options}
+        entry: dict[str, object] = {"type": "local", "command": self._server.command}
+        entry["environment"] = self._server.environment | self._more
+        if self._timeout is not None:
+            entry["timeout"] = int(self._timeout * 1000)
+        settings = {
+            "model": "scripted/m",
+            "small_model": "scripted/m",
+            "autoupdate": False,
+            "share": "disabled",
+            "provider": {"scripted": provider | {"models": {"m": model}}},
+            "mcp": {"mailbox": entry},
+        }
+        path = self.home / ".config/opencode/opencode.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+class GeminiCli:
+    dialect: Dialect = gemini_api
+
+    def __init__(
+        self,
+        command: list[str],
+        home: Path,
+        server: Server,
+        name: str = "gemini",
+        timeout: float | None = None,
+        **more: str,
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._home = home
+        self._server = server
+        self._timeout = timeout
+        """Seconds, in its own entry for our server; None: what it does by itself."""
+        self._more = more
+        """What else its registration sets for our server."""
+
+    def start(self, endpoint: str, log: Path) -> Process:
+        program, *arguments = self._server.command
+        entry: dict[str, object] = {"command": program, "args": arguments, "trust": True}
+        entry["env"] = self._server.environment | self._more
+        if self._timeout is not None:
+            entry["timeout"] = int(self._timeout * 1000)
+        settings = {
+            "security": {"auth": {"selectedType": "gemini-api-key"}},
+            "general": {"disableAutoUpdate": True, "enableAutoUpdate": False},
+            "privacy": {"usageStatisticsEnabled": False},
+            "mcpServers": {"mailbox": entry},
+        }
+        base = self._home / ".gemini"
+        base.mkdir(parents=True, exist_ok=True)
+        project = _project(self._home)
+        (base / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        (base / "trustedFolders.json").write_text(json.dumps({str(project): "TRUST_FOLDER"}), encoding="utf-8")
+        command = [*self._command, "-m", "gemini-2.5-flash", "--approval-mode", "yolo", "-p", _PROMPT]
+        return Process(command, project, environment.for_gemini(self._home, endpoint), log)
 
 
 def scripted_codex(endpoint: str) -> list[str]:

@@ -121,6 +121,8 @@ class Client:
         """In which of its conversations the host called last, where it tells (Codex)."""
         self.introduced: Callable[[], None] = lambda: None
         """Is called when one of these is new."""
+        self.called: Callable[[], None] = lambda: None
+        """Is called when a tool is, before it runs."""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
