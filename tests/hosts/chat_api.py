@@ -1,4 +1,4 @@
-"""The Chat Completions API as OpenCode speaks it to a provider that is "OpenAI compatible": requests read, answers written.
+"""The Chat Completions API as OpenCode speaks it to a compatible provider: requests read, answers written.
 
 Knows nothing of scenarios, nor how bytes reach the host.
 """

@@ -32,10 +32,11 @@ class Server:
     mail: Path
     url: str | None = None
     """Where it serves HTTP; None: hosts start it on stdio."""
+    lease: int = LEASE_SECONDS
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"MCP_MAILBOX_HOME": str(self.mail), "MCP_MAILBOX_LEASE": f"{LEASE_SECONDS}"}
+        return {"MCP_MAILBOX_HOME": str(self.mail), "MCP_MAILBOX_LEASE": f"{self.lease}"}
 
     @property
     def token(self) -> dict[str, str]:
@@ -66,9 +67,12 @@ class ClaudeCode:
         server: Server,
         name: str = "claude",
         mailbox: str | None = None,
+        limit: float | None = None,
         **more: str,
     ) -> None:
         self.name = name
+        self._limit = limit
+        """Seconds after which it is told to give up on a call; None: what it does by itself."""
         self._program = program
         self._home = home
         self._server = server
@@ -77,7 +81,7 @@ class ClaudeCode:
         """What else its registration sets for our server."""
 
     def another(self, name: str, mailbox: str) -> ClaudeCode:
-        return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox, **self._more)
+        return ClaudeCode(self._program, self._home.with_name(name), self._server, name, mailbox, None, **self._more)
 
     def start(self, endpoint: str, log: Path) -> Process:
         # --allowedTools instead of skipping all permissions, which the host refuses to root.
@@ -87,6 +91,8 @@ class ClaudeCode:
         variables = environment.for_claude_code(self._home, endpoint) | self._server.token
         if self._server.url:
             variables["MCP_MAILBOX_ADDRESS"] = self._mailbox
+        if self._limit is not None:
+            variables["MCP_TOOL_TIMEOUT"] = f"{self._limit * 1000:.0f}"
         return Process(command, _project(self._home), variables, log)
 
     def sit_down(self, endpoint: str, log: Path) -> Terminal:
@@ -126,8 +132,18 @@ class ClaudeCode:
 class Codex:
     dialect: Dialect = responses_api
 
-    def __init__(self, program: Path, home: Path, server: Server, name: str = "codex", **more: str) -> None:
+    def __init__(
+        self,
+        program: Path,
+        home: Path,
+        server: Server,
+        name: str = "codex",
+        limit: float | None = None,
+        **more: str,
+    ) -> None:
         self.name = name
+        self._limit = limit
+        """Seconds after which it is told to give up on a call; None: what it does by itself."""
         self._program = program
         self._home = home
         self._server = server
@@ -135,7 +151,7 @@ class Codex:
         """What else its registration sets for our server."""
 
     def another(self, name: str, mailbox: str) -> Codex:  # noqa: ARG002 its session remembers what it has opened
-        return Codex(self._program, self._home.with_name(name), self._server, name, **self._more)
+        return Codex(self._program, self._home.with_name(name), self._server, name, None, **self._more)
 
     def start(self, endpoint: str, log: Path) -> Process:
         self._configure(endpoint)
@@ -158,6 +174,7 @@ class Codex:
             "[mcp_servers.mailbox]",
             *self._entry(),
             "required = true  # else the first turn may start before our tools are there",
+            *([] if self._limit is None else [f"tool_timeout_sec = {self._limit:.0f}"]),
             f"[projects.{_toml(str(_project(self._home)))}]",
             'trust_level = "trusted"',
         ]
@@ -185,7 +202,7 @@ class OpenCode:
         server: Server,
         name: str = "opencode",
         port: int | None = None,
-        timeout: float | None = None,
+        limit: float | None = None,
         **more: str,
     ) -> None:
         self.name = name
@@ -194,8 +211,8 @@ class OpenCode:
         self._server = server
         self._port = port
         """On which it is told to serve; None: on none."""
-        self._timeout = timeout
-        """Seconds, in its own entry for our server; None: what it does by itself."""
+        self._limit = limit
+        """Seconds after which it is told to give up on a call; None: what it does by itself."""
         self._more = more
         """What else its registration sets for our server."""
 
@@ -218,8 +235,8 @@ class OpenCode:
         provider = {"npm": "@ai-sdk/openai-compatible", "name": "Scripted", "options": options}
         entry: dict[str, object] = {"type": "local", "command": self._server.command}
         entry["environment"] = self._server.environment | self._more
-        if self._timeout is not None:
-            entry["timeout"] = int(self._timeout * 1000)
+        if self._limit is not None:
+            entry["timeout"] = int(self._limit * 1000)
         settings = {
             "model": "scripted/m",
             "small_model": "scripted/m",
@@ -242,15 +259,15 @@ class GeminiCli:
         home: Path,
         server: Server,
         name: str = "gemini",
-        timeout: float | None = None,
+        limit: float | None = None,
         **more: str,
     ) -> None:
         self.name = name
         self._command = command
         self._home = home
         self._server = server
-        self._timeout = timeout
-        """Seconds, in its own entry for our server; None: what it does by itself."""
+        self._limit = limit
+        """Seconds after which it is told to give up on a call; None: what it does by itself."""
         self._more = more
         """What else its registration sets for our server."""
 
@@ -258,8 +275,8 @@ class GeminiCli:
         program, *arguments = self._server.command
         entry: dict[str, object] = {"command": program, "args": arguments, "trust": True}
         entry["env"] = self._server.environment | self._more
-        if self._timeout is not None:
-            entry["timeout"] = int(self._timeout * 1000)
+        if self._limit is not None:
+            entry["timeout"] = int(self._limit * 1000)
         settings = {
             "security": {"auth": {"selectedType": "gemini-api-key"}},
             "general": {"disableAutoUpdate": True, "enableAutoUpdate": False},
