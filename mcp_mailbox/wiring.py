@@ -21,6 +21,7 @@ from mcp_mailbox import __version__, addresses, config, files, frames, office, r
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.doorbell import Doorbell, Terms
+from mcp_mailbox.doorbells.codex import CodexBell
 from mcp_mailbox.doorbells.host import bell_of
 from mcp_mailbox.doorbells.journal import Journal
 from mcp_mailbox.doorbells.kin import nearest
@@ -226,11 +227,19 @@ class _Relays:
         """Let the host be rung from now on, if it has a bell that is known."""
         hello, doorbells = connection.hello, self.post_office.doorbells
         bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread, hello.cwd)
-        if bell is not None:
-            if self.bells.get(client.caller.reader, (None, None))[0] is not connection:
-                self.bells[client.caller.reader] = (connection, bell)
-                doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
-            connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
+        if bell is None:
+            return
+        if self.bells.get(client.caller.reader, (None, None))[0] is not connection:
+            self.bells[client.caller.reader] = (connection, bell)
+            if isinstance(bell, CodexBell):  # it starts a server for each of its threads
+                self.post_office.attendance.begins(client.caller, str(hello.parent), resumed=hello.resumed)
+            doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
+        else:
+            doorbells.reachable(client.caller)  # its thread is known now
+        self._note(connection, client)
+
+    def _note(self, connection: office.RelayConnection, client: Client) -> None:
+        connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
 
     def _called(self, tasks: TaskGroup, connection: office.RelayConnection, client: Client) -> None:
         """Learn in which of its conversations the host calls, where that must be asked for while it does."""
@@ -242,7 +251,8 @@ class _Relays:
         session = await bell.calling()
         if session is not None and session != client.thread:
             client.thread = session
-            connection.note(json.dumps({"name": client.name_of_host, "thread": session}))
+            self.post_office.doorbells.reachable(client.caller)
+            self._note(connection, client)
 
     def _remember(self, connection: office.RelayConnection, client: Client) -> None:
         """Know of the host what the post office before us did: an idle host says nothing."""

@@ -73,7 +73,6 @@ class OpenCode:
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
-                opencode.asked.append(f"{self.command} {self.path}")
                 opencode.authorizations.append(self.headers.get("authorization"))
                 body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
                 status, said = opencode._answer(url.path.strip("/").split("/"), parse_qs(url.query), body)
@@ -83,6 +82,7 @@ class OpenCode:
                     self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+                opencode.asked.append(f"{self.command} {self.path}")
 
             do_POST = do_GET  # noqa: N815 - the base class names it
 
