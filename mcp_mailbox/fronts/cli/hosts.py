@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mcp_mailbox import rendezvous
 from mcp_mailbox.setup import formats
 from mcp_mailbox.setup.host import Host, Launch, Scope, Surroundings, launch
-from mcp_mailbox.setup.hosts import claude_code, codex
+from mcp_mailbox.setup.hosts import claude_code, codex, opencode
 from mcp_mailbox.setup.plan import NAME
 from mcp_mailbox.setup.trouble import Unfit
 
@@ -28,6 +28,10 @@ class Place(NamedTuple):
     name: str
     host: Host
     scope: Scope
+    unrung: str = ""
+    """What may keep it from being rung that no registration tells."""
+    ring: str = ""
+    """What to do about that."""
 
 
 class Registration(NamedTuple):
@@ -45,12 +49,23 @@ HOSTS = (
     Place("Claude Code", claude_code.HOST, Scope.USER),
     Place("Codex", codex.HOST, Scope.USER),
     Place("this project", claude_code.HOST, Scope.PROJECT),
+    Place(
+        "OpenCode",
+        opencode.HOST,
+        Scope.USER,
+        "it has a server that could be asked only when it is started with a port",
+        "Start it as `opencode --port 0`; which port that is its relay finds.",
+    ),
 )
 
 
 def registrations(place: Place) -> Iterator[Registration]:
     """Yield how the host has us registered; nothing when it is not here, or does not know us."""
-    [file] = place.host.files(Surroundings(Path.home(), Path(), os.environ), place.scope)
+    for file in place.host.files(Surroundings(Path.home(), Path(), os.environ), place.scope):
+        yield from _in_file(place, file)
+
+
+def _in_file(place: Place, file: Path) -> Iterator[Registration]:
     try:
         said = place.host.format.read(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -64,6 +79,8 @@ def registrations(place: Place) -> Iterator[Registration]:
     servers = formats.at(said, place.host.servers)
     for name, entry in servers.items() if isinstance(servers, dict) else ():
         if found := _ours(name, launch(entry)):
+            if not found.unrung:
+                found = found._replace(unrung=place.unrung, ring=place.ring)
             yield found._replace(details=f"{found.details} ({file})")
 
 
