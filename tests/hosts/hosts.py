@@ -118,7 +118,8 @@ class ClaudeCode:
         entry: dict[str, object] = {"type": "stdio", "command": program, "args": arguments}
         entry["env"] = self._server.environment | self._more
         if self._server.url:
-            entry = {"type": "http", "url": self._server.url, "timeout": 600_000}
+            limit = 600_000 if self._limit is None else int(self._limit * 1000)
+            entry = {"type": "http", "url": self._server.url, "timeout": limit}
             # It speaks 2026-07-28, which has no sessions that could remember whose mailbox was opened.
             entry["headers"] = {
                 "Authorization": f"Bearer ${{{_TOKEN}}}",
