@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _ROUNDS = 20
 _SOON = 0.5
 _PATIENCE = 15.0
-_START_SECONDS = 40.0
+_START_SECONDS = 90.0
 _IDLE_SECONDS = 60.0
 _REST = 2.0
 """Seconds after a message until the next: in that time a scripted turn is over. From outside nothing tells when."""
