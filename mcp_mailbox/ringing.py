@@ -212,7 +212,10 @@ def opencode(line: bytes) -> Ringing:
     host = _opencode()
     if host == 0:
         return Failed(b"no process opencode has started this relay")
-    place = _listens(host)
+    try:
+        place = _listens(host)
+    except OSError:
+        return Failed(b"this system does not tell which port opencode has open")
     if place is None:
         return Failed(b"opencode has no port open")
     return Question(place, method, path, body, _authorization())
@@ -234,18 +237,18 @@ def _opencode() -> int:
 
 
 def _listens(pid: int) -> tuple[int, str, int] | None:
-    """Return family, address and port of the oldest socket that this process listens with and loopback reaches."""
+    """Return family, address and port of the oldest socket that this process listens with and loopback reaches.
+
+    Raises OSError where that cannot be seen: not on Linux, or not by us.
+    """
     held = set()
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            try:
-                target = os.readlink(f"/proc/{pid}/fd/{name}")
-            except OSError:
-                continue  # closed meanwhile
-            if target.startswith("socket:["):
-                held.add(target[8:-1].encode())
-    except OSError:
-        return None  # not Linux, or not ours to look at
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            held.add(target[8:-1].encode())
     found = []
     for table, family, ends in _TABLES:
         for row in _read(f"/proc/{pid}/net/{table}").splitlines()[1:]:

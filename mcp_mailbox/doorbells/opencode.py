@@ -25,11 +25,11 @@ from mcp_mailbox.doorbells.claude import Relay, read_outcome
 Json = dict[str, Any]
 
 NO_SESSION = "opencode has no session in its directory"
+_ODD = "opencode answered something else"
 _NEWEST = 20
 """Sessions that are looked through, the newest first: archived ones stand among them."""
-_OK = range(200, 300)
-_NOT_FOUND = 404
-_REFUSED = 401
+_NOT_FOUND = "404"
+_REFUSED = "401"
 
 
 class _UnheardError(Exception):
@@ -94,6 +94,8 @@ class OpenCodeBell:
 
     async def _list(self) -> list[Json]:
         found = await self._ask("GET", "/session", roots="true", limit=_NEWEST)
+        if not isinstance(found, list):
+            raise _UnheardError(_ODD)
         return [each for each in found if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
     def _is_ours(self, session: object) -> bool:
@@ -115,16 +117,16 @@ class OpenCodeBell:
         if result.outcome is not Outcome.RUNG:
             raise _UnheardError(result.reason)
         status, _, text = result.reason.partition(" ")
-        if status == str(_NOT_FOUND) and missing is not None:
+        if status == _NOT_FOUND and missing is not None:
             return missing
-        if int(status) == _REFUSED:
+        if status == _REFUSED:
             raise _UnheardError("opencode asks for a password")
-        if int(status) not in _OK:
+        if not status.startswith("2"):
             raise _UnheardError(f"opencode answered {status}")
         try:
             return json.loads(text) if text else None
         except ValueError:
-            raise _UnheardError("opencode answered something else") from None
+            raise _UnheardError(_ODD) from None
 
 
 def _model(session: Json) -> Json | None:

@@ -263,7 +263,8 @@ _MENDS = {
     "opencode has no port open": "Start it as `opencode --port 0`; which port that is its relay finds.",
     "opencode has no session in its directory": "Say something to it there once: it is woken in that conversation.",
     "opencode asks for a password": "Give it OPENCODE_SERVER_PASSWORD in its environment, from which its relay has it.",
-    "no process opencode has started this relay": "Have opencode itself start `mcp-mailbox stdio`; this needs Linux.",
+    "no process opencode has started this relay": "Have opencode itself start `mcp-mailbox stdio`.",
+    "this system does not tell which port opencode has open": "Have it wait, or run `mcp-mailbox watch`.",
     "this host has no such bell": "Restart the host: its relay is another one than the post office knows.",
 }
 
