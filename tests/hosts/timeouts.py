@@ -125,7 +125,7 @@ class _Impatient:
             self.after = last.result
         self._asked_at = now
         moments = len(self.sent) - 1
-        if 0 <= moments < len(_MOMENTS) and (moments == 0 or last.value.get("messages")):
+        if moments < len(_MOMENTS) and last.value.get("messages"):
             timer = threading.Timer(self._took + _MOMENTS[moments], self._send)
             self._timers.append(timer)
             timer.start()
