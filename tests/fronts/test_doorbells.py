@@ -135,6 +135,16 @@ def test_codex_is_rung_in_the_thread_of_its_last_call(street: Street) -> None:
     assert said.read_text().split("|")[2] == "thread-7"
 
 
+@pytest.mark.parametrize(("name", "code"), [("codex-mcp-client", None), ("some-other-host", "read_elsewhere")])
+def test_a_new_thread_of_codex_reads_where_the_old_one_was_left(street: Street, name: str, code: str | None) -> None:
+    """It starts a server for each thread, and ends the old one's a minute later; another program has several agents."""
+    street.agent("builder", name).call("wait_for_message", timeout=0)
+    thread = street.agent(None, name, MCP_MAILBOX_ADDRESS="builder")
+    street.agent("planner").send()
+    answer = thread.ask("tools/call", {"name": "wait_for_message", "arguments": {"timeout": 20}})
+    assert answer["structuredContent"].get("error") == code
+
+
 @pytest.fixture
 def opencode() -> Iterator[OpenCode]:
     with closing(OpenCode()) as one:
