@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
-from mcp_mailbox.doorbell import Terms
+from mcp_mailbox.doorbell import Doorbell, Terms
 from mcp_mailbox.doorbells.channel import CAPABILITY
+from mcp_mailbox.doorbells.codex import CodexBell
 from mcp_mailbox.doorbells.host import bell_of
 from mcp_mailbox.doorbells.journal import Journal
 from mcp_mailbox.doorbells.kin import nearest
+from mcp_mailbox.doorbells.opencode import OpenCodeBell
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
@@ -181,8 +184,8 @@ class _Relays:
         self.server = build_server()
         self.parents: dict[str, tuple[int, Client]] = {}
         """Of each relay's reader: what has started it, and what is known of it."""
-        self.bells: dict[str, office.RelayConnection] = {}
-        """Of each reader that can be rung: by which connection."""
+        self.bells: dict[str, tuple[office.RelayConnection, Doorbell]] = {}
+        """Of each reader that can be rung: by which connection, and how."""
         self.http: Callable[[], dict[str, Any]] = dict
 
     async def serve(self, connection: office.RelayConnection) -> None:
@@ -218,6 +221,7 @@ class _Relays:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.push_updates)
                 tasks.start_soon(_end_with, connection, client, wire)
+                client.called = lambda: self._called(tasks, connection, client)
                 await serve(self.server, client, wire)
                 tasks.cancel_scope.cancel()
         finally:
@@ -232,13 +236,35 @@ class _Relays:
         hello, doorbells = connection.hello, self.post_office.doorbells
         # A relay that is silent names no kind of bell.
         channel = connection.notify if client.experimental and client.shook_hands and hello.bells else None
-        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread, channel)
-        if bell is not None:
-            if self.bells.get(client.caller.reader) is not connection:
-                self.bells[client.caller.reader] = connection
-                doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
-            known = {"name": client.name_of_host, "thread": client.thread, "shook_hands": client.shook_hands}
-            connection.note(json.dumps(known))
+        thread = lambda: client.thread  # noqa: E731
+        bell = bell_of(client.name_of_host, hello.bells, connection.ring, thread, hello.cwd, channel)
+        if bell is None:
+            return
+        if self.bells.get(client.caller.reader, (None, None))[0] is not connection:
+            self.bells[client.caller.reader] = (connection, bell)
+            if isinstance(bell, CodexBell):  # it starts a server for each of its threads
+                self.post_office.attendance.begins(client.caller, str(hello.parent), resumed=hello.resumed)
+            doorbells.attach(client.caller, bell, terms, resumed=hello.resumed)
+        else:
+            doorbells.reachable(client.caller)  # its thread is known now
+        self._note(connection, client)
+
+    def _note(self, connection: office.RelayConnection, client: Client) -> None:
+        known = {"name": client.name_of_host, "thread": client.thread, "shook_hands": client.shook_hands}
+        connection.note(json.dumps(known))
+
+    def _called(self, tasks: TaskGroup, connection: office.RelayConnection, client: Client) -> None:
+        """Learn in which of its conversations the host calls, where that must be asked for while it does."""
+        _, bell = self.bells.get(client.caller.reader, (None, None))
+        if isinstance(bell, OpenCodeBell):
+            tasks.start_soon(self._learn, connection, client, bell)
+
+    async def _learn(self, connection: office.RelayConnection, client: Client, bell: OpenCodeBell) -> None:
+        session = await bell.calling()
+        if session is not None and session != client.thread:
+            client.thread = session
+            self.post_office.doorbells.reachable(client.caller)
+            self._note(connection, client)
 
     def _remember(self, connection: office.RelayConnection, client: Client) -> None:
         """Know of the host what the post office before us did: an idle host says nothing."""

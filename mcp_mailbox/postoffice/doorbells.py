@@ -247,6 +247,12 @@ class Doorbells:
             self._places.pop(address, None)  # a host that begins was told of nothing
         self._look(address, self.now())
 
+    def reachable(self, caller: Caller) -> None:
+        """Note that what a ring came to nothing for may be mended: look again, once its call is over."""
+        host = self._hosts.get(caller.reader)
+        if host is not None and host.home is not None:
+            self._look(host.home, self.now() + BURST)
+
     def _listen_no_more(self, host: _Host) -> None:
         """Leave off listening for where it was at home, unless others are."""
         home, host.home = host.home, None

@@ -348,7 +348,10 @@ class PostOffice:
         self, call: Call, address: Address, wanted: Wanted, size: int, claimer: Claimer
     ) -> Sequence[Delivery]:
         lease = Lease(CLAIM_COUNT, size, self._lease_term)
-        found = await self._store.claim(address, wanted, lease, call.origin, self._readers.present, claimer)
+        present = self._readers.present
+        if present is not None and (abandoned := self.attendance.abandoned(call.caller)):
+            present = present - abandoned
+        found = await self._store.claim(address, wanted, lease, call.origin, present, claimer)
         if found:
             try:
                 # The claim cannot be cancelled half way; a caller who has gone meanwhile gets nothing.

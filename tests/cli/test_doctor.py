@@ -287,6 +287,23 @@ def test_a_host_of_another_home_gets_no_ring_from_this_one(alone: Person) -> Non
     assert "another home, /elsewhere" in trouble(alone, 0)["doorbells"]
 
 
+def test_an_opencode_is_told_to_have_a_port_until_it_was_rung(alone: Person) -> None:
+    """Neither its file nor anything else that lies about says whether it was started with one."""
+    base = alone.home.directory / ".config/opencode"
+    base.mkdir(parents=True)
+    entry = {"type": "local", "command": [sys.executable, "-m", "mcp_mailbox", "stdio"]}
+    (base / "opencode.jsonc").write_text(json.dumps({"mcp": {"mailbox": entry}}) + " // mine")
+    told = trouble(alone, 0)["doorbells"]
+    assert told.startswith("OpenCode is not rung")
+    assert "opencode --port 0" in told
+    alone.home.store.mkdir(mode=0o700)
+    pointer = Pointer(1, Address("builder", "default"), 1, (Address("planner", "default"),))
+    Journal(alone.home.store).note(Ring("opencode", Result(Outcome.FAILED, "opencode has no port open"), pointer))
+    assert "opencode has no port open | Start it as `opencode --port 0`" in trouble(alone, 0)["doorbells"]
+    Journal(alone.home.store).note(Ring("opencode", Result(Outcome.RUNG), pointer))
+    assert trouble(alone, 0) == {}
+
+
 def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(alone: Person) -> None:
     alone.home.store.mkdir(mode=0o700)
     journal = Journal(alone.home.store)

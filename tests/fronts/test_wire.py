@@ -45,7 +45,11 @@ async def test_an_answer_to_a_question_of_an_earlier_epoch_does_not_land_on_a_ne
 
 
 @pytest.mark.parametrize(
-    ("host", "cap"), [("claude-code", 1500), ("codex-mcp-client", 270), ("claude-ai", 55), ("cursor", 55), ("", 55)]
+    ("host", "cap"),
+    [
+        *(("claude-code", 1500), ("codex-mcp-client", 270), ("gemini-cli-mcp-client", 570), ("opencode", 600)),
+        *(("claude-ai", 55), ("cursor", 55), ("", 55)),
+    ],
 )
 async def test_a_wait_shows_signs_of_life_and_is_capped_by_host(tmp_path: Path, host: str, cap: float) -> None:
     async with inside(tmp_path) as office, office.line(progress_every=0.01) as line:

@@ -18,13 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests import npm
-from tests.hosts import doorbell, environment, hooks, install, packaging, processes, scenarios, setting_up
-from tests.hosts.hosts import ClaudeCode, Codex, Server
+from tests.hosts import (
+    doorbell,
+    environment,
+    hooks,
+    install,
+    packaging,
+    processes,
+    scenarios,
+    setting_up,
+    timeouts,
+)
+from tests.hosts.hosts import ClaudeCode, Codex, GeminiCli, OpenCode, Server
 from tests.hosts.report import Report, say
 from tests.hosts.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _LEAVING_SECONDS = 10.0
 _STOP_SECONDS = 30.0
@@ -50,6 +60,8 @@ def main() -> int:
         _package(options, programs, report)
     if "doorbell" in options.scenario:
         _ring(options, programs, report)
+    if "timeouts" in options.scenario:
+        _give_up(options, programs, report)
     if "mail" not in options.scenario:
         return report.close()
     for transport in ("stdio", "http") if options.over == "both" else (options.over,):
@@ -123,6 +135,9 @@ def _ring(options: argparse.Namespace, programs: dict[str, install.Program], rep
         if "codex" in options.host:
             doorbell.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
             hooks.codex(stage, lambda home, **more: Codex(programs["codex"].path, root / home, server, **more))
+        if "opencode" in options.host:
+            program = programs["opencode"].path
+            doorbell.opencode(stage, lambda home, **more: OpenCode(program, root / home, server, **more))
         _stop(server, root)
         processes.end_all(str(root), "app-server-daemon")  # Codex's own, which outlives it and holds our relay
         _check_left(report, root)
@@ -130,6 +145,33 @@ def _ring(options: argparse.Namespace, programs: dict[str, install.Program], rep
 
 def _claude_code(program: Path, root: Path, server: Server, home: str, **more: Any) -> ClaudeCode:
     return ClaudeCode(program, root / home, server, **more)
+
+
+def _give_up(options: argparse.Namespace, programs: dict[str, install.Program], report: Report) -> None:
+    """Let hosts give up on waits, all at the same time, with one post office that serves HTTP as well."""
+    with _place(options, "limits") as root:
+        # Nothing may come again because a lease is over: then it would not show that something was lost.
+        server = Server(shlex.split(options.server), root / "mail", lease=3600)
+        net = replace(server, url=_serve(server, root))
+        claude, codex, gemini, opencode = (programs[each] for each in ("claude", "codex", "gemini", "opencode"))
+        makers: dict[str, Callable[..., timeouts.AnyHost]] = {
+            "claude": lambda name, **more: ClaudeCode(claude.path, root / name, server, name, **more),
+            "codex": lambda name, **more: Codex(codex.path, root / name, server, name, **more),
+            "gemini": lambda name, **more: GeminiCli(gemini.command, root / name, server, name, **more),
+            "opencode": lambda name, **more: OpenCode(opencode.path, root / name, server, name, **more),
+        }
+        chosen = {name: make for name, make in makers.items() if name in options.host}
+        short = [make(f"{name}-short", limit=timeouts.LIMIT) for name, make in chosen.items()]
+        long = [timeouts.long_wait(name, make(f"{name}-long")) for name, make in chosen.items()]
+        sitting = None
+        if "claude" in options.host:
+            short.append(ClaudeCode(claude.path, root / "claude-http", net, "claude-http", limit=timeouts.LIMIT))
+            over_http = ClaudeCode(claude.path, root / "claude-http-long", net, "claude-http-long")
+            long.append(timeouts.long_wait("claude over HTTP", over_http))
+            sitting = ClaudeCode(claude.path, root / "claude-sits", server, "claude-sits", MCP_MAILBOX_DOORBELL="off")
+        timeouts.prove(timeouts.Stage(root, server, report), short, long, sitting)
+        _stop(server, root)
+        _check_left(report, root)
 
 
 def _serve(server: Server, root: Path) -> str:
@@ -169,14 +211,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--over", choices=("stdio", "http", "both"), default="both", help="how mail reaches the hosts")
     parser.add_argument(
         "--scenario",
-        choices=("mail", "setup", "packages", "doorbell"),
+        choices=("mail", "setup", "packages", "doorbell", "timeouts"),
         nargs="+",
         default=["setup", "mail"],
         help="which stories to play (default: setup and mail, two to three minutes)",
     )
-    parser.add_argument(
-        "--host", choices=("claude", "codex"), nargs="+", default=["claude", "codex"], help="who is rung"
-    )
+    hosts = ("claude", "codex", "gemini", "opencode")
+    parser.add_argument("--host", choices=hosts, nargs="+", default=hosts, help="who is rung, and who gives up")
     parser.add_argument("--prefix", type=Path, default=install.default_prefix(), help="where npm installs the hosts")
     parser.add_argument("--update", action="store_true", help="fetch the newest hosts even when some are there")
     parser.add_argument("--if-had", action="store_true", help="where npm cannot bring the hosts, that is no failure")

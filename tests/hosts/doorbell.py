@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import time
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.hosts.hosts import ClaudeCode, Codex, Server
+    from tests.hosts.hosts import ClaudeCode, Codex, OpenCode, Server
     from tests.hosts.plain_client import Line
     from tests.hosts.report import Report
     from tests.hosts.terminal import Terminal
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _ROUNDS = 20
 _SOON = 0.5
 _PATIENCE = 15.0
-START_SECONDS = 40.0
+START_SECONDS = 90.0
 _IDLE_SECONDS = 60.0
 REST = 2.0
 """Seconds after a message until the next: in that time a scripted turn is over. From outside nothing tells when."""
@@ -89,6 +90,18 @@ class Watch:
             time.sleep(0.002)  # the endpoint tells of no request by an event
         return None
 
+    def greet(self) -> None:
+        """Have its model call once, so that the conversation in which it does is known."""
+        before = len(self.endpoint.requests)
+        self.terminal.type(_HELLO)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            latest = [one.latest() for one in list(self.endpoint.requests)[before:]]
+            if any(each is not None and each.tool == "list_inbox" for each in latest):
+                break
+            time.sleep(0.01)  # the endpoint tells of no request by an event
+        time.sleep(REST)
+
     def rings(self, after: float) -> int:
         """How often it was told of mail since then."""
         told = " ".join(one.conversation.prompt for one in list(self.endpoint.requests) if one.at >= after)
@@ -112,7 +125,7 @@ class Stage:
     _runs: int = field(default=0)
 
     @contextmanager
-    def run(self, host: ClaudeCode | Codex, to: str, model: Any) -> Iterator[Watch]:
+    def run(self, host: ClaudeCode | Codex | OpenCode, to: str, model: Any) -> Iterator[Watch]:
         """Start a host whose model is played; on leaving, it is gone."""
         self._runs += 1
         logs = self.root / "logs" / f"doorbell-{self._runs:02}-{to}"
@@ -155,7 +168,7 @@ class Stage:
         os.kill(pid, signal.SIGKILL)
 
 
-Make = Callable[..., "ClaudeCode | Codex"]
+Make = Callable[..., "ClaudeCode | Codex | OpenCode"]
 """Makes a host with a home of that name, and these variables in its registration."""
 
 
@@ -188,12 +201,55 @@ def codex(stage: Stage, make: Make) -> None:
     report.section("9. Codex sits idle in a terminal; planner writes")
     with stage.run(make("codex-door", MCP_MAILBOX_ADDRESS="builder"), "builder", reader) as watch:
         stage.seated()
-        watch.terminal.type(_HELLO)
-        watch.endpoint.has_called("list_inbox", START_SECONDS)
-        time.sleep(REST)
+        watch.greet()
         rounds(report, watch, "idle")
         report.note(f"the first ring: {_first(watch)}")
+        _another_thread(stage, watch, "/new")
+        _another_thread(stage, watch, "/clear")
         _common(stage, watch, "9")
+    report.section("9f. The host starts again, and its model has called once")
+    with stage.run(make("codex-door", MCP_MAILBOX_ADDRESS="builder"), "builder", reader) as watch:
+        stage.seated()
+        watch.greet()
+        rounds(report, watch, "after the host's restart", 5)
+
+
+def _another_thread(stage: Stage, watch: Watch, command: str) -> None:
+    """Begin another conversation in the same host: from its first call on, mail is told of there."""
+    stage.report.section(f"9. After {command}, and a call")
+    watch.terminal.type(command)
+    time.sleep(REST)
+    began = time.monotonic()
+    watch.greet()
+    rounds(stage.report, watch, f"after {command}", 5)
+    news = [one.conversation for one in list(watch.endpoint.requests) if one.at >= began]
+    told = next((one for one in news if f"from {SENDER} in" in one.prompt), None)
+    tools = [each.tool for each in told.exchanges] if told else "never"
+    stage.report.check("it is told in the new conversation", tools == ["list_inbox"], tools)
+    taken = [each.result for one in news for each in one.exchanges if each.tool == "wait_for_message"]
+    stage.report.check("and may take its mail there", not any("read_elsewhere" in each for each in taken), taken[:1])
+
+
+def opencode(stage: Stage, make: Make) -> None:
+    """Play all of it with OpenCode, which has a port."""
+    report = stage.report
+    report.section("10. OpenCode sits idle in a terminal, with a port; planner writes")
+    host = make("opencode-door", port=_free_port(), MCP_MAILBOX_ADDRESS="builder")
+    with stage.run(host, "builder", reader) as watch:
+        stage.seated()
+        watch.greet()
+        rounds(report, watch, "idle")
+        report.note(f"the first ring: {_first(watch)}")
+        _common(stage, watch, "10")
+    report.section("10f. The host starts again")
+    with stage.run(host, "builder", reader) as watch:
+        stage.seated()
+        rounds(report, watch, "after the host's restart, before a call", 5)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def _common(stage: Stage, watch: Watch, number: str) -> None:
@@ -232,7 +288,7 @@ def _burst(watch: Watch) -> tuple[int, float]:
     return watch.rings(began), took
 
 
-def _away(stage: Stage, host: ClaudeCode | Codex, make: Make) -> None:
+def _away(stage: Stage, host: ClaudeCode | Codex | OpenCode, make: Make) -> None:
     stage.report.section("8g. Mail came while the host was away; it starts")
     with stage.run(make("claude-other", MCP_MAILBOX_ADDRESS="other"), "builder", reader) as away:
         away.send()

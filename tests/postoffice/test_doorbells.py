@@ -433,6 +433,22 @@ async def test_a_ring_that_failed_is_logged_and_the_next_message_rings_for_both(
     assert [pointer.count for pointer in bell.rung] == [1, 2]
 
 
+async def test_a_ring_that_failed_is_made_good_when_the_host_can_be_reached(world: World) -> None:
+    """The first call of a new conversation tells which it is. What that call takes is not rung for any more."""
+    bell = await world.host()
+    bell.result = Result(Outcome.FAILED, "its thread is not known before its first call")
+    await world.send()
+    await world.settle()
+    bell.result = Result(Outcome.RUNG)
+    world.office.doorbells.reachable(HOST)
+    await world.settle()
+    assert len(bell.rung) == 1
+    await world.step(BURST)
+    assert len(bell.rung) == 2
+    await world.step(HOUR)
+    assert len(bell.rung) == 2
+
+
 async def test_a_ring_that_failed_is_made_good_when_the_host_comes_back(world: World) -> None:
     bell = await world.host()
     bell.result = Result(Outcome.FAILED, "refused")

@@ -249,6 +249,8 @@ def _doorbells(place: Place) -> Iterator[Finding]:
         for known in hosts.registrations(host):
             if known.unrung and not known.fix:
                 how = WARNING if known.ring else OK
+                if known.ring and _is_rung(place, host.host.name):
+                    continue
                 yield Finding("doorbells", how, f"{host.name} is not rung: {known.unrung}", known.ring)
     latest = {each["mailbox"]: each for each in journal.last(place.home, _RINGS) if _is_whole(each)}
     failed = [each for each in latest.values() if each["outcome"] == "failed"]
@@ -265,8 +267,21 @@ _RINGS = 200
 _MENDS = {
     "its thread is not known before its first call": "It is from its first call on: have it look into its inbox once.",
     "no program codex is found": "Put `codex` into the PATH that the host is started with.",
+    "opencode has no port open": "Start it as `opencode --port 0`; which port that is its relay finds.",
+    "opencode has no session in its directory": "Say something to it there once: it is woken in that conversation.",
+    "opencode asks for a password": "Give it OPENCODE_SERVER_PASSWORD in its environment, from which its relay has it.",
+    "no process opencode has started this relay": "Have opencode itself start `mcp-mailbox stdio`.",
+    "this system does not tell which port opencode has open": "Have it wait, or run `mcp-mailbox watch`.",
     "this host has no such bell": "Restart the host: its relay is another one than the post office knows.",
 }
+
+
+def _is_rung(place: Place, kind: str) -> bool:
+    """Tell whether the last ring by that kind of bell came to something: then no setting is amiss."""
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - as above
+
+    rings = [each for each in journal.last(place.home, _RINGS) if _is_whole(each) and each["kind"] == kind]
+    return bool(rings) and rings[-1]["outcome"] == "rung"
 
 
 def _is_whole(each: Json) -> bool:

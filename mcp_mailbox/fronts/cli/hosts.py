@@ -15,7 +15,7 @@ from mcp_mailbox import rendezvous
 from mcp_mailbox.setup import formats
 from mcp_mailbox.setup.hooks import HOOKED, commands
 from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
-from mcp_mailbox.setup.hosts import claude_code, codex
+from mcp_mailbox.setup.hosts import claude_code, codex, opencode
 from mcp_mailbox.setup.plan import NAME
 from mcp_mailbox.setup.trouble import Unfit
 
@@ -29,6 +29,10 @@ class Place(NamedTuple):
     name: str
     host: Host
     scope: Scope
+    unrung: str = ""
+    """What may keep it from being rung that no registration tells."""
+    ring: str = ""
+    """What to do about that."""
 
 
 class Registration(NamedTuple):
@@ -46,6 +50,13 @@ HOSTS = (
     Place("Claude Code", claude_code.HOST, Scope.USER),
     Place("Codex", codex.HOST, Scope.USER),
     Place("this project", claude_code.HOST, Scope.PROJECT),
+    Place(
+        "OpenCode",
+        opencode.HOST,
+        Scope.USER,
+        "it has a server that could be asked only when it is started with a port",
+        "Start it as `opencode --port 0`; which port that is its relay finds.",
+    ),
 )
 
 
@@ -55,7 +66,11 @@ def registrations(place: Place) -> Iterator[Registration]:
     plugin = place.host.plugin(where)
     if plugin is not None and place.scope is Scope.USER:
         yield from _by_plugin(place.host, plugin, where)
-    [file] = place.host.files(where, place.scope)
+    for file in place.host.files(where, place.scope):
+        yield from _in_file(place, file, plugin)
+
+
+def _in_file(place: Place, file: Path, plugin: Plugin | None) -> Iterator[Registration]:
     try:
         said = place.host.format.read(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -72,6 +87,8 @@ def registrations(place: Place) -> Iterator[Registration]:
         if found := _ours(name, starts):
             if plugin is not None and plugin.doubles(name, starts.command):
                 found = found._replace(fix=_twice(plugin, f"`mcp-mailbox setup --undo --host {place.host.name}`"))
+            if not found.unrung:
+                found = found._replace(unrung=place.unrung, ring=place.ring)
             yield found._replace(details=f"{found.details} ({file})")
 
 

@@ -27,6 +27,8 @@ APART = 0.025
 """Seconds between two updates of one resource: less than anybody notices, and than a wake may take."""
 PROGRESS_EVERY = 15.0
 _WAIT_CAPS = (("claude-code", 1500.0), ("codex", 270.0))
+_STDIO_CAPS = (("gemini-cli", 570.0), ("opencode", 600.0))
+"""Of hosts that were measured on stdio alone."""
 _WAIT_CAP = 55.0
 """Seconds after which a wait answers whatever was asked for: hosts end calls by themselves (docs/hosts.md)."""
 _SHOWN = 130
@@ -127,6 +129,8 @@ class Client:
         """In which of its conversations the host called last, where it tells (Codex)."""
         self.introduced: Callable[[], None] = lambda: None
         """Is called when one of these is new."""
+        self.called: Callable[[], None] = lambda: None
+        """Is called when a tool is, before it runs."""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
@@ -228,7 +232,8 @@ class Client:
     def cap(self, session: ServerSession, timeout: float) -> float:
         """Return how many seconds a wait may last on this host."""
         name = session.client_params.client_info.name.lower() if session.client_params else ""
-        cap = next((seconds for prefix, seconds in _WAIT_CAPS if name.startswith(prefix)), _WAIT_CAP)
+        caps = _WAIT_CAPS + (_STDIO_CAPS if self.caller.how == "stdio" else ())
+        cap = next((seconds for prefix, seconds in caps if name.startswith(prefix)), _WAIT_CAP)
         return min(timeout, cap)
 
     # -- what becomes of the leases of an answer (`wire.Mail`)

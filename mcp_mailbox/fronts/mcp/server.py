@@ -131,6 +131,7 @@ async def _call_tool(context: Context, params: types.CallToolRequestParams) -> t
     if tool is None:
         raise MCPError(code=types.INVALID_PARAMS, message=tools.unknown(params.name))
     client = context.lifespan_context
+    client.called()
     try:
         answer = await tool.run(client, context, params.arguments)
         if calls.isEnabledFor(logging.INFO):
