@@ -811,4 +811,4 @@ def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = F
         _open_log(place)
         _allow_many_descriptors()
         rendezvous.record_program(place.home, __version__, place.program)
-        return anyio.run(main, backend_options={"use_uvloop": stays})
+        return anyio.run(main, backend_options={"use_uvloop": True})
