@@ -269,6 +269,10 @@ class RelayConnection:
     async def notify(self, line: bytes) -> bool:
         """Send a notification or request, unless this relay's host does not read; tells whether it was taken."""
         await anyio.lowlevel.checkpoint()
+        return self.offer(line)
+
+    def offer(self, line: bytes) -> bool:
+        """Send it as `notify` does, at once."""
         if self._queued > NOTIFY_BYTES or self._closed:
             return False
         self._put(frames.frame(frames.NOTIFY, line=line))

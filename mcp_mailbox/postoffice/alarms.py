@@ -58,6 +58,10 @@ class Alarms:
 
         return unset
 
+    def now(self) -> int:
+        """Return the time by which they go, in ms since 1970 UTC."""
+        return self._clock.now()
+
     @contextmanager
     def at(self, moment: float, hear: Hear) -> Iterator[None]:
         """Call `hear` at that moment, if the block lasts until then."""

@@ -50,6 +50,11 @@ class Line:
             await self._to_relay.send(("notify", 0, json.loads(line)))
         return self.reads
 
+    def offer(self, line: bytes) -> bool:
+        if self.reads:
+            self._to_relay.send_nowait(("notify", 0, json.loads(line)))
+        return self.reads
+
     async def keep(self, serial: int) -> None:
         self.kept.append(serial)
 

@@ -75,6 +75,8 @@ class Request:
     """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
+    offer: Callable[[bytes], object] = lambda _: None
+    """Tells the host a line before the answer, if that can be done at once: what may as well be lost."""
 
 
 Context = ServerRequestContext["Client", Request]

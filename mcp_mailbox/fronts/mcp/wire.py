@@ -55,6 +55,7 @@ class Connection(Protocol):
     async def receive(self) -> Line: ...  # noqa: D102
     async def answer(self, serial: int, line: bytes) -> None: ...  # noqa: D102
     async def notify(self, line: bytes) -> bool: ...  # noqa: D102
+    def offer(self, line: bytes) -> bool: ...  # noqa: D102
     async def keep(self, serial: int) -> None: ...  # noqa: D102
     async def forget(self, serial: int) -> None: ...  # noqa: D102
 
@@ -166,7 +167,7 @@ class Wire:
             problem = f"The id {message.id!a} is that of a request under way."
             await self._refuse(frame.serial, message.id, types.INVALID_REQUEST, problem)
             return None
-        request = Request(str(frame.serial), resumed=frame.kind == b"r")
+        request = Request(str(frame.serial), resumed=frame.kind == b"r", offer=self._connection.offer)
         self._open[_id(message.id)] = _Open(frame.serial, request, message.method, message.params or {})
         if request.resumed and message.method == "initialize":
             # The host said so to the post office before us, and will not say it again.
