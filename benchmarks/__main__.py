@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, channel, limits, listing, places, ratios, retention, search, start, web
+from benchmarks import calls, channel, idle, limits, listing, places, ratios, retention, search, start, web
 
 INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "start": start.rows,
     "calls": calls.rows,
     "web": web.rows,
+    "idle": idle.rows,
+    "crowd": idle.crowd,
 }
 """What needs an installation."""
 IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
