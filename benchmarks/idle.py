@@ -32,7 +32,7 @@ __all__ = ["crowd", "rows"]
 
 FEW = 1_000
 MANY = 10_000
-SECONDS = float(__import__("os").environ.get("S","60"))
+SECONDS = float(__import__("os").environ.get("S", "60"))
 """For which processor time is counted."""
 WARM_UP = 50
 """Agents that come first: what is made once is nobody's."""
@@ -311,9 +311,7 @@ class _InSession(_Web):
         _content(await self._wire.ask(self._spell("tools/call", self._call("create_mailbox", {"name": self.name}))))
 
     def _spell(self, method: str, params: Json) -> bytes:
-        return self._request(
-            self._message(method, params), mcp_session_id=self._session, mcp_protocol_version=LEGACY
-        )
+        return self._request(self._message(method, params), mcp_session_id=self._session, mcp_protocol_version=LEGACY)
 
 
 class _Alone(_Web):
@@ -325,9 +323,9 @@ class _Alone(_Web):
 
     def _spell(self, method: str, params: Json) -> bytes:
         envelope = ENVELOPE | {"io.modelcontextprotocol/clientInfo": _HOST} | params["_meta"]
-        arguments = params["arguments"] if params["name"] == "create_mailbox" else {
-            **params["arguments"], "mailbox": self.name
-        }
+        arguments = (
+            params["arguments"] if params["name"] == "create_mailbox" else {**params["arguments"], "mailbox": self.name}
+        )
         content = self._message(method, params | {"arguments": arguments, "_meta": envelope})
         about = {"mcp_protocol_version": MODERN, "mcp_method": method, "mcp_name": params["name"]}
         return self._request(content, **about)

@@ -12,10 +12,13 @@ from functools import wraps
 from typing import Any, NamedTuple, TypeVar, get_args
 
 import mcp_types as types
+from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
-from mcp.server.runner import serve_dual_era_loop
+from mcp.server.runner import ServerRunner, aclose_shielded, serve_dual_era_loop
+from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.subscriptions import (
     SUBSCRIPTION_ID_META_KEY,
     ResourceUpdated,
@@ -23,6 +26,8 @@ from mcp.shared.subscriptions import (
     ToolsListChanged,
     event_to_notification,
 )
+from mcp.shared.transport_context import TransportContext
+from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_mailbox import __version__
@@ -55,14 +60,40 @@ _CODES = {Blame.CALLER: types.INVALID_PARAMS, Blame.STATE: types.INVALID_PARAMS,
 
 
 async def serve(server: Server[Client], client: Client, wire: Wire) -> None:
-    """Serve one connection until its host or its relay has gone."""
-    await serve_dual_era_loop(
-        server,
-        wire,
-        wire,
-        lifespan_state=client,
-        init_options=server.create_initialization_options(NotificationOptions(tools_changed=True)),
+    """Serve one connection until its host or its relay has gone, in the era of its first request.
+
+    The SDK finds out which by a task and a stream between, for as long as the connection lasts: each message would pass
+    both, and each agent pay for them. 2026-07-28, which nobody speaks over stdio yet, is left to it whole.
+    """
+    opening = await wire.opening()
+    if opening is not None and opening.method != "initialize" and _has_envelope(opening.params):
+        await serve_dual_era_loop(server, wire, wire, lifespan_state=client)
+        return
+    dispatcher: JSONRPCDispatcher[TransportContext] = JSONRPCDispatcher(
+        wire, wire, inline_methods=frozenset({"initialize"})
     )
+    connection = Connection.for_loop(dispatcher)
+    options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+    runner = ServerRunner(server, connection, client, init_options=options)
+
+    async def on_request(
+        context: DispatchContext[TransportContext], method: str, params: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        if method != "initialize" and _has_envelope(params):
+            problem = "This connection began with initialize: the envelope of 2026-07-28 means nothing on it."
+            raise MCPError(code=types.INVALID_REQUEST, message=problem)
+        return await runner.on_request(context, method, params)
+
+    try:
+        await dispatcher.run(on_request, runner.on_notify)
+    finally:
+        await aclose_shielded(connection)
+
+
+def _has_envelope(params: Mapping[str, Any] | None) -> bool:
+    """Tell whether a request stands alone, as those of 2026-07-28 do."""
+    meta = (params or {}).get("_meta")
+    return isinstance(meta, Mapping) and PROTOCOL_VERSION_META_KEY in meta
 
 
 def build_server() -> Server[Client]:
