@@ -151,7 +151,7 @@ class Inside:
         try:
             await client.prepare()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(client.push_updates)
+                client.push_in(tasks)
                 tasks.start_soon(serve, server or build_server(), client, wire)
                 yield line
                 tasks.cancel_scope.cancel()
