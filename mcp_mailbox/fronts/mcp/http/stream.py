@@ -197,6 +197,7 @@ class OpenStreams:
         self._fresh: dict[Stream, float] = {}
         self._quiet: dict[Stream, float] = {}
         self._empty = anyio.Event()
+        self._entered = anyio.Event()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -236,6 +237,7 @@ class OpenStreams:
         if not stream.good():
             stream.end(End.UNAUTHORIZED)
         stream.told = self._told
+        self._entered.set()
         self._present[stream] = None
         self._owned[stream.owner] += 1
         self._fresh[stream] = anyio.current_time()
@@ -257,6 +259,9 @@ class OpenStreams:
 
     async def _tick(self, tasks: anyio.abc.TaskGroup) -> None:
         while True:
+            if not self._present:
+                self._entered = anyio.Event()
+                await self._entered.wait()
             await anyio.sleep(_TICK)
             now = anyio.current_time()
             # Both are in the order of time, so a tick costs what is due and not what is open.
