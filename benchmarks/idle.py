@@ -1,8 +1,8 @@
 """Agents that wait for mail and get none: what each costs the post office, and how soon one of them is woken.
 
-They wait as Claude Code does, for up to 25 minutes with a sign of life every 15 seconds. The post office's process alone
-is measured; this one is all the agents: raw frames on its socket, as their relays would write them, or raw HTTP. The
-thousands of relays that there would be are not started.
+They wait as Claude Code does, for up to 25 minutes with a sign of life every 15 seconds. Of processes the post office's
+alone is measured. This one is all the agents: raw frames on its socket, as their relays would write them, or raw HTTP;
+thousands of relays are not started.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["crowd", "rows"]
 
 FEW = 1_000
 MANY = 10_000
-SECONDS = float(__import__("os").environ.get("S", "60"))
+SECONDS = 60.0
 """For which processor time is counted."""
 WARM_UP = 50
 """Agents that come first: what is made once is nobody's."""
