@@ -23,8 +23,8 @@ _BATCH = 256
 class Writer(Lane):
     """Owns the writing connection. A verb's answer comes when its transaction is on disk.
 
-    `seal` is the last thing that each transaction does that has written something; `undone` is told when one was rolled back, for what the
-    engine keeps in memory of it.
+    `seal` is the last thing that each transaction does that has written something; `undone` is told when one was
+    rolled back, for what the engine keeps in memory of it.
     """
 
     def __init__(
