@@ -85,7 +85,8 @@ async def _run(make: Callable[[int], _Agent], many: int, pid: int) -> Sequence[r
         await asyncio.sleep(SECONDS)
         share = 100 * (_processor(pid) - spent) / (time.monotonic() - began)
         shown = (sum(agent.heard for agent in agents) - heard) / len(agents)
-        took = [await _woken(agents[0], agent) for agent in random.sample(agents[1:], min(WAKES, many))]
+        chosen = random.sample(agents[1:], min(WAKES, many) + 1)
+        took = [await _woken(agents[0], agent) for agent in chosen][1:]  # the first one also connects who sends
     finally:
         for agent in agents:
             agent.close()
