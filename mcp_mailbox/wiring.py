@@ -219,8 +219,8 @@ class _Relays:
             await client.prepare()
             await self.post_office.mailboxes.greet(caller)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(client.push_updates)
-                tasks.start_soon(_end_with, connection, client, wire)
+                client.push_in(tasks)
+                connection.on_leave(partial(_end_with, connection, client, wire))
                 client.called = lambda: self._called(tasks, connection, client)
                 await serve(self.server, client, wire)
                 tasks.cancel_scope.cancel()
@@ -298,8 +298,7 @@ class _Relays:
         return None
 
 
-async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:
-    await connection.leaving.wait()
+def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:
     if connection.reason == frames.DRAIN:
         return  # the successor is there at once, and is asked the same again
     if connection.reason == frames.STOP:

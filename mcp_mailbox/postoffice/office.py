@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -21,6 +20,7 @@ from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.attachments import Attachments
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.audience import Audience
@@ -88,6 +88,7 @@ class PostOffice:
         copies: Path | None = None,
     ) -> None:
         self.bell = Bell()
+        self.alarms = Alarms(store.clock)
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
@@ -110,6 +111,7 @@ class PostOffice:
         """Ring for what commits and for what lapses."""
         with self._store.on_ring(self.bell.ring), self._store.on_publish(self._audience.publish):
             async with self.doorbells.listening(), anyio.create_task_group() as tasks:
+                tasks.start_soon(self.alarms.run)
                 await self._readers.start(tasks)
                 tasks.start_soon(self.retention.run)
                 yield
@@ -223,7 +225,7 @@ class PostOffice:
         clock = self._store.clock
         deadline = clock.now() + patience
         refusable = clock.now() + min(patience, _SETTLING)
-        with self.bell.listening(address) as ear, ending.telling(ear.hear):
+        with self.bell.listening(address) as ear, ending.telling(ear.hear), self.alarms.at(deadline, ear.hear):
             while True:
                 ear.clear()
                 try:
@@ -231,15 +233,18 @@ class PostOffice:
                 except Refusal as refusal:
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
                         raise
-                    await first_of(ear.wait, lambda: clock.sleep_until(refusable))
+                    with self.alarms.at(refusable, ear.hear):
+                        await ear.wait()
                     continue
                 claimer = replace(claimer, take_over=False)  # once: who is driven out by another stays out
                 left = deadline - clock.now()
                 if found or left <= 0 or ending.is_set():
                     return found
-                # Who waits where another one reads learns, soon after a start, whether that is still here.
-                early = (self._readers.known,) if self._readers.present is None else ()
-                await first_of(ear.wait, lambda: clock.sleep_until(deadline), *early)
+                if self._readers.present is None:
+                    # Who waits where another one reads learns, soon after a start, whether that is still here.
+                    await first_of(ear.wait, self._readers.known)
+                else:
+                    await ear.wait()
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
         """List what is not settled; nothing is leased by looking. Raises Refusal as the store does, and as `own`."""
@@ -285,8 +290,8 @@ class PostOffice:
                 yield page
                 portion = replace(portion, cursor=page.place)
                 if page.next is None:
-                    again = clock.now() + FOLLOW_EVERY
-                    await first_of(ear.wait, partial(clock.sleep_until, again))
+                    with self.alarms.at(clock.now() + FOLLOW_EVERY, ear.hear):
+                        await ear.wait()
 
     async def check(self) -> str:
         """Return "ok", or what is wrong with the store; for whoever owns the store alone."""

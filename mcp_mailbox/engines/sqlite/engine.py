@@ -123,8 +123,8 @@ async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> 
             yield store
         finally:
             with anyio.CancelScope(shield=True):
-                # An empty transaction keeps what time it is; the disk may be full, and closing goes on.
-                store.writer.later(lambda _: None)
+                # The disk may be full, and closing goes on.
+                store.writer.later(lambda db: apply.note_time(db, store.clock.now()))
                 await store.backups.close()
                 await store.follower.close()
                 await store.stop_collecting()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.abc
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -78,6 +79,8 @@ class Request:
     """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
+    offer: Callable[[bytes], object] = lambda _: None
+    """Tells the host a line before the answer, if that can be done at once: what may as well be lost."""
 
 
 Context = ServerRequestContext["Client", Request]
@@ -140,6 +143,7 @@ class Client:
         self._hears: dict[str, Callable[[], None]] = {}
         self._rings: dict[str, Address | None] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
+        self._tasks: anyio.abc.TaskGroup | None = None
 
     async def prepare(self) -> None:
         """Open the mailbox that the configuration names, so that mail can reach it before the first call."""
@@ -260,6 +264,9 @@ class Client:
         self._hears[uri] = hear
         self._rings[uri] = address
         self._subscriptions[uri] = self.office.bell.subscribe(address, hear) if address else lambda: None
+        if self._tasks is not None:
+            self._tasks.start_soon(self.push_updates)
+            self._tasks = None
         if resumed:
             hear()  # what rang while the post office was away was not heard
 
@@ -273,6 +280,10 @@ class Client:
         """Tell each subscription once: what was on its way to a host that has gone was not heard."""
         for hear in self._hears.values():
             hear()
+
+    def push_in(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Push updates for as long as these tasks run, once there is a subscription."""
+        self._tasks = tasks
 
     async def push_updates(self) -> None:
         """Send what rang, one URI at a time, at the pace of a host that may be slow."""

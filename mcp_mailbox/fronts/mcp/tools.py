@@ -5,27 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import mcp_types as types
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.channel import Keep
-from mcp_mailbox.delivery import Delivery, Outcome
+from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
-from mcp_mailbox.fronts.mcp import resources
+from mcp_mailbox.fronts.mcp import progress, resources
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import BODY_LIMIT
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Claimer, Settled, Show
+from mcp_mailbox.store import Claimer, Show
 
 Arguments = Mapping[str, Any] | None
 Json = dict[str, Any]
@@ -57,20 +56,10 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
     timeout = client.cap(context.session, asked.timeout)
     carries_mail(context)
     claimer = Claimer(client.label(context.session), asked.take_over, client.caller.several)
-    refusal: Refusal | None = None  # a task group would wrap it
-    found: Sequence[Delivery] = ()
-    settled: Sequence[Settled] = ()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_show_progress, context, client.progress_every, timeout)
-        try:
-            found, settled = await client.office.wait(
-                call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack, claimer
-            )
-        except Refusal as error:
-            refusal = error
-        tasks.cancel_scope.cancel()
-    if refusal is not None:
-        raise refusal
+    with progress.shown(client, context, timeout):
+        found, settled = await client.office.wait(
+            call, timeout * 1000, wanted, render.BODY_SHARE, client.ending, asked.ack, claimer
+        )
     cut = timeout if timeout < asked.timeout and not client.ending.is_set() else None
     meant = await _meant(client, call, wanted.sender) if not found else ""
     answer = render.received(found) if found else render.nothing(cut, meant)
@@ -82,14 +71,6 @@ async def _wait_for_message(client: Client, context: Context, given: Arguments) 
 async def _meant(client: Client, call: Call, sender: Address | None) -> str:
     """Return a question for who asked for mail of somebody, and nothing was there."""
     return await client.office.meant(call, sender) if sender is not None else ""
-
-
-async def _show_progress(context: Context, every: float, total: float) -> None:
-    waited = 0.0
-    while True:
-        await anyio.sleep(every)
-        waited += every
-        await context.session.report_progress(waited, total, "waiting for mail")
 
 
 async def _list_inbox(client: Client, context: Context, given: Arguments) -> Json:
