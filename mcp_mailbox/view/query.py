@@ -225,10 +225,11 @@ SELECT max(generation) FROM (SELECT max(generation) AS generation FROM inbox UNI
 """
 FIRST_SINCE = "SELECT seq FROM message WHERE accepted >= ? ORDER BY accepted, seq LIMIT 1"
 
+TOLD = "SELECT at FROM idempotency WHERE sender = ? AND key = ?"
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
 
 PARENT = "SELECT thread, sender, priority, kind, reply_to FROM message WHERE seq = ?"
-ANSWERED = "SELECT thread, sender, priority, accepted, hops FROM message WHERE seq = ?"
+ANSWERED = "SELECT thread, sender, priority, accepted, kind, hops FROM message WHERE seq = ?"
 WAITING = """
 SELECT i.priority, i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen
 FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority AND i.seq = m.seq WHERE m.seq = ?2

@@ -170,6 +170,16 @@ PROMISES: dict[str, Promise] = {
     ),
     "guard-apart": Promise("What a principal answers in a thread is counted apart from what others do.", GUARD),
     "guard-notices": Promise("What the postmaster writes is not counted.", GUARD),
+    "guard-others": Promise(
+        "Whoever a refused answer was for, and takes part in its thread, is told who was refused, by which limit, until"
+        " when; nobody else is, and nobody of an answer to such a report.",
+        GUARD,
+    ),
+    "guard-others-once": Promise(
+        "It is told once a thread, a principal and an hour, also after a crash, and of a pair's budget in one thread.",
+        GUARD,
+    ),
+    "guard-others-quiet": Promise("It wakes who waits, is of low priority, and adds no hop to a chain.", GUARD),
     "guard-restart": Promise("Budgets may be forgotten, and are then whole; chains are kept.", GUARD),
     "guard-off": Promise("A budget of 0 is none.", GUARD),
     # archive

@@ -88,6 +88,7 @@ class Ending:
         *,
         expires: int = 0,
         hops: int = 0,
+        priority: Priority = Priority.NORMAL,
     ) -> int:
         """Write to a mailbox of that space, in that thread and about that message; return the notice's number.
 
@@ -100,7 +101,7 @@ class Ending:
                 sender=self._postmaster(db, space),
                 recipients=(to,),
                 reply_to=about,
-                priority=int(Priority.NORMAL),
+                priority=int(priority),
                 accepted=self._now(),
                 subject=said.subject,
                 body=said.body,
