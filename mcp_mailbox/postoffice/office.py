@@ -68,6 +68,7 @@ _SETTLING = 1_000
 _HINTED = 5
 """Unknown recipients of a message for whom is looked who may be meant: up to 70 ms each, where names are many."""
 _UNKNOWN = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}
+_LOOPS = {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}
 _SHOWN = 1000
 """Answers with previews that are under way to their hosts."""
 
@@ -162,11 +163,13 @@ class PostOffice:
         try:
             accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
-            if refusal.code in {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}:
-                self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
+            self._count_loop(refusal, sender)
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
+        if not accepted.repeated:
+            full = (each.refusal for each in accepted.recipients if each.refusal and each.refusal.code in _LOOPS)
+            self._count_loop(next(full, None), sender)
         if draft.reply_to is not None:
             self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
@@ -175,6 +178,11 @@ class PostOffice:
             if later:
                 self._readers.expect(now + later)
         return await self._told(call, sender, accepted)
+
+    def _count_loop(self, refusal: Refusal | None, sender: Address) -> None:
+        """Keep for a person that the loop guard has said no, also to a part of a message's recipients."""
+        if refusal is not None and refusal.code in _LOOPS:
+            self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
 
     async def _told(self, call: Call, sender: Address, accepted: Accepted) -> Accepted:
         unknown = [each for each in accepted.recipients if each.refusal is not None and each.refusal.code in _UNKNOWN]

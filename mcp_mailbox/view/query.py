@@ -283,6 +283,15 @@ READY_FROM = (
     f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_sender CROSS JOIN message m ON m.seq = i.seq"
     f" WHERE i.mailbox = :mailbox AND i.sender = :sender{_READY}"
 )
+# Of the postmaster's mail, at most so many rows: what came of mail to one sender. 2 is Kind.REPORT.
+READY_ABOUT = (
+    f"{_READY_COLUMNS} FROM (SELECT mailbox, priority, seq FROM inbox INDEXED BY inbox_sender"  # noqa: S608
+    " WHERE mailbox = :mailbox AND sender = :postmaster ORDER BY priority DESC, seq DESC LIMIT 30) newest"
+    " CROSS JOIN inbox i ON i.mailbox = newest.mailbox AND i.priority = newest.priority AND i.seq = newest.seq"
+    " CROSS JOIN message m ON m.seq = i.seq AND m.kind = 2 CROSS JOIN message a ON a.seq = m.reply_to"
+    " WHERE EXISTS (SELECT 1 FROM json_each(a.recipients) r WHERE r.value = :sender)"
+    f"{_READY}"
+)
 READY_BY_CHANNEL = (
     f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_channel CROSS JOIN message m ON m.seq = i.seq"
     f" WHERE i.mailbox = :mailbox AND i.channel = :channel AND i.channel IS NOT NULL{_READY}"

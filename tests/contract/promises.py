@@ -77,6 +77,10 @@ PROMISES: dict[str, Promise] = {
     "present-keeps": Promise("A lapsed lease goes to its own reader, to others only when that one is gone.", DESIGN),
     "claim-budget": Promise("A claim keeps to its count and its bytes; the first delivery always fits.", ISSUE),
     "wanted": Promise("A reader may ask for the mail of one sender, one thread, or both.", ISSUE),
+    "wanted-reports": Promise(
+        "Who asks for one sender's mail gets, when there is none, reports of what became of its own mail to that one.",
+        BELLS,
+    ),
     "one-reader": Promise(
         "A personal mailbox has one live reader; another one is told who, and may take over on purpose.", LANGUAGE
     ),

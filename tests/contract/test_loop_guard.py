@@ -281,7 +281,7 @@ async def test_an_answer_to_such_a_report_is_refused_as_the_chain_is_and_nobody_
     last = await looped(post, 2, "ann", "bob")
     await post.open("eve", owner="another")
     await refusal_of(post, "bob", "ann", reply_to=last)
-    [told] = await post.claim("ann", thread=last)
+    [told] = await post.claim("ann", sender="bob")
     assert told.message.kind is Kind.REPORT
     for to in ("bob", "postmaster"):
         refused = await refusal_of(post, "ann", to, reply_to=told.handle)

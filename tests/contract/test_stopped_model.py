@@ -11,9 +11,10 @@ from hypothesis.stateful import initialize, invariant, rule
 from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Kind
-from mcp_mailbox.store import Accepted
+from mcp_mailbox.store import Accepted, Portion
 from tests.contract.engines import ENGINES
 from tests.contract.machine import StoreMachine, tell_stories
+from tests.contract.post import ROOMY, at
 from tests.contract.promises import promise
 
 OWNERS = {"ann": "a", "ada": "a", "bob": "b", "cid": "c"}
@@ -108,8 +109,8 @@ class Machine(StoreMachine):
     @invariant()
     def everybody_was_told_what_it_should_be(self) -> None:
         for name in OWNERS:
-            page = self.run(self.post.inbox(name))
-            found = [m for each in page.previews if (m := each.delivery.message).kind is Kind.REPORT]
+            page = self.run(self.post.store.mail_of(at(name), Portion(1000, ROOMY)))  # also what an answer has acked
+            found = [each.message for each in page.mail if each.message.kind is Kind.REPORT]
             assert [each.thread for each in found] == self.model.reports[name]
             known = {each.id for each in self.model.said}
             self.model.said += [Said(m.id, m.thread, {name}, notice=True) for m in found if m.id not in known]

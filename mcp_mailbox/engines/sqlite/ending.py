@@ -128,6 +128,12 @@ class Ending:
             told.update(self.end(db, key, State.DEAD if row["exhausted"] else State.EXPIRED))
         return told, len(over) == most
 
+    def postmaster(self, db: sqlite3.Connection, space: str) -> int | None:
+        """Return the number of the post office's own mailbox in that space, if there is one."""
+        found = self._postmasters.get(space)
+        row = db.execute(query.MAILBOX, (space, POSTMASTER)).fetchone() if found is None else None
+        return int(row["id"]) if row is not None and row["owner"] == SYSTEM else found
+
     def _postmaster(self, db: sqlite3.Connection, space: str) -> int:
         """Return the number of the post office's own mailbox in that space, which is made when there is none."""
         found = self._postmasters.get(space)
