@@ -15,7 +15,7 @@ import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.doorbell import Outcome, Pointer, Result, Ring
+from mcp_mailbox.doorbell import OVER, Outcome, Pointer, Result, Ring
 from mcp_mailbox.doorbells.journal import Journal
 from tests.cli.person import Home, Person
 from tests.relay.world import World
@@ -226,6 +226,14 @@ def test_a_host_of_another_home_gets_no_ring_from_this_one(alone: Person) -> Non
     }
     (alone.home.directory / ".claude.json").write_text(json.dumps({"mcpServers": {"mailbox": entry}}))
     assert "another home, /elsewhere" in trouble(alone, 0)["doorbells"]
+
+
+def test_a_thread_that_has_woken_agents_too_often_is_told(alone: Person) -> None:
+    alone.home.store.mkdir(mode=0o700)
+    journal = Journal(alone.home.store)
+    told = Pointer(1, Address("builder", "default"), 1, (Address("planner", "default"),))
+    journal.note(Ring("codex", Result(Outcome.SKIPPED, f"its thread has woken agents 60 {OVER}"), told))
+    assert "builder@default is not rung: its thread has woken agents 60" in trouble(alone, 0)["doorbells"]
 
 
 def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(alone: Person) -> None:

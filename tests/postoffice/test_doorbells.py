@@ -17,7 +17,7 @@ from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Delivery, Settlement, State
 from mcp_mailbox.delivery import Outcome as Settling
-from mcp_mailbox.doorbell import NEWS_LIMIT, Moment, Outcome, Pointer, Quiet, Result, Ring, Terms
+from mcp_mailbox.doorbell import ANSWERED, NEWS_LIMIT, Moment, Outcome, Pointer, Quiet, Result, Ring, Terms
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Profile
@@ -51,8 +51,15 @@ class Bell:
 
 
 class Notes(list[Ring]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[tuple[str, int]] = []
+
     def note(self, ring: Ring) -> None:
         self.append(ring)
+
+    def answered(self, mailbox: Address, rung_at: int, at: int) -> None:
+        self.answers.append((mailbox.name, at - rung_at))
 
     def reasons(self) -> list[str]:
         return [f"{ring.result.outcome}: {ring.result.reason}" for ring in self]
@@ -385,6 +392,23 @@ async def test_two_agents_that_answer_each_other_for_ever_are_left_to_sleep(worl
     await world.send("ann", "bob", reply_to=last, priority=Priority.URGENT)
     await world.settle()
     assert len(bells["ann"].rung) + len(bells["bob"].rung) == rung + 2
+
+
+async def test_a_look_after_a_ring_is_its_answer_and_one_that_comes_late_is_not(world: World) -> None:
+    bell = await world.host()
+    for pause in (WORK, ANSWERED + 1, WORK):
+        await world.send()
+        await world.settle()
+        await world.step(pause)
+        await world.look()
+        await world.step(UNANSWERED)
+    assert len(bell.rung) == 3
+    assert world.log.answers == [("builder", WORK), ("builder", WORK)]
+    bell.result = Result(Outcome.FAILED, "gone")
+    await world.send()
+    await world.step(BURST)
+    await world.look()
+    assert len(world.log.answers) == 2, "nobody was rung"
 
 
 async def test_a_thread_may_wake_again_when_an_hour_has_passed(world: World) -> None:

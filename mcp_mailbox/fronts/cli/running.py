@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import frames, rendezvous
-from mcp_mailbox.fronts.cli import exits, registration, shown
+from mcp_mailbox.fronts.cli import exits, registration, shown, times
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_RINGS = 200
+"""Lines of the log that tell how it is now."""
+_HOUR = 3600.0
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -56,11 +61,23 @@ def _status(chosen: argparse.Namespace) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
+        if answer is not None and (silent := _silent(home)):
+            status["not_rung"] = silent
     if chosen.json:
         print(json.dumps(status, indent=2))  # noqa: T201 - a command line prints
     else:
         _show(status)
     return exits.DONE
+
+
+def _silent(home: str) -> list[str]:
+    """Return the mailboxes that were last not rung because a thread has spent its wakes, within the hour."""
+    from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - for this command and `doctor` alone
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415
+
+    latest = {each.get("mailbox", ""): each for each in journal.last(Path(home), _RINGS)}
+    since = 1000 * (time.time() - _HOUR)
+    return [name for name, each in latest.items() if OVER in each.get("reason", "") and each["at"] > since]
 
 
 def _show(status: dict[str, Any]) -> None:
@@ -77,7 +94,12 @@ def _show(status: dict[str, Any]) -> None:
         table.add_row("agents", f"{len(status['relays'])} connected")
         table.add_row("keeps", _keeps(status.get("keep_days")))
         if looped := status.get("loop_guard"):
-            table.add_row("loop guard", f"has refused {looped['refused']}, last {shown.line(looped['last'])}")
+            ago = times.span(1000 * time.time() - looped["at"])
+            said = f"has refused {looped['refused']}, last {shown.line(looped['last'])} {ago} ago"
+            table.add_row("loop guard", said)
+        if silent := status.get("not_rung"):
+            said = f"{shown.line(', '.join(silent))}: a thread has woken agents too often; `mcp-mailbox doorbells`"
+            table.add_row("not rung", said)
         table.add_row("socket", str(status["endpoint"]))
         if http:
             table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
