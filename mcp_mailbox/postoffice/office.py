@@ -29,6 +29,7 @@ from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.doorbells import Doorbells
+from mcp_mailbox.postoffice.handed import Handed, Tray
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
@@ -76,7 +77,7 @@ _SHOWN = 1000
 class PostOffice:
     """The verbs over one store. `business` must be entered for as long as they are called.
 
-    `copies` is where attachments are put for agents on this machine.
+    `copies` is where attachments are put for agents on this machine, `handed` where fronts put those that they hand in.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class PostOffice:
         keep: int = KEEP_TERM,
         attachments: Limits = DEFAULT_LIMITS,
         copies: Path | None = None,
+        handed: Path | None = None,
     ) -> None:
         self.bell = Bell()
         self._audience = Audience(store, self.bell)
@@ -99,7 +101,9 @@ class PostOffice:
         self.directory = Directory(store, self.mailboxes, self.attendance)
         self.retention = Retention(store, keep)
         self.search = Search(store, self.mailboxes, self.channels, self._show)
-        self.attachments = Attachments(store, self.mailboxes, attachments, Copies(copies) if copies else None)
+        self.attachments = Attachments(
+            store, self.mailboxes, attachments, Copies(copies) if copies else None, Tray(handed) if handed else None
+        )
         self._store = store
         self._lease_term = lease_term
         self.looped: tuple[int, int, Address] | None = None
@@ -141,8 +145,10 @@ class PostOffice:
 
     # -- verbs
 
-    async def send(self, call: Call, draft: Draft, attach: Sequence[str] = ()) -> Accepted:
-        """Store a message durably for every recipient, and ring; one result each. `attach` are paths of files.
+    async def send(self, call: Call, draft: Draft, attach: Sequence[str | Handed] = ()) -> Accepted:
+        """Store a message durably for every recipient, and ring; one result each.
+
+        `attach` are paths of files, or files that the caller's front has handed in.
 
         Raises Refusal as the store does, as `own`, and as `Attachments.taken_in`.
         """

@@ -52,7 +52,7 @@ def test_a_body_of_the_largest_size_travels_whatever_it_is_made_of(ann: Person, 
 def test_a_body_that_is_too_large_is_refused_with_what_to_do(ann: Person, bob: Person, size: int) -> None:
     done = ann.run("send", "bob", stdin="x" * size)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "write a file and send its path" in done.stderr
+    assert "write a file and --attach it" in done.stderr
     assert bob.run("inbox").returncode == 1
 
 

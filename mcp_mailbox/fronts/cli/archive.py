@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox.fronts.cli import screen
 from mcp_mailbox.fronts.cli.asking import ask
 
 Json = dict[str, Any]
@@ -63,20 +64,6 @@ def export(parser: argparse.ArgumentParser) -> Run:
     return _export
 
 
-@contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[float, float], None]]:
-    """Show how far it is, to a person; yield what to call with how much is done and how much there is."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total or 1)
-
-
 def show_restored(store: Path, aside: Path | None, missing: int, *, tokens_kept: bool, as_json: bool) -> None:
     """Say what a restore has done."""
     if as_json:
@@ -101,7 +88,7 @@ def show_restored(store: Path, aside: Path | None, missing: int, *, tokens_kept:
 
 
 def _backup(chosen: argparse.Namespace) -> int:
-    with progress("backup") as show:
+    with screen.progress("backup") as show:
 
         def told(line: bytes) -> None:
             so_far = json.loads(line)
@@ -125,7 +112,7 @@ def _export(chosen: argparse.Namespace) -> int:
         output.absent(chosen.output)
     os.nice(_NICE)
     damaged: list[str] = []
-    with progress("export") as show:
+    with screen.progress("export") as show:
         pages = _pages(chosen.address, chosen.thread, damaged, show)
         first = next(pages)  # a mistake in the address leaves no file
         try:

@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from mcp_mailbox.fronts.cli import exits, person, screen, shown, times
+from mcp_mailbox.fronts.cli import attaching, exits, person, screen, shown, times
 from mcp_mailbox.fronts.cli.asking import ask_mail
 from mcp_mailbox.fronts.cli.screen import Cell, Column
 from mcp_mailbox.fronts.cli.settling import settle_all
@@ -57,8 +58,16 @@ def read(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `read`."""
     parser.add_argument("id", help="of a message that you received or sent")
     parser.add_argument("--raw", action="store_true", help="the body alone, as it was sent")
+    parser.add_argument("--attachment", metavar="NAME", help="this one, into a pipe or to a terminal if it is text")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to; a new file")
     person.options(parser)
-    return _read
+
+    def run(chosen: argparse.Namespace) -> int:
+        if chosen.output is not None and chosen.attachment is None:
+            parser.error("-o goes with --attachment")
+        return attaching.save(chosen) if chosen.attachment is not None else _read(chosen)
+
+    return run
 
 
 def search(parser: argparse.ArgumentParser) -> Run:
@@ -217,6 +226,11 @@ def _message(chosen: argparse.Namespace, answer: Json, kind: str) -> None:
     screen.fields(header(answer))
     print()  # noqa: T201
     screen.text(body_lines(answer["body"], kind))
+    if answer.get("attachments"):
+        print()  # noqa: T201
+        attached = (Column("ATTACHMENT", rest=True), Column("SIZE", right=True), Column("TYPE", leave=1))
+        rows = [(each["name"], str(each["size"]), each["type"]) for each in answer["attachments"]]
+        screen.table(attached, [tuple(map(shown.line, row)) for row in rows])
     if answer.get("sent"):
         print()  # noqa: T201
         columns = (

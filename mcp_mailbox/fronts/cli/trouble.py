@@ -22,7 +22,7 @@ COMMAND_OF = {
     "create_mailbox makes it.": "MCP_MAILBOX_ADDRESS makes its own; --mailbox chooses one that is there.",
     "create_mailbox": "MCP_MAILBOX_ADDRESS",
     "subscribe()": "`mcp-mailbox channels`",
-    "or attach a file": "or write a file and send its path",
+    "or attach a file": "or write a file and --attach it",
     "settle": "`mcp-mailbox ack`",
     "take_over=true": "--take-over",
 }

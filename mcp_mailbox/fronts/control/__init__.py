@@ -92,6 +92,11 @@ class _Attachment(BaseModel):
     offset: int = Field(default=0, ge=0)
 
 
+class _Place(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    sizes: dict[str, int] = Field(min_length=1, max_length=1000)
+
+
 class _Hook(BaseModel):
     model_config = ConfigDict(extra="forbid")
     event: Moment
@@ -199,7 +204,12 @@ async def _attachment(desk: Desk, asked: _Attachment) -> Json:
     _, content = await desk.post_office.attachments.content(call, asked.id, asked.name)
     end = asked.offset + _PIECE
     part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
-    return {"content": part.decode(), "next": end if end < len(content) else None}
+    return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}
+
+
+async def _place(desk: Desk, asked: _Place) -> Json:
+    """Say where copies of files may be put that are to be attached: their paths, with how many bytes each has."""
+    return {"directory": str(await desk.post_office.attachments.place(asked.sizes))}
 
 
 async def _held(desk: Desk, asked: _Held) -> Json:
@@ -284,6 +294,7 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
     "attachment": (_attachment, _Attachment),
+    "place": (_place, _Place),
     "reservations": (_held, _Held),
     "check": (_check, _Nothing),
     **mail.COMMANDS,

@@ -22,7 +22,7 @@ from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.control.desk import Desk, Json
-from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.postoffice import Call, Caller, Handed
 from mcp_mailbox.store import Claimer, Portion
 from mcp_mailbox.tokens import LOCAL
 
@@ -60,6 +60,18 @@ class Follow(arguments.Arguments):
     place: str | None = None
 
 
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    copied: str
+
+
+class Send(arguments.Send):
+    """`send`: files are not named but handed in, since the post office opens none for a person (`attachments`)."""
+
+    handed: tuple[_File, ...] = ()
+
+
 async def _call(desk: Desk, who: Who) -> Call:
     space = addresses.check_name(who.space or addresses.DEFAULT_SPACE, "space")
     caller = Caller(READER, LOCAL, space, who.own, binds=False, how="terminal", several=True)
@@ -93,8 +105,9 @@ async def _here(desk: Desk, call: Call) -> AsyncIterator[None]:
             await desk.post_office.depart(call.caller, put_back=False)
 
 
-async def _send(desk: Desk, call: Call, asked: arguments.Send) -> Json:
-    return render.accepted(await desk.post_office.send(call, asked.draft), receipt=asked.receipt)
+async def _send(desk: Desk, call: Call, asked: Send) -> Json:
+    handed = [Handed(each.name, each.copied) for each in asked.handed]
+    return render.accepted(await desk.post_office.send(call, asked.draft, handed), receipt=asked.receipt)
 
 
 async def _list_inbox(desk: Desk, call: Call, asked: arguments.ListInbox) -> Json:
@@ -154,7 +167,7 @@ async def _follow(desk: Desk, call: Call, asked: Follow) -> Json:
 
 _Run = Callable[[Desk, Call, Any], Awaitable[Json]]
 VERBS: Mapping[str, tuple[_Run, type[arguments.Arguments]]] = {
-    "send": (_send, arguments.Send),
+    "send": (_send, Send),
     "list_inbox": (_list_inbox, arguments.ListInbox),
     "read": (_read, arguments.Read),
     "wait_for_message": (_wait_for_message, arguments.WaitForMessage),
