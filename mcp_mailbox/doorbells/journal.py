@@ -10,11 +10,13 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import files
-from mcp_mailbox.addresses import Address
-from mcp_mailbox.doorbell import Ring
+
+if TYPE_CHECKING:  # a person who only looks at the log does not wait for these
+    from mcp_mailbox.addresses import Address
+    from mcp_mailbox.doorbell import Ring
 
 logger = logging.getLogger(__name__)
 

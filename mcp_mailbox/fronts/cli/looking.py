@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox.fronts.cli import attaching, exits, person, screen, shown, times
+from mcp_mailbox.fronts.cli import attaching, exits, person, screen, shown, times, trouble
 from mcp_mailbox.fronts.cli.asking import ask_mail
 from mcp_mailbox.fronts.cli.screen import Cell, Column
 from mcp_mailbox.fronts.cli.settling import settle_all
@@ -119,7 +119,8 @@ def _listed(chosen: argparse.Namespace, verb: str, given: Json, key: str, show: 
 
         def use(page: Json) -> None:
             nonlocal whole, last
-            whole = {**page, key: whole[key] + page[key]}
+            kept = {name: whole[name] for name in ("skipped",) if name in whole}
+            whole = {**kept, **page, key: whole[key] + page[key]}
             last = "next" not in page or len(whole[key]) >= wanted
             if last:
                 _show(chosen, whole, key, show)
@@ -139,11 +140,20 @@ def _show(chosen: argparse.Namespace, whole: Json, key: str, show: Callable[[Jso
         show(whole)
     else:
         screen.note(_NOTHING[key])
-    if whole.get("hint") and whole[key]:
-        screen.note(shown.line(whole["hint"]))
+    if whole.get("hint"):
+        screen.note(shown.line(trouble.for_people(whole["hint"])))
+    skipped(whole, chosen)
     if "next" in whole:
         screen.note(f"There are more: --all, or --cursor {whole['next']}")
     sys.stdout.flush()
+
+
+def skipped(answer: Json, chosen: argparse.Namespace) -> None:
+    """Say what channels kept no more when one came to read it."""
+    for each in answer.get("skipped", []):
+        noun = "message was" if each["count"] == 1 else "messages were"
+        where = shown.line(person.near(each["channel"], chosen))
+        screen.note(f"{each['count']} {noun} gone from {where} before you came to read there.")
 
 
 _NOTHING = {"messages": "Nothing.", "mailboxes": "Nobody is found."}

@@ -72,12 +72,20 @@ def _status(chosen: argparse.Namespace) -> int:
 
 def _silent(home: str) -> list[str]:
     """Return the mailboxes that were last not rung because a thread has spent its wakes, within the hour."""
-    from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - for this command and `doctor` alone
-    from mcp_mailbox.doorbells import journal  # noqa: PLC0415
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - for this command and `doctor` alone
 
     latest = {each.get("mailbox", ""): each for each in journal.last(Path(home), _RINGS)}
     since = 1000 * (time.time() - _HOUR)
-    return [name for name, each in latest.items() if OVER in each.get("reason", "") and each["at"] > since]
+    skipped = {name: each["reason"] for name, each in latest.items() if _is_skipped(each) and each["at"] > since}
+    if not skipped:
+        return []
+    from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - 10 ms, when there is something to say
+
+    return [name for name, reason in skipped.items() if OVER in reason]
+
+
+def _is_skipped(each: dict[str, Any]) -> bool:
+    return each.get("outcome") == "skipped" and {"at", "reason"} <= each.keys()
 
 
 def _show(status: dict[str, Any]) -> None:

@@ -115,8 +115,15 @@ async def _list_inbox(desk: Desk, call: Call, asked: arguments.ListInbox) -> Jso
         sender, thread = asked.sender or None, asked.thread or None
         find = desk.post_office.search.find
         found = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
-        return render.found(found, room=_ROOM)
-    return render.page(await desk.post_office.list_inbox(call, asked.listing), _ROOM, full=True)
+        source = addresses.parse_any(sender, call.caller.space) if sender and not found.hits else None
+        return render.found(found, await _meant(desk, call, source), room=_ROOM)
+    page = render.page(await desk.post_office.list_inbox(call, asked.listing), _ROOM, full=True)
+    return page | render.skipped(await desk.post_office.channels.skipped(call))
+
+
+async def _meant(desk: Desk, call: Call, sender: addresses.Address | None) -> str:
+    """Return a question for who asked for mail of somebody, and nothing was there."""
+    return await desk.post_office.meant(call, sender) if sender is not None else ""
 
 
 async def _read(desk: Desk, call: Call, asked: arguments.Read) -> Json:
@@ -131,7 +138,10 @@ async def _wait_for_message(desk: Desk, call: Call, asked: arguments.WaitForMess
     await desk.stay.enter_async_context(_here(desk, call))
     patience = asked.timeout * 1000
     found, _ = await desk.post_office.wait(call, patience, wanted, render.BODY_SHARE, Ending(), asked.ack, claimer)
-    return render.received(found) if found else {"messages": [], "timed_out": True}
+    answer = render.received(found) if found else {"messages": [], "timed_out": True}
+    if not found and (meant := await _meant(desk, call, wanted.sender)):
+        answer["hint"] = meant
+    return answer | render.skipped(await desk.post_office.channels.skipped(call))
 
 
 async def _settle(desk: Desk, call: Call, asked: arguments.Settle) -> Json:
