@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         MAIL,
         "show one message whole, and how far what you sent has come",
         "looking:read",
-        ("read 3k7qz", "read 3k7qz --raw > report.md"),
+        ("read 3k7qz", "read 3k7qz --raw > report.md", "read 3k7qz --attachment plan.png -o plan.png"),
     ),
     "send": Command(
         MAIL,
@@ -61,6 +61,7 @@ COMMANDS: dict[str, Command] = {
             'send alice -s "Build" -b "It is green again."',
             'send alice bob -s "Test run" < report.txt',
             "send alice --delay 2h --ttl 1d --priority urgent",
+            'send alice -b "See there." --attach report.txt',
         ),
         "nothing was written in the editor, so nothing was sent",
     ),
