@@ -17,7 +17,7 @@ from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.doorbell import OVER, Outcome, Pointer, Result, Ring
 from mcp_mailbox.doorbells.journal import Journal
-from tests.cli.person import Home, Person
+from tests.cli.person import Home, Person, plain
 from tests.relay.world import World
 
 
@@ -244,3 +244,8 @@ def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(
     assert "builder@default (codex) failed: no program codex is found | Put `codex`" in trouble(alone, 0)["doorbells"]
     journal.note(Ring("codex", Result(Outcome.RUNG), told))
     assert trouble(alone, 0) == {}
+
+
+def test_nothing_of_what_is_wrong_is_cut_however_narrow_the_terminal(alone: Person) -> None:
+    _, drawn = alone.terminal("doctor", "--quick", columns=20)
+    assert "is not there yet; the first call of a host makes it" in plain(drawn)

@@ -20,7 +20,9 @@ from mcp_mailbox.fronts.cli import exits
 PROGRAM = "mcp-mailbox"
 MAIL, PEOPLE, OFFICE, STORE = "Mail", "People and agents", "Server", "Store"
 _SHOWN = 40
-_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+_STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
+"""Standard streams, and how what replaces a closed one is opened: an answer that nobody can read fails."""
 _HELP = ("-h", "--help")
 _VERSION = ("-V", "--version")
 
@@ -212,18 +214,36 @@ def run(arguments: Sequence[str]) -> int:
     if first == "help" and len(arguments) > 1:
         arguments = [*arguments[1:], "--help"]
         first = arguments[0]
+    _have_streams()
     if first in {"help", *_HELP}:
-        print(page())  # noqa: T201 - a command line prints
-        return exits.DONE
+        return ended(argparse.Namespace(run=lambda _: _say(page())))
     if first in {"version", *_VERSION}:
-        print(f"{PROGRAM} {__version__}")  # noqa: T201
-        return exits.DONE
+        return ended(argparse.Namespace(run=lambda _: _say(f"{PROGRAM} {__version__}")))
     if first == "__complete":
         return _complete(arguments[1:])
     if first not in COMMANDS:
         return _unknown(first)
     chosen = parse(first, arguments[1:])
     return ended(chosen)
+
+
+def _say(text: str) -> int:
+    print(text)  # noqa: T201 - a command line prints
+    return exits.DONE
+
+
+def _have_streams() -> None:
+    """Put something in the place of standard streams that whoever started us has closed.
+
+    Else the next file that is opened would be one of them.
+    """
+    for number, (name, mode, way) in enumerate(_STREAMS):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, way)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:

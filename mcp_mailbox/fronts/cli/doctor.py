@@ -84,7 +84,8 @@ def _as_json(each: Finding) -> Json:
 
 
 def _show(each: Finding) -> None:
-    screen.line(Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold"), shown.line(each.details))
+    how, what = Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold")
+    screen.line(how, what, shown.line(each.details), whole=True)
     if each.fix:
         screen.text([shown.line(each.fix)], " " * 9)
 

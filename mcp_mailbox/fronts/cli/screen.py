@@ -122,8 +122,8 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
         out.print(Text.assemble((f"{name + ':':<{wide}} ", "bold"), value), soft_wrap=True)
 
 
-def line(*parts: str | Cell) -> None:
-    """Print one line at once: cut to the terminal's width, or whole."""
+def line(*parts: str | Cell, whole: bool = False) -> None:
+    """Print one line at once: cut to the terminal's width, unless it is to be `whole`."""
     cells = [each if isinstance(each, Cell) else Cell(each) for each in parts]
     if not is_terminal():
         print((" " * _GAP).join(cell.text for cell in cells), flush=True)  # noqa: T201
@@ -132,7 +132,10 @@ def line(*parts: str | Cell) -> None:
 
     out = console()
     text = Text(" " * _GAP).join([Text(cell.text, cell.style) for cell in cells])
-    out.print(text, no_wrap=True, overflow="ellipsis")
+    if whole:
+        out.print(text, soft_wrap=True)
+    else:
+        out.print(text, no_wrap=True, overflow="ellipsis")
 
 
 def text(lines: Sequence[str], indent: str = "") -> None:

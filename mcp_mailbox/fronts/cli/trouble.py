@@ -34,7 +34,7 @@ def for_people(hint: str) -> str:
     """Return the hint in a person's words."""
     hint = _JOINS.sub(r"`mcp-mailbox channels join \1`", hint)
     for tool, command in COMMAND_OF.items():
-        hint = hint.replace(tool, command)
+        hint = re.sub(rf"(?<!\w){re.escape(tool)}(?!\w)", command.replace("\\", r"\\"), hint)
     return hint
 
 
