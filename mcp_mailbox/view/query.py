@@ -128,6 +128,11 @@ FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
 WHERE p.channel = ? AND p.place > ? AND p.place <= ? ORDER BY p.place LIMIT ?
 """
 
+POSTED = """
+SELECT p.place, p.seq, m.size FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
+WHERE p.channel = ? AND p.place > ? AND p.deliver_at <= ? ORDER BY p.place LIMIT ?
+"""
+
 # `+until`: by that index all members of a channel would be looked at for one.
 SUBSCRIBED = f"""
 SELECT since, place FROM subscription WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}

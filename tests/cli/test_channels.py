@@ -87,3 +87,15 @@ def test_who_looks_for_mail_of_somebody_who_is_not_there_is_asked_who_is_meant(a
         done = ann.run(*look)
         assert (done.returncode, "Did you mean 'ann'?" in done.stderr) == (exits.NOTHING, True)
     assert "Did you mean" in ann.json("wait", "--timeout", "0", "--from", "anm", code=exits.NOTHING)["hint"]
+
+
+def test_what_a_channel_keeps_is_exported(ann: Person) -> None:
+    ann.does("channels", "join", "#minutes")
+    for body in ("first", "second"):
+        ann.does("send", "#minutes", "-b", body)
+    lines = ann.does("export", "--channel", "#minutes").splitlines()
+    assert [json.loads(line)["body"] for line in lines] == ["first", "second"]
+    assert "# Mail of `#minutes@" in ann.does("export", "--channel", "#minutes", "--format", "markdown")
+    assert ann.run("export", "--channel", "#nothing").returncode == exits.REFUSED
+    for line in (["export"], ["export", "ann", "--channel", "#minutes"]):
+        assert ann.run(*line).returncode == exits.MISUNDERSTOOD

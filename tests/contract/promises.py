@@ -195,6 +195,10 @@ PROMISES: dict[str, Promise] = {
     "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
     "mail-follow": Promise("Who goes on from the place of a page is told all that came since, once.", ARCHIVE),
+    "mail-channel": Promise(
+        "What a channel keeps is told in the order in which it was published, to every mailbox that could join it.",
+        ARCHIVE,
+    ),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
     # retention
     "keep-settled": Promise("Mail that was settled long enough ago, in all its mailboxes, goes for good.", KEEPING),

@@ -200,9 +200,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         STORE,
-        "write a mailbox's mail as Maildir, mbox, JSON Lines or Markdown",
+        "write a mailbox's or a channel's mail as Maildir, mbox, JSON Lines or Markdown",
         "archive:export",
-        ("export alice -o alice.mbox", "export alice --thread ID --format markdown"),
+        ("export alice -o alice.mbox", "export alice --thread ID --format markdown", "export --channel '#build'"),
         "what is damaged on disk was left out",
     ),
 }

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
+from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse, parse_channel
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.doorbell import Moment, Pointer, Result
@@ -80,6 +80,7 @@ class _Mail(BaseModel):
     mailbox: str
     space: str
     thread: str | None = None
+    channel: str | None = None
     cursor: str | None = None
 
 
@@ -180,10 +181,12 @@ async def _backup(desk: Desk, asked: _Backup) -> Json:
 async def _mail(desk: Desk, asked: _Mail) -> Json:
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
     address = await desk.post_office.mailboxes.own(call.caller, call.mailbox)
+    channel = parse_channel(asked.channel, asked.space) if asked.channel is not None else None
     cursor = asked.cursor
     damaged: list[str] = []
     for _ in range(_LOOKS):
-        page = await desk.post_office.mail_of(call, Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread))
+        portion = Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread, channel=channel)
+        page = await desk.post_office.mail_of(call, portion)
         cursor = page.next
         damaged += page.damaged
         if page.mail or cursor is None:
@@ -195,6 +198,7 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
         "next": cursor,
         "store": page.store,
         "now": page.now,
+        **({"channel": str(channel)} if channel is not None else {}),
     }
 
 
