@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 TOKEN_FILE = "token"  # noqa: S105 - its name
 COPIES = "opened"
 """Where attachments are put for agents to open, in the home directory."""
+HANDED = "handed"
+"""Where a person's command puts files that it attaches, in the home directory, for as long as it takes."""
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - no address of anybody's
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
@@ -123,6 +125,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             keep=settings.keep,
             attachments=settings.attachments,
             copies=Path(home) / COPIES,
+            handed=Path(home) / HANDED,
         )
         post_office.doorbells.log = Journal(Path(home))
         tokens = Tokens(store)

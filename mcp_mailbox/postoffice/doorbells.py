@@ -23,7 +23,19 @@ import anyio.abc
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.budgets import HOUR
-from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Log, Moment, Outcome, Pointer, Result, Ring, Terms
+from mcp_mailbox.doorbell import (
+    ANSWERED,
+    NEWS_LIMIT,
+    OVER,
+    Doorbell,
+    Log,
+    Moment,
+    Outcome,
+    Pointer,
+    Result,
+    Ring,
+    Terms,
+)
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Kind as MailboxKind
 from mcp_mailbox.message import Kind, Priority
@@ -162,6 +174,8 @@ class Doorbells:
         self._places: dict[Address, _Place] = {}
         self._wakes = Wakes()
         self._looks: dict[Address, int] = {}
+        self._open: dict[Address, list[int]] = {}
+        """When somebody was rung there who has not looked since."""
         self._moved = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         attendance.came_home = self.at_home
@@ -263,9 +277,13 @@ class Doorbells:
 
     def looked(self, caller: Caller, address: Address, *, taken: bool = False) -> None:
         """Note that the reader looks at its mail: its rings are answered. `taken`: it was handed some, and works."""
+        now = self.now()
+        for at in self._open.pop(address, ()):
+            if self.log is not None and now - at <= ANSWERED:
+                self.log.answered(address, at, now)
         for host in self._ringable(caller, address):
             host.unanswered = 0
-            host.busy = self.now() + WORK if taken else host.busy
+            host.busy = now + WORK if taken else host.busy
             self._look_again(address, host)
 
     def settled(self, caller: Caller, address: Address) -> None:
@@ -338,7 +356,14 @@ class Doorbells:
         if self.log is not None:
             self.log.note(Ring(kind, result, told))
         if result.outcome is Outcome.RUNG:
+            self._opened(told)
             await self._store.note_ring(told.mailbox)
+
+    def _opened(self, told: Pointer) -> None:
+        """Note a ring to which a look will be the answer."""
+        several = self._open.setdefault(told.mailbox, [])
+        several.append(told.at)
+        del several[:-DEAF]
 
     # -- when to look
 
@@ -450,10 +475,11 @@ class Doorbells:
             return urgent, "quiet hours", now + quiet
         free = {each.thread: self._wakes.free_at(each.thread, host.terms.wakes, now) for each in fresh}
         wanted = [each for each in fresh if each in urgent or free[each.thread] <= now]
-        return wanted, f"its thread has woken agents {host.terms.wakes} times within the hour", min(free.values())
+        return wanted, f"its thread has woken agents {host.terms.wakes} {OVER}", min(free.values())
 
     async def _ring(self, address: Address, place: _Place, host: _Host, told: Pointer, keys: set[_Key]) -> None:
         result = Result(Outcome.FAILED, "the host did not take it in time")
+        self._opened(told)  # now: its reader may look before the bell says that it was rung
         with anyio.move_on_after(RING_SECONDS):
             try:
                 result = await host.bell.ring(told)
@@ -468,6 +494,8 @@ class Doorbells:
                 logger.warning("a ring for %s is not noted: %s", address, refusal)
         else:
             # Nobody was told: the next that comes rings for these too.
+            if told.at in self._open.get(address, ()):
+                self._open[address].remove(told.at)
             place.told -= keys
             host.unanswered = max(0, host.unanswered - 1)
 

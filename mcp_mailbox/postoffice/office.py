@@ -29,6 +29,7 @@ from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.doorbells import Doorbells
+from mcp_mailbox.postoffice.handed import Handed, Tray
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
@@ -68,6 +69,7 @@ _SETTLING = 1_000
 _HINTED = 5
 """Unknown recipients of a message for whom is looked who may be meant: up to 70 ms each, where names are many."""
 _UNKNOWN = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}
+_LOOPS = {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}
 _SHOWN = 1000
 """Answers with previews that are under way to their hosts."""
 
@@ -75,7 +77,7 @@ _SHOWN = 1000
 class PostOffice:
     """The verbs over one store. `business` must be entered for as long as they are called.
 
-    `copies` is where attachments are put for agents on this machine.
+    `copies` is where attachments are put for agents on this machine, `handed` where fronts put those that they hand in.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class PostOffice:
         keep: int = KEEP_TERM,
         attachments: Limits = DEFAULT_LIMITS,
         copies: Path | None = None,
+        handed: Path | None = None,
     ) -> None:
         self.bell = Bell()
         self.alarms = Alarms(store.clock)
@@ -99,7 +102,9 @@ class PostOffice:
         self.directory = Directory(store, self.mailboxes, self.attendance)
         self.retention = Retention(store, keep)
         self.search = Search(store, self.mailboxes, self.channels, self._show)
-        self.attachments = Attachments(store, self.mailboxes, attachments, Copies(copies) if copies else None)
+        self.attachments = Attachments(
+            store, self.mailboxes, attachments, Copies(copies) if copies else None, Tray(handed) if handed else None
+        )
         self._store = store
         self._lease_term = lease_term
         self.looped: tuple[int, int, Address] | None = None
@@ -142,8 +147,10 @@ class PostOffice:
 
     # -- verbs
 
-    async def send(self, call: Call, draft: Draft, attach: Sequence[str] = ()) -> Accepted:
-        """Store a message durably for every recipient, and ring; one result each. `attach` are paths of files.
+    async def send(self, call: Call, draft: Draft, attach: Sequence[str | Handed] = ()) -> Accepted:
+        """Store a message durably for every recipient, and ring; one result each.
+
+        `attach` are paths of files, or files that the caller's front has handed in.
 
         Raises Refusal as the store does, as `own`, and as `Attachments.taken_in`.
         """
@@ -164,11 +171,13 @@ class PostOffice:
         try:
             accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
-            if refusal.code in {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}:
-                self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
+            self._count_loop(refusal, sender)
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
+        if not accepted.repeated:
+            full = (each.refusal for each in accepted.recipients if each.refusal and each.refusal.code in _LOOPS)
+            self._count_loop(next(full, None), sender)
         if draft.reply_to is not None:
             self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
@@ -177,6 +186,11 @@ class PostOffice:
             if later:
                 self._readers.expect(now + later)
         return await self._told(call, sender, accepted)
+
+    def _count_loop(self, refusal: Refusal | None, sender: Address) -> None:
+        """Keep for a person that the loop guard has said no, also to a part of a message's recipients."""
+        if refusal is not None and refusal.code in _LOOPS:
+            self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
 
     async def _told(self, call: Call, sender: Address, accepted: Accepted) -> Accepted:
         unknown = [each for each in accepted.recipients if each.refusal is not None and each.refusal.code in _UNKNOWN]

@@ -15,9 +15,9 @@ import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.doorbell import Outcome, Pointer, Result, Ring
+from mcp_mailbox.doorbell import OVER, Outcome, Pointer, Result, Ring
 from mcp_mailbox.doorbells.journal import Journal
-from tests.cli.person import Home, Person
+from tests.cli.person import Home, Person, plain
 from tests.relay.world import World
 
 
@@ -304,6 +304,14 @@ def test_an_opencode_is_told_to_have_a_port_until_it_was_rung(alone: Person) -> 
     assert trouble(alone, 0) == {}
 
 
+def test_a_thread_that_has_woken_agents_too_often_is_told(alone: Person) -> None:
+    alone.home.store.mkdir(mode=0o700)
+    journal = Journal(alone.home.store)
+    told = Pointer(1, Address("builder", "default"), 1, (Address("planner", "default"),))
+    journal.note(Ring("codex", Result(Outcome.SKIPPED, f"its thread has woken agents 60 {OVER}"), told))
+    assert "builder@default is not rung: its thread has woken agents 60" in trouble(alone, 0)["doorbells"]
+
+
 def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(alone: Person) -> None:
     alone.home.store.mkdir(mode=0o700)
     journal = Journal(alone.home.store)
@@ -312,3 +320,8 @@ def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(
     assert "builder@default (codex) failed: no program codex is found | Put `codex`" in trouble(alone, 0)["doorbells"]
     journal.note(Ring("codex", Result(Outcome.RUNG), told))
     assert trouble(alone, 0) == {}
+
+
+def test_nothing_of_what_is_wrong_is_cut_however_narrow_the_terminal(alone: Person) -> None:
+    _, drawn = alone.terminal("doctor", "--quick", columns=20)
+    assert "is not there yet; the first call of a host makes it" in plain(drawn)

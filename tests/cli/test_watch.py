@@ -555,11 +555,20 @@ def test_the_last_rings_are_shown_with_what_came_of_them(street: Street) -> None
     journal = Journal(street.home.path)
     for number in range(3):
         journal.note(ring(number, "connection refused" * (number == 1)))
+    journal.answered(Address("builder", "default"), 2, 4002)
     shown = street.run("doorbells").stdout
     assert "failed: connection refused" in shown
     assert shown.count("planner") == 3
+    assert [line.rpartition("planner")[2].strip() for line in shown.splitlines()[1:]] == [
+        "unanswered",
+        "failed: connection refused",
+        "answered after 4 s",
+    ]
     found = json.loads(street.run("doorbells", "--json", "-n", "2").stdout)
-    assert [(each["at"], each["outcome"]) for each in found] == [(1, "failed"), (2, "rung")]
+    assert [(each["at"], each["outcome"], each.get("answered_at")) for each in found] == [
+        (1, "failed", None),
+        (2, "rung", 4002),
+    ]
 
 
 def test_the_log_of_rings_is_its_owners_alone_and_does_not_grow_for_ever(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -15,13 +15,25 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.channel import Keep
+from mcp_mailbox.delivery import Delivery, Settlement, State
 from mcp_mailbox.delivery import Outcome as Settling
-from mcp_mailbox.delivery import Settlement, State
-from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Moment, Outcome, Pointer, Quiet, Result, Ring, Terms
+from mcp_mailbox.doorbell import (
+    ANSWERED,
+    NEWS_LIMIT,
+    Doorbell,
+    Moment,
+    Outcome,
+    Pointer,
+    Quiet,
+    Result,
+    Ring,
+    Terms,
+)
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import Draft, Priority
+from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.postoffice.doorbells import BURST, DEAF, DEAF_PAUSE, UNANSWERED, WAITER, WORK
 from mcp_mailbox.store import Listing, Wanted
@@ -50,8 +62,15 @@ class Bell:
 
 
 class Notes(list[Ring]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[tuple[str, int]] = []
+
     def note(self, ring: Ring) -> None:
         self.append(ring)
+
+    def answered(self, mailbox: Address, rung_at: int, at: int) -> None:
+        self.answers.append((mailbox.name, at - rung_at))
 
     def reasons(self) -> list[str]:
         return [f"{ring.result.outcome}: {ring.result.reason}" for ring in self]
@@ -404,6 +423,23 @@ async def test_two_agents_that_answer_each_other_for_ever_are_left_to_sleep(worl
     assert len(bells["ann"].rung) + len(bells["bob"].rung) == rung + 2
 
 
+async def test_a_look_after_a_ring_is_its_answer_and_one_that_comes_late_is_not(world: World) -> None:
+    bell = await world.host()
+    for pause in (WORK, ANSWERED + 1, WORK):
+        await world.send()
+        await world.settle()
+        await world.step(pause)
+        await world.look()
+        await world.step(UNANSWERED)
+    assert len(bell.rung) == 3
+    assert world.log.answers == [("builder", WORK), ("builder", WORK)]
+    bell.result = Result(Outcome.FAILED, "gone")
+    await world.send()
+    await world.step(BURST)
+    await world.look()
+    assert len(world.log.answers) == 2, "nobody was rung"
+
+
 async def test_a_thread_may_wake_again_when_an_hour_has_passed(world: World) -> None:
     bell = await world.host(terms=Terms(wakes=1))
     first = await world.send()
@@ -656,26 +692,59 @@ async def test_a_stranger_who_asks_rings_and_what_is_held_does_not(world: World)
     assert (pointer.count, [sender.name for sender in pointer.senders]) == (1, ["postmaster"])
 
 
-async def test_of_two_that_answer_each_other_the_one_that_is_refused_is_told_and_the_other_is_left_in_peace(
-    tmp_path: Path,
-) -> None:
-    """What is so: nothing is sent to the other, which a report would wake; a person sees it in `status`."""
-    async with open_store(tmp_path / "mail.db", SteppedClock(), Limits(hops=4)) as store:
-        world = World(store, SteppedClock())
+ANN, BOB = (Caller(name, "someone", "default") for name in ("ann", "bob"))
+
+
+@asynccontextmanager
+async def looped(tmp_path: Path) -> AsyncIterator[tuple[World, Bell, str]]:
+    """Let two answer each other until one of them, bob, may not; ann has a host and nothing left to take."""
+    clock = SteppedClock()
+    async with open_store(tmp_path / "mail.db", clock, Limits(hops=4)) as store:
+        world = World(store, clock)
         with anyio.fail_after(DEADLINE):
             async with world.office.business():
-                bob = Caller("bob", "someone", "default")
-                await world.office.mailboxes.open(world.call(bob), "bob", Profile())
+                bell = await world.host(ANN, "ann")
+                await world.office.mailboxes.open(world.call(BOB), "bob", Profile())
                 last, pair = await world.send("ann", "bob"), ("bob", "ann")
                 for _ in range(4):
                     last, pair = await world.send(*pair, reply_to=last), (pair[1], pair[0])
-                assert world.office.looped is None
-                with pytest.raises(Refusal, match="only answer each other, stop"):
-                    await world.send(*pair, reply_to=last)
-                assert world.office.looped is not None
-                assert world.office.looped[::2] == (1, Address(pair[0], "default"))
-                waiting = await store.inbox(Address(pair[1], "default"), Listing(10))
-                assert {each.delivery.message.sender for each in waiting.previews} <= {"ann@default", "bob@default"}
+                await world.wait(ANN)
+                await world.settle()
+                yield world, bell, last
+
+
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(Address("bob", "default"))], ids=["anything", "from bob"])
+async def test_of_two_that_answer_each_other_the_one_that_waits_is_told_that_the_other_was_refused(
+    tmp_path: Path, wanted: Wanted
+) -> None:
+    async with looped(tmp_path) as (world, _, last):
+        found: list[Delivery] = []
+
+        async def wait() -> None:
+            found.extend((await world.office.wait(world.call(ANN), HOUR, wanted, 1 << 20, Ending()))[0])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await world.settle()
+            assert (found, world.office.looped) == ([], None)
+            with pytest.raises(Refusal, match="only answer each other, stop"):
+                await world.send("bob", "ann", reply_to=last)
+        assert [(each.message.kind, each.message.sender) for each in found] == [
+            (MessageKind.REPORT, "postmaster@default")
+        ]
+        assert world.office.looped is not None, "which a person sees in `status`"
+        assert world.office.looped[::2] == (1, Address("bob", "default"))
+
+
+async def test_an_idle_host_is_not_rung_because_another_agent_was_refused(tmp_path: Path) -> None:
+    async with looped(tmp_path) as (world, bell, last):
+        rung = len(bell.rung)
+        with pytest.raises(Refusal, match="only answer each other, stop"):
+            await world.send("bob", "ann", reply_to=last)
+        await world.step(HOUR)
+        page = await world.store.inbox(Address("ann", "default"), Listing(10))
+        assert MessageKind.REPORT in [each.delivery.message.kind for each in page.previews]
+        assert len(bell.rung) == rung
 
 
 # -- who stands in for a reader without a bell

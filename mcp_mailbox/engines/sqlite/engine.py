@@ -52,6 +52,7 @@ from mcp_mailbox.engines.sqlite.retention import Retention
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
+from mcp_mailbox.engines.sqlite.stopping import Stopping
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Blame, Refusal
 from mcp_mailbox.loopguard import Guard
@@ -170,7 +171,7 @@ class SqliteStore:
         self._ending = Ending(common)
         requests = Requests(common, self._ending)
         self._mailboxes = Mailboxes(common, requests)
-        self._sending = Sending(common, self._ending, requests, guard)
+        self._sending = Sending(common, self._ending, requests, guard, Stopping(common, self._ending))
         self._receiving = Receiving(common, self._ending, requests)
         self._looking = Looking(common)
         self._archive = Archive(common)
@@ -279,7 +280,10 @@ class SqliteStore:
         cc: Sequence[Address] = (),
     ) -> Accepted:
         """See `Store.accept`."""
-        return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+        answer = await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+        if isinstance(answer, Refusal):  # with which something was written: others were told of it
+            raise answer
+        return answer
 
     async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
         """See `Store.answered`."""

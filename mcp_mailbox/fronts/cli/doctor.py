@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import exits, hosts, screen, shown
+from mcp_mailbox.fronts.cli import exits, hosts, screen, shown, times
 from mcp_mailbox.fronts.cli.asking import ask_running
 from mcp_mailbox.fronts.cli.screen import Cell
 
@@ -83,7 +84,8 @@ def _as_json(each: Finding) -> Json:
 
 
 def _show(each: Finding) -> None:
-    screen.line(Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold"), shown.line(each.details))
+    how, what = Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold")
+    screen.line(how, what, shown.line(each.details), whole=True)
     if each.fix:
         screen.text([shown.line(each.fix)], " " * 9)
 
@@ -243,6 +245,7 @@ def _hooks(place: Place) -> Iterator[Finding]:
 
 def _doorbells(place: Place) -> Iterator[Finding]:
     """Look which hosts are not rung when mail comes, and whether the last rings came to anything."""
+    from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - as the log
     from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - this check alone reads it
 
     for host in hosts.HOSTS:
@@ -258,8 +261,24 @@ def _doorbells(place: Place) -> Iterator[Finding]:
         what = f"the last ring for {each['mailbox']} ({each['kind']}) failed: {each['reason']}"
         fix = _MENDS.get(each["reason"], "`mcp-mailbox doorbells` shows the others.")
         yield Finding("doorbells", WARNING, what, fix)
-    if latest and not failed:
+    silent = [each for each in latest.values() if each["outcome"] == "skipped" and OVER in each["reason"]]
+    for each in silent:
+        what = f"{each['mailbox']} is not rung: {each['reason']}"
+        fix = "See whether two agents answer each other for ever; MCP_MAILBOX_WAKES sets how often a thread may ring."
+        yield Finding("doorbells", WARNING, what, fix)
+    if latest and not failed and not silent:
         yield Finding("doorbells", OK, f"the last rings of {len(latest)} mailboxes came to what they should")
+
+
+def _loops(place: Place) -> Iterator[Finding]:
+    """Look whether agents have gone round in circles since the post office started."""
+    if place.status is not None and (looped := place.status.get("loop_guard")):
+        ago = times.span(1000 * time.time() - looped["at"])
+        what = f"it has refused {looped['refused']} since the post office started, last {looped['last']} {ago} ago"
+        fix = (
+            f"See what they say: `mcp-mailbox search --from {looped['last']}`. If it is work, raise the limit it names."
+        )
+        yield Finding("loop guard", WARNING, what, fix)
 
 
 _RINGS = 200
@@ -319,4 +338,5 @@ CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (
     _hosts,
     _hooks,
     _doorbells,
+    _loops,
 )

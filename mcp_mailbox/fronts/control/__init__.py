@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
+from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse, parse_channel
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.doorbell import WAKES, Moment, Pointer, Quiet, Result, Terms
@@ -81,6 +81,7 @@ class _Mail(BaseModel):
     mailbox: str
     space: str
     thread: str | None = None
+    channel: str | None = None
     cursor: str | None = None
 
 
@@ -91,6 +92,11 @@ class _Attachment(BaseModel):
     id: str
     name: str
     offset: int = Field(default=0, ge=0)
+
+
+class _Place(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    sizes: dict[str, int] = Field(min_length=1, max_length=1000)
 
 
 class _Hook(BaseModel):
@@ -184,10 +190,12 @@ async def _backup(desk: Desk, asked: _Backup) -> Json:
 async def _mail(desk: Desk, asked: _Mail) -> Json:
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
     address = await desk.post_office.mailboxes.own(call.caller, call.mailbox)
+    channel = parse_channel(asked.channel, asked.space) if asked.channel is not None else None
     cursor = asked.cursor
     damaged: list[str] = []
     for _ in range(_LOOKS):
-        page = await desk.post_office.mail_of(call, Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread))
+        portion = Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread, channel=channel)
+        page = await desk.post_office.mail_of(call, portion)
         cursor = page.next
         damaged += page.damaged
         if page.mail or cursor is None:
@@ -199,6 +207,7 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
         "next": cursor,
         "store": page.store,
         "now": page.now,
+        **({"channel": str(channel)} if channel is not None else {}),
     }
 
 
@@ -208,7 +217,12 @@ async def _attachment(desk: Desk, asked: _Attachment) -> Json:
     _, content = await desk.post_office.attachments.content(call, asked.id, asked.name)
     end = asked.offset + _PIECE
     part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
-    return {"content": part.decode(), "next": end if end < len(content) else None}
+    return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}
+
+
+async def _place(desk: Desk, asked: _Place) -> Json:
+    """Say where copies of files may be put that are to be attached: their paths, with how many bytes each has."""
+    return {"directory": str(await desk.post_office.attachments.place(asked.sizes))}
 
 
 async def _held(desk: Desk, asked: _Held) -> Json:
@@ -323,6 +337,7 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
     "attachment": (_attachment, _Attachment),
+    "place": (_place, _Place),
     "reservations": (_held, _Held),
     "check": (_check, _Nothing),
     **mail.COMMANDS,
