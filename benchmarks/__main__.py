@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, channel, limits, listing, places, ratios, retention, search, start, web
+from benchmarks import calls, channel, idle, limits, listing, places, ratios, retention, search, start, web
 
 INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "start": start.rows,
@@ -16,6 +16,8 @@ INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "web": web.rows,
 }
 """What needs an installation."""
+ASKED_FOR: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {"idle": idle.rows, "crowd": idle.crowd}
+"""What needs an installation and minutes: measured only when `--only` names it."""
 IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
     "listing": listing.rows,
     "search": search.rows,
@@ -28,7 +30,9 @@ IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
 def main() -> int:
     """Print the table; 1 when something is above its bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios, measured in one run.")
-    parser.add_argument("--only", action="append", choices=[*INSTALLED, *IN_PROCESS], help="measure this alone")
+    parser.add_argument(
+        "--only", action="append", choices=[*INSTALLED, *ASKED_FOR, *IN_PROCESS], help="measure this alone"
+    )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, absolute values included")
     parser.add_argument("--environment", type=Path, help="a virtual environment in which mcp-mailbox is installed")
     given = parser.parse_args()
@@ -45,14 +49,15 @@ def main() -> int:
 
 
 def _measure(wanted: list[str], environment: Path | None) -> Iterator[ratios.Row]:
-    if INSTALLED.keys() & wanted:
+    installed = INSTALLED | ASKED_FOR
+    if installed.keys() & wanted:
         if environment is None:
             places.note("building an environment ...")
         with places.installed(environment) as made:
-            for name in [name for name in INSTALLED if name in wanted]:
+            for name in [name for name in installed if name in wanted]:
                 places.note(f"measuring {name} ...")
                 with places.place(made) as place:
-                    yield from INSTALLED[name](place)
+                    yield from installed[name](place)
     for name in [name for name in IN_PROCESS if name in wanted]:
         places.note(f"measuring {name} ...")
         yield from IN_PROCESS[name]()

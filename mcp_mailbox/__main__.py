@@ -83,14 +83,14 @@ def _restore(arguments: list[str]) -> int:
     """Put a backup in the store's place: no post office may run, so this is done here."""
     from mcp_mailbox import rendezvous  # noqa: PLC0415
     from mcp_mailbox.errors import Refusal  # noqa: PLC0415
-    from mcp_mailbox.fronts.cli import archive, commands, trouble  # noqa: PLC0415
+    from mcp_mailbox.fronts.cli import archive, commands, screen, trouble  # noqa: PLC0415
 
     given = commands.parse("restore", arguments)
     from mcp_mailbox import restoring  # noqa: PLC0415
 
     os.umask(0o077)
     try:
-        with archive.progress("restore") as show:
+        with screen.progress("restore") as show:
             done = restoring.restore(rendezvous.home(), given.file.absolute(), show, force=given.force)
     except Refusal as refusal:
         return trouble.tell(rendezvous.Refused(refusal.code, str(refusal)), as_json=given.json)

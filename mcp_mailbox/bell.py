@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, KeysView
 from contextlib import contextmanager
 
 import anyio
+import anyio.lowlevel
 
 from mcp_mailbox.addresses import Address
 
@@ -17,23 +18,34 @@ Hear = Callable[[], None]
 
 
 class Ear:
-    """What one waiter hears."""
+    """What one waiter hears. An event is made only while it waits: one that idles is a kilobyte."""
+
+    __slots__ = ("_event", "_heard")
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._heard = False
+        self._event: anyio.Event | None = None
 
     def hear(self) -> None:
         """Note a ring."""
-        self._event.set()
+        self._heard = True
+        if self._event is not None:
+            self._event.set()
 
     def clear(self) -> None:
         """Forget what was heard; call it before looking, so that a ring in between is kept."""
-        if self._event.is_set():
-            self._event = anyio.Event()
+        self._heard = False
 
     async def wait(self) -> None:
         """Return once it has rung since `clear`."""
-        await self._event.wait()
+        if self._heard:
+            await anyio.lowlevel.checkpoint()
+            return
+        self._event = anyio.Event()
+        try:
+            await self._event.wait()
+        finally:
+            self._event = None
 
 
 class Ending:

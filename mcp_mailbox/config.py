@@ -6,6 +6,7 @@ MCP_MAILBOX_ADDRESS   the mailbox of this host, opened before the first call
 MCP_MAILBOX_DOORBELL  off: this host is not rung when mail comes (read by its relay)
 MCP_MAILBOX_QUIET     hours in which only urgent mail rings this host, in local time: 22:00-07:00
 MCP_MAILBOX_WAKES     how often one thread may ring this host in an hour; default 60
+MCP_MAILBOX_CHANNELS  on: this host is rung by Claude Code's channels, for which it needs a flag at its start
 MCP_MAILBOX_LEASE     seconds that a reader has for a message; default 600
 MCP_MAILBOX_KEEP_DAYS days that settled mail is kept; default 365, 0 for ever
 MCP_MAILBOX_IDLE      seconds without hosts after which the post office leaves; default 600
@@ -40,6 +41,7 @@ SPACE = "MCP_MAILBOX_SPACE"
 ADDRESS = "MCP_MAILBOX_ADDRESS"
 QUIET = "MCP_MAILBOX_QUIET"
 WAKES = "MCP_MAILBOX_WAKES"
+CHANNELS = "MCP_MAILBOX_CHANNELS"
 LEASE = "MCP_MAILBOX_LEASE"
 KEEP = "MCP_MAILBOX_KEEP_DAYS"
 INSECURE = "MCP_MAILBOX_HUB_INSECURE"
@@ -68,6 +70,8 @@ class HostSettings:
     address: str | None
     attach: str = ""
     """Directories whose files it may attach (`postoffice.roots`)."""
+    channels: bool = False
+    """Whether it is rung by notifications of a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +174,16 @@ def _is_loopback(host: str) -> bool:
 
 
 def host_settings(env: Mapping[str, str]) -> HostSettings:
-    """Read a host's settings. Raises Refusal(BAD_NAME) for a space that cannot be."""
+    """Read a host's settings. Raises Refusal(BAD_NAME) for a space that cannot be, BAD_ARGUMENT for no switch."""
     space = env.get(SPACE) or addresses.DEFAULT_SPACE
     try:
         addresses.check_name(space, "space")
     except Refusal as refusal:
         raise Refusal(refusal.code, f"{SPACE}: {refusal.problem}", refusal.hint) from None
-    return HostSettings(space, env.get(ADDRESS) or None, env.get(ATTACH) or "")
+    channels = (env.get(CHANNELS) or "off").lower()
+    if channels not in {"on", "off"}:
+        raise Refusal(Code.BAD_ARGUMENT, f"{CHANNELS} is {channels[:20]!a}.", "Set it to on, or leave it out.")
+    return HostSettings(space, env.get(ADDRESS) or None, env.get(ATTACH) or "", channels == "on")
 
 
 def bell_terms(env: Mapping[str, str]) -> Terms:

@@ -18,6 +18,10 @@ from mcp_mailbox.errors import Code, Refusal
 
 NEWS_LIMIT = 30
 """Deliveries of each priority, the newest, that a look at the news goes through."""
+ANSWERED = 5 * 60_000
+"""ms in which a look at the mailbox counts as an answer to a ring: a model's turn may be long."""
+OVER = "times within the hour"
+"""In why a ring was skipped: its thread has spent its wakes."""
 _NAMES = 3
 """Senders that a pointer names, and channels."""
 _NAME = 64
@@ -129,6 +133,10 @@ class Log(Protocol):
 
     def note(self, ring: Ring) -> None:
         """Keep it; must not raise nor wait."""
+        ...
+
+    def answered(self, mailbox: Address, rung_at: int, at: int) -> None:
+        """Keep that the ring of that moment was followed by a look at the mailbox; must not raise nor wait."""
         ...
 
 

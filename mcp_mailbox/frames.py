@@ -52,7 +52,7 @@ FROM_RELAY: dict[bytes, tuple[bool, bool]] = {
     OVERSIZED: (True, True),  # the line is `<length> <head and tail>`
     WRITTEN: (True, False),
     END: (False, False),
-    RANG: (True, True),  # the line is `rung`, or `failed <reason>`; the serial is that of the RING
+    RANG: (True, True),  # the line is `rung`, or `failed <reason>`; the serial is that of the RING; OPENCODE: below
 }
 FROM_OFFICE: dict[bytes, tuple[bool, bool]] = {
     HELLO: (False, True),  # the line is the office's version
@@ -69,6 +69,7 @@ FROM_OFFICE: dict[bytes, tuple[bool, bool]] = {
 # Kinds of bells that a relay may have.
 CLAUDE = "claude"  # its line goes as it is to the socket that Claude Code gives its servers, behind the token
 CODEX = "codex"  # its line is `<thread> <text>`, for `codex queue`
+OPENCODE = "opencode"  # its line is `<method> <path> <body>`, for its HTTP server; it says `rung <status> <body>`
 
 # Why an office says bye. After `drain` a newer one is about to take over, so the relay comes back at once.
 DRAIN = "drain"

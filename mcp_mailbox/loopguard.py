@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.budgets import Budget, Limits
+from mcp_mailbox.budgets import PAUSE, Budget, Limits
 from mcp_mailbox.errors import Code, Refusal
 
 THREAD_VARIABLE = "MCP_MAILBOX_THREAD_BUDGET"
 PAIR_VARIABLE = "MCP_MAILBOX_PAIR_BUDGET"
 HOPS_VARIABLE = "MCP_MAILBOX_HOPS"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A no of the guard: why, for who is refused; and for the others which limit it was, and until when.
+
+    `until` is in ms since 1970 UTC.
+    """
+
+    refusal: Refusal
+    limit: str
+    until: int
 
 
 class Guard:
@@ -22,18 +35,19 @@ class Guard:
         self._threads = Budget(limits.thread)
         self._pairs = Budget(limits.pair)
 
-    def of_chain(self, hops: int) -> Refusal | None:
-        """Return why an answer that has so many hops is one too many."""
+    def of_chain(self, hops: int, answered: int) -> Stop | None:
+        """Return why an answer that has so many hops, to what was accepted then, is one too many."""
         if not self._limits.hops or hops <= self._limits.hops:
             return None
-        return Refusal(
+        refusal = Refusal(
             Code.TOO_MANY_HOPS,
             f"This would be answer {hops:,} in a chain of quick answers; the limit is {self._limits.hops:,}.",
             "If you only answer each other, stop. Else begin a new thread: send without reply_to."
             f" A person may raise {HOPS_VARIABLE}.",
         )
+        return Stop(refusal, f"{self._limits.hops:,} quick answers one behind the other", answered + PAUSE)
 
-    def of_thread(self, thread: int, principal: str, now: int) -> Refusal | None:
+    def of_thread(self, thread: int, principal: str, now: int) -> Stop | None:
         """Return why that thread has no room for another answer of that principal.
 
         Each has its own: whoever may answer in a thread, also to itself, must not silence the others there.
@@ -41,23 +55,25 @@ class Guard:
         free = self._threads.free_at((thread, principal), now)
         if free <= now:
             return None
-        return Refusal(
+        refusal = Refusal(
             Code.OVER_BUDGET,
             f"This thread has had your {self._limits.thread:,} answers an hour.",
-            f"There is room from {_moment(free)} on; a new thread (send without reply_to) has its own."
+            f"There is room from {moment(free)} on; a new thread (send without reply_to) has its own."
             f" A person may raise {THREAD_VARIABLE}.",
         )
+        return Stop(refusal, f"{self._limits.thread:,} answers of one sender in a thread an hour", free)
 
-    def of_pair(self, sender: int, recipient: int, address: Address, now: int) -> Refusal | None:
+    def of_pair(self, sender: int, recipient: int, address: Address, now: int) -> Stop | None:
         """Return why the recipient, who has that address, has no room for another message of that sender."""
         free = self._pairs.free_at(_pair(sender, recipient), now)
         if free <= now:
             return None
-        return Refusal(
+        refusal = Refusal(
             Code.OVER_BUDGET,
             f"{address} has had your {self._limits.pair:,} messages an hour.",
-            f"There is room from {_moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
+            f"There is room from {moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
         )
+        return Stop(refusal, f"{self._limits.pair:,} messages of one mailbox to another an hour", free)
 
     def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], now: int) -> None:
         """Count a message that is accepted. What begins a thread is no answer in it."""
@@ -77,6 +93,6 @@ def _pair(sender: int, recipient: int) -> int:
     return sender << 33 | recipient & (1 << 33) - 1
 
 
-def _moment(ms: int) -> str:
+def moment(ms: int) -> str:
     """Return the time as RFC 3339 in UTC, to the second, not before it."""
     return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 
 from . import __version__, frames, rendezvous
@@ -80,7 +81,7 @@ class Service(Protocol):
     """What the office serves."""
 
     async def serve(self, connection: RelayConnection) -> None:
-        """Serve one relay; returns when done with it: when it has gone, or `leaving` is set and nothing is under way.
+        """Serve one relay; returns when done with it: when it has gone, or is to leave and nothing is under way.
 
         Is cancelled when the office ends sooner.
         """
@@ -233,12 +234,13 @@ class RelayConnection:
 
     def __init__(self, channel: _Channel, hello: Hello) -> None:
         self.hello = hello
-        self.leaving = anyio.Event()  # set when the host closed stdin or the office stops: end waits early
-        self.reason = ""  # why: "host", "stop" or "drain"
+        self.reason = ""  # why it leaves: "host", "stop" or "drain"
+        self._hears_leave: list[Callable[[], None]] = []
         self._channel = channel
         self._queue: deque[bytes] = deque()
         self._queued = 0
-        self._moved = anyio.Event()  # the queue grew or shrank
+        self._moved: anyio.Event | None = None  # the queue shrank; made by who waits for that
+        self._tasks: anyio.abc.TaskGroup | None = None  # while it is served
         self._closed = False
         self._rings: dict[int, _Ringing] = {}
         self._rang = 0
@@ -267,11 +269,15 @@ class RelayConnection:
         """Answer a line; waits while this relay's queue is full. To a relay that has gone: nothing happens."""
         self._put(frames.frame(frames.ANSWER, serial, line))
         while self._queued > QUEUE_BYTES and not self._closed:
-            await self._moved.wait()
+            await self._move()
 
     async def notify(self, line: bytes) -> bool:
         """Send a notification or request, unless this relay's host does not read; tells whether it was taken."""
         await anyio.lowlevel.checkpoint()
+        return self.offer(line)
+
+    def offer(self, line: bytes) -> bool:
+        """Send it as `notify` does, at once."""
         if self._queued > NOTIFY_BYTES or self._closed:
             return False
         self._put(frames.frame(frames.NOTIFY, line=line))
@@ -301,10 +307,22 @@ class RelayConnection:
         finally:
             self._rings = {serial: each for serial, each in self._rings.items() if each is not ringing}
 
+    def on_leave(self, hear: Callable[[], None]) -> None:
+        """Call `hear` when the host has closed stdin or the office stops: waits are to end early. At once, if it has.
+
+        It must not raise nor wait, and is called once.
+        """
+        if self.reason:
+            hear()
+        else:
+            self._hears_leave.append(hear)
+
     def leave(self, reason: str) -> None:
         """Ask the service to end its waits; the first reason stands."""
         self.reason = self.reason or reason
-        self.leaving.set()
+        hears, self._hears_leave = self._hears_leave, []
+        for hear in hears:
+            hear()
 
     # ---- the office's side
 
@@ -313,24 +331,37 @@ class RelayConnection:
             return
         self._queue.append(frame)
         self._queued += len(frame)
-        self._signal()
+        if len(self._queue) == 1 and self._tasks is not None:
+            self._tasks.start_soon(self._write)  # only now: most connections never have anything queued
+
+    async def _move(self) -> None:
+        """Return when the queue has shrunk."""
+        if self._moved is None:
+            self._moved = anyio.Event()
+        await self._moved.wait()
 
     def _signal(self) -> None:
-        self._moved.set()
-        self._moved = anyio.Event()
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
     async def _write(self) -> None:
-        """Write what is queued, for as long as the connection lives."""
+        """Write what is queued."""
         try:
-            while True:
-                while not self._queue:
-                    await self._moved.wait()
+            while self._queue:
                 await self._write_one()
         except _Gone:
-            pass
-        finally:
             self._closed = True
+        except BaseException:
+            self._closed = True
+            raise
+        finally:
             self._signal()
+
+    def _end(self) -> None:
+        """Take nothing more."""
+        self._closed = True
+        self._signal()
 
     async def _write_one(self) -> None:
         """Write what is queued in blocks: a burst of small frames is one system call."""
@@ -347,7 +378,7 @@ class RelayConnection:
 
     async def _flush(self) -> None:
         while self._queue and not self._closed:
-            await self._moved.wait()
+            await self._move()
 
 
 class Asker:
@@ -623,9 +654,8 @@ class _Office:
 
     async def _converse(self, connection: RelayConnection) -> None:
         assert self.service is not None  # noqa: S101 - `opened` was awaited
-        connection._put(frames.frame(frames.HELLO, line=__version__.encode()))  # noqa: SLF001
-        async with anyio.create_task_group() as writing:
-            writing.start_soon(connection._write)  # noqa: SLF001
+        async with anyio.create_task_group() as connection._tasks:  # noqa: SLF001
+            connection._put(frames.frame(frames.HELLO, line=__version__.encode()))  # noqa: SLF001
             with connection._serving:  # noqa: SLF001
                 try:
                     await self.service.serve(connection)
@@ -636,7 +666,8 @@ class _Office:
                 connection._put(frames.frame(frames.BYE, line=self.stop.reason.encode()))  # noqa: SLF001
             with anyio.move_on_after(FLUSH_SECONDS, shield=True):
                 await connection._flush()  # noqa: SLF001
-            writing.cancel_scope.cancel()
+            connection._end()  # noqa: SLF001
+            connection._tasks.cancel_scope.cancel()  # noqa: SLF001
 
     # ---- leaving
 
@@ -815,4 +846,4 @@ def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = F
         _open_log(place)
         _allow_many_descriptors()
         rendezvous.record_program(place.home, __version__, place.program)
-        return anyio.run(main, backend_options={"use_uvloop": stays})
+        return anyio.run(main, backend_options={"use_uvloop": True})

@@ -492,7 +492,8 @@ class Relay:
         """Name the kinds of bells that the office may ask us to ring; never what rings them."""
         if self.silent:
             return ""
-        return " ".join([frames.CLAUDE] * bool(self.claude_socket and self.claude_token) + [frames.CODEX])
+        claude = [frames.CLAUDE] * bool(self.claude_socket and self.claude_token)
+        return " ".join([*claude, frames.CODEX, frames.OPENCODE])
 
     def _ring(self, serial: int, line: bytes) -> None:
         from . import ringing  # noqa: PLC0415 - only a host that is rung pays for it
@@ -501,11 +502,11 @@ class Relay:
         if self.silent or kind.decode("ascii", "replace") not in self._bells().split():
             self._send(frames.frame(frames.RANG, serial, b"failed this host has no such bell"))
             return
-        self.rings[self.epoch << 32 | serial] = (
-            ringing.claude(self.claude_socket, self.claude_token, told)
-            if kind == frames.CLAUDE.encode()
-            else ringing.codex(told)
-        )
+        if kind == frames.CLAUDE.encode():
+            ring = ringing.claude(self.claude_socket, self.claude_token, told)
+        else:
+            ring = ringing.codex(told) if kind == frames.CODEX.encode() else ringing.opencode(told)
+        self.rings[self.epoch << 32 | serial] = ring
         self._go_on_ringing({})
 
     def _go_on_ringing(self, events: dict[int, int]) -> None:

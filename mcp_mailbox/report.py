@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mcp_mailbox.delivery import State
+from mcp_mailbox.loopguard import moment
 from mcp_mailbox.message import SUBJECT_LIMIT, Format, Kind
 
 POSTMASTER = "postmaster"
@@ -53,6 +54,19 @@ def notice(
     kept = f"{recipient} still has it among its dead letters: nobody is handed it unless its owner retries it."
     body = f"Your message {id} to {recipient} {why}.{because}\n{kept}"
     return Notice(Kind.REPORT, _subject("Not delivered", subject), body)
+
+
+def stopped(*, sender: str, limit: str, until: int) -> Notice:
+    """Return what the others in a thread are told when the loop guard has refused that sender's answer in it.
+
+    `limit` says which it was, `until` when there is room again, in ms since 1970 UTC.
+    """
+    body = (
+        f"{sender} wanted to write to you in this thread and was refused: {limit} are the loop guard's limit."
+        f" There is room again from {moment(until)} on. Nothing that was sent is lost, and no answer is due:"
+        " do not wait for one, and do not answer this."
+    )
+    return Notice(Kind.REPORT, f"{sender} was stopped by the loop guard"[:SUBJECT_LIMIT], body)
 
 
 def request(*, id: str, sender: str, known_since: int, subject: str, preview: str) -> Notice:  # noqa: A002

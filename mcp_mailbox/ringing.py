@@ -7,7 +7,7 @@ outcome. What rings a host (a token, a path) comes from the environment that the
 Imported by a relay that is asked to ring, and not before.
 """
 
-# ruff: noqa: PTH115, PTH118, PTH119
+# ruff: noqa: PTH115, PTH118, PTH119, PTH123, PTH208
 from __future__ import annotations
 
 import _socket
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 SECONDS = 2.0  # for a socket that is not taken
 SPAWN_SECONDS = 8.0  # for a program that does not end
+ANSWER_SECONDS = 8.0  # for a host that is asked over HTTP
 RETRY_SECONDS = 0.05
+ANSWER_LIMIT = 1024 * 1024  # bytes of its answer
+ANCESTORS = 8  # processes between a relay and its host: shells, launchers
 RUNG = b"rung"
 _UNSAFE = ('"', "\\")
 
@@ -193,3 +196,153 @@ class Child:
                 os.waitpid(self.pid, 0)
             except OSError:
                 pass
+
+
+def opencode(line: bytes) -> Ringing:
+    """Ask OpenCode: `line` is the method, the path and, behind a space, the body of a request to its own server.
+
+    The outcome is `rung <status> <body>`. Its server is found by who listens, not by what a setting or an argument
+    says: an address that our host does not hold may be anybody's. So it is the nearest OpenCode that led to us, and
+    the oldest port on loopback that this very process has open.
+    """
+    method, _, rest = line.partition(b" ")
+    path, _, body = rest.partition(b" ")
+    if method not in (b"GET", b"POST") or not path.startswith(b"/session"):
+        return Failed(b"that is nothing to ask opencode")
+    host = _opencode()
+    if host == 0:
+        return Failed(b"no process opencode has started this relay")
+    try:
+        place = _listens(host)
+    except OSError:
+        return Failed(b"this system does not tell which port opencode has open")
+    if place is None:
+        return Failed(b"opencode has no port open")
+    return Question(place, method, path, body, _authorization())
+
+
+def _opencode() -> int:
+    """Return the id of the nearest process that led to this one and is OpenCode; 0 when none is."""
+    said = os.environ.get("OPENCODE_PID", "")
+    pid = os.getppid()
+    for _ in range(ANCESTORS):
+        if pid <= 1:
+            break
+        if str(pid) == said or _read(f"/proc/{pid}/comm").startswith(b"opencode"):
+            return pid
+        # The name, in brackets, may hold anything.
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        pid = int(fields[1]) if len(fields) > 1 else 0
+    return 0
+
+
+def _listens(pid: int) -> tuple[int, str, int] | None:
+    """Return family, address and port of the oldest socket that this process listens with and loopback reaches.
+
+    Raises OSError where that cannot be seen: not on Linux, or not by us.
+    """
+    held = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            held.add(target[8:-1].encode())
+    found = []
+    for table, family, ends in _TABLES:
+        for row in _read(f"/proc/{pid}/net/{table}").splitlines()[1:]:
+            fields = row.split()
+            if len(fields) > _INODE and fields[3] == b"0A" and fields[_INODE] in held:  # LISTEN
+                address, _, port = fields[1].partition(b":")
+                if address in ends:
+                    found.append((int(fields[_INODE]), family, ends[address], int(port, 16)))
+    return min(found)[1:] if found else None
+
+
+# How /proc/net writes the addresses that loopback reaches (a word at a time, as this machine orders its bytes).
+_V4 = {b"0100007F": "127.0.0.1", b"00000000": "127.0.0.1", b"7F000001": "127.0.0.1"}
+_V6 = {b"0" * 24 + b"01000000": "::1", b"0" * 31 + b"1": "::1", b"0" * 32: "::1"}
+_INODE = 9
+_TABLES = (("tcp", _socket.AF_INET, _V4), ("tcp6", _socket.AF_INET6, _V6))
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _authorization() -> bytes:
+    """Return the line that a server with a password asks for: it is in the environment that the host gave us."""
+    password = os.environ.get("OPENCODE_SERVER_PASSWORD", "")
+    if not password:
+        return b""
+    import binascii  # noqa: PLC0415 - only for who has a password
+
+    user = os.environ.get("OPENCODE_SERVER_USERNAME") or "opencode"
+    return b"Authorization: Basic " + binascii.b2a_base64(f"{user}:{password}".encode()).strip() + b"\r\n"
+
+
+class Question:
+    """One request over HTTP to a port of loopback, and its answer, read to the end of the connection."""
+
+    def __init__(self, place: tuple[int, str, int], method: bytes, path: bytes, body: bytes, more: bytes) -> None:
+        family, self.address, self.port = place
+        name = f"[{self.address}]" if family == _socket.AF_INET6 else self.address
+        head = b"%b %b HTTP/1.1\r\nHost: %b:%d\r\nConnection: close\r\n" % (method, path, name.encode(), self.port)
+        if body:
+            head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+        self.data = head + more + b"\r\n" + body
+        self.answer = bytearray()
+        self.channel = _socket.socket(family, _socket.SOCK_STREAM | getattr(_socket, "SOCK_CLOEXEC", 0))
+        self.channel.setblocking(False)
+        self.descriptor = self.channel.fileno()
+        self.events = select.POLLOUT
+        self.started = False
+        self.limit = self.due = time.monotonic() + ANSWER_SECONDS
+
+    def advance(self) -> bytes | None:
+        """Connect, write what fits, read what is there."""
+        try:
+            if not self.started:
+                self.started = True
+                self.channel.connect((self.address, self.port))
+            if self.data:
+                self.data = self.data[self.channel.send(self.data) :]
+            if not self.data:
+                self.events = select.POLLIN
+                while block := self.channel.recv(65536):
+                    self.answer += block
+                    if len(self.answer) > ANSWER_LIMIT:
+                        return b"failed the host said too much"
+                return self._said()
+        except BlockingIOError:
+            pass  # not taken or not answered yet
+        except OSError as error:
+            return b"failed " + os.strerror(error.errno or errno.EIO).lower().encode()
+        if (said := self._whole()) is not None:
+            return said
+        return b"failed the host did not answer in time" if time.monotonic() >= self.limit else None
+
+    def _whole(self) -> bytes | None:
+        """Return the outcome once as much has come as was announced: not everybody closes when asked to."""
+        head, found, body = bytes(self.answer).partition(b"\r\n\r\n")
+        lengths = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        announced = int(lengths[0]) if lengths and lengths[0].strip().isdigit() else None
+        if announced is None and head[9:12] == b"204":
+            announced = 0
+        return self._said() if found and announced is not None and len(body) >= announced else None
+
+    def _said(self) -> bytes:
+        head, found, body = bytes(self.answer).partition(b"\r\n\r\n")
+        status = head[9:12]
+        if not found or not head.startswith(b"HTTP/1.") or not status.isdigit():
+            return b"failed what the host answered is no HTTP"
+        return b"%b %b %b" % (RUNG, status, b" ".join(body.split(b"\n")))
+
+    def close(self) -> None:
+        """Close it."""
+        self.channel.close()

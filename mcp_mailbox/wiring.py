@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
-from mcp_mailbox.doorbell import Terms
+from mcp_mailbox.doorbell import Doorbell, Terms
+from mcp_mailbox.doorbells.channel import CAPABILITY
+from mcp_mailbox.doorbells.codex import CodexBell
 from mcp_mailbox.doorbells.host import bell_of
 from mcp_mailbox.doorbells.journal import Journal
 from mcp_mailbox.doorbells.kin import nearest
+from mcp_mailbox.doorbells.opencode import OpenCodeBell
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
@@ -46,6 +50,8 @@ EDGE_FILE = "edge"
 _EDGE_BYTES = 16
 COPIES = "opened"
 """Where attachments are put for agents to open, in the home directory."""
+HANDED = "handed"
+"""Where a person's command puts files that it attaches, in the home directory, for as long as it takes."""
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - no address of anybody's
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the store's file is still there."""
@@ -139,6 +145,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             keep=settings.keep,
             attachments=settings.attachments,
             copies=Path(home) / COPIES,
+            handed=Path(home) / HANDED,
         )
         post_office.doorbells.log = Journal(Path(home))
         tokens = Tokens(store)
@@ -247,10 +254,10 @@ class _Relays:
         self.home = home
         self.counter = counter
         self.server = build_server()
-        self.parents: dict[str, tuple[int, Caller]] = {}
-        """Of each relay's reader: what has started it, and who it is."""
-        self.bells: dict[str, office.RelayConnection] = {}
-        """Of each reader that can be rung: by which connection."""
+        self.parents: dict[str, tuple[int, Client]] = {}
+        """Of each relay's reader: what has started it, and what is known of it."""
+        self.bells: dict[str, tuple[office.RelayConnection, Doorbell]] = {}
+        """Of each reader that can be rung: by which connection, and how."""
 
     async def serve(self, connection: office.RelayConnection) -> None:
         """See `office.Service`."""
@@ -265,19 +272,27 @@ class _Relays:
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
         caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
         changed = hello.previous is not None and hello.previous != __version__
-        client = Client(self.counter, caller, settings.address, resumed=hello.resumed, program_changed=changed)
+        client = Client(
+            self.counter,
+            caller,
+            settings.address,
+            resumed=hello.resumed,
+            program_changed=changed,
+            experimental=CAPABILITY if settings.channels else None,
+        )
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
         self._remember(connection, client)
-        wire = Wire(connection, client, hello.epoch, client.ending)
+        wire = Wire(connection, client, hello.epoch, client.ending, discovers=not client.experimental)
         self.counter.arrive(caller)
-        self.parents[caller.reader] = (hello.parent, caller)
+        self.parents[caller.reader] = (hello.parent, client)
         try:
             await client.prepare()
             await self.counter.greet(caller)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(client.push_updates)
-                tasks.start_soon(_end_with, connection, client, wire)
+                client.push_in(tasks)
+                connection.on_leave(partial(_end_with, connection, client, wire))
+                client.called = lambda: self._called(tasks, connection, client)
                 await serve(self.server, client, wire)
                 tasks.cancel_scope.cancel()
         finally:
@@ -290,23 +305,54 @@ class _Relays:
     def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
         """Let the host be rung from now on, if it has a bell that is known."""
         hello = connection.hello
-        bell = bell_of(client.name_of_host, hello.bells, connection.ring, lambda: client.thread)
-        if bell is not None:
-            if self.bells.get(client.caller.reader) is not connection:
-                self.bells[client.caller.reader] = connection
-                self.counter.attach(client.caller, bell, terms, resumed=hello.resumed)
-            connection.note(json.dumps({"name": client.name_of_host, "thread": client.thread}))
+        # A relay that is silent names no kind of bell.
+        channel = connection.notify if client.experimental and client.shook_hands and hello.bells else None
+        thread = lambda: client.thread  # noqa: E731
+        bell = bell_of(client.name_of_host, hello.bells, connection.ring, thread, hello.cwd, channel)
+        if bell is None:
+            return
+        if self.bells.get(client.caller.reader, (None, None))[0] is not connection:
+            self.bells[client.caller.reader] = (connection, bell)
+            if isinstance(bell, CodexBell):  # it starts a server for each of its threads
+                self.counter.begins(client.caller, str(hello.parent), resumed=hello.resumed)
+            self.counter.attach(client.caller, bell, terms, resumed=hello.resumed)
+        else:
+            self.counter.reachable(client.caller)  # its thread is known now
+        self._note(connection, client)
+
+    def _note(self, connection: office.RelayConnection, client: Client) -> None:
+        known = {"name": client.name_of_host, "thread": client.thread, "shook_hands": client.shook_hands}
+        connection.note(json.dumps(known))
+
+    def _called(self, tasks: TaskGroup, connection: office.RelayConnection, client: Client) -> None:
+        """Learn in which of its conversations the host calls, where that must be asked for while it does."""
+        _, bell = self.bells.get(client.caller.reader, (None, None))
+        if isinstance(bell, OpenCodeBell):
+            tasks.start_soon(self._learn, connection, client, bell)
+
+    async def _learn(self, connection: office.RelayConnection, client: Client, bell: OpenCodeBell) -> None:
+        session = await bell.calling()
+        if session is not None and session != client.thread:
+            client.thread = session
+            self.counter.reachable(client.caller)
+            self._note(connection, client)
 
     def _remember(self, connection: office.RelayConnection, client: Client) -> None:
         """Know of the host what the post office before us did: an idle host says nothing."""
         with suppress(ValueError, TypeError, KeyError):
             known = json.loads(connection.hello.note)
             client.name_of_host, client.thread = str(known["name"]), known["thread"]
+            client.shook_hands = known.get("shook_hands", False)
             client.introduced()
 
-    def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
-        found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})
-        return self.parents[found][1] if found is not None else None
+    def _reader_of(self, ancestors: Sequence[int], thread: str | None) -> Caller | None:
+        # Those of one host share a process where it keeps all conversations in one (Codex): then the thread tells.
+        known = {reader: (parent, client.thread) for reader, (parent, client) in self.parents.items()}
+        for threads in ({thread} - {None}, {None} if thread else {None, *(each for _, each in known.values())}):
+            found = nearest(ancestors, {reader: parent for reader, (parent, each) in known.items() if each in threads})
+            if found is not None:
+                return self.parents[found][1].caller
+        return None
 
 
 class _Office(_Relays):
@@ -357,8 +403,7 @@ class _Edge(_Relays):
         await control.at_branch(self.branch, asker, asked)
 
 
-async def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:
-    await connection.leaving.wait()
+def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:
     if connection.reason == frames.DRAIN:
         return  # the successor is there at once, and is asked the same again
     if connection.reason == frames.STOP:

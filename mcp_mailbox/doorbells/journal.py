@@ -10,10 +10,13 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_mailbox import files
-from mcp_mailbox.doorbell import Ring
+
+if TYPE_CHECKING:  # a person who only looks at the log does not wait for these
+    from mcp_mailbox.addresses import Address
+    from mcp_mailbox.doorbell import Ring
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,13 @@ class Journal:
             "from": list(ring.pointer.names()),
             "by": ring.pointer.channels(),
         }
+        self._append(line)
+
+    def answered(self, mailbox: Address, rung_at: int, at: int) -> None:
+        """Append when somebody looked after that ring."""
+        self._append({"at": rung_at, "mailbox": str(mailbox), "answered_at": at})
+
+    def _append(self, line: dict[str, Any]) -> None:
         try:
             descriptor = files.open_private(str(self._path), os.O_WRONLY | os.O_APPEND)
             try:
@@ -60,14 +70,21 @@ class Journal:
 
 
 def last(home: Path, count: int) -> list[dict[str, Any]]:
-    """Return the last lines of the log, the newest last."""
+    """Return the last rings of the log, the newest last; `answered_at` says when somebody looked after one."""
     lines: list[str] = []
     for path in (home / (FILE + _OLDER), home / FILE):
         try:
             lines += path.read_text("utf-8", "replace").splitlines()
         except OSError:
             continue
-    return [found for line in lines[-count:] if isinstance(found := _read(line), dict)]
+    found = [each for line in lines if isinstance(each := _read(line), dict)]
+    answers = {(each.get("mailbox"), each.get("at")): each for each in found if "answered_at" in each}
+    rings = [each for each in found if "answered_at" not in each][-count:]
+    for each in rings:
+        answer = answers.get((each.get("mailbox"), each.get("at"))) if each.get("outcome") == "rung" else None
+        if answer is not None:
+            each["answered_at"] = answer["answered_at"]
+    return rings
 
 
 def _read(line: str) -> object:

@@ -7,26 +7,17 @@ hook and a server of the same host share; where a system does not tell of other 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from mcp_mailbox import hook
 
 _LAUNCHERS = ("uv", "uvx", "npx", "npm", "node", "pipx", "sh", "bash", "dash", "zsh", "python")
 
 
-def name_of(pid: int) -> str:
-    """Return what a process is called, empty when that is not known."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
 def nearest(
     ancestors: Sequence[int],
     parents: Mapping[str, int],
     parent_of: Callable[[int], int] = hook.parent_of,
-    called: Callable[[int], str] = name_of,
+    called: Callable[[int], str] = hook.name_of,
 ) -> str | None:
     """Return which of the relays, whose `parents` are given, is a child of the nearest of these; the newest of several.
 

@@ -25,6 +25,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.reservation import Mode, Terms
 from mcp_mailbox.store import Claimer
 
@@ -61,6 +62,7 @@ class Counter(Protocol):
     """What fronts ask a post office, be it this one or another machine's. Every verb may raise Refusal."""
 
     bell: Bell
+    alarms: Alarms
 
     async def ask(self, asking: Asking) -> Json:
         """Do it, and return the answer."""
@@ -96,6 +98,14 @@ class Counter(Protocol):
 
     def attach(self, caller: Caller, bell: Doorbell, terms: BellTerms, *, resumed: bool) -> None:
         """Ring this reader's host from now on: see `Doorbells.attach`."""
+        ...
+
+    def reachable(self, caller: Caller) -> None:
+        """Note that its host may be rung by now: see `Doorbells.reachable`."""
+        ...
+
+    def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
+        """Note that the caller is the newest of a host that starts one after another: see `Attendance.begins`."""
         ...
 
     async def greet(self, caller: Caller) -> None:
@@ -275,6 +285,7 @@ class Here:
     def __init__(self, office: PostOffice) -> None:
         self.office = office
         self.bell = office.bell
+        self.alarms = office.alarms
 
     async def ask(self, asking: Asking) -> Json:
         """See `Counter`."""
@@ -311,6 +322,14 @@ class Here:
     def attach(self, caller: Caller, bell: Doorbell, terms: BellTerms, *, resumed: bool) -> None:
         """See `Counter`."""
         self.office.doorbells.attach(caller, bell, terms, resumed=resumed)
+
+    def reachable(self, caller: Caller) -> None:
+        """See `Counter`."""
+        self.office.doorbells.reachable(caller)
+
+    def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
+        """See `Counter`."""
+        self.office.attendance.begins(caller, host, resumed=resumed)
 
     async def greet(self, caller: Caller) -> None:
         """See `Counter`."""

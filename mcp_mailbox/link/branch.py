@@ -34,6 +34,7 @@ from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
 from mcp_mailbox.link.line import Line
 from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.readers import first_of
 from mcp_mailbox.store import Clock
 
@@ -95,6 +96,7 @@ class Branch:
 
     def __init__(self, hub: Hub, outbox: Outbox, clock: Clock) -> None:
         self.bell: Bell = _Bell(self._wanted)
+        self.alarms = Alarms(clock)
         self.hub = hub
         self.outbox = outbox
         self.line = Line(hub, self._opening, self._told, clock.now)
@@ -114,6 +116,7 @@ class Branch:
         """Keep the line, forward what waits, tell what is to be told."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self.alarms.run)
             tasks.start_soon(self.line.run)
             tasks.start_soon(self._forward)
             tasks.start_soon(self._tell_notes)
@@ -164,6 +167,16 @@ class Branch:
         if here is not None:
             here.bell, here.terms = bell, terms
             self._note("here", caller, bell=_bell(bell, terms, resumed=resumed))
+
+    def reachable(self, caller: Caller) -> None:
+        """See `Counter`."""
+        here = self._readers.get(caller.reader)
+        if here is not None and here.bell is not None:
+            self._note("here", caller, bell=_bell(here.bell, here.terms, resumed=True))
+
+    def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
+        """See `Counter`."""
+        self._note("begins", caller, host=host, resumed=resumed)
 
     async def greet(self, caller: Caller) -> None:
         """See `Counter`: `here` has told it."""

@@ -8,8 +8,20 @@ is its own; naming another one of its principal's selects that for one call.
 """
 
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.handed import Handed
 from mcp_mailbox.postoffice.office import CLAIM_COUNT, LEASE_TERM, SETTLE_LIMIT, PostOffice
 from mcp_mailbox.postoffice.retention import DAY, KEEP_TERM
 from mcp_mailbox.postoffice.roots import Roots
 
-__all__ = ["CLAIM_COUNT", "DAY", "KEEP_TERM", "LEASE_TERM", "SETTLE_LIMIT", "Call", "Caller", "PostOffice", "Roots"]
+__all__ = [
+    "CLAIM_COUNT",
+    "DAY",
+    "KEEP_TERM",
+    "LEASE_TERM",
+    "SETTLE_LIMIT",
+    "Call",
+    "Caller",
+    "Handed",
+    "PostOffice",
+    "Roots",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,13 @@ from mcp_mailbox.postoffice import roots
 from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.copies import Copies
+from mcp_mailbox.postoffice.handed import Handed, Tray
 from mcp_mailbox.store import AttachmentStore
 
 COPY_FROM = 12_000
 """Bytes of a text from which on who is on this machine gets a copy too: fewer are one answer."""
+
+_NO_TRAY, _NO_TRAY_HINT = "This post office takes no files.", "Put the text into the body."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,15 @@ class Opened:
 class Attachments:
     """The verbs about attachments, for one post office. Without `copies` nobody gets any."""
 
-    def __init__(self, store: AttachmentStore, mailboxes: AddressBook, limits: Limits, copies: Copies | None) -> None:
+    def __init__(
+        self,
+        store: AttachmentStore,
+        mailboxes: AddressBook,
+        limits: Limits,
+        copies: Copies | None,
+        tray: Tray | None = None,
+    ) -> None:
+        self._tray = tray
         self._store = store
         self._mailboxes = mailboxes
         self._limits = limits
@@ -47,24 +58,25 @@ class Attachments:
         return self._store.attached_bytes
 
     @asynccontextmanager
-    async def taken_in(self, caller: Caller, paths: Sequence[str]) -> AsyncIterator[tuple[Attachment, ...]]:
+    async def taken_in(self, caller: Caller, files: Sequence[str | Handed]) -> AsyncIterator[tuple[Attachment, ...]]:
         """Keep the files for a message that is sent within the block; they go away when it is not.
+
+        A path is opened if the caller may give it; what its front has handed in is there already.
 
         Raises Refusal(FORBIDDEN | NO_FILE | ATTACHMENT_TOO_LARGE | BAD_ARGUMENT), and as the store does.
         """
-        if caller.files is None:
+        if caller.files is None and any(isinstance(each, str) for each in files):
             raise Refusal(
                 Code.FORBIDDEN,
                 "Over HTTP no files can be attached: a path would name one of the server's.",
                 "Put the text into the body; an agent on the server's machine, on stdio, can attach.",
             )
-        attachment.check_count(len(paths))
-        names = attachment.apart(map(attachment.clean_name, paths))
+        names = _names(files)
         taken: list[Attachment] = []
         room = self._limits.together
         async with self._store.attaching() as tray:
-            for path, name in zip(paths, names, strict=True):
-                file = await anyio.to_thread.run_sync(roots.open_file, caller.files, path)
+            for given, name in zip(files, names, strict=True):
+                file = await anyio.to_thread.run_sync(self._open, caller, given)
                 try:
                     limit = min(self._limits.each, room)
                     kept = await tray.keep(file.read, limit) if file.size <= limit else None
@@ -77,6 +89,31 @@ class Attachments:
                 room -= kept.size
                 taken.append(Attachment(name, attachment.media_type(name), kept.size, kept.sha256))
             yield tuple(taken)
+
+    async def place(self, sizes: Mapping[str, int]) -> Path:
+        """Return where a front may put copies of files of these names and sizes, each under 32 hex digits.
+
+        What would be refused once it is copied is refused before. Raises Refusal(FORBIDDEN | ATTACHMENT_TOO_LARGE |
+        BAD_ARGUMENT | STORE_FULL).
+        """
+        if self._tray is None:
+            raise Refusal(Code.FORBIDDEN, _NO_TRAY, _NO_TRAY_HINT)
+        attachment.check_count(len(sizes))
+        for path, size in sizes.items():
+            if size > self._limits.each:
+                raise too_large(attachment.clean_name(path), self._limits.each)
+        if sum(sizes.values()) > self._limits.together:
+            last = attachment.clean_name(list(sizes)[-1])
+            raise too_large(last, self._limits.together, "and those before it are too large together")
+        return await anyio.to_thread.run_sync(self._tray.place)
+
+    def _open(self, caller: Caller, given: str | Handed) -> roots.File:
+        if isinstance(given, Handed):
+            if self._tray is None:
+                raise Refusal(Code.FORBIDDEN, _NO_TRAY, _NO_TRAY_HINT)
+            return self._tray.open(given)
+        assert caller.files is not None  # noqa: S101 - refused above
+        return roots.open_file(caller.files, given)
 
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002 - the domain's word
         """Return an attachment of a message that the mailbox received or sent. Raises Refusal as the store does."""
@@ -94,3 +131,9 @@ class Attachments:
         if self._copies is not None and call.caller.files is not None and (said is None or len(content) > COPY_FROM):
             path = self._copies.put(f"{id_.partition('.')[0]} {found.sha256}", found.name, content)
         return Opened(found, said, path)
+
+
+def _names(files: Sequence[str | Handed]) -> Sequence[str]:
+    """Return what they are called in the message. Raises Refusal(BAD_ARGUMENT) for more than it may have."""
+    attachment.check_count(len(files))
+    return attachment.apart(attachment.clean_name(each.name if isinstance(each, Handed) else each) for each in files)

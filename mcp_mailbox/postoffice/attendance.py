@@ -3,11 +3,17 @@
 A relay is at the mailbox that is its own for as long as it is connected. Others come by one request after another: they
 are there while a request waits there or a stream of their session stands, and for a minute after the last call. On disk
 stands only when somebody was there, noted at most once a minute.
+
+A host may start a server for each of its conversations (Codex), and keep that of one that was left. Such a reader is
+connected and will not call again: once a newer one of the same host is there, and nothing has come from it since, it
+does not keep the newer one from their mailbox.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -54,12 +60,20 @@ class Attendance:
         self._own: dict[str, Address] = {}
         """Where a reader is for as long as it is here."""
         self._room = _PLACES
+        self._calls = 0
+        self._last: dict[str, int] = {}
+        """The number of each reader's last call."""
+        self._hosts: dict[str, tuple[str, int]] = {}
+        """Of readers that are one conversation of a host: which host's, and after how many calls it began."""
+        self._waits: Counter[str] = Counter()
         self.came_home: Callable[[Caller], None] = lambda _: None
         """Is told of a reader that has come to its own mailbox."""
 
     async def came(self, caller: Caller, address: Address, *, own: bool) -> None:
         """Note a call that acts for that mailbox, which is the caller's `own` when it named no other."""
         place = self._place(address)
+        self._calls += 1
+        self._last[caller.reader] = self._calls
         if caller.reader not in place.visits:
             place.visits = {reader: visit for reader, visit in place.visits.items() if self._counts(reader, visit)}
         place.seen = self._store.clock.now()
@@ -77,15 +91,35 @@ class Attendance:
         places = [self._place(address) for address in addresses]
         for place in places:
             place.waiting += 1
+        self._waits[caller.reader] += 1
         try:
             yield
         finally:
+            self._waits[caller.reader] -= 1
+            self._waits += Counter()  # without those that are over
             for place in places:
                 place.waiting -= 1
                 self._touch(place, caller.reader)
 
+    def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
+        """Note that the reader is one conversation of that host, and the newest unless it was `resumed`."""
+        self._hosts[caller.reader] = (host, 0 if resumed else self._calls + 1)
+
+    def abandoned(self, caller: Caller) -> AbstractSet[str]:
+        """Return the older conversations of the caller's host from which nothing has come since it began."""
+        if caller.reader not in self._hosts:
+            return frozenset()
+        ours, began = self._hosts[caller.reader]
+        return {
+            reader
+            for reader, (host, before) in self._hosts.items()
+            if host == ours and before < began and self._last.get(reader, 0) < began and not self._waits[reader]
+        }
+
     async def left(self, caller: Caller) -> None:
         """Note that the reader was at its own mailbox until now. One that connects is there no more."""
+        self._last.pop(caller.reader, None)
+        self._hosts.pop(caller.reader, None)
         address = self._own.get(caller.reader)
         if address is not None:
             place = self._place(address)
@@ -96,6 +130,7 @@ class Attendance:
 
     def ended(self, caller: Caller) -> None:
         """Note that the reader will not come back."""
+        self._last.pop(caller.reader, None)
         address = self._own.get(caller.reader)
         if address is not None:
             place = self._place(address)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,7 +23,19 @@ import anyio.abc
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.budgets import HOUR
-from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Log, Moment, Outcome, Pointer, Result, Ring, Terms
+from mcp_mailbox.doorbell import (
+    ANSWERED,
+    NEWS_LIMIT,
+    OVER,
+    Doorbell,
+    Log,
+    Moment,
+    Outcome,
+    Pointer,
+    Result,
+    Ring,
+    Terms,
+)
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Kind as MailboxKind
 from mcp_mailbox.message import Kind, Priority
@@ -84,6 +96,9 @@ class _Host:
     busy: int = 0
     """Until then it is at work."""
     home: Address | None = None
+    superseded: Callable[[], bool] = lambda: False
+    """Of one that stands in for a reader: whether the reader can be rung by itself by now."""
+    leave: Callable[[], None] = lambda: None
 
     def free_at(self, place: _Place, *, urgent: bool) -> int:
         """Return from when on it may be rung for what has come to that place."""
@@ -154,9 +169,13 @@ class Doorbells:
         self._hosts: dict[str, _Host] = {}
         self._ears: dict[Address, Callable[[], None]] = {}
         """What ends the listening, for each mailbox of theirs."""
+        self._standing: dict[Address, list[str]] = {}
+        """Those who stand in for readers of each mailbox, the newest last."""
         self._places: dict[Address, _Place] = {}
         self._wakes = Wakes()
         self._looks: dict[Address, int] = {}
+        self._open: dict[Address, list[int]] = {}
+        """When somebody was rung there who has not looked since."""
         self._moved = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         attendance.came_home = self.at_home
@@ -184,12 +203,55 @@ class Doorbells:
         if host is not None:
             self._listen_no_more(host)
 
+    def can_ring(self, caller: Caller) -> bool:
+        """Whether this reader has a bell of its own."""
+        return caller.reader in self._hosts
+
+    @contextmanager
+    def standing_in(
+        self,
+        name: str,
+        address: Address,
+        bell: Doorbell,
+        terms: Terms,
+        *,
+        begins: bool,
+        superseded: Callable[[], bool],
+        leave: Callable[[], None],
+    ) -> Iterator[None]:
+        """Ring this for a mailbox while the block lasts, in the place of a reader that is known by its calls alone.
+
+        One of the same `name` has to `leave`. `begins`: its host has just started, and was told of nothing.
+        `superseded` tells whether its host came to have a bell of its own, by which it is rung then.
+        """
+        if (former := self._hosts.get(name)) is not None:
+            self._stand_no_more(name, former)
+            former.leave()
+        host = self._hosts[name] = _Host(bell, terms, not begins, superseded=superseded, leave=leave)
+        self._standing.setdefault(address, []).append(name)
+        self._settle_in(host, address)
+        try:
+            yield
+        finally:
+            if self._hosts.get(name) is host:
+                self._stand_no_more(name, host)
+
+    def _stand_no_more(self, name: str, host: _Host) -> None:
+        del self._hosts[name]
+        if host.home is not None:
+            self._standing[host.home].remove(name)
+            if not self._standing[host.home]:
+                del self._standing[host.home]
+        self._listen_no_more(host)
+
     def at_home(self, caller: Caller) -> None:
         """Note that the reader has come to its own mailbox, where something may wait for it."""
         host = self._hosts.get(caller.reader)
         address = self._attendance.home(caller.reader)
-        if host is None or address is None:
-            return
+        if host is not None and address is not None:
+            self._settle_in(host, address)
+
+    def _settle_in(self, host: _Host, address: Address) -> None:
         if host.home != address:
             self._listen_no_more(host)
             host.home = address
@@ -198,6 +260,12 @@ class Doorbells:
         if not host.resumed:
             self._places.pop(address, None)  # a host that begins was told of nothing
         self._look(address, self.now())
+
+    def reachable(self, caller: Caller) -> None:
+        """Note that what a ring came to nothing for may be mended: look again, once its call is over."""
+        host = self._hosts.get(caller.reader)
+        if host is not None and host.home is not None:
+            self._look(host.home, self.now() + BURST)
 
     def _listen_no_more(self, host: _Host) -> None:
         """Leave off listening for where it was at home, unless others are."""
@@ -209,19 +277,26 @@ class Doorbells:
 
     def looked(self, caller: Caller, address: Address, *, taken: bool = False) -> None:
         """Note that the reader looks at its mail: its rings are answered. `taken`: it was handed some, and works."""
-        host = self._hosts.get(caller.reader)
-        if host is not None:
+        now = self.now()
+        for at in self._open.pop(address, ()):
+            if self.log is not None and now - at <= ANSWERED:
+                self.log.answered(address, at, now)
+        for host in self._ringable(caller, address):
             host.unanswered = 0
-            host.busy = self.now() + WORK if taken else host.busy
+            host.busy = now + WORK if taken else host.busy
             self._look_again(address, host)
 
     def settled(self, caller: Caller, address: Address) -> None:
         """Note that the reader is done with something."""
-        host = self._hosts.get(caller.reader)
-        if host is not None:
+        for host in self._ringable(caller, address):
             host.unanswered = 0
             host.busy = 0
             self._look_again(address, host)
+
+    def _ringable(self, caller: Caller, address: Address) -> Sequence[_Host]:
+        """Return what is rung for the reader: its own bell, else those that stand in where it called."""
+        own = self._hosts.get(caller.reader)
+        return [own] if own is not None else [self._hosts[name] for name in self._standing.get(address, ())]
 
     def _look_again(self, address: Address, host: _Host) -> None:
         place = self._places.get(address)
@@ -281,7 +356,14 @@ class Doorbells:
         if self.log is not None:
             self.log.note(Ring(kind, result, told))
         if result.outcome is Outcome.RUNG:
+            self._opened(told)
             await self._store.note_ring(told.mailbox)
+
+    def _opened(self, told: Pointer) -> None:
+        """Note a ring to which a look will be the answer."""
+        several = self._open.setdefault(told.mailbox, [])
+        several.append(told.at)
+        del several[:-DEAF]
 
     # -- when to look
 
@@ -290,8 +372,9 @@ class Doorbells:
             self._look(address, self.now() + (WAITER if self._attendance.waits(address) else 0))
 
     def _readers(self, address: Address) -> Sequence[str]:
-        """Return those at home there who can be rung, who was here last first."""
-        return [reader for reader in self._attendance.owners(address) if reader in self._hosts]
+        """Return those at home there who can be rung, who was here last first; then those who stand in."""
+        own = [reader for reader in self._attendance.owners(address) if reader in self._hosts]
+        return own + [name for name in self._standing.get(address, [])[::-1] if not self._hosts[name].superseded()]
 
     def _look(self, address: Address, moment: int) -> None:
         if moment < self._looks.get(address, moment + 1):
@@ -392,10 +475,11 @@ class Doorbells:
             return urgent, "quiet hours", now + quiet
         free = {each.thread: self._wakes.free_at(each.thread, host.terms.wakes, now) for each in fresh}
         wanted = [each for each in fresh if each in urgent or free[each.thread] <= now]
-        return wanted, f"its thread has woken agents {host.terms.wakes} times within the hour", min(free.values())
+        return wanted, f"its thread has woken agents {host.terms.wakes} {OVER}", min(free.values())
 
     async def _ring(self, address: Address, place: _Place, host: _Host, told: Pointer, keys: set[_Key]) -> None:
         result = Result(Outcome.FAILED, "the host did not take it in time")
+        self._opened(told)  # now: its reader may look before the bell says that it was rung
         with anyio.move_on_after(RING_SECONDS):
             try:
                 result = await host.bell.ring(told)
@@ -410,6 +494,8 @@ class Doorbells:
                 logger.warning("a ring for %s is not noted: %s", address, refusal)
         else:
             # Nobody was told: the next that comes rings for these too.
+            if told.at in self._open.get(address, ()):
+                self._open[address].remove(told.at)
             place.told -= keys
             host.unanswered = max(0, host.unanswered - 1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -21,6 +20,7 @@ from mcp_mailbox.delivery import Delivery, Outcome, Settlement
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
+from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.attachments import Attachments
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.audience import Audience
@@ -29,6 +29,7 @@ from mcp_mailbox.postoffice.channels import Channels
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.doorbells import Doorbells
+from mcp_mailbox.postoffice.handed import Handed, Tray
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
@@ -68,6 +69,7 @@ _SETTLING = 1_000
 _HINTED = 5
 """Unknown recipients of a message for whom is looked who may be meant: up to 70 ms each, where names are many."""
 _UNKNOWN = {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}
+_LOOPS = {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}
 _SHOWN = 1000
 """Answers with previews that are under way to their hosts."""
 
@@ -75,7 +77,7 @@ _SHOWN = 1000
 class PostOffice:
     """The verbs over one store. `business` must be entered for as long as they are called.
 
-    `copies` is where attachments are put for agents on this machine.
+    `copies` is where attachments are put for agents on this machine, `handed` where fronts put those that they hand in.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class PostOffice:
         keep: int = KEEP_TERM,
         attachments: Limits = DEFAULT_LIMITS,
         copies: Path | None = None,
+        handed: Path | None = None,
     ) -> None:
         self.bell = Bell()
+        self.alarms = Alarms(store.clock)
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
@@ -98,7 +102,9 @@ class PostOffice:
         self.directory = Directory(store, self.mailboxes, self.attendance)
         self.retention = Retention(store, keep)
         self.search = Search(store, self.mailboxes, self.channels, self._show)
-        self.attachments = Attachments(store, self.mailboxes, attachments, Copies(copies) if copies else None)
+        self.attachments = Attachments(
+            store, self.mailboxes, attachments, Copies(copies) if copies else None, Tray(handed) if handed else None
+        )
         self._store = store
         self._lease_term = lease_term
         self.looped: tuple[int, int, Address] | None = None
@@ -110,6 +116,7 @@ class PostOffice:
         """Ring for what commits and for what lapses."""
         with self._store.on_ring(self.bell.ring), self._store.on_publish(self._audience.publish):
             async with self.doorbells.listening(), anyio.create_task_group() as tasks:
+                tasks.start_soon(self.alarms.run)
                 await self._readers.start(tasks)
                 tasks.start_soon(self.retention.run)
                 yield
@@ -140,8 +147,10 @@ class PostOffice:
 
     # -- verbs
 
-    async def send(self, call: Call, draft: Draft, attach: Sequence[str] = ()) -> Accepted:
-        """Store a message durably for every recipient, and ring; one result each. `attach` are paths of files.
+    async def send(self, call: Call, draft: Draft, attach: Sequence[str | Handed] = ()) -> Accepted:
+        """Store a message durably for every recipient, and ring; one result each.
+
+        `attach` are paths of files, or files that the caller's front has handed in.
 
         Raises Refusal as the store does, as `own`, and as `Attachments.taken_in`.
         """
@@ -162,11 +171,13 @@ class PostOffice:
         try:
             accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
         except Refusal as refusal:
-            if refusal.code in {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}:
-                self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
+            self._count_loop(refusal, sender)
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
+        if not accepted.repeated:
+            full = (each.refusal for each in accepted.recipients if each.refusal and each.refusal.code in _LOOPS)
+            self._count_loop(next(full, None), sender)
         if draft.reply_to is not None:
             self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
@@ -175,6 +186,11 @@ class PostOffice:
             if later:
                 self._readers.expect(now + later)
         return await self._told(call, sender, accepted)
+
+    def _count_loop(self, refusal: Refusal | None, sender: Address) -> None:
+        """Keep for a person that the loop guard has said no, also to a part of a message's recipients."""
+        if refusal is not None and refusal.code in _LOOPS:
+            self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
 
     async def _told(self, call: Call, sender: Address, accepted: Accepted) -> Accepted:
         unknown = [each for each in accepted.recipients if each.refusal is not None and each.refusal.code in _UNKNOWN]
@@ -223,7 +239,7 @@ class PostOffice:
         clock = self._store.clock
         deadline = clock.now() + patience
         refusable = clock.now() + min(patience, _SETTLING)
-        with self.bell.listening(address) as ear, ending.telling(ear.hear):
+        with self.bell.listening(address) as ear, ending.telling(ear.hear), self.alarms.at(deadline, ear.hear):
             while True:
                 ear.clear()
                 try:
@@ -231,15 +247,18 @@ class PostOffice:
                 except Refusal as refusal:
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
                         raise
-                    await first_of(ear.wait, lambda: clock.sleep_until(refusable))
+                    with self.alarms.at(refusable, ear.hear):
+                        await ear.wait()
                     continue
                 claimer = replace(claimer, take_over=False)  # once: who is driven out by another stays out
                 left = deadline - clock.now()
                 if found or left <= 0 or ending.is_set():
                     return found
-                # Who waits where another one reads learns, soon after a start, whether that is still here.
-                early = (self._readers.known,) if self._readers.present is None else ()
-                await first_of(ear.wait, lambda: clock.sleep_until(deadline), *early)
+                if self._readers.present is None:
+                    # Who waits where another one reads learns, soon after a start, whether that is still here.
+                    await first_of(ear.wait, self._readers.known)
+                else:
+                    await ear.wait()
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
         """List what is not settled; nothing is leased by looking. Raises Refusal as the store does, and as `own`."""
@@ -285,8 +304,8 @@ class PostOffice:
                 yield page
                 portion = replace(portion, cursor=page.place)
                 if page.next is None:
-                    again = clock.now() + FOLLOW_EVERY
-                    await first_of(ear.wait, partial(clock.sleep_until, again))
+                    with self.alarms.at(clock.now() + FOLLOW_EVERY, ear.hear):
+                        await ear.wait()
 
     async def check(self) -> str:
         """Return "ok", or what is wrong with the store; for whoever owns the store alone."""
@@ -348,7 +367,10 @@ class PostOffice:
         self, call: Call, address: Address, wanted: Wanted, size: int, claimer: Claimer
     ) -> Sequence[Delivery]:
         lease = Lease(CLAIM_COUNT, size, self._lease_term)
-        found = await self._store.claim(address, wanted, lease, call.origin, self._readers.present, claimer)
+        present = self._readers.present
+        if present is not None and (abandoned := self.attendance.abandoned(call.caller)):
+            present = present - abandoned
+        found = await self._store.claim(address, wanted, lease, call.origin, present, claimer)
         if found:
             try:
                 # The claim cannot be cancelled half way; a caller who has gone meanwhile gets nothing.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,7 +94,7 @@ class Readers:
         return len(self._here)
 
     @property
-    def present(self) -> Collection[str] | None:
+    def present(self) -> AbstractSet[str] | None:
         """Who is here; None while that is not known yet, soon after a start."""
         return None if self._everybody else self._here.keys()
 

@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox.setup import formats
+from mcp_mailbox.setup import disk, formats
+from mcp_mailbox.setup.trouble import Unfit
 
 TOKEN = "MCP_MAILBOX_TOKEN"  # noqa: S105 - a variable's name
 """The variable that holds the token for a server over HTTP. No token is ever written, only this name."""
@@ -97,6 +98,38 @@ class Written:
     """What has to stand in a list elsewhere in the file as well: the list, and the element."""
 
 
+PLUGIN = "mailbox@mcp-mailbox"
+"""Our plugin and its marketplace (`plugins/`), as hosts name them."""
+PLUGIN_PROGRAM = "mcp-mailbox"
+"""What the plugin starts unless its user said otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """Ours, switched on in a host: it starts the server without any entry."""
+
+    file: Path
+    """Where that stands."""
+    removal: str
+    """The command that takes it out."""
+    mend: str
+    """What to do when its program is not there."""
+    program: str = PLUGIN_PROGRAM
+    """What it starts, by its path or by its name."""
+    gives_way_to: str = ""
+    """An entry of this name is started in its place."""
+
+    def doubles(self, name: str, command: Sequence[str]) -> bool:
+        """Whether the host would start the server twice that has an entry with this command, too."""
+        return name != self.gives_way_to and tuple(command) != (self.program, "stdio")
+
+
+def no_plugin(where: Surroundings) -> Plugin | None:
+    """Say that a host has none of ours."""
+    del where
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """One host: a row of the table in `hosts/__init__.py`."""
@@ -119,6 +152,8 @@ class Host:
     """Whether it keeps others from writing by a directory `<file>.lock` (npm's proper-lockfile), which we do then."""
     afterwards: str = ""
     """What the user has to do yet."""
+    plugin: Callable[[Surroundings], Plugin | None] = no_plugin
+    """Our plugin, if it is on; None as well where nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +213,14 @@ def stdio(server: Server) -> dict[str, Any]:
     """Return how most hosts write what they start."""
     program, *arguments = server.command
     return {"command": program, "args": arguments} | ({"env": dict(server.env)} if server.env else {})
+
+
+def said(file: Path, form: formats.Format) -> Mapping[str, Any]:
+    """Return what a file says; nothing for one that is not there or cannot be read."""
+    try:
+        return form.read(disk.read(file).text)
+    except (Unfit, OSError):
+        return {}
 
 
 def bearer(server: Server, reference: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_mailbox.setup import disk, formats
-from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings, Written, is_ours, revised
+from mcp_mailbox.setup.host import PLUGIN, Host, Plugin, Scope, Server, Surroundings, Written, is_ours, revised
 from mcp_mailbox.setup.trouble import Unfit
 
 NAME = "mailbox"
@@ -98,10 +98,23 @@ def plan(host: Host, scope: Scope, server: Server, where: Surroundings, name: st
         refused = Unfit(f"{host.title} takes no servers over HTTP from its file.", "Add it in its settings.")
         return Change(host, scope, Action.REFUSE, wanted, path, refused=refused)
     try:
+        _check_alone(host, scope, server, where, wanted)
         return _change(host, scope, server, path, written, name)
     except Unfit as unfit:
         snippet = host.format.shown((*host.servers, wanted), revised(None, written))
         return Change(host, scope, Action.REFUSE, wanted, path, refused=unfit, snippet=snippet)
+
+
+def _check_alone(host: Host, scope: Scope, server: Server, where: Surroundings, name: str) -> None:
+    """Raise Unfit when its user has the server by a plugin, and would have it twice."""
+    plugin = host.plugin(where) if scope is Scope.USER else None
+    if plugin is not None and plugin.doubles(name, server.command):
+        raise twice(plugin)
+
+
+def twice(plugin: Plugin) -> Unfit:
+    """Return why there is no entry beside a plugin."""
+    return Unfit(f"It has this server by the plugin {PLUGIN}.", f"To have it from here, run `{plugin.removal}` first.")
 
 
 def file_of(host: Host, scope: Scope, server: Server, where: Surroundings) -> Path | None:

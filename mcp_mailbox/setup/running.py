@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mcp_mailbox.setup import disk, formats
 from mcp_mailbox.setup.handshake import Greeting, greet
-from mcp_mailbox.setup.hooks import CLAUDE
+from mcp_mailbox.setup.hooks import HOOKED
 from mcp_mailbox.setup.host import Host, Scope, Surroundings, launch
 from mcp_mailbox.setup.hosts import HOSTS
 from mcp_mailbox.setup.plan import Action, Change
@@ -48,7 +48,7 @@ def register(change: Change, book: Book, where: Surroundings) -> Outcome:
             backup = str(book.backup(record.backup)) if record.backup else None
     except Unfit as unfit:
         return Outcome(change, unfit=unfit)
-    if change.host is CLAUDE:
+    if change.host in HOOKED.values():
         return Outcome(change, backup, registered=True)  # no server is met by hooks
     try:
         greeting = _meet(change, where)
@@ -84,7 +84,7 @@ def chosen(
 
 HOOKS = "-hooks"
 """Ends the name under which a host's hooks are recorded."""
-ALL: Mapping[str, Host] = {**HOSTS, CLAUDE.name: CLAUDE}
+ALL: Mapping[str, Host] = {**HOSTS, **{each.name: each for each in HOOKED.values()}}
 
 
 def take_back(record: Record, book: Book, hosts: Mapping[str, Host] = ALL) -> Undone:

@@ -65,6 +65,8 @@ class Portion:
     """Any id in the thread whose mail alone is wanted."""
     latest: bool = False
     """Without a cursor: nothing of what there is, only the place behind it."""
+    channel: Address | None = None
+    """Instead: what this channel keeps, in the order in which it was published. No thread, and not the latest."""
 
 
 class ArchiveStore(Protocol):
@@ -87,6 +89,8 @@ class ArchiveStore(Protocol):
         same in a long history as in a short one, so it may be empty before the end. Nor is what comes meanwhile, or
         after the end, to who goes on from `place`.
 
-        Raises Refusal(UNKNOWN_MESSAGE) for a thread of which this mailbox has seen nothing.
+        A channel's mail is told to every mailbox that could join it.
+
+        Raises Refusal(UNKNOWN_MESSAGE) for a thread of which this mailbox has seen nothing, (UNKNOWN_CHANNEL).
         """
         ...

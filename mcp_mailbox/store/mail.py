@@ -39,7 +39,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which mail a reader asks for: of one sender or channel, of one thread (any id in it), or any."""
+    """Which mail a reader asks for: of one sender or channel, of one thread (any id in it), or any.
+
+    Who asks for one sender's, and there is none, gets the postmaster's reports about what it has sent to that one: what
+    it waits for may never come. Of these the latest few are looked at.
+    """
 
     sender: Address | None = None
     thread: str | None = None

@@ -558,6 +558,14 @@ def remember(db: sqlite3.Connection, sender: int, key: str, digest: bytes, answe
     )
 
 
+def note_told(db: sqlite3.Connection, sender: int, key: str, at: int) -> None:
+    """Keep when something was told that is told once in a while."""
+    db.execute(
+        "INSERT OR REPLACE INTO idempotency (sender, key, hash, answer, at) VALUES (?, ?, x'', '', ?)",
+        (sender, key, at),
+    )
+
+
 def grant(db: sqlite3.Connection, row: Sequence[object]) -> None:
     """Insert a row of `token`, its columns in order."""
     db.execute(

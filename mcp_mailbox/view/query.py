@@ -128,6 +128,11 @@ FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
 WHERE p.channel = ? AND p.place > ? AND p.place <= ? ORDER BY p.place LIMIT ?
 """
 
+POSTED = """
+SELECT p.place, p.seq, m.size FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
+WHERE p.channel = ? AND p.place > ? AND p.deliver_at <= ? ORDER BY p.place LIMIT ?
+"""
+
 # `+until`: by that index all members of a channel would be looked at for one.
 SUBSCRIBED = f"""
 SELECT since, place FROM subscription WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}
@@ -225,10 +230,11 @@ SELECT max(generation) FROM (SELECT max(generation) AS generation FROM inbox UNI
 """
 FIRST_SINCE = "SELECT seq FROM message WHERE accepted >= ? ORDER BY accepted, seq LIMIT 1"
 
+TOLD = "SELECT at FROM idempotency WHERE sender = ? AND key = ?"
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
 
 PARENT = "SELECT thread, sender, priority, kind, reply_to FROM message WHERE seq = ?"
-ANSWERED = "SELECT thread, sender, priority, accepted, hops FROM message WHERE seq = ?"
+ANSWERED = "SELECT thread, sender, priority, accepted, kind, hops FROM message WHERE seq = ?"
 WAITING = """
 SELECT i.priority, i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen
 FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority AND i.seq = m.seq WHERE m.seq = ?2
@@ -281,6 +287,15 @@ READY = f"{_READY_COLUMNS} FROM inbox i CROSS JOIN message m ON m.seq = i.seq WH
 READY_FROM = (
     f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_sender CROSS JOIN message m ON m.seq = i.seq"
     f" WHERE i.mailbox = :mailbox AND i.sender = :sender{_READY}"
+)
+# Of the postmaster's mail, at most so many rows: what came of mail to one sender. 2 is Kind.REPORT.
+READY_ABOUT = (
+    f"{_READY_COLUMNS} FROM (SELECT mailbox, priority, seq FROM inbox INDEXED BY inbox_sender"  # noqa: S608
+    " WHERE mailbox = :mailbox AND sender = :postmaster ORDER BY priority DESC, seq DESC LIMIT 30) newest"
+    " CROSS JOIN inbox i ON i.mailbox = newest.mailbox AND i.priority = newest.priority AND i.seq = newest.seq"
+    " CROSS JOIN message m ON m.seq = i.seq AND m.kind = 2 CROSS JOIN message a ON a.seq = m.reply_to"
+    " WHERE EXISTS (SELECT 1 FROM json_each(a.recipients) r WHERE r.value = :sender)"
+    f"{_READY}"
 )
 READY_BY_CHANNEL = (
     f"{_READY_COLUMNS} FROM inbox i INDEXED BY inbox_channel CROSS JOIN message m ON m.seq = i.seq"

@@ -195,7 +195,7 @@ async def test_a_post_office_that_comes_up_during_a_restore_keeps_its_store(pers
         (["backup", "."], 3, "exists"),
         (["backup", "text", "--force"], 3, "is no backup"),
         (["backup", "h/mail.db", "--force"], 3, "the store itself"),
-        (["export"], 2, "required: address"),
+        (["export"], 2, "Give the address of a mailbox, or --channel"),
         (["export", "bob", "--format", "pdf"], 2, "invalid choice"),
         (["export", "bob", "--format", "maildir"], 3, "-o PATH"),
         (["export", "bobb"], 3, "Did you mean 'bob'?"),

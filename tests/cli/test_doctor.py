@@ -15,9 +15,9 @@ import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.doorbell import Outcome, Pointer, Result, Ring
+from mcp_mailbox.doorbell import OVER, Outcome, Pointer, Result, Ring
 from mcp_mailbox.doorbells.journal import Journal
-from tests.cli.person import Home, Person
+from tests.cli.person import Home, Person, plain
 from tests.relay.world import World
 
 
@@ -200,6 +200,65 @@ def test_hosts_that_know_us_rightly_are_told_and_others_not(alone: Person) -> No
     assert "hosts" not in looked_at
 
 
+# -- our plugin in a host (`plugins/`)
+
+
+@pytest.fixture
+def plugged(alone: Person) -> Person:
+    """Somebody whose Claude Code and Codex have the plugin, and nothing else of ours."""
+    for file, text in {
+        ".claude.json": "{}",
+        ".claude/settings.json": json.dumps(
+            {
+                "enabledPlugins": {"mailbox@mcp-mailbox": True},
+                "pluginConfigs": {"mailbox@mcp-mailbox": {"options": {"program": sys.executable}}},
+            }
+        ),
+        ".codex/config.toml": '[plugins."mailbox@mcp-mailbox"]\nenabled = true\n',
+        "bin/mcp-mailbox": "#!/bin/sh\n",
+    }.items():
+        path = alone.home.directory / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    path.chmod(0o755)
+    alone.environment["PATH"] += f":{path.parent}"
+    return alone
+
+
+def test_a_host_that_has_us_by_a_plugin_is_told_and_what_that_starts(plugged: Person) -> None:
+    told = {what: each["details"] for what, each in found(plugged).items()}
+    assert f"plugin mailbox@mcp-mailbox: {sys.executable} stdio" in told["Claude Code"]
+    assert "plugin mailbox@mcp-mailbox: mcp-mailbox stdio" in told["Codex"]
+    plugged.environment["PATH"] = "/usr/bin:/bin"
+    assert "mcp-mailbox is not there. Put it on the PATH" in trouble(plugged)["Codex"]
+
+
+def test_what_a_plugin_and_setup_have_both_put_there_is_told(plugged: Person) -> None:
+    directory = plugged.home.directory
+    entry = {"mcpServers": {"post": {"command": sys.executable, "args": ["-m", "mcp_mailbox", "stdio"]}}}
+    (directory / ".claude.json").write_text(json.dumps(entry))
+    told = trouble(plugged)["Claude Code"]
+    assert "it is there twice: run `mcp-mailbox setup --undo --host claude`, or `claude plugin uninstall" in told
+    entry["mcpServers"]["post"]["args"] = ["stdio"]
+    (directory / ".claude.json").write_text(json.dumps(entry))
+    assert trouble(plugged, 0) == {}, "of two that are the same, Claude Code starts one"
+    (directory / ".claude.json").write_text("{}")
+    settings = directory / ".claude/settings.json"
+    hook = {"hooks": [{"type": "command", "command": "/opt/mcp-mailbox hook Stop"}]}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"hooks": {"Stop": [hook]}}))
+    assert trouble(plugged)["Claude Code"].startswith(f"hooks ({settings}) | The plugin has it, too")
+
+
+def test_in_codex_an_entry_of_the_plugin_s_name_takes_its_place(plugged: Person) -> None:
+    config = plugged.home.directory / ".codex/config.toml"
+    entry = f'[mcp_servers.NAME]\ncommand = "{sys.executable}"\nargs = ["-m", "mcp_mailbox", "stdio"]\n'
+    plugin = config.read_text()
+    config.write_text(plugin + entry.replace("NAME", "mailbox"))
+    assert trouble(plugged, 0) == {}
+    config.write_text(plugin + entry.replace("NAME", "post"))
+    assert "it is there twice" in trouble(plugged)["Codex"]
+
+
 # -- doorbells
 
 
@@ -228,6 +287,31 @@ def test_a_host_of_another_home_gets_no_ring_from_this_one(alone: Person) -> Non
     assert "another home, /elsewhere" in trouble(alone, 0)["doorbells"]
 
 
+def test_an_opencode_is_told_to_have_a_port_until_it_was_rung(alone: Person) -> None:
+    """Neither its file nor anything else that lies about says whether it was started with one."""
+    base = alone.home.directory / ".config/opencode"
+    base.mkdir(parents=True)
+    entry = {"type": "local", "command": [sys.executable, "-m", "mcp_mailbox", "stdio"]}
+    (base / "opencode.jsonc").write_text(json.dumps({"mcp": {"mailbox": entry}}) + " // mine")
+    told = trouble(alone, 0)["doorbells"]
+    assert told.startswith("OpenCode is not rung")
+    assert "opencode --port 0" in told
+    alone.home.store.mkdir(mode=0o700)
+    pointer = Pointer(1, Address("builder", "default"), 1, (Address("planner", "default"),))
+    Journal(alone.home.store).note(Ring("opencode", Result(Outcome.FAILED, "opencode has no port open"), pointer))
+    assert "opencode has no port open | Start it as `opencode --port 0`" in trouble(alone, 0)["doorbells"]
+    Journal(alone.home.store).note(Ring("opencode", Result(Outcome.RUNG), pointer))
+    assert trouble(alone, 0) == {}
+
+
+def test_a_thread_that_has_woken_agents_too_often_is_told(alone: Person) -> None:
+    alone.home.store.mkdir(mode=0o700)
+    journal = Journal(alone.home.store)
+    told = Pointer(1, Address("builder", "default"), 1, (Address("planner", "default"),))
+    journal.note(Ring("codex", Result(Outcome.SKIPPED, f"its thread has woken agents 60 {OVER}"), told))
+    assert "builder@default is not rung: its thread has woken agents 60" in trouble(alone, 0)["doorbells"]
+
+
 def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(alone: Person) -> None:
     alone.home.store.mkdir(mode=0o700)
     journal = Journal(alone.home.store)
@@ -236,3 +320,8 @@ def test_a_last_ring_that_failed_is_told_with_what_mends_it_until_one_goes_well(
     assert "builder@default (codex) failed: no program codex is found | Put `codex`" in trouble(alone, 0)["doorbells"]
     journal.note(Ring("codex", Result(Outcome.RUNG), told))
     assert trouble(alone, 0) == {}
+
+
+def test_nothing_of_what_is_wrong_is_cut_however_narrow_the_terminal(alone: Person) -> None:
+    _, drawn = alone.terminal("doctor", "--quick", columns=20)
+    assert "is not there yet; the first call of a host makes it" in plain(drawn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.person import Home, Person, follows
+from mcp_mailbox.fronts.cli import exits
+from tests.cli.person import PROGRAM, Done, Home, Person, follows
 
 
 def test_what_one_sends_the_other_lists_reads_and_answers(ann: Person, bob: Person) -> None:
@@ -52,7 +54,7 @@ def test_a_body_of_the_largest_size_travels_whatever_it_is_made_of(ann: Person, 
 def test_a_body_that_is_too_large_is_refused_with_what_to_do(ann: Person, bob: Person, size: int) -> None:
     done = ann.run("send", "bob", stdin="x" * size)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "write a file and send its path" in done.stderr
+    assert "write a file and --attach it" in done.stderr
     assert bob.run("inbox").returncode == 1
 
 
@@ -423,3 +425,32 @@ def test_a_reader_that_has_had_enough_is_no_error(ann: Person, bob: Person) -> N
     done = subprocess.run(command, env=bob.environment, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def unread_by_anybody(person: Person, *arguments: str, to: str) -> Done:
+    """Run it with a standard output of which nobody can read anything."""
+    line = f"exec {shlex.join([*PROGRAM, *arguments])} {to}"
+    done = subprocess.run(["bash", "-c", line], env=person.environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("to", [">&-", ">/dev/full"])
+def test_an_answer_that_cannot_be_written_is_told_and_takes_no_mail(ann: Person, bob: Person, to: str) -> None:
+    sent = ann.sends("bob")
+    for command in (["wait", "--timeout", "0"], ["inbox"], ["read", sent], ["help"], ["--version"]):
+        done = unread_by_anybody(bob, *command, to=to)
+        assert (done.returncode, "cannot be written" in done.stderr) == (exits.REFUSED, True), command
+    assert ann.json("read", sent)["sent"][0]["state"] == "rung", "given back, and seen by nobody"
+
+
+def test_what_is_said_beside_an_answer_never_gets_into_it(bob: Person) -> None:
+    """A file that is opened where a standard stream was closed would take its place."""
+    done = unread_by_anybody(bob, "inbox", "--json", to="2>&- <&-")
+    assert (done.returncode, json.loads(done.stdout)["messages"]) == (exits.NOTHING, [])
+
+
+def test_hints_are_put_into_a_persons_words_whole(ann: Person) -> None:
+    done = ann.run("read", "nonsense")
+    assert "settled mail is removed" in done.stderr, done.stderr

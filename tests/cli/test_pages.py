@@ -40,6 +40,7 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     launcher.chmod(0o755)
     for directory in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
         (home.directory / directory).mkdir(parents=True)
+    (home.directory / "report.txt").write_text("All is well.")
     person = home.person("me")
     person.environment["PATH"] = f"{launcher.parent}:/usr/bin:/bin"
     for name in ("me", "alice", "bob"):
@@ -51,7 +52,7 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 @pytest.mark.parametrize("line", LINES)
 def test_each_line_that_is_written_down_works(me: Person, line: str) -> None:
-    sent = me.beside("alice").sends("me", "for an example")
+    sent = me.beside("alice").sends("me", "for an example", "--attach", "report.txt")
     if "dead" in line:
         me.run("reject", sent)
     command, _, remark = line.partition(" # ")

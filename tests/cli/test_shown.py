@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_mailbox.fronts.cli import shown
+from mcp_mailbox.fronts.cli import commands, shown
 from tests.cli.person import ROOT, Person, follows, plain
 
 ACTING = [
@@ -205,6 +205,13 @@ HEAVY = {"rich", "pydantic", "anyio", "asyncio", "mcp", "aiosqlite", "sqlite3", 
         ["send", "bob", "-b", "x"],
         ["wait", "--timeout", "0"],
         ["agents"],
+        ["search", "x"],
+        ["ack", "ID"],
+        ["dead"],
+        ["channels"],
+        ["token", "list"],
+        ["status", "--json"],
+        ["completion", "bash"],
         ["__complete", "--", "send", ""],
         ["help"],
         ["--version"],
@@ -231,3 +238,26 @@ def test_a_command_that_people_wait_for_imports_nothing_heavy(ann: Person, bob: 
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert "mcp_mailbox.fronts.cli.commands" in loaded
     assert not loaded & HEAVY
+
+
+AT_WORK = {"doctor": {"dataclasses", "inspect"}, "watch": {"subprocess"}}
+"""Modules that some commands need for what they do, whatever is asked of them."""
+
+
+def test_no_command_imports_anything_heavy_before_it_has_read_its_line() -> None:
+    program = (
+        "import json, sys\n"
+        "from mcp_mailbox.fronts.cli.commands import COMMANDS, parser\n"
+        "loaded = {}\n"
+        "for name in COMMANDS:\n"
+        "    before = set(sys.modules)\n"
+        "    parser(name)\n"
+        "    loaded[name] = sorted(set(sys.modules) - before)\n"
+        "print(json.dumps(loaded))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=True
+    )
+    loaded = json.loads(done.stdout)
+    assert set(loaded) == set(commands.COMMANDS)
+    assert {name: found for name, each in loaded.items() if (found := set(each) & HEAVY)} == AT_WORK

@@ -51,7 +51,7 @@ def test_a_token_is_rotated_and_revoked_by_its_id(shell: Shell) -> None:
 
 def test_the_list_shows_the_space(shell: Shell) -> None:
     made(shell, "ci", "--space", "team-7")
-    assert "space" in shell.run("token", "list").stdout.splitlines()[0]
+    assert "SPACE" in shell.run("token", "list").stdout.splitlines()[0]
     assert "team-7" in shell.run("token", "list").stdout
 
 

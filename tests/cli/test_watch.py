@@ -26,7 +26,7 @@ from mcp_mailbox.doorbells import kin, webhook
 from mcp_mailbox.doorbells.journal import LIMIT, Journal, last
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.cli import exits
-from tests.cli.street import PROGRAM, Street
+from tests.cli.street import PROGRAM, Agent, Street
 from tests.relay.world import DEADLINE
 
 
@@ -35,6 +35,19 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     one = Street(tmp_path_factory.mktemp("s"))
     yield one
     one.end()
+
+
+@pytest.fixture(scope="module")
+def boulevard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    """One that tests share, each with a mailbox of its own."""
+    one = Street(tmp_path_factory.mktemp("b"))
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def planner(boulevard: Street) -> Agent:
+    return boulevard.agent("planner")
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -332,6 +345,151 @@ def test_a_hook_of_an_unknown_event_is_a_mistake_of_the_configuration(street: St
     assert "SessionStart" in done.stderr
 
 
+def test_where_a_host_keeps_all_conversations_in_one_process_its_thread_tells_which_agent_is_meant(
+    street: Street,
+) -> None:
+    """Codex does. This process has started all three, as it does."""
+    named = {}
+    for thread, name in (("t-1", "builder"), ("t-2", "tester")):
+        named[name] = street.agent(name)
+        named[name].ask("tools/call", {"name": "list_inbox", "arguments": {}, "_meta": {"threadId": thread}})
+    planner = street.agent("planner")
+    planner.send("builder")
+    planner.send("tester")
+    for thread, name in (("t-1", "builder"), ("t-2", "tester"), ("t-3", "")):
+        said = json.dumps({"session_id": thread, "hook_event_name": "Stop"})
+        done = subprocess.run(
+            [*PROGRAM, "hook", "Stop"],
+            env=street.home.environment(),
+            input=said,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (f"from planner in {name}:" in told(done)) if name else (told(done) == "")
+
+
+def test_a_hook_tells_nothing_to_a_host_that_an_agent_has_started(street: Street) -> None:
+    """A shell between is no host; a program that is one ends the search."""
+    street.agent("builder")
+    street.agent("planner").send()
+    street.hosts.pop().end()
+    host = street.directory / "another-host"
+    host.symlink_to(sys.executable)
+    inner = f"import subprocess, sys; sys.exit(subprocess.call({[*PROGRAM, 'hook', 'Stop']!r}))"
+    done = subprocess.run(
+        [host, "-c", inner],
+        env=street.home.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told(done) == ""
+    assert "in builder" in told(street.run("hook", "Stop"))
+
+
+# -- hooks that wait
+
+
+class Waiting:
+    """A host of a hook that waits: the hook is its child, and hears its end."""
+
+    def __init__(self, street: Street, address: str, event: str = "Stop", **env: str) -> None:
+        command = [*PROGRAM, "hook", event, "--rewake"]
+        inner = (
+            f"import subprocess, sys\nhook = subprocess.Popen({command!r}, stdin=subprocess.DEVNULL)\n"
+            "print(hook.pid, flush=True)\ncode = hook.wait()\nprint(code, flush=True)"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", inner],
+            env=street.home.environment(MCP_MAILBOX_ADDRESS=address, **env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        street.watchers.append(self.process)
+        self.hook = os.pidfd_open(int(line(self.process)))
+
+    def code(self) -> int:
+        return int(line(self.process))
+
+    def said(self) -> str:
+        assert self.process.stderr
+        return self.process.stderr.readline()
+
+    def has_ended(self, seconds: float = DEADLINE) -> bool:
+        return bool(select.select([self.hook], [], [], seconds)[0])
+
+
+def test_a_hook_that_waits_wakes_its_host_once_mail_comes_and_the_next_one_does_not_tell_of_it_again(
+    boulevard: Street, planner: Agent
+) -> None:
+    boulevard.agent("sleeper")
+    waiting = Waiting(boulevard, "sleeper")
+    assert not waiting.has_ended(0.5)
+    planner.send("sleeper", priority="low")
+    planner.send("sleeper")
+    assert waiting.code() == 2
+    assert waiting.said().endswith("from planner in sleeper; call wait_for_message.\n")
+    after = Waiting(boulevard, "sleeper")
+    assert not after.has_ended(1.0)
+    planner.send("sleeper")
+    assert after.code() == 2
+    assert {each["kind"] for each in last(boulevard.home.path, 10)} == {"rewake"}
+
+
+def test_a_hook_that_waits_ends_with_its_host(boulevard: Street) -> None:
+    boulevard.agent("ender")
+    waiting = Waiting(boulevard, "ender")
+    assert not waiting.has_ended(0.5)
+    waiting.process.kill()
+    assert waiting.has_ended()
+
+
+def test_a_hook_that_waits_is_rung_by_the_post_office_that_comes_after_a_crash(
+    boulevard: Street, planner: Agent
+) -> None:
+    boulevard.agent("survivor")
+    waiting = Waiting(boulevard, "survivor")
+    assert not waiting.has_ended(0.8)
+    boulevard.home.kill_office()
+    planner.send("survivor")
+    assert waiting.code() == 2
+
+
+def test_a_session_that_begins_is_told_of_what_waits_as_soon_as_its_mailbox_is_there(
+    boulevard: Street, planner: Agent
+) -> None:
+    waiting = Waiting(boulevard, "latecomer", "SessionStart")
+    assert not waiting.has_ended(0.3)
+    boulevard.agent("latecomer")
+    planner.send("latecomer")
+    assert waiting.code() == 2
+
+
+@pytest.mark.parametrize(
+    "env", [{"CLAUDE_CODE_ENTRYPOINT": "sdk-cli"}, {"MCP_MAILBOX_DOORBELL": "off"}, {"MCP_MAILBOX_QUIET": "at night"}]
+)
+@pytest.mark.usefixtures("planner")
+def test_a_hook_does_not_wait_where_nobody_could_be_woken(boulevard: Street, env: dict[str, str]) -> None:
+    assert Waiting(boulevard, "planner", **env).code() == 0
+
+
+@pytest.mark.usefixtures("planner")
+def test_a_turn_leaves_no_hook_behind_where_there_is_no_mailbox(boulevard: Street) -> None:
+    assert Waiting(boulevard, "nobody-at-all").code() == 0
+
+
+def test_a_hook_does_not_wait_where_its_host_has_a_bell_of_its_own(boulevard: Street) -> None:
+    """This process is the host: it has started the server and the hook."""
+    bells = {"CLAUDE_CODE_MESSAGING_SOCKET": "/nowhere", "CLAUDE_CODE_MESSAGING_TOKEN": "a-token"}
+    boulevard.agent("ringer", "claude-code", **bells)
+    done = boulevard.run("hook", "Stop", "--rewake", MCP_MAILBOX_ADDRESS="ringer")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_hook_costs_little_more_than_an_interpreter(street: Street) -> None:
     """Measured against each other: the machine may be busy."""
     street.agent("builder")
@@ -341,7 +499,11 @@ def test_a_hook_costs_little_more_than_an_interpreter(street: Street) -> None:
         for _ in range(7):
             began = time.monotonic()
             subprocess.run(
-                [sys.executable, "-P", *command], env=street.home.environment(), check=True, capture_output=True
+                [sys.executable, "-P", *command],
+                env=street.home.environment(),
+                stdin=subprocess.DEVNULL,
+                check=True,
+                capture_output=True,
             )
             took.append(time.monotonic() - began)
         return min(took)
@@ -393,11 +555,20 @@ def test_the_last_rings_are_shown_with_what_came_of_them(street: Street) -> None
     journal = Journal(street.home.path)
     for number in range(3):
         journal.note(ring(number, "connection refused" * (number == 1)))
+    journal.answered(Address("builder", "default"), 2, 4002)
     shown = street.run("doorbells").stdout
     assert "failed: connection refused" in shown
     assert shown.count("planner") == 3
+    assert [line.rpartition("planner")[2].strip() for line in shown.splitlines()[1:]] == [
+        "unanswered",
+        "failed: connection refused",
+        "answered after 4 s",
+    ]
     found = json.loads(street.run("doorbells", "--json", "-n", "2").stdout)
-    assert [(each["at"], each["outcome"]) for each in found] == [(1, "failed"), (2, "rung")]
+    assert [(each["at"], each["outcome"], each.get("answered_at")) for each in found] == [
+        (1, "failed", None),
+        (2, "rung", 4002),
+    ]
 
 
 def test_the_log_of_rings_is_its_owners_alone_and_does_not_grow_for_ever(tmp_path: Path) -> None:

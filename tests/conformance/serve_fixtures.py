@@ -11,15 +11,10 @@ import anyio
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.fronts.http import listener
-from mcp_mailbox.fronts.http.app import App
-from mcp_mailbox.fronts.http.desk import OpenDesk
-from mcp_mailbox.fronts.http.gate import Gate
-from mcp_mailbox.fronts.http.stream import OpenStreams
-from mcp_mailbox.fronts.mcp.http.clients import Clients
-from mcp_mailbox.fronts.mcp.http.room import PATH, McpRoom
-from mcp_mailbox.fronts.verbs import Here
+from mcp_mailbox.fronts.mcp.http.room import PATH
 from mcp_mailbox.postoffice import PostOffice
 from tests.conformance.fixtures import fixture_server
+from tests.http.serving import open_app
 
 
 async def main(directory: Path) -> None:
@@ -27,9 +22,7 @@ async def main(directory: Path) -> None:
         port = bound.getsockname()[1]
         async with open_store(directory / "mail.db", SystemClock()) as store:
             office = PostOffice(store)
-            streams = OpenStreams()
-            rooms = {PATH: McpRoom(fixture_server(), Clients(Here(office), "default"), streams)}
-            app = App(rooms, OpenDesk("local"), Gate(port), streams)
+            app = open_app(fixture_server(), office, port)
             async with office.business(), listener.listening(app, bound, None):
                 print(f"http://127.0.0.1:{port}{PATH}", flush=True)  # noqa: T201 - whoever started us reads it
                 await anyio.sleep_forever()

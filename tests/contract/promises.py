@@ -77,6 +77,10 @@ PROMISES: dict[str, Promise] = {
     "present-keeps": Promise("A lapsed lease goes to its own reader, to others only when that one is gone.", DESIGN),
     "claim-budget": Promise("A claim keeps to its count and its bytes; the first delivery always fits.", ISSUE),
     "wanted": Promise("A reader may ask for the mail of one sender, one thread, or both.", ISSUE),
+    "wanted-reports": Promise(
+        "Who asks for one sender's mail gets, when there is none, reports of what became of its own mail to that one.",
+        BELLS,
+    ),
     "one-reader": Promise(
         "A personal mailbox has one live reader; another one is told who, and may take over on purpose.", LANGUAGE
     ),
@@ -170,6 +174,16 @@ PROMISES: dict[str, Promise] = {
     ),
     "guard-apart": Promise("What a principal answers in a thread is counted apart from what others do.", GUARD),
     "guard-notices": Promise("What the postmaster writes is not counted.", GUARD),
+    "guard-others": Promise(
+        "Whoever a refused answer was for, and takes part in its thread, is told who was refused, by which limit, until"
+        " when; nobody else is, and nobody of an answer to such a report.",
+        GUARD,
+    ),
+    "guard-others-once": Promise(
+        "It is told once a thread, a principal and an hour, also after a crash, and of a pair's budget in one thread.",
+        GUARD,
+    ),
+    "guard-others-quiet": Promise("It wakes who waits, is of low priority, and adds no hop to a chain.", GUARD),
     "guard-restart": Promise("Budgets may be forgotten, and are then whole; chains are kept.", GUARD),
     "guard-off": Promise("A budget of 0 is none.", GUARD),
     # archive
@@ -181,6 +195,10 @@ PROMISES: dict[str, Promise] = {
     "restore-held": Promise("Who holds names when a store is replaced goes on holding them.", ARCHIVE),
     "mail-all": Promise("All mail of a mailbox is told in order of acceptance, once, whatever became of it.", ARCHIVE),
     "mail-follow": Promise("Who goes on from the place of a page is told all that came since, once.", ARCHIVE),
+    "mail-channel": Promise(
+        "What a channel keeps is told in the order in which it was published, to every mailbox that could join it.",
+        ARCHIVE,
+    ),
     "mail-thread": Promise("The mail of one thread is told alone.", ARCHIVE),
     # retention
     "keep-settled": Promise("Mail that was settled long enough ago, in all its mailboxes, goes for good.", KEEPING),

@@ -9,6 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
@@ -17,7 +19,7 @@ from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Format, Kind
 from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Archived, Claimer, Portion
-from tests.contract.post import Post, at, bodies, refused
+from tests.contract.post import ROOMY, Post, at, bodies, refused
 from tests.contract.promises import promise
 
 pytestmark = pytest.mark.anyio
@@ -542,3 +544,25 @@ async def test_who_follows_from_before_the_first_message_misses_none(post: Post)
     await post.send("ann", "bob", body="first")
     page = await post.store.mail_of(at("bob"), Portion(10, 1 << 20, page.place))
     assert said(page.mail) == ["first"]
+
+
+@promise("mail-channel")
+async def test_what_a_channel_keeps_is_told_in_its_order_to_who_could_join_it(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    await post.store.subscribe(at("bob"), at("#plan"), None, Keep(count=5), post.origin("bob"))
+    said = [(await post.send("bob", "#plan", body=f"{number}")).id for number in range(7)]
+    await post.send("bob", "ann", body="direct")
+    await post.send("bob", "#plan", body="later", delay=1000)
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = await post.store.mail_of(at("ann"), Portion(2, ROOMY, cursor, channel=at("#plan")))
+        found += [each.message.id for each in page.mail]
+        assert len(page.mail) <= 2
+        if (cursor := page.next) is None:
+            break
+    assert found == said[3:], "it keeps five, of which one is still to come"
+    await post.store.open(Address("eve", "elsewhere"), "eve", Profile(), post.origin("eve"))
+    with pytest.raises(Refusal) as refusal:
+        await post.store.mail_of(Address("eve", "elsewhere"), Portion(2, ROOMY, channel=at("#plan")))
+    assert refusal.value.code is Code.UNKNOWN_CHANNEL

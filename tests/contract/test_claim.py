@@ -11,7 +11,7 @@ import pytest
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Priority
+from mcp_mailbox.message import Kind, Priority
 from mcp_mailbox.store import Due
 from tests.contract.post import TERM, Post, at, bodies, refused
 from tests.contract.promises import promise
@@ -240,6 +240,20 @@ async def test_one_may_wait_for_one_sender(post: Post) -> None:
     assert await post.claim("bob", sender="eve") == []
     assert await post.claim("bob", sender="nobody") == []
     assert bodies(await post.claim("bob")) == ["a1", "a2"]
+
+
+@promise("wanted-reports")
+async def test_who_waits_for_one_sender_is_told_that_its_mail_to_that_one_came_to_nothing(post: Post) -> None:
+    await post.mailboxes("ann", "bob", "eve")
+    asked, other = await post.send("ann", "bob"), await post.send("ann", "eve")
+    await post.settle("eve", other.id, outcome=Outcome.REJECT)
+    assert await post.claim("ann", sender="bob") == []
+    await post.settle("bob", asked.id, outcome=Outcome.REJECT)
+    [told] = await post.claim("ann", sender="bob")
+    assert (told.message.kind, told.message.reply_to) == (Kind.REPORT, asked.id)
+    await post.send("bob", "ann", body="sorry")
+    assert bodies(await post.claim("ann", sender="bob")) == ["sorry"]
+    assert [each.message.reply_to for each in await post.claim("ann")] == [other.id]
 
 
 @promise("wanted")

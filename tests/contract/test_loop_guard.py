@@ -11,7 +11,7 @@ from mcp_mailbox.channel import Keep
 from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Profile
-from mcp_mailbox.message import Kind
+from mcp_mailbox.message import Kind, Message, Priority
 from tests.contract.post import Post, at
 from tests.contract.promises import promise
 
@@ -222,6 +222,113 @@ async def test_a_chain_goes_on_through_a_report(post: Post) -> None:
     await post.settle("bob", sent.id, outcome=Outcome.REJECT)
     [report] = await post.claim("ann")
     assert (await refusal_of(post, "ann", "bob", reply_to=report.handle)).code is Code.TOO_MANY_HOPS
+
+
+# -- what the others are told
+
+
+async def reports(post: Post, name: str) -> list[Message]:
+    page = await post.inbox(name)
+    return [each.delivery.message for each in page.previews if each.delivery.message.kind is Kind.REPORT]
+
+
+async def looped(post: Post, hops: int, *names: str) -> str:
+    """Let two of them answer each other until the guard says no; return the last id, to which the first answers."""
+    await limited(post, Limits(hops=hops), *names)
+    one, other = names[:2]
+    said = await post.send(one, other)
+    for _ in range(hops):
+        one, other = other, one
+        said = await post.send(one, other, reply_to=said.id)
+    return said.id
+
+
+@promise("guard-others")
+async def test_who_waits_for_a_refused_answer_is_told_by_which_limit_and_until_when(post: Post) -> None:
+    last = await looped(post, 2, "ann", "bob", "cid")
+    until = post.clock.now() + PAUSE
+    rung: list[str] = []
+    with post.store.on_ring(lambda address: rung.append(address.name)):
+        await refusal_of(post, "bob", "ann", "cid", reply_to=last)
+    assert rung == ["ann"], "who waits is woken"
+    [told] = await reports(post, "ann")
+    assert (told.sender, told.reply_to) == ("postmaster@default", last)
+    assert told.thread == (await post.store.read(at("ann"), last)).message.thread
+    assert told.priority is Priority.LOW
+    whole = (await post.store.read(at("ann"), told.id)).message.body
+    for words in ("bob@default", "2 quick answers", moment(until), "lost", "no answer is due"):
+        assert words in whole
+    assert await reports(post, "cid") == [], "who has written nothing in that thread"
+    assert await reports(post, "bob") == [], "who was told in its call"
+
+
+@promise("guard-others-once", "durable")
+async def test_it_is_told_once_an_hour_also_after_a_crash(post: Post) -> None:
+    last = await looped(post, 2, "ann", "bob")
+    for _ in range(3):
+        assert (await refusal_of(post, "bob", "ann", reply_to=last, key="k")).code is Code.TOO_MANY_HOPS
+        await post.engine.crash()
+    assert len(await reports(post, "ann")) == 1
+    post.clock.step(HOUR)
+    said = await post.send("bob", "ann", reply_to=last)
+    said = await post.send("ann", "bob", reply_to=said.id)
+    await refusal_of(post, "bob", "ann", reply_to=said.id)
+    assert len(await reports(post, "ann")) == 2
+
+
+@promise("guard-others-quiet", "guard-others")
+async def test_an_answer_to_such_a_report_is_refused_as_the_chain_is_and_nobody_is_told_of_that(post: Post) -> None:
+    last = await looped(post, 2, "ann", "bob")
+    await post.open("eve", owner="another")
+    await refusal_of(post, "bob", "ann", reply_to=last)
+    [told] = await post.claim("ann", sender="bob")
+    assert told.message.kind is Kind.REPORT
+    for to in ("bob", "postmaster"):
+        refused = await refusal_of(post, "ann", to, reply_to=told.handle)
+        assert (refused.code, "answer 3" in refused.problem) == (Code.TOO_MANY_HOPS, True)
+    assert await reports(post, "bob") == []
+    post.clock.step(PAUSE)
+    assert (await post.send("bob", "ann", reply_to=last)).id, "the report has added nothing to the chain"
+
+
+@promise("guard-others")
+async def test_nobody_has_us_write_to_who_has_no_part_in_the_thread_or_does_not_take_its_mail(post: Post) -> None:
+    await limited(post, Limits(thread=1))
+    for name, contact in {"eve": Contact.OPEN, "ann": Contact.OPEN, "bob": Contact.CLOSED, "cid": Contact.ASK}.items():
+        await post.open(name, owner=name, profile=Profile(contact=contact))
+    await post.store.subscribe(at("ann"), at("#plan"), None, Keep(), post.origin("ann"))
+    said = await post.send("bob", "#plan")
+    await post.send("cid", "#plan", reply_to=said.id)
+    await post.send("eve", "eve", reply_to=said.id)
+    refused = await refusal_of(post, "eve", "ann", "cid", "postmaster", reply_to=said.id)
+    assert refused.code is Code.OVER_BUDGET
+    for name in ("ann", "bob", "cid"):
+        assert await reports(post, name) == []
+
+
+@promise("guard-others")
+async def test_who_is_answered_by_way_of_a_channel_is_told_and_its_other_members_are_not(post: Post) -> None:
+    await limited(post, Limits(thread=1), "ann", "bob", "cid")
+    for name in ("ann", "bob", "cid"):
+        await post.store.subscribe(at(name), at("#plan"), None, Keep(), post.origin(name))
+    said = await post.send("ann", "#plan")
+    await post.send("cid", "#plan", reply_to=said.id)
+    await refusal_of(post, "bob", "#plan", reply_to=said.id)
+    assert (len(await reports(post, "ann")), await reports(post, "cid")) == (1, [])
+
+
+@promise("guard-others", "guard-others-once", "recipients-apart")
+async def test_a_budget_of_two_is_told_in_one_of_their_threads(post: Post) -> None:
+    await limited(post, Limits(pair=2), "ann", "bob", "cid")
+    first, second = await post.send("ann", "bob"), await post.send("ann", "bob")
+    for said in (first, second):
+        await post.send("bob", "ann", reply_to=said.id)
+    await refusal_of(post, "bob", "ann")
+    assert await reports(post, "ann") == [], "that belongs to no thread of theirs"
+    sent = await post.send("bob", "ann", "cid", reply_to=first.id)
+    assert [each.refusal is None for each in sent.recipients] == [False, True]
+    await refusal_of(post, "bob", "ann", reply_to=second.id)
+    assert [told.thread for told in await reports(post, "ann")] == [first.thread]
 
 
 @promise("guard-restart", "durable")

@@ -221,3 +221,11 @@ async def test_the_store_syncs_what_it_commits(tmp_path: Path) -> None:
     async with open_store(tmp_path / "store.db", SteppedClock()) as store:
         asked = await store.writer.do(lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
     assert asked == [2, "wal", 2]
+
+
+async def test_who_looks_in_vain_writes_nothing(desk: Desk) -> None:
+    """Else each wait that ends with nothing would cost a sync."""
+    log = desk.path.with_name(f"{desk.path.name}-wal")
+    before = log.stat().st_size
+    assert await desk.outcomes(lambda db: str(db.execute("SELECT count(*) FROM word").fetchone()[0])) == ["0"]
+    assert (desk.sealed, log.stat().st_size) == (0, before)

@@ -51,6 +51,11 @@ class Line:
             await self._to_relay.send(("notify", 0, json.loads(line)))
         return self.reads
 
+    def offer(self, line: bytes) -> bool:
+        if self.reads:
+            self._to_relay.send_nowait(("notify", 0, json.loads(line)))
+        return self.reads
+
     async def keep(self, serial: int) -> None:
         self.kept.append(serial)
 
@@ -147,7 +152,7 @@ class Inside:
         try:
             await client.prepare()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(client.push_updates)
+                client.push_in(tasks)
                 tasks.start_soon(serve, server or build_server(), client, wire)
                 yield line
                 tasks.cancel_scope.cancel()

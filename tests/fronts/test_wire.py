@@ -9,6 +9,7 @@ import anyio
 import mcp_types as types
 import pytest
 from mcp.server.lowlevel import Server
+from mcp_types.methods import serialize_server_result
 
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.mcp.client import Client, Context
@@ -45,7 +46,11 @@ async def test_an_answer_to_a_question_of_an_earlier_epoch_does_not_land_on_a_ne
 
 
 @pytest.mark.parametrize(
-    ("host", "cap"), [("claude-code", 1500), ("codex-mcp-client", 270), ("claude-ai", 55), ("cursor", 55), ("", 55)]
+    ("host", "cap"),
+    [
+        *(("claude-code", 1500), ("codex-mcp-client", 270), ("gemini-cli-mcp-client", 570), ("opencode", 600)),
+        *(("claude-ai", 55), ("cursor", 55), ("", 55)),
+    ],
 )
 async def test_a_wait_shows_signs_of_life_and_is_capped_by_host(tmp_path: Path, host: str, cap: float) -> None:
     async with inside(tmp_path) as office, office.line(progress_every=0.01) as line:
@@ -275,3 +280,39 @@ async def test_whenever_a_wait_is_cancelled_its_message_is_there_for_the_next(tm
             line.write({"method": "notifications/cancelled", "params": {"requestId": waiting}})
             while (await line.content(line.call("list_inbox")))["unread"] == 0:
                 pass
+
+
+async def test_a_plain_call_is_answered_as_the_sdk_would_have_it(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        sent = await line.content(line.call("send", to="alice", body="é"))
+        calls: list[tuple[str, object]] = [
+            ("list_inbox", {"limit": 5}),
+            ("list_inbox", None),
+            ("read", {"id": sent["id"]}),
+            ("read", {"id": "none"}),
+            ("settle", {"ids": ["none"], "outcome": "ack"}),
+            ("send", {"to": "alice"}),
+        ]
+        for name, arguments in calls:
+            plain = {"name": name, "arguments": arguments, "_meta": {"progressToken": 7, "host/own": 1}}
+            ours, theirs = [await line.result(line.ask("tools/call", each)) for each in (plain, plain | {"more": 1})]
+            assert ours == theirs
+            assert ours == serialize_server_result("tools/call", "2025-11-25", ours)
+        for wrong in ({"name": "none"}, {"name": 1}, {}, {"name": "read", "arguments": []}):
+            ours, theirs = [await line.error(line.ask("tools/call", each)) for each in (wrong, wrong | {"more": 1})]
+            assert ours == theirs
+
+
+async def test_what_comes_before_the_first_request_is_heard_and_a_session_takes_no_envelope(
+    tmp_path: Path,
+) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        line.write({"method": "notifications/initialized"})
+        for _ in range(20):
+            line.write({"method": "notifications/roots/list_changed"})
+        # The handshake is over as far as the host is concerned (the SDK takes it so), and it calls at once.
+        await line.content(line.call("create_mailbox", name="alice"))
+        refused = await line.error(line.ask("tools/list", {"_meta": ENVELOPE}))
+        assert refused["code"] == types.INVALID_REQUEST

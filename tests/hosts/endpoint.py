@@ -1,7 +1,7 @@
 """The model's place: an HTTP server on loopback that plays a script and records every request of a host.
 
-It knows HTTP and server-sent events. What a request means is its dialect's business (messages_api,
-responses_api), what to answer is the script's.
+It knows HTTP. What a request means and how an event is spelled is its dialect's business (messages_api, responses_api,
+chat_api, gemini_api), what to answer is the script's.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Json = dict[str, Any]
 
 
 class Dialect(Protocol):
-    """A wire format; the modules messages_api and responses_api are its two kinds."""
+    """A wire format; messages_api, responses_api, chat_api and gemini_api are its kinds."""
 
-    PATH: str
-
+    def serves(self, path: str, /) -> bool: ...
     def key_in(self, headers: dict[str, str], /) -> str: ...
     def read(self, request: Json, /) -> Conversation: ...
     def offered(self, request: Json, /) -> frozenset[str]: ...
     def possible(self, request: Json, move: Move, /) -> Move: ...
     def answer(self, request: Json, move: Move, /) -> list[Json]: ...
+    def spell(self, event: Json, /) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Endpoint:
 
     def play(self, path: str, headers: dict[str, str], body: str) -> list[Json] | None:
         """Record a request and move; None for a path that is not the model's."""
-        if path.partition("?")[0] != self._dialect.PATH:
+        if not self._dialect.serves(path.partition("?")[0]):
             self.refuse(path)
             return None
         request = json.loads(body)
@@ -123,6 +123,9 @@ class Endpoint:
             self._changed.notify_all()
         log.write_text(json.dumps(request, indent=1, ensure_ascii=False), encoding="utf-8")
         return self._dialect.answer(request, move)
+
+    def spell(self, event: Json) -> str:
+        return self._dialect.spell(event)
 
     def refuse(self, what: str) -> None:
         with self._changed:
@@ -148,9 +151,8 @@ class Endpoint:
                 self.send_response(HTTPStatus.OK)
                 self.send_header("content-type", "text/event-stream")
                 self.end_headers()
-                lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
                 with contextlib.suppress(ConnectionError):  # a host may be ended at any time
-                    self.wfile.write("".join(lines).encode())
+                    self.wfile.write("".join(map(endpoint.spell, events)).encode())
 
             def _refuse(self) -> None:
                 endpoint.refuse(f"{self.command} {self.path}")

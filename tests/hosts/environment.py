@@ -54,3 +54,14 @@ def for_claude_code(home: Path, endpoint: str) -> dict[str, str]:
 def for_codex(home: Path, endpoint: str) -> dict[str, str]:
     # Its other switches are in config.toml (hosts.py).
     return _walled(home, endpoint) | {"SCRIPTED_MODEL_KEY": DUMMY_KEY}
+
+
+def for_opencode(home: Path, endpoint: str) -> dict[str, str]:
+    # Its other switches are in opencode.json (hosts.py).
+    return _walled(home, endpoint) | {"SCRIPTED_MODEL_KEY": DUMMY_KEY, "OPENCODE_DISABLE_AUTOUPDATE": "1"}
+
+
+def for_gemini(home: Path, endpoint: str) -> dict[str, str]:
+    # Its other switches are in settings.json (hosts.py).
+    model = {"GEMINI_API_KEY": DUMMY_KEY, "GOOGLE_GEMINI_BASE_URL": endpoint}
+    return _walled(home, endpoint) | model

@@ -17,7 +17,7 @@ from tests import npm
 from tests.hosts import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _PACKAGES = {
     "claude": "@anthropic-ai/claude-code",
@@ -25,6 +25,8 @@ _PACKAGES = {
     "gemini": "@google/gemini-cli",
     "opencode": "opencode-ai",
 }
+_TRIED = {"claude": "2.1.332", "codex": "0.169.0", "gemini": "0.61.0", "opencode": "1.18.33"}
+"""What is fetched unless the newest is asked for: a release of a host's turns no check of ours red."""
 _VERSION_SECONDS = 60
 
 
@@ -39,18 +41,23 @@ class Program:
         return [npm.node(), str(self.path)] if self.path.suffix == ".js" else [str(self.path)]
 
 
+ALL = tuple(_PACKAGES)
+AGENTS = ("claude", "codex")
+"""Those that play in every scenario; the others are set up and listed alone."""
+
+
 def default_prefix() -> Path:
     return Path(tempfile.gettempdir()) / f"mailbox-hosts-npm-{os.getuid()}"
 
 
-def installed(prefix: Path, *, update: bool) -> dict[str, Program]:
-    """Find the hosts under the prefix; fetch them when one is missing, or when asked for the newest."""
-    if update or any(_find(prefix, name) is None for name in _PACKAGES):
+def installed(prefix: Path, names: Collection[str], *, update: bool) -> dict[str, Program]:
+    """Find these hosts under the prefix; fetch them when one is missing, or when asked for the newest."""
+    if update or any(_find(prefix, name) is None for name in names):
         # A bare name would bring an old release where this machine's Node is older than the launcher wants.
-        npm.install(prefix, *(f"{package}@latest" for package in _PACKAGES.values()))
+        npm.install(prefix, *(f"{_PACKAGES[name]}@{'latest' if update else _TRIED[name]}" for name in names))
     programs = {}
-    for name, package in _PACKAGES.items():
-        path = _find(prefix, name)
+    for name in names:
+        package, path = _PACKAGES[name], _find(prefix, name)
         if path is None:
             raise npm.InstallError(
                 f"{package} under {prefix} has no program for this platform; delete it and run again"

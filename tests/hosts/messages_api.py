@@ -13,9 +13,19 @@ from tests.hosts.conversation import Call, Conversation, Exchange, Move, Say
 
 PATH = "/v1/messages"
 _PREFIX = "mcp__mailbox__"
+_PLUGIN_PREFIX = "mcp__plugin_mailbox_mailbox__"
+"""What our tools begin with when a plugin has brought the server."""
 _TOOL_SEARCH = "ToolSearch"
 
 Json = dict[str, Any]
+
+
+def serves(path: str) -> bool:
+    return path == PATH
+
+
+def spell(event: Json) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
 
 
 def key_in(headers: dict[str, str]) -> str:
@@ -30,9 +40,9 @@ def read(request: Json) -> Conversation:
     }
     return Conversation(
         tuple(
-            Exchange(block["name"].removeprefix(_PREFIX), results.get(block["id"], ""))
+            Exchange(_own(block["name"]), results.get(block["id"], ""))
             for block in _blocks(request)
-            if block["type"] == "tool_use" and block["name"].startswith(_PREFIX)
+            if block["type"] == "tool_use" and block["name"].startswith((_PREFIX, _PLUGIN_PREFIX))
         ),
         _prompt(request),
     )
@@ -40,7 +50,7 @@ def read(request: Json) -> Conversation:
 
 def offered(request: Json) -> frozenset[str]:
     """Our tools whose schema the model has in this request, without searching for them."""
-    return frozenset(tool["name"].removeprefix(_PREFIX) for tool in request.get("tools", []) if _is_open(tool))
+    return frozenset(_own(tool["name"]) for tool in request.get("tools", []) if _is_open(tool))
 
 
 def possible(request: Json, move: Move) -> Move:
@@ -48,9 +58,9 @@ def possible(request: Json, move: Move) -> Move:
 
     A model cannot call what it was not shown, so neither does the script.
     """
-    if isinstance(move, Say) or move.tool in offered(request) or _PREFIX + move.tool in _found(request):
+    if isinstance(move, Say) or move.tool in offered(request) or _prefix(request) + move.tool in _found(request):
         return move
-    query = {"query": f"select:{_PREFIX}{move.tool}", "max_results": 1}
+    query = {"query": f"select:{_prefix(request)}{move.tool}", "max_results": 1}
     if any(block["type"] == "tool_use" and block["input"] == query for block in _blocks(request)):
         return Say(f"The host has no tool {move.tool}.")  # it was searched for already: is our server running?
     return Call(_TOOL_SEARCH, query)
@@ -62,7 +72,7 @@ def answer(request: Json, move: Move) -> list[Json]:
         block: Json = {"type": "text", "text": ""}
         delta: Json = {"type": "text_delta", "text": move.text}
     else:
-        name = move.tool if move.tool == _TOOL_SEARCH else _PREFIX + move.tool
+        name = move.tool if move.tool == _TOOL_SEARCH else _prefix(request) + move.tool
         block = {"type": "tool_use", "id": f"toolu_{len(request['messages']):03}", "name": name, "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(move.arguments)}
     stop = "end_turn" if isinstance(move, Say) else "tool_use"
@@ -87,8 +97,17 @@ def answer(request: Json, move: Move) -> list[Json]:
     ]
 
 
+def _own(name: str) -> str:
+    return name.removeprefix(_PREFIX).removeprefix(_PLUGIN_PREFIX)
+
+
+def _prefix(request: Json) -> str:
+    names = (str(tool.get("name", "")) for tool in request.get("tools", []))
+    return _PLUGIN_PREFIX if any(name.startswith(_PLUGIN_PREFIX) for name in names) else _PREFIX
+
+
 def _is_open(tool: Json) -> bool:
-    return str(tool.get("name", "")).startswith(_PREFIX) and not tool.get("defer_loading")
+    return str(tool.get("name", "")).startswith((_PREFIX, _PLUGIN_PREFIX)) and not tool.get("defer_loading")
 
 
 def _found(request: Json) -> set[str]:

@@ -16,6 +16,14 @@ _NAMESPACE = "mcp__mailbox"
 Json = dict[str, Any]
 
 
+def serves(path: str) -> bool:
+    return path == PATH
+
+
+def spell(event: Json) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+
+
 def key_in(headers: dict[str, str]) -> str:
     return headers.get("authorization", "").removeprefix("Bearer ")
 

@@ -66,6 +66,10 @@ class Terminal:
         time.sleep(0.3)  # a terminal gives no event for that
         os.write(self._fd, b"\r")
 
+    def press(self, keys: bytes) -> None:
+        """Send what keys send, and no more."""
+        os.write(self._fd, keys)
+
     def _ended(self, within: float) -> bool:
         deadline = time.monotonic() + within
         while True:

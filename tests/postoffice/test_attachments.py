@@ -17,8 +17,9 @@ from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.postoffice import Call, Caller, PostOffice, Roots
+from mcp_mailbox.postoffice import Call, Caller, Handed, PostOffice, Roots
 from mcp_mailbox.postoffice.copies import DAY, Copies
+from mcp_mailbox.postoffice.handed import LEFT
 from mcp_mailbox.store import Accepted, Store
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -36,7 +37,7 @@ class World:
         self.plan.write_text("the plan")
         self.store = store
         limits = Limits(each=1000, together=1500)
-        self.office = PostOffice(store, attachments=limits, copies=directory / "opened")
+        self.office = PostOffice(store, attachments=limits, copies=directory / "opened", handed=directory / "handed")
         given = Roots((str(self.project),), str(self.project), str(directory / "store"))
         self.caller = Caller("alice", "someone", "default", files=given)
 
@@ -167,3 +168,43 @@ def test_where_no_copy_can_be_made_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refusal:
         Copies(tmp_path / "opened").put("1abcd", "a.bin", b"content")
     assert refusal.value.hint
+
+
+# -- handed in by a front
+
+
+async def test_what_a_front_hands_in_is_a_copy_of_its_own_and_nothing_else(world: World) -> None:
+    place = await world.office.attachments.place({"/a/plan.md": 8})
+    assert place.stat().st_mode & 0o777 == 0o700
+    good, linked, second, fifo = (f"{number:032x}" for number in range(4))
+    (place / good).write_text("the plan")
+    (place / linked).symlink_to(world.plan)
+    os.link(world.plan, place / second)
+    os.mkfifo(place / fifo)
+    caller = replace(world.caller, files=None)
+    sent = await world.office.send(Call(caller, "1"), Draft(("alice",), "x"), [Handed("/a/plan.md", good)])
+    found, content = await world.office.attachments.content(Call(caller, "2"), sent.id, "plan.md")
+    assert (found.name, content) == ("plan.md", b"the plan")
+    for copy in (linked, second, fifo, "f" * 32, "../project/plan.md", str(world.plan), ""):
+        with pytest.raises(Refusal) as refusal:
+            await world.office.send(Call(caller, f"3 {copy}"), Draft(("alice",), "x"), [Handed("plan.md", copy)])
+        assert refusal.value.code is Code.NO_FILE
+    os.utime(place / good, (time.time() - LEFT - 1,) * 2)
+    await world.office.attachments.place({"plan.md": 8})
+    assert not (place / good).exists(), "somebody died"
+    assert (place / linked).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"plan.md": 1001}, "'plan.md' is too large"),
+        ({"a": 800, "b": 800}, "'b' and those before it"),
+        ({f"{number}": 1 for number in range(11)}, "11 files"),
+    ],
+)
+async def test_what_is_too_large_to_be_handed_in_is_refused_before_it_is_copied(
+    world: World, sizes: dict[str, int], said: str
+) -> None:
+    with pytest.raises(Refusal, match=said):
+        await world.office.attachments.place(sizes)

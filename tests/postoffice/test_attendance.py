@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.directory import Entry, Search
 from mcp_mailbox.engines.sqlite import SqliteStore, directory, open_store
+from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.postoffice import Call, Caller, PostOffice, attendance
 from mcp_mailbox.postoffice.attendance import LINGER, NOTE_EVERY
@@ -46,6 +48,9 @@ class World:
 
     async def look(self, caller: Caller, mailbox: str | None = None) -> None:
         await self.office.list_inbox(self.call(caller, mailbox), Listing(1))
+
+    async def wait(self, caller: Caller, patience: float = 0) -> None:
+        await self.office.wait(self.call(caller), patience, Wanted(), 1 << 20, Ending())
 
     async def entry(self, name: str, asker: Caller = EVE) -> Entry:
         found = await self.office.directory.find(self.call(asker), Search("default", name), 10)
@@ -253,8 +258,7 @@ async def test_a_mailbox_is_noted_once_a_minute_however_many_requests_come(world
         await world.look(caller)
         await world.office.depart(caller, put_back=False)
         world.clock.step((NOTE_EVERY - 1) // 50)
-    # Each of the two commits below keeps what time it is: a change of its own.
-    assert await world.commits() - before == 2
+    assert await world.commits() == before
     assert await world.noted("ann") == first
     world.clock.step(NOTE_EVERY)
     await world.look(caller)
@@ -293,3 +297,67 @@ async def test_a_page_is_never_empty_while_there_is_more(world: World, monkeypat
     assert [each.address.name for each in found.entries] == ["n7"]
     found = await world.office.directory.find(world.call(TOKEN), Search("default", "this"), 1, found.next)
     assert (found.entries, found.next) == ([], None)
+
+
+OLD, NEW = (Caller(f"thread-{name}", "someone", "default") for name in ("old", "new"))
+
+
+@asynccontextmanager
+async def _in_business(world: World) -> AsyncIterator[None]:
+    """Be past the moment after a start in which nobody knows who is here."""
+    async with world.office.business():
+        await anyio.wait_all_tasks_blocked()
+        world.clock.step(LINGER)
+        await world.office._readers.known()
+        yield
+
+
+async def _two_threads(world: World, *, resumed: bool = False, same: bool = True) -> None:
+    """One host has left a conversation for another one, and started a server for it; both have its mailbox."""
+    for caller in (OLD, NEW):
+        world.office.arrive(caller)
+        await world.open(caller, "ann")
+        world.office.attendance.begins(caller, "host" if same else caller.reader, resumed=resumed)
+        if caller is OLD:
+            await world.wait(OLD)
+
+
+async def test_a_conversation_that_was_left_does_not_keep_the_next_one_from_their_mailbox(world: World) -> None:
+    async with _in_business(world):
+        await _two_threads(world)
+        await world.wait(NEW)
+        # It was newer, not better: who is driven out is told so, and stays out.
+        with pytest.raises(Refusal, match="reads ann@default"):
+            await world.wait(OLD)
+
+
+@pytest.mark.parametrize(("resumed", "same"), [(False, False), (True, True)])
+async def test_a_conversation_that_may_be_alive_keeps_its_mailbox(world: World, *, resumed: bool, same: bool) -> None:
+    """Another host's, and one of which a post office that has just started cannot know that it is the older."""
+    async with _in_business(world):
+        await _two_threads(world, resumed=resumed, same=same)
+        with pytest.raises(Refusal, match="reads ann@default"):
+            await world.wait(NEW)
+
+
+async def test_a_conversation_from_which_something_came_keeps_its_mailbox(world: World) -> None:
+    async with _in_business(world):
+        await _two_threads(world)
+        await world.look(OLD)
+        with pytest.raises(Refusal, match="reads ann@default"):
+            await world.wait(NEW)
+
+
+async def test_a_conversation_that_waits_keeps_its_mailbox(world: World) -> None:
+    async with _in_business(world), anyio.create_task_group() as tasks:
+        world.office.arrive(OLD)
+        await world.open(OLD, "ann")
+        world.office.attendance.begins(OLD, "host", resumed=False)
+        tasks.start_soon(world.wait, OLD, LINGER)
+        await anyio.wait_all_tasks_blocked()
+        world.office.arrive(NEW)
+        await world.open(NEW, "ann")
+        world.office.attendance.begins(NEW, "host", resumed=False)
+        with pytest.raises(Refusal, match="reads ann@default"):
+            await world.wait(NEW)
+        tasks.cancel_scope.cancel()

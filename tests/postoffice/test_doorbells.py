@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -14,13 +15,25 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.channel import Keep
+from mcp_mailbox.delivery import Delivery, Settlement, State
 from mcp_mailbox.delivery import Outcome as Settling
-from mcp_mailbox.delivery import Settlement, State
-from mcp_mailbox.doorbell import NEWS_LIMIT, Moment, Outcome, Pointer, Quiet, Result, Ring, Terms
+from mcp_mailbox.doorbell import (
+    ANSWERED,
+    NEWS_LIMIT,
+    Doorbell,
+    Moment,
+    Outcome,
+    Pointer,
+    Quiet,
+    Result,
+    Ring,
+    Terms,
+)
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import Draft, Priority
+from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.postoffice.doorbells import BURST, DEAF, DEAF_PAUSE, UNANSWERED, WAITER, WORK
 from mcp_mailbox.store import Listing, Wanted
@@ -49,8 +62,15 @@ class Bell:
 
 
 class Notes(list[Ring]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[tuple[str, int]] = []
+
     def note(self, ring: Ring) -> None:
         self.append(ring)
+
+    def answered(self, mailbox: Address, rung_at: int, at: int) -> None:
+        self.answers.append((mailbox.name, at - rung_at))
 
     def reasons(self) -> list[str]:
         return [f"{ring.result.outcome}: {ring.result.reason}" for ring in self]
@@ -80,6 +100,24 @@ class World:
         self.office.doorbells.attach(caller, bell, terms or Terms(), resumed=resumed)
         await self.office.mailboxes.open(self.call(caller), name, Profile(kind=kind, share=100 if kind else None))
         return bell
+
+    @contextmanager
+    def standing_in(
+        self, bell: Doorbell, terms: Terms | None = None, *, name: str = "rewake.1", own: Caller | None = None
+    ) -> Iterator[list[str]]:
+        """Stand in for whoever reads builder; yields a list that gets a word when it has to leave."""
+        told: list[str] = []
+        doorbells = self.office.doorbells
+        with doorbells.standing_in(
+            name,
+            Address("builder", "default"),
+            bell,
+            terms or Terms(),
+            begins=True,
+            superseded=lambda: own is not None and doorbells.can_ring(own),
+            leave=lambda: told.append("leave"),
+        ):
+            yield told
 
     def call(self, caller: Caller = HOST) -> Call:
         return Call(caller, f"request {next(_requests)}")
@@ -385,6 +423,23 @@ async def test_two_agents_that_answer_each_other_for_ever_are_left_to_sleep(worl
     assert len(bells["ann"].rung) + len(bells["bob"].rung) == rung + 2
 
 
+async def test_a_look_after_a_ring_is_its_answer_and_one_that_comes_late_is_not(world: World) -> None:
+    bell = await world.host()
+    for pause in (WORK, ANSWERED + 1, WORK):
+        await world.send()
+        await world.settle()
+        await world.step(pause)
+        await world.look()
+        await world.step(UNANSWERED)
+    assert len(bell.rung) == 3
+    assert world.log.answers == [("builder", WORK), ("builder", WORK)]
+    bell.result = Result(Outcome.FAILED, "gone")
+    await world.send()
+    await world.step(BURST)
+    await world.look()
+    assert len(world.log.answers) == 2, "nobody was rung"
+
+
 async def test_a_thread_may_wake_again_when_an_hour_has_passed(world: World) -> None:
     bell = await world.host(terms=Terms(wakes=1))
     first = await world.send()
@@ -412,6 +467,22 @@ async def test_a_ring_that_failed_is_logged_and_the_next_message_rings_for_both(
     await world.send()
     await world.settle()
     assert [pointer.count for pointer in bell.rung] == [1, 2]
+
+
+async def test_a_ring_that_failed_is_made_good_when_the_host_can_be_reached(world: World) -> None:
+    """The first call of a new conversation tells which it is. What that call takes is not rung for any more."""
+    bell = await world.host()
+    bell.result = Result(Outcome.FAILED, "its thread is not known before its first call")
+    await world.send()
+    await world.settle()
+    bell.result = Result(Outcome.RUNG)
+    world.office.doorbells.reachable(HOST)
+    await world.settle()
+    assert len(bell.rung) == 1
+    await world.step(BURST)
+    assert len(bell.rung) == 2
+    await world.step(HOUR)
+    assert len(bell.rung) == 2
 
 
 async def test_a_ring_that_failed_is_made_good_when_the_host_comes_back(world: World) -> None:
@@ -621,23 +692,135 @@ async def test_a_stranger_who_asks_rings_and_what_is_held_does_not(world: World)
     assert (pointer.count, [sender.name for sender in pointer.senders]) == (1, ["postmaster"])
 
 
-async def test_of_two_that_answer_each_other_the_one_that_is_refused_is_told_and_the_other_is_left_in_peace(
-    tmp_path: Path,
-) -> None:
-    """What is so: nothing is sent to the other, which a report would wake; a person sees it in `status`."""
-    async with open_store(tmp_path / "mail.db", SteppedClock(), Limits(hops=4)) as store:
-        world = World(store, SteppedClock())
+ANN, BOB = (Caller(name, "someone", "default") for name in ("ann", "bob"))
+
+
+@asynccontextmanager
+async def looped(tmp_path: Path) -> AsyncIterator[tuple[World, Bell, str]]:
+    """Let two answer each other until one of them, bob, may not; ann has a host and nothing left to take."""
+    clock = SteppedClock()
+    async with open_store(tmp_path / "mail.db", clock, Limits(hops=4)) as store:
+        world = World(store, clock)
         with anyio.fail_after(DEADLINE):
             async with world.office.business():
-                bob = Caller("bob", "someone", "default")
-                await world.office.mailboxes.open(world.call(bob), "bob", Profile())
+                bell = await world.host(ANN, "ann")
+                await world.office.mailboxes.open(world.call(BOB), "bob", Profile())
                 last, pair = await world.send("ann", "bob"), ("bob", "ann")
                 for _ in range(4):
                     last, pair = await world.send(*pair, reply_to=last), (pair[1], pair[0])
-                assert world.office.looped is None
-                with pytest.raises(Refusal, match="only answer each other, stop"):
-                    await world.send(*pair, reply_to=last)
-                assert world.office.looped is not None
-                assert world.office.looped[::2] == (1, Address(pair[0], "default"))
-                waiting = await store.inbox(Address(pair[1], "default"), Listing(10))
-                assert {each.delivery.message.sender for each in waiting.previews} <= {"ann@default", "bob@default"}
+                await world.wait(ANN)
+                await world.settle()
+                yield world, bell, last
+
+
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(Address("bob", "default"))], ids=["anything", "from bob"])
+async def test_of_two_that_answer_each_other_the_one_that_waits_is_told_that_the_other_was_refused(
+    tmp_path: Path, wanted: Wanted
+) -> None:
+    async with looped(tmp_path) as (world, _, last):
+        found: list[Delivery] = []
+
+        async def wait() -> None:
+            found.extend((await world.office.wait(world.call(ANN), HOUR, wanted, 1 << 20, Ending()))[0])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await world.settle()
+            assert (found, world.office.looped) == ([], None)
+            with pytest.raises(Refusal, match="only answer each other, stop"):
+                await world.send("bob", "ann", reply_to=last)
+        assert [(each.message.kind, each.message.sender) for each in found] == [
+            (MessageKind.REPORT, "postmaster@default")
+        ]
+        assert world.office.looped is not None, "which a person sees in `status`"
+        assert world.office.looped[::2] == (1, Address("bob", "default"))
+
+
+async def test_an_idle_host_is_not_rung_because_another_agent_was_refused(tmp_path: Path) -> None:
+    async with looped(tmp_path) as (world, bell, last):
+        rung = len(bell.rung)
+        with pytest.raises(Refusal, match="only answer each other, stop"):
+            await world.send("bob", "ann", reply_to=last)
+        await world.step(HOUR)
+        page = await world.store.inbox(Address("ann", "default"), Listing(10))
+        assert MessageKind.REPORT in [each.delivery.message.kind for each in page.previews]
+        assert len(bell.rung) == rung
+
+
+# -- who stands in for a reader without a bell
+
+
+async def test_a_reader_without_a_bell_is_rung_by_who_stands_in_for_it_once_for_each_coming(world: World) -> None:
+    reader = Caller("http.1", "someone", "default", binds=False)
+    await world.office.mailboxes.open(world.call(reader), "builder", Profile())
+    await world.send()
+    bell, next_one = Bell(), Bell()
+    with world.standing_in(bell):
+        await world.settle()
+    assert len(bell.rung) == 1
+    await world.step(UNANSWERED)
+    with world.office.doorbells.standing_in(
+        "rewake.1", Address("builder", "default"), next_one, Terms(), begins=False, superseded=bool, leave=lambda: None
+    ):
+        await world.settle()
+        assert next_one.rung == [], "what was rung for is not rung for by the next"
+        await world.send()
+        await world.settle()
+        assert [pointer.count for pointer in next_one.rung] == [2]
+    await world.step(UNANSWERED)
+    await world.send()
+    await world.settle()
+    assert len(bell.rung) == len(next_one.rung) == 1, "nobody stands in any more"
+
+
+async def test_a_bell_of_ones_own_is_rung_and_not_who_stands_in(world: World) -> None:
+    stand_in = Bell()
+    with world.standing_in(stand_in, own=HOST):
+        bell = await world.host()
+        await world.send()
+        await world.settle()
+        assert (len(bell.rung), len(stand_in.rung)) == (1, 0)
+        world.office.doorbells.detach(HOST)
+        await world.step(UNANSWERED)
+        await world.send()
+        await world.settle()
+        assert (len(bell.rung), len(stand_in.rung)) == (1, 1)
+
+
+async def test_of_a_pool_one_whose_host_has_a_bell_by_now_is_not_rung_twice(world: World) -> None:
+    stand_in = Bell()
+    bell = await world.host(kind=Kind.POOL)
+    with world.standing_in(stand_in, own=HOST):
+        for _ in range(3):
+            await world.send()
+            await world.step(UNANSWERED)
+    assert len(bell.rung) == 3
+    assert stand_in.rung == []
+
+
+async def test_one_host_has_one_that_stands_in_and_the_former_has_to_leave(world: World) -> None:
+    reader = Caller("http.1", "someone", "default", binds=False)
+    await world.office.mailboxes.open(world.call(reader), "builder", Profile())
+    old, new, other = Bell(), Bell(), Bell()
+    with world.standing_in(old) as told, world.standing_in(new), world.standing_in(other, name="rewake.2"):
+        assert told == ["leave"]
+        await world.send()
+        await world.settle()
+        assert (len(old.rung), len(new.rung), len(other.rung)) == (0, 0, 1), "a mailbox has one reader: the newest"
+
+
+async def test_who_stands_in_is_left_alone_while_the_reader_works(world: World) -> None:
+    reader = Caller("http.1", "someone", "default", binds=False)
+    await world.office.mailboxes.open(world.call(reader), "builder", Profile())
+    bell = Bell()
+    with world.standing_in(bell):
+        await world.send()
+        await world.settle()
+        reading = Caller("http.1", "someone", "default", mailbox="builder", binds=False)
+        assert len(await world.wait(reading)) == 1
+        await world.step(2 * BURST)
+        await world.send()
+        await world.settle()
+        assert len(bell.rung) == 1
+        await world.step(WORK)
+        assert len(bell.rung) == 2

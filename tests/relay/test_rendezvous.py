@@ -55,7 +55,8 @@ def test_the_office_keeps_nothing_of_the_host_that_started_it(world: World, tmp_
         host.ask("echo")
     proc = Path("/proc") / str(world.office_pid())
     held = [str(link.readlink()) for link in (proc / "fd").iterdir()]
-    assert not [path for path in held if "secret" in path or path.startswith("pipe:")]
+    # Of its loop's own pipes it holds both ends, of its host's it would hold one.
+    assert not [path for path in held if "secret" in path or (path.startswith("pipe:") and held.count(path) == 1)]
     assert (proc / "cwd").readlink() == Path("/")
     assert os.getsid(world.office_pid()) not in (os.getsid(0), os.getsid(host.pid))
     environment = dict(pair.split("=", 1) for pair in (proc / "environ").read_text().split("\0") if pair)

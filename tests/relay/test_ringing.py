@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ import pytest
 from mcp_mailbox import frames
 
 from .door import TOKEN, Door
+from .opencode import OpenCode
 from .world import ROOT
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ def test_a_host_is_told_behind_its_token_what_the_office_says(world: World, door
 def test_the_office_learns_that_there_is_a_bell_and_not_what_rings_it(world: World, door: Door) -> None:
     host = world.host(env=door.environment)
     host.ask("ring", ["claude", "{}"])
-    assert world.journal("hello")[0]["bells"] == ["claude", "codex"]
+    assert world.journal("hello")[0]["bells"] == ["claude", "codex", "opencode"]
     kept = b"".join(path.read_bytes() for path in world.home.iterdir() if stat.S_ISREG(path.stat().st_mode))
     assert TOKEN.encode() not in kept
     assert str(door.path).encode() not in kept
@@ -58,7 +61,7 @@ def test_in_a_clean_environment_nothing_is_rung(world: World) -> None:
     """The socket of a host that happens to run elsewhere on this machine is never looked for."""
     host = world.host()
     assert host.ask("ring", ["claude", "{}"]) == "failed this host has no such bell"
-    assert world.journal("hello")[0]["bells"] == ["codex"]
+    assert world.journal("hello")[0]["bells"] == ["codex", "opencode"]
 
 
 @pytest.mark.parametrize("half", ["CLAUDE_CODE_MESSAGING_SOCKET", "CLAUDE_CODE_MESSAGING_TOKEN"])
@@ -173,6 +176,64 @@ def test_a_program_that_hangs_is_ended_and_the_relay_works_on(world: World) -> N
 
 def test_without_codex_it_is_said(world: World) -> None:
     assert world.host().ask("ring", ["codex", "thread text"]) == "failed no program codex is found"
+
+
+@pytest.fixture
+def opencode() -> Iterator[OpenCode]:
+    with closing(OpenCode()) as one:
+        yield one
+
+
+def test_opencode_is_asked_at_the_port_that_it_listens_at(world: World, opencode: OpenCode) -> None:
+    host = world.host(env=opencode.environment)
+    opencode.session("ses_1", "/", 1)
+    said = host.ask("ring", ["opencode", "GET /session/ses_1"])
+    assert said.startswith("rung 200 { ")
+    assert host.ask("ring", ["opencode", "GET /session/ses_2"]).startswith("rung 404 ")
+    assert host.ask("ring", ["opencode", 'POST /session/ses_1/prompt_async {"parts": []}']).strip() == "rung 204"
+    assert opencode.prompted() == ("ses_1", {"parts": []})
+    assert opencode.authorizations == [None] * 3
+
+
+def test_a_password_of_opencode_goes_with_each_question_and_not_to_the_office(world: World, opencode: OpenCode) -> None:
+    host = world.host(env={**opencode.environment, "OPENCODE_SERVER_PASSWORD": "pass-4711"})
+    host.ask("ring", ["opencode", "GET /session/status"])
+    assert opencode.authorizations == ["Basic " + b64encode(b"opencode:pass-4711").decode()]
+    assert b"4711" not in Path(f"/proc/{world.office_pid()}/environ").read_bytes()
+    kept = b"".join(path.read_bytes() for path in world.home.iterdir() if stat.S_ISREG(path.stat().st_mode))
+    assert b"pass-4711" not in kept
+
+
+def test_nothing_but_sessions_is_asked_of_opencode(world: World, opencode: OpenCode) -> None:
+    host = world.host(env=opencode.environment)
+    for line in ("GET /config", "DELETE /session/ses_1", "GET http://example.org/session"):
+        assert host.ask("ring", ["opencode", line]) == "failed that is nothing to ask opencode"
+    assert opencode.asked == []
+
+
+def test_an_opencode_that_did_not_start_the_relay_is_not_asked(world: World, opencode: OpenCode) -> None:
+    """Its number is inherited by whatever a shell of its starts, and there long after it has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        host = world.host(env={"OPENCODE_PID": str(stranger.pid)})
+        said = host.ask("ring", ["opencode", "GET /session/status"])
+        stranger.kill()
+    assert said == "failed no process opencode has started this relay"
+    assert opencode.asked == []
+
+
+def test_an_opencode_without_a_port_is_said_to_have_none(world: World) -> None:
+    host = world.host(env={"OPENCODE_PID": str(os.getpid())})
+    assert host.ask("ring", ["opencode", "GET /session/status"]) == "failed opencode has no port open"
+
+
+def test_an_opencode_that_does_not_answer_is_given_up(world: World) -> None:
+    patches: dict[str, object] = {"__import__('mcp_mailbox.ringing').ringing.ANSWER_SECONDS": 0.5}
+    with closing(socket.create_server(("127.0.0.1", 0))):
+        host = world.host(env={"OPENCODE_PID": str(os.getpid())}, patches=patches)
+        ringing = host.send("ring", ["opencode", "GET /session/status"])
+        assert host.ask("echo", 1) == 1
+        late = host.line()
+    assert (late["id"], late["result"]) == (ringing, "failed the host did not answer in time")
 
 
 def test_ringing_imports_nothing_that_costs(world: World) -> None:

@@ -90,7 +90,7 @@ class Tiny:
         )
 
     async def _leave(self, connection: office.RelayConnection, serving: anyio.CancelScope) -> None:
-        await connection.leaving.wait()
+        await _leaving(connection)
         journal(self.home, event="leaving", reason=connection.reason)
         if connection.reason == frames.STOP and not self.stubborn:
             serving.cancel()
@@ -131,8 +131,14 @@ async def forget(connection: office.RelayConnection, frame: office.Frame, params
     return NO_ANSWER
 
 
+async def _leaving(connection: office.RelayConnection) -> None:
+    told = anyio.Event()
+    connection.on_leave(told.set)
+    await told.wait()
+
+
 async def hang(connection: office.RelayConnection, _: office.Frame, __: Any) -> object:
-    await connection.leaving.wait()
+    await _leaving(connection)
     return "early"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,17 +190,24 @@ HOOKED = """{
 """
 
 
-@pytest.mark.parametrize("before", [None, "", "{}", HOOKED])
-def test_hooks_are_registered_once_and_taken_back_to_the_byte(user: Shell, before: str | None) -> None:
-    settings = user.home / ".claude/settings.json"
+HOOKS = {"claude": ".claude/settings.json", "codex": ".codex/hooks.json"}
+
+
+@pytest.mark.parametrize(
+    ("host", "before"),
+    [*(("claude", before) for before in (None, "", "{}", HOOKED)), *(("codex", before) for before in (None, HOOKED))],
+)
+def test_hooks_are_registered_once_and_taken_back_to_the_byte(user: Shell, host: str, before: str | None) -> None:
+    settings = user.home / HOOKS[host]
+    settings.parent.mkdir(exist_ok=True)
     if before is not None:
-        settings.parent.mkdir()
         settings.write_text(before)
-    shown = user.run("setup", "--host", "claude", "--hooks", "--dry-run")
+    shown = user.run("setup", "--host", host, "--hooks", "--dry-run")
     assert "UserPromptSubmit" in shown.stdout
     assert settings.exists() is (before is not None)
-    done = user.run("setup", "--host", "claude", "--hooks", "--yes")
+    done = user.run("setup", "--host", host, "--hooks", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert ("until you have trusted them" in done.stdout) is (host == "codex")
     said = json.loads(settings.read_text())["hooks"]
     for event in ("SessionStart", "UserPromptSubmit", "Stop"):
         commands = [hook["command"] for each in said[event] for hook in each["hooks"]]
@@ -209,12 +217,43 @@ def test_hooks_are_registered_once_and_taken_back_to_the_byte(user: Shell, befor
         )
         assert ran.returncode == 0, ran.stderr
     after = settings.read_bytes()
-    again = user.run("setup", "--host", "claude", "--hooks")
+    again = user.run("setup", "--host", host, "--hooks")
     assert again.stdout.count("has it already") == 2
     assert settings.read_bytes() == after
-    assert user.run("setup", "--undo", "--host", "claude", "--yes").returncode == 0
+    assert user.run("setup", "--undo", "--host", host, "--yes").returncode == 0
     assert (settings.read_text() if settings.exists() else None) == before
     assert files(user) == (JSON, TOML)
+
+
+def test_hooks_that_wait_are_claude_codes_and_asked_for_or_needed_over_http(user: Shell) -> None:
+    settings = user.home / ".claude/settings.json"
+    assert user.run("setup", "--hooks", "--yes").returncode == 0
+    assert "--rewake" not in settings.read_text()
+    for arguments in (["--hooks", "rewake"], ["--hooks", "--url", "http://127.0.0.1:1/mcp"]):
+        assert "answers" in user.run("setup", "--yes", *arguments).stdout or "--url" in arguments
+        said = json.loads(settings.read_text())["hooks"]
+        waiting = {event: [hook for each in said[event] for hook in each["hooks"][:1]] for event in said}
+        assert [len(hooks) for hooks in waiting.values()] == [2, 1, 2]
+        for event in ("SessionStart", "Stop"):
+            command = waiting[event][1]
+            assert command["asyncRewake"] is True
+            assert command["command"].endswith(f"mcp-mailbox hook {event} --rewake")
+        assert "--rewake" not in (user.home / ".codex/hooks.json").read_text()
+        assert user.run("setup", "--undo", "--yes").returncode == 0
+        assert not settings.exists()
+    assert files(user) == (JSON, TOML)
+
+
+def test_doctor_tells_of_hooks_whose_program_is_gone(user: Shell) -> None:
+    assert user.run("setup", "--hooks", "--yes").returncode == 0
+    hooks = user.home / ".codex/hooks.json"
+    fine = json.loads(user.run("doctor", "--quick", "--json").stdout)["findings"]
+    assert [each["how"] for each in fine if each["what"] == "hooks"] == ["ok", "ok"]
+    hooks.write_text(re.sub(r"\S+ -P -m mcp_mailbox|[^ \"]+/mcp-mailbox", "/gone/mcp-mailbox", hooks.read_text()))
+    found = json.loads(user.run("doctor", "--quick", "--json").stdout)["findings"]
+    [wrong] = [each for each in found if each["what"] == "hooks" and each["how"] == "wrong"]
+    assert "/gone/mcp-mailbox, which is not there" in wrong["details"]
+    assert "setup --hooks" in wrong["fix"]
 
 
 @pytest.mark.parametrize("before", ["{}", HOOKED])
@@ -253,7 +292,9 @@ def test_hooks_that_are_no_lists_are_left_alone(user: Shell) -> None:
     assert settings.read_text() == '{"hooks": {"Stop": "no"}}'
 
 
-@pytest.mark.parametrize("arguments", [["--host", "codex"], ["--url", "http://127.0.0.1:1/mcp"]])
+@pytest.mark.parametrize(
+    "arguments", [["--host", "gemini"], ["--host", "claude", "--url", "https://mail.example.org/mcp"]]
+)
 def test_hooks_that_cannot_be_are_misunderstood(user: Shell, arguments: list[str]) -> None:
     assert user.run("setup", "--hooks", "--yes", *arguments).returncode == exits.MISUNDERSTOOD
 

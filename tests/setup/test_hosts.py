@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mcp_mailbox.setup import formats
-from mcp_mailbox.setup.host import Host, Scope, Server, is_ours
+from mcp_mailbox.setup.hooks import CLAUDE, plan_hooks
+from mcp_mailbox.setup.host import PLUGIN, PLUGIN_PROGRAM, Host, Scope, Server, is_ours
 from mcp_mailbox.setup.hosts import HOSTS
 from mcp_mailbox.setup.plan import Action
 from mcp_mailbox.setup.undo import Undone
@@ -305,3 +306,28 @@ def test_a_server_that_is_called_now_is_started_no_more(desk: Desk, host: Host) 
         )
         desk.undo()
     assert desk.tree() == {}
+
+
+# -- a host that has us by our plugin (`plugins/`)
+
+
+def test_beside_a_plugin_nothing_is_registered_that_would_be_there_twice(desk: Desk) -> None:
+    claude, settings = HOSTS["claude"], desk.home / ".claude/settings.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({"enabledPlugins": {PLUGIN: True}}))
+    for change in (desk.plan(claude), desk.plan(claude, OVER_HTTP), plan_hooks(CLAUDE, Scope.USER, STDIO, desk.where)):
+        assert change.action is Action.REFUSE
+        assert f"claude plugin uninstall {PLUGIN}" in str(change.refused)
+    for scope, server in ((Scope.PROJECT, STDIO), (Scope.USER, Server((PLUGIN_PROGRAM, "stdio")))):
+        assert desk.plan(claude, server, scope).action is Action.ADD, (
+            "others share a project; what is the same runs once"
+        )
+    settings.write_text(json.dumps({"enabledPlugins": {PLUGIN: False}}))
+    assert desk.plan(claude).action is Action.ADD
+
+
+def test_beside_a_plugin_codex_is_registered_under_its_name_and_no_other(desk: Desk) -> None:
+    codex = HOSTS["codex"]
+    desk.write(codex, f'[plugins."{PLUGIN}"]\nenabled = true\n')
+    assert desk.plan(codex).action is Action.ADD
+    assert desk.plan(codex, name="post").action is Action.REFUSE

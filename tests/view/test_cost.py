@@ -121,6 +121,13 @@ class Asking:
         assert found.unread > SMALL / 100
         return found
 
+    async def claim_from_who_says_nothing(self, store: SqliteStore) -> object:
+        await store.open(Address("silent", "default"), "someone", Profile(), Origin("reader", "silent"))
+        wanted = Wanted(Address("silent", "default"))
+        found = await store.claim(BOX, wanted, Lease(5, 100_000, 1000), self.origin(), ())
+        assert not found
+        return found
+
     async def claim(self, store: SqliteStore, wanted: Wanted | None = None) -> object:
         origin = self.origin()
         found = await store.claim(BOX, wanted or Wanted(), Lease(5, 100_000, 1000), origin, ())

@@ -42,6 +42,7 @@ SORTS = {
     "LAPSED_OF_READER": "one mailbox once, of one reader's leases",
     "ARRIVING": "each of a thousand messages once",
     "LATER_CHANNELS": "one channel once, of what was put off until just now",
+    "READY_ABOUT": "of the latest thirty notices those about one sender",
     "SKIPS": "one mailbox once, of what nobody was told yet",
 }
 """Queries that may sort, and over how little."""

@@ -88,6 +88,7 @@ class Ending:
         *,
         expires: int = 0,
         hops: int = 0,
+        priority: Priority = Priority.NORMAL,
     ) -> int:
         """Write to a mailbox of that space, in that thread and about that message; return the notice's number.
 
@@ -100,7 +101,7 @@ class Ending:
                 sender=self._postmaster(db, space),
                 recipients=(to,),
                 reply_to=about,
-                priority=int(Priority.NORMAL),
+                priority=int(priority),
                 accepted=self._now(),
                 subject=said.subject,
                 body=said.body,
@@ -126,6 +127,12 @@ class Ending:
             key = (row["mailbox"], row["priority"], row["seq"])
             told.update(self.end(db, key, State.DEAD if row["exhausted"] else State.EXPIRED))
         return told, len(over) == most
+
+    def postmaster(self, db: sqlite3.Connection, space: str) -> int | None:
+        """Return the number of the post office's own mailbox in that space, if there is one."""
+        found = self._postmasters.get(space)
+        row = db.execute(query.MAILBOX, (space, POSTMASTER)).fetchone() if found is None else None
+        return int(row["id"]) if row is not None and row["owner"] == SYSTEM else found
 
     def _postmaster(self, db: sqlite3.Connection, space: str) -> int:
         """Return the number of the post office's own mailbox in that space, which is made when there is none."""

@@ -52,6 +52,7 @@ from mcp_mailbox.engines.sqlite.retention import Retention
 from mcp_mailbox.engines.sqlite.schema import Place, prepare
 from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
+from mcp_mailbox.engines.sqlite.stopping import Stopping
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Blame, Refusal
 from mcp_mailbox.loopguard import Guard
@@ -123,8 +124,8 @@ async def open_store(path: Path, clock: Clock, limits: Limits | None = None) -> 
             yield store
         finally:
             with anyio.CancelScope(shield=True):
-                # An empty transaction keeps what time it is; the disk may be full, and closing goes on.
-                store.writer.later(lambda _: None)
+                # The disk may be full, and closing goes on.
+                store.writer.later(lambda db: apply.note_time(db, store.clock.now()))
                 await store.backups.close()
                 await store.follower.close()
                 await store.stop_collecting()
@@ -170,7 +171,7 @@ class SqliteStore:
         self._ending = Ending(common)
         requests = Requests(common, self._ending)
         self._mailboxes = Mailboxes(common, requests)
-        self._sending = Sending(common, self._ending, requests, guard)
+        self._sending = Sending(common, self._ending, requests, guard, Stopping(common, self._ending))
         self._receiving = Receiving(common, self._ending, requests)
         self._looking = Looking(common)
         self._archive = Archive(common)
@@ -279,7 +280,10 @@ class SqliteStore:
         cc: Sequence[Address] = (),
     ) -> Accepted:
         """See `Store.accept`."""
-        return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+        answer = await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+        if isinstance(answer, Refusal):  # with which something was written: others were told of it
+            raise answer
+        return answer
 
     async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
         """See `Store.answered`."""

@@ -77,7 +77,7 @@ class Receiving:
             self._skips.add((box.address.folded, box.address.space))
         if caught.more:
             return None, ()
-        ready = db.execute(sql, values).fetchall() if sql else []
+        ready = self._found(db, box, sql, values)
         keys = [_key(row) for row in within(ready, lease.size)]
         rows = [db.execute(query.DELIVERED, key).fetchone() for key in keys]
         generations = [self._codec.next_generation(row["seq"], row["generation"]) for row in rows]
@@ -99,6 +99,14 @@ class Receiving:
             told = {*told, box.address}  # who waits there learns of it, and what was taken back is handed out
         apply.lease(db, zip(generations, keys, strict=True), now, until, origin.reader, origin.request)
         return found, told
+
+    def _found(self, db: sqlite3.Connection, box: Box, sql: str, values: dict[str, Any]) -> Sequence[sqlite3.Row]:
+        """Return what is ready; of one sender who has nothing, what the postmaster says of mail to that one."""
+        ready = db.execute(sql, values).fetchall() if sql else []
+        if not ready and sql is query.READY_FROM:
+            about = {**values, "postmaster": self._ending.postmaster(db, box.address.space)}
+            ready = db.execute(query.READY_ABOUT, about).fetchall()
+        return ready
 
     def _claimed(self, db: sqlite3.Connection, row: sqlite3.Row, generation: int, now: int, until: int) -> Delivery:
         """Return the delivery as it is once it is leased."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from mcp_mailbox.addresses import Address
@@ -20,10 +21,11 @@ from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.messages import in_a_channel_within_reach
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, find_mailbox, unknown, waiting_delivery
+from mcp_mailbox.engines.sqlite.stopping import Stopped, Stopping
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.loopguard import Guard
+from mcp_mailbox.loopguard import Guard, Stop
 from mcp_mailbox.mailbox import Contact
-from mcp_mailbox.message import Draft
+from mcp_mailbox.message import Draft, Kind
 from mcp_mailbox.store import Accepted, Origin, Published, Recipient
 from mcp_mailbox.view import apply, query
 
@@ -36,8 +38,9 @@ _FORGET_AT_MOST = 100
 class Sending:
     """The verb `accept`."""
 
-    def __init__(self, common: Common, ending: Ending, requests: Requests, guard: Guard) -> None:
+    def __init__(self, common: Common, ending: Ending, requests: Requests, guard: Guard, stopping: Stopping) -> None:
         self._guard = guard
+        self._stopping = stopping
         self._requests = requests
         self._codec = common.codec
         self._now = common.now
@@ -54,8 +57,11 @@ class Sending:
         cc: Sequence[Address],
         draft: Draft,
         origin: Origin,
-    ) -> tuple[Accepted, Collection[Address | Published]]:
-        """Return the answer, for whom to ring, and where something was published."""
+    ) -> tuple[Accepted | Refusal, Collection[Address | Published]]:
+        """Return the answer, for whom to ring, and where something was published.
+
+        A refusal is returned where others are told of it, which is to be committed; it is raised where nothing is.
+        """
         own = self._registry.box(db, sender)
         box = own.id
         key = f"k:{draft.key}" if draft.key is not None else request_key(origin)
@@ -72,15 +78,19 @@ class Sending:
 
         now = self._now()
         parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        if parent is not None:
-            refusal = self._guard.of_chain(parent.hops) or self._guard.of_thread(parent.thread, own.owner, now)
-            if refusal is not None:
-                raise refusal
+        stop = self._stop(parent, own, now) if parent is not None else None
         addresses = (*recipients, *cc)
-        ways = [self._way(db, address, own, parent, now) for address in addresses]
+        if parent is not None and stop is not None:
+            ways = [self._way(db, address, own, parent) for address in recipients]
+            return self._refused(stop.refusal, self._tell_of(db, own, parent, stop, ways))
+        ways = [self._way(db, address, own, parent) for address in addresses]
+        full = {way.id: stop for way in ways if isinstance(way, _Way) and (stop := self._full(own, way, now))}
+        direct = [way for way in ways[: len(recipients)] if isinstance(way, _Way) and way.id in full]
+        ways = [full[way.id].refusal if isinstance(way, _Way) and way.id in full else way for way in ways]
         found = [way for way in ways if isinstance(way, _Way)]
         if not found:
-            raise next(way for way in ways if isinstance(way, Refusal))
+            told_of = self._tell_of_full(db, own, parent, full, direct)
+            return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of)
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
         holding = {way.id: way.holds for way in found if way.holds is not None}
@@ -108,9 +118,9 @@ class Sending:
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)
-        told: set[Address | Published] = set()
+        told: set[Address | Published] = {*self._tell_of_full(db, own, parent, full, direct)}
         if not draft.delay:
-            told = {_told(address, own) for number, address in rung.items() if number not in holding}
+            told.update(_told(address, own) for number, address in rung.items() if number not in holding)
         told.update(self._meet(db, own, seq, new, holding, parent))
         if parent is not None and parent.acks is not None:
             fanout.deliver_one(db, box, parent.seq, now)
@@ -138,16 +148,13 @@ class Sending:
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
                 self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
-    def _way(
-        self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None, now: int
-    ) -> _Way | Refusal:
+    def _way(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> _Way | Refusal:
         """Return the mailbox or channel if it takes this sender's mail: one that does not is as if it did not exist."""
         if address.is_channel:
             channel = fanout.publishable(db, sender, address)
             if channel is None:
                 return unknown(str(address))
-            full = self._guard.of_pair(sender.id, -channel.id, channel.address, now)
-            return full or _Way(-channel.id, channel.address, members=channel.members)
+            return _Way(-channel.id, channel.address, members=channel.members)
         box = self._registry.find(db, address)
         if box is None:
             return unknown(str(address))
@@ -159,8 +166,61 @@ class Sending:
             return unknown(str(address))
         admitted = admitted or self._requests.is_let_in(db, box, sender)
         refusal = None if admitted else self._requests.refusal(db, box, sender)
-        refusal = refusal or self._guard.of_pair(sender.id, box.id, box.address, now)
         return refusal or _Way(box.id, box.address, holds=None if admitted else box)
+
+    # -- the loop guard
+
+    def _stop(self, parent: _Parent, own: Box, now: int) -> Stop | None:
+        """Return why nobody may answer that, or the sender may answer no more in its thread."""
+        return self._guard.of_chain(parent.hops, parent.accepted) or self._guard.of_thread(
+            parent.thread, own.owner, now
+        )
+
+    def _full(self, own: Box, way: _Way, now: int) -> Stop | None:
+        """Return why that mailbox or channel has had enough of the sender."""
+        return self._guard.of_pair(own.id, way.id, way.address, now)
+
+    def _refused(self, refusal: Refusal, told: Collection[Address]) -> tuple[Refusal, Collection[Address | Published]]:
+        """Return what others are told of; raise what nobody is, so that nothing is committed for it."""
+        if not told:
+            raise refusal
+        return refusal, {*told}
+
+    def _tell_of(
+        self,
+        db: sqlite3.Connection,
+        own: Box,
+        parent: _Parent,
+        stop: Stop,
+        ways: Iterable[_Way | Refusal],
+        *,
+        pair: bool = False,
+    ) -> Collection[Address]:
+        """Tell those whom the answer would have reached; nobody of one to a notice, which nobody waits for."""
+        if parent.notice:
+            return ()
+        to = [way.id for way in ways if isinstance(way, _Way) and way.holds is None]
+        # Who is answered by way of a channel that it reads waits as well.
+        heard = (way for way in to if way < 0)
+        if any(db.execute(query.SUBSCRIBED, (parent.sender, -way)).fetchone() is not None for way in heard):
+            to.append(parent.sender)
+        what = Stopped(own, parent.seq, parent.thread, parent.hops_before)
+        return self._stopping.tell(db, what, stop, to, pair=pair)
+
+    def _tell_of_full(
+        self,
+        db: sqlite3.Connection,
+        own: Box,
+        parent: _Parent | None,
+        full: Mapping[int, Stop],
+        ways: Sequence[_Way],
+    ) -> Collection[Address]:
+        """Tell those who have had enough of the sender that an answer was not for them any more."""
+        if parent is None or not ways:
+            return ()
+        return self._tell_of(db, own, parent, full[ways[0].id], ways, pair=True)
+
+    # -- strangers
 
     def _meet(
         self,
@@ -205,23 +265,32 @@ class Sending:
         if row is None:
             raise unknown_message(text)
         waiting = waiting_delivery(db, mailbox, handle.seq)
-        hops = hops_of_answer(row["hops"], row["accepted"], self._now())
+        parent = partial(
+            _Parent,
+            handle.seq,
+            row["thread"],
+            row["sender"],
+            hops=hops_of_answer(row["hops"], row["accepted"], self._now()),
+            hops_before=row["hops"],
+            accepted=row["accepted"],
+            notice=row["kind"] != Kind.MESSAGE,
+        )
         if waiting is None:
             if self._requests.holds(db, mailbox, row["sender"]) == handle.seq:
-                return _Parent(handle.seq, row["thread"], row["sender"], row["priority"], hops, held=True)
+                return parent(acks=row["priority"], held=True)
             done = db.execute(query.DONE, (mailbox, handle.seq)).fetchone()
             due = fanout.due_post(db, mailbox, handle.seq, self._now()) if done is None else None
             if due is not None:
-                return _Parent(handle.seq, row["thread"], row["sender"], due["priority"], hops)
+                return parent(acks=due["priority"])
             if done is None and row["sender"] != mailbox and not in_a_channel_within_reach(db, mailbox, handle.seq):
                 raise unknown_message(text)
             if done is not None and handle.generation not in (None, done["generation"]):
                 raise stale_lease(text)
-            return _Parent(handle.seq, row["thread"], row["sender"], None, hops)
+            return parent(acks=None)
         refusal = fenced(text, handle, waiting, origin.reader, self._now())
         if refusal is not None and handle.generation is not None:
             raise refusal
-        return _Parent(handle.seq, row["thread"], row["sender"], None if refusal else waiting["priority"], hops)
+        return parent(acks=None if refusal else waiting["priority"])
 
     def _forget_sometimes(self, db: sqlite3.Connection, recipients: Sequence[int], now: int) -> None:
         for each in recipients:
@@ -260,6 +329,12 @@ class _Parent:
     acks: int | None
     hops: int
     """Of the reply."""
+    hops_before: int
+    """Of what it answers."""
+    accepted: int
+    """When that was, in ms since 1970 UTC."""
+    notice: bool
+    """Whether the postmaster wrote it."""
     held: bool = False
 
 

@@ -23,8 +23,8 @@ _BATCH = 256
 class Writer(Lane):
     """Owns the writing connection. A verb's answer comes when its transaction is on disk.
 
-    `seal` is the last thing that each transaction does; `undone` is told when one was rolled back, for what the
-    engine keeps in memory of it.
+    `seal` is the last thing that each transaction does that has written something; `undone` is told when one was
+    rolled back, for what the engine keeps in memory of it.
     """
 
     def __init__(
@@ -40,9 +40,11 @@ class Writer(Lane):
             return
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            before = self._db.total_changes
             for job in batch:
                 _run(job, self._db)
-            self._seal(self._db)
+            if self._db.total_changes != before:  # who looked in vain costs no sync
+                self._seal(self._db)
             self._db.execute("COMMIT")
         except BaseException as error:
             self._roll_back()

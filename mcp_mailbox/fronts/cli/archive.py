@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox.fronts.cli import person, screen
 from mcp_mailbox.fronts.cli.asking import ask
 
 Json = dict[str, Any]
@@ -54,27 +55,22 @@ def restore(parser: argparse.ArgumentParser) -> None:
 
 def export(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `export`."""
-    parser.add_argument("address", help="a mailbox of yours: name or name@space")
+    parser.add_argument("address", nargs="?", help="a mailbox of yours: name or name@space")
+    parser.add_argument("--channel", metavar="#NAME", help="what this channel keeps, instead of the mailbox's mail")
     parser.add_argument(
         "--format", choices=_FORMATS, help="by default what PATH ends with (.mbox .jsonl .md), or jsonl"
     )
     parser.add_argument("--thread", metavar="ID", help="only the thread of this message")
     parser.add_argument("-o", "--output", type=Path, metavar="PATH", help="a new file, or directory for maildir")
-    return _export
 
+    def run(chosen: argparse.Namespace) -> int:
+        if (chosen.address is None) is (chosen.channel is None):
+            parser.error("of what? Give the address of a mailbox, or --channel '#NAME'")
+        if chosen.channel is not None and chosen.thread is not None:
+            parser.error("--thread is a mailbox's")
+        return _export(chosen)
 
-@contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[float, float], None]]:
-    """Show how far it is, to a person; yield what to call with how much is done and how much there is."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total or 1)
+    return run
 
 
 def show_restored(store: Path, aside: Path | None, missing: int, *, tokens_kept: bool, as_json: bool) -> None:
@@ -101,7 +97,7 @@ def show_restored(store: Path, aside: Path | None, missing: int, *, tokens_kept:
 
 
 def _backup(chosen: argparse.Namespace) -> int:
-    with progress("backup") as show:
+    with screen.progress("backup") as show:
 
         def told(line: bytes) -> None:
             so_far = json.loads(line)
@@ -125,8 +121,8 @@ def _export(chosen: argparse.Namespace) -> int:
         output.absent(chosen.output)
     os.nice(_NICE)
     damaged: list[str] = []
-    with progress("export") as show:
-        pages = _pages(chosen.address, chosen.thread, damaged, show)
+    with screen.progress("export") as show:
+        pages = _pages(chosen, damaged, show)
         first = next(pages)  # a mistake in the address leaves no file
         try:
             count = _write(shape, chosen.output, first, _each(first, pages, damaged))
@@ -134,24 +130,24 @@ def _export(chosen: argparse.Namespace) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
     if chosen.output is not None:
-        print(f"{chosen.output} has {count} messages of {first['address']}.", file=sys.stderr)  # noqa: T201
+        print(f"{chosen.output} has {count} messages of {first.get('channel', first['address'])}.", file=sys.stderr)  # noqa: T201
     if damaged:
         ids = ", ".join(damaged)
         print(f"mcp-mailbox: damaged on disk and left out: {ids}. A backup may have them.", file=sys.stderr)  # noqa: T201
     return int(bool(damaged))
 
 
-def _pages(
-    address: str, thread: str | None, damaged: list[str], show: Callable[[float, float], None]
-) -> Iterator[Json]:
+def _pages(chosen: argparse.Namespace, damaged: list[str], show: Callable[[float, float], None]) -> Iterator[Json]:
     """Yield what there was when the export began; what comes meanwhile would never end."""
     space = os.environ.get(_SPACE) or addresses.DEFAULT_SPACE
+    address = chosen.address if chosen.address is not None else person.own()
+    about = {"mailbox": address, "space": space, "thread": chosen.thread, "channel": chosen.channel}
     cursor: str | None = None
     began: int | None = None
     since: int | None = None
     while True:
         asked = time.monotonic()
-        page = ask("mail", lambda _: None, _PATIENCE, mailbox=address, space=space, thread=thread, cursor=cursor)
+        page = ask("mail", lambda _: None, _PATIENCE, **about, cursor=cursor)
         # Agents have the post office for themselves at least half of the time.
         time.sleep(min(time.monotonic() - asked, _REST_AT_MOST))
         damaged += page["damaged"]
@@ -184,7 +180,7 @@ def _write(shape: str, path: Path | None, first: Json, every: Iterator[Json]) ->
         out = stack.enter_context(output.file(path) if path is not None else output.standard())
         beside = stack.enter_context(output.beside(path)) if path is not None and shape == "markdown" else None
         if shape == "markdown":
-            out.write(formats.title(first["address"]))
+            out.write(formats.title(first.get("channel") or first["address"]))
         for mail in every:
             if shape == "mbox":
                 out.write(formats.envelope(mail) + formats.email(mail, store) + b"\n")

@@ -84,7 +84,7 @@ def _put(
     if len(asked) > frames.COMMAND_LIMIT:
         raise rendezvous.Refused(
             "body_too_large",
-            "That is far more than a message can hold. Send it in parts, or write a file and send its path.",
+            "That is far more than a message can hold. Send it in parts, or write a file and --attach it.",
         )
     answers: list[Json] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mcp_mailbox import hook as hooks
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import exits, screen, shown
+from mcp_mailbox.fronts.cli import exits, screen, shown, times
 from mcp_mailbox.fronts.cli.screen import Cell, Column
 
 Run = Callable[[argparse.Namespace], int]
@@ -56,12 +56,27 @@ def _doorbells(chosen: argparse.Namespace) -> int:
 
 def _row(each: dict[str, Any]) -> screen.Row:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["at"] / 1000))
-    outcome = f"{each['outcome']}: {each['reason']}" if each["reason"] else each["outcome"]
+    outcome, style = _outcome(each)
     return (
         when,
         shown.line(each["mailbox"]),
         each["kind"],
         str(each["messages"]),
         shown.line(", ".join(each["from"])),
-        Cell(shown.line(outcome), _STYLES.get(each["outcome"], "")),
+        Cell(shown.line(outcome), style),
     )
+
+
+def _outcome(each: dict[str, Any]) -> tuple[str, str]:
+    """Return what came of a ring, in words, and how a terminal colours it."""
+    from mcp_mailbox.doorbell import ANSWERED  # noqa: PLC0415 - as above
+
+    if each["reason"]:
+        return f"{each['outcome']}: {each['reason']}", _STYLES.get(each["outcome"], "")
+    if each["outcome"] != "rung":
+        return each["outcome"], _STYLES.get(each["outcome"], "")
+    if "answered_at" in each:
+        return f"answered after {times.span(each['answered_at'] - each['at'])}", "green"
+    if time.time() * 1000 - each["at"] < ANSWERED:
+        return "rung, not answered yet", ""
+    return "unanswered", "yellow"

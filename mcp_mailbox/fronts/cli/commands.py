@@ -20,7 +20,9 @@ from mcp_mailbox.fronts.cli import exits
 PROGRAM = "mcp-mailbox"
 MAIL, PEOPLE, OFFICE, STORE = "Mail", "People and agents", "Server", "Store"
 _SHOWN = 40
-_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+_STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
+"""Standard streams, and how what replaces a closed one is opened: an answer that nobody can read fails."""
 _HELP = ("-h", "--help")
 _VERSION = ("-V", "--version")
 
@@ -51,7 +53,7 @@ COMMANDS: dict[str, Command] = {
         MAIL,
         "show one message whole, and how far what you sent has come",
         "looking:read",
-        ("read 3k7qz", "read 3k7qz --raw > report.md"),
+        ("read 3k7qz", "read 3k7qz --raw > report.md", "read 3k7qz --attachment plan.png -o plan.png"),
     ),
     "send": Command(
         MAIL,
@@ -61,6 +63,7 @@ COMMANDS: dict[str, Command] = {
             'send alice -s "Build" -b "It is green again."',
             'send alice bob -s "Test run" < report.txt',
             "send alice --delay 2h --ttl 1d --priority urgent",
+            'send alice -b "See there." --attach report.txt',
         ),
         "nothing was written in the editor, so nothing was sent",
     ),
@@ -169,6 +172,12 @@ COMMANDS: dict[str, Command] = {
         ("setup", "setup --host codex --dry-run", "setup --undo"),
         "it is registered, but a server does not answer",
     ),
+    "habits": Command(
+        OFFICE,
+        "print what agents should know of mail, for AGENTS.md or CLAUDE.md",
+        "habits:add",
+        ("habits >> AGENTS.md", "habits --skill > .claude/skills/mailbox/SKILL.md"),
+    ),
     "status": Command(OFFICE, "show the post office, and how to register it", "running:status", ("status --json",)),
     "stop": Command(OFFICE, "stop the post office; the next call of a host starts it again", "running:stop", ("stop",)),
     "token": Command(
@@ -197,9 +206,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         STORE,
-        "write a mailbox's mail as Maildir, mbox, JSON Lines or Markdown",
+        "write a mailbox's or a channel's mail as Maildir, mbox, JSON Lines or Markdown",
         "archive:export",
-        ("export alice -o alice.mbox", "export alice --thread ID --format markdown"),
+        ("export alice -o alice.mbox", "export alice --thread ID --format markdown", "export --channel '#build'"),
         "what is damaged on disk was left out",
     ),
 }
@@ -211,18 +220,36 @@ def run(arguments: Sequence[str]) -> int:
     if first == "help" and len(arguments) > 1:
         arguments = [*arguments[1:], "--help"]
         first = arguments[0]
+    _have_streams()
     if first in {"help", *_HELP}:
-        print(page())  # noqa: T201 - a command line prints
-        return exits.DONE
+        return ended(argparse.Namespace(run=lambda _: _say(page())))
     if first in {"version", *_VERSION}:
-        print(f"{PROGRAM} {__version__}")  # noqa: T201
-        return exits.DONE
+        return ended(argparse.Namespace(run=lambda _: _say(f"{PROGRAM} {__version__}")))
     if first == "__complete":
         return _complete(arguments[1:])
     if first not in COMMANDS:
         return _unknown(first)
     chosen = parse(first, arguments[1:])
     return ended(chosen)
+
+
+def _say(text: str) -> int:
+    print(text)  # noqa: T201 - a command line prints
+    return exits.DONE
+
+
+def _have_streams() -> None:
+    """Put something in the place of standard streams that whoever started us has closed.
+
+    Else the next file that is opened would be one of them.
+    """
+    for number, (name, mode, way) in enumerate(_STREAMS):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, way)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:

@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mcp_mailbox import __version__, frames, rendezvous
-from mcp_mailbox.fronts.cli import exits, hosts, screen, shown
+from mcp_mailbox.fronts.cli import exits, hosts, screen, shown, times
 from mcp_mailbox.fronts.cli.asking import ask_running
 from mcp_mailbox.fronts.cli.screen import Cell
 
@@ -83,7 +84,8 @@ def _as_json(each: Finding) -> Json:
 
 
 def _show(each: Finding) -> None:
-    screen.line(Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold"), shown.line(each.details))
+    how, what = Cell(f"{each.how:<7}", _STYLES[each.how]), Cell(f"{each.what:<16}", "bold")
+    screen.line(how, what, shown.line(each.details), whole=True)
     if each.fix:
         screen.text([shown.line(each.fix)], " " * 9)
 
@@ -234,14 +236,24 @@ def _hosts(place: Place) -> Iterator[Finding]:
         yield Finding("hosts", WARNING, "no host that is known here has it registered", fix)
 
 
+def _hooks(place: Place) -> Iterator[Finding]:
+    """Look whether what hosts' hooks run is there."""
+    del place
+    for each in hosts.hooks():
+        yield Finding("hooks", WRONG if each.fix else OK, each.details, each.fix)
+
+
 def _doorbells(place: Place) -> Iterator[Finding]:
     """Look which hosts are not rung when mail comes, and whether the last rings came to anything."""
+    from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - as the log
     from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - this check alone reads it
 
     for host in hosts.HOSTS:
         for known in hosts.registrations(host):
             if known.unrung and not known.fix:
                 how = WARNING if known.ring else OK
+                if known.ring and _is_rung(place, host.host.name):
+                    continue
                 yield Finding("doorbells", how, f"{host.name} is not rung: {known.unrung}", known.ring)
     latest = {each["mailbox"]: each for each in journal.last(place.home, _RINGS) if _is_whole(each)}
     failed = [each for each in latest.values() if each["outcome"] == "failed"]
@@ -249,8 +261,24 @@ def _doorbells(place: Place) -> Iterator[Finding]:
         what = f"the last ring for {each['mailbox']} ({each['kind']}) failed: {each['reason']}"
         fix = _MENDS.get(each["reason"], "`mcp-mailbox doorbells` shows the others.")
         yield Finding("doorbells", WARNING, what, fix)
-    if latest and not failed:
+    silent = [each for each in latest.values() if each["outcome"] == "skipped" and OVER in each["reason"]]
+    for each in silent:
+        what = f"{each['mailbox']} is not rung: {each['reason']}"
+        fix = "See whether two agents answer each other for ever; MCP_MAILBOX_WAKES sets how often a thread may ring."
+        yield Finding("doorbells", WARNING, what, fix)
+    if latest and not failed and not silent:
         yield Finding("doorbells", OK, f"the last rings of {len(latest)} mailboxes came to what they should")
+
+
+def _loops(place: Place) -> Iterator[Finding]:
+    """Look whether agents have gone round in circles since the post office started."""
+    if place.status is not None and (looped := place.status.get("loop_guard")):
+        ago = times.span(1000 * time.time() - looped["at"])
+        what = f"it has refused {looped['refused']} since the post office started, last {looped['last']} {ago} ago"
+        fix = (
+            f"See what they say: `mcp-mailbox search --from {looped['last']}`. If it is work, raise the limit it names."
+        )
+        yield Finding("loop guard", WARNING, what, fix)
 
 
 _RINGS = 200
@@ -258,8 +286,21 @@ _RINGS = 200
 _MENDS = {
     "its thread is not known before its first call": "It is from its first call on: have it look into its inbox once.",
     "no program codex is found": "Put `codex` into the PATH that the host is started with.",
+    "opencode has no port open": "Start it as `opencode --port 0`; which port that is its relay finds.",
+    "opencode has no session in its directory": "Say something to it there once: it is woken in that conversation.",
+    "opencode asks for a password": "Give it OPENCODE_SERVER_PASSWORD in its environment, from which its relay has it.",
+    "no process opencode has started this relay": "Have opencode itself start `mcp-mailbox stdio`.",
+    "this system does not tell which port opencode has open": "Have it wait, or run `mcp-mailbox watch`.",
     "this host has no such bell": "Restart the host: its relay is another one than the post office knows.",
 }
+
+
+def _is_rung(place: Place, kind: str) -> bool:
+    """Tell whether the last ring by that kind of bell came to something: then no setting is amiss."""
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - as above
+
+    rings = [each for each in journal.last(place.home, _RINGS) if _is_whole(each) and each["kind"] == kind]
+    return bool(rings) and rings[-1]["outcome"] == "rung"
 
 
 def _is_whole(each: Json) -> bool:
@@ -295,5 +336,7 @@ CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (
     _versions,
     _log,
     _hosts,
+    _hooks,
     _doorbells,
+    _loops,
 )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mcp_mailbox import rendezvous
 from mcp_mailbox.setup import formats
-from mcp_mailbox.setup.host import Host, Launch, Scope, Surroundings, launch
-from mcp_mailbox.setup.hosts import claude_code, codex
+from mcp_mailbox.setup.hooks import HOOKED, commands
+from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
+from mcp_mailbox.setup.hosts import claude_code, codex, opencode
 from mcp_mailbox.setup.plan import NAME
 from mcp_mailbox.setup.trouble import Unfit
 
@@ -28,6 +29,10 @@ class Place(NamedTuple):
     name: str
     host: Host
     scope: Scope
+    unrung: str = ""
+    """What may keep it from being rung that no registration tells."""
+    ring: str = ""
+    """What to do about that."""
 
 
 class Registration(NamedTuple):
@@ -45,12 +50,27 @@ HOSTS = (
     Place("Claude Code", claude_code.HOST, Scope.USER),
     Place("Codex", codex.HOST, Scope.USER),
     Place("this project", claude_code.HOST, Scope.PROJECT),
+    Place(
+        "OpenCode",
+        opencode.HOST,
+        Scope.USER,
+        "it has a server that could be asked only when it is started with a port",
+        "Start it as `opencode --port 0`; which port that is its relay finds.",
+    ),
 )
 
 
 def registrations(place: Place) -> Iterator[Registration]:
     """Yield how the host has us registered; nothing when it is not here, or does not know us."""
-    [file] = place.host.files(Surroundings(Path.home(), Path(), os.environ), place.scope)
+    where = Surroundings(Path.home(), Path(), os.environ)
+    plugin = place.host.plugin(where)
+    if plugin is not None and place.scope is Scope.USER:
+        yield from _by_plugin(place.host, plugin, where)
+    for file in place.host.files(where, place.scope):
+        yield from _in_file(place, file, plugin)
+
+
+def _in_file(place: Place, file: Path, plugin: Plugin | None) -> Iterator[Registration]:
     try:
         said = place.host.format.read(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -63,8 +83,55 @@ def registrations(place: Place) -> Iterator[Registration]:
         return
     servers = formats.at(said, place.host.servers)
     for name, entry in servers.items() if isinstance(servers, dict) else ():
-        if found := _ours(name, launch(entry)):
+        starts = launch(entry)
+        if found := _ours(name, starts):
+            if plugin is not None and plugin.doubles(name, starts.command):
+                found = found._replace(fix=_twice(plugin, f"`mcp-mailbox setup --undo --host {place.host.name}`"))
+            if not found.unrung:
+                found = found._replace(unrung=place.unrung, ring=place.ring)
             yield found._replace(details=f"{found.details} ({file})")
+
+
+def _by_plugin(host: Host, plugin: Plugin, where: Surroundings) -> Iterator[Registration]:
+    """Yield what our plugin starts, and hooks that are there beside its own."""
+    missing = shutil.which(plugin.program) is None
+    line = f"plugin {PLUGIN}: {plugin.program} stdio ({plugin.file})"
+    yield Registration(line, f"{plugin.program} is not there. {plugin.mend}" if missing else "")
+    hooked = HOOKED.get(host.name)
+    if hooked is not None:
+        for file in hooked.files(where, Scope.USER):
+            if _of_hooks(hooked, file):
+                yield Registration(f"hooks ({file})", _twice(plugin, f"`mcp-mailbox setup --undo --host {host.name}`"))
+
+
+def _twice(plugin: Plugin, undoing: str) -> str:
+    return f"The plugin has it, too, so it is there twice: run {undoing}, or `{plugin.removal}`."
+
+
+def hooks() -> Iterator[Registration]:
+    """Yield what our hooks run, of you and of this project; with a `fix` where that program is gone."""
+    where = Surroundings.of(os.environ, Path.cwd(), mac=False)
+    places = {file: host for host in HOOKED.values() for scope in Scope for file in host.files(where, scope)}
+    for file, host in places.items():
+        gone = set()
+        told = _of_hooks(host, file)
+        for words in told:
+            program = next((word for word in words if word not in {"exec", "env"} and "=" not in word), "")
+            if shutil.which(program) is None:
+                gone.add(program)
+        for program in sorted(gone):
+            fix = "Run `mcp-mailbox setup --hooks`, or take them out of the file: the host tells of it at each turn."
+            yield Registration(f"{host.title} run {program}, which is not there ({file})", fix)
+        if told and not gone:
+            yield Registration(f"{host.title} are set up ({file})")
+
+
+def _of_hooks(host: Host, file: Path) -> Sequence[Sequence[str]]:
+    """Return what our hooks in a file run; nothing of one that cannot be read: its host says so itself."""
+    try:
+        return list(commands(host, file.read_text(encoding="utf-8")))
+    except (OSError, Unfit, ValueError):
+        return ()
 
 
 def _ours(name: str, starts: Launch) -> Registration | None:

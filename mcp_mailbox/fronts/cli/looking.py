@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from mcp_mailbox.fronts.cli import exits, person, screen, shown, times
+from mcp_mailbox.fronts.cli import attaching, exits, person, screen, shown, times, trouble
 from mcp_mailbox.fronts.cli.asking import ask_mail
 from mcp_mailbox.fronts.cli.screen import Cell, Column
 from mcp_mailbox.fronts.cli.settling import settle_all
@@ -57,8 +58,16 @@ def read(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `read`."""
     parser.add_argument("id", help="of a message that you received or sent")
     parser.add_argument("--raw", action="store_true", help="the body alone, as it was sent")
+    parser.add_argument("--attachment", metavar="NAME", help="this one, into a pipe or to a terminal if it is text")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to; a new file")
     person.options(parser)
-    return _read
+
+    def run(chosen: argparse.Namespace) -> int:
+        if chosen.output is not None and chosen.attachment is None:
+            parser.error("-o goes with --attachment")
+        return attaching.save(chosen) if chosen.attachment is not None else _read(chosen)
+
+    return run
 
 
 def search(parser: argparse.ArgumentParser) -> Run:
@@ -110,7 +119,8 @@ def _listed(chosen: argparse.Namespace, verb: str, given: Json, key: str, show: 
 
         def use(page: Json) -> None:
             nonlocal whole, last
-            whole = {**page, key: whole[key] + page[key]}
+            kept = {name: whole[name] for name in ("skipped",) if name in whole}
+            whole = {**kept, **page, key: whole[key] + page[key]}
             last = "next" not in page or len(whole[key]) >= wanted
             if last:
                 _show(chosen, whole, key, show)
@@ -130,11 +140,20 @@ def _show(chosen: argparse.Namespace, whole: Json, key: str, show: Callable[[Jso
         show(whole)
     else:
         screen.note(_NOTHING[key])
-    if whole.get("hint") and whole[key]:
-        screen.note(shown.line(whole["hint"]))
+    if whole.get("hint"):
+        screen.note(shown.line(trouble.for_people(whole["hint"])))
+    skipped(whole, chosen)
     if "next" in whole:
         screen.note(f"There are more: --all, or --cursor {whole['next']}")
     sys.stdout.flush()
+
+
+def skipped(answer: Json, chosen: argparse.Namespace) -> None:
+    """Say what channels kept no more when one came to read it."""
+    for each in answer.get("skipped", []):
+        noun = "message was" if each["count"] == 1 else "messages were"
+        where = shown.line(person.near(each["channel"], chosen))
+        screen.note(f"{each['count']} {noun} gone from {where} before you came to read there.")
 
 
 _NOTHING = {"messages": "Nothing.", "mailboxes": "Nobody is found."}
@@ -217,6 +236,11 @@ def _message(chosen: argparse.Namespace, answer: Json, kind: str) -> None:
     screen.fields(header(answer))
     print()  # noqa: T201
     screen.text(body_lines(answer["body"], kind))
+    if answer.get("attachments"):
+        print()  # noqa: T201
+        attached = (Column("ATTACHMENT", rest=True), Column("SIZE", right=True), Column("TYPE", leave=1))
+        rows = [(each["name"], str(each["size"]), each["type"]) for each in answer["attachments"]]
+        screen.table(attached, [tuple(map(shown.line, row)) for row in rows])
     if answer.get("sent"):
         print()  # noqa: T201
         columns = (

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from mcp_mailbox import frames, rendezvous
-from mcp_mailbox.fronts.cli import exits, registration, shown
+from mcp_mailbox.fronts.cli import exits, registration, screen, shown, times
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
+_RINGS = 200
+"""Lines of the log that tell how it is now."""
+_HOUR = 3600.0
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -56,6 +58,8 @@ def _status(chosen: argparse.Namespace) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
+        if answer is not None and (silent := _silent(home)):
+            status["not_rung"] = silent
     if chosen.json:
         print(json.dumps(status, indent=2))  # noqa: T201 - a command line prints
     else:
@@ -63,41 +67,60 @@ def _status(chosen: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def _show(status: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
-    from rich.table import Table  # noqa: PLC0415
+def _silent(home: str) -> list[str]:
+    """Return the mailboxes that were last not rung because a thread has spent its wakes, within the hour."""
+    from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - for this command and `doctor` alone
 
-    table = Table(show_header=False, box=None, pad_edge=False)
+    latest = {each.get("mailbox", ""): each for each in journal.last(Path(home), _RINGS)}
+    since = 1000 * (time.time() - _HOUR)
+    skipped = {name: each["reason"] for name, each in latest.items() if _is_skipped(each) and each["at"] > since}
+    if not skipped:
+        return []
+    from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - 10 ms, when there is something to say
+
+    return [name for name, reason in skipped.items() if OVER in reason]
+
+
+def _is_skipped(each: dict[str, Any]) -> bool:
+    return each.get("outcome") == "skipped" and {"at", "reason"} <= each.keys()
+
+
+def _show(status: dict[str, Any]) -> None:
+    pairs: list[tuple[str, str]] = []
     http = status.get("http")
     if status.get("leaving"):
-        table.add_row("post office", "leaving; then a host's next call starts another")
+        pairs.append(("post office", "leaving; then a host's next call starts another"))
     elif status["running"]:
-        table.add_row("post office", f"running, version {status['version']}, process {status['pid']}")
-        table.add_row("since", f"{status['uptime_seconds']:.0f} s")
-        table.add_row("agents", f"{len(status['relays'])} connected")
-        table.add_row("keeps", _keeps(status.get("keep_days")))
+        pairs.append(("post office", f"running, version {status['version']}, process {status['pid']}"))
+        pairs.append(("since", f"{status['uptime_seconds']:.0f} s"))
+        pairs.append(("agents", f"{len(status['relays'])} connected"))
+        pairs.append(("keeps", _keeps(status.get("keep_days"))))
         if looped := status.get("loop_guard"):
-            table.add_row("loop guard", f"has refused {looped['refused']}, last {shown.line(looped['last'])}")
-        table.add_row("socket", str(status["endpoint"]))
+            ago = times.span(1000 * time.time() - looped["at"])
+            said = f"has refused {looped['refused']}, last {shown.line(looped['last'])} {ago} ago"
+            pairs.append(("loop guard", said))
+        if silent := status.get("not_rung"):
+            said = f"{shown.line(', '.join(silent))}: a thread has woken agents too often; `mcp-mailbox doorbells`"
+            pairs.append(("not rung", said))
+        pairs.append(("socket", str(status["endpoint"])))
         if http:
-            table.add_row("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open")
+            pairs.append(("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open"))
     else:
-        table.add_row("post office", "not running; a host's first call starts it")
+        pairs.append(("post office", "not running; a host's first call starts it"))
     if attached := status.get("attachments", {}).get("bytes"):
-        table.add_row("attachments", f"{attached / 1e6:.1f} MB")
-    table.add_row("home", str(status["home"]))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    _print_lines(console, "Register it (`mcp-mailbox setup` does it for you):", registration.lines())
+        pairs.append(("attachments", f"{attached / 1e6:.1f} MB"))
+    pairs.append(("home", str(status["home"])))
+    screen.fields([(name, shown.line(value)) for name, value in pairs])
+    _print_lines("Register it (`mcp-mailbox setup` does it for you):", registration.lines())
     if http and http["known_as"]:
         about = f"Or over HTTP, instead of that (a host has one server of a name: {registration.REMOVE} first):"
         lines = registration.http_lines(http["known_as"], status["home"], auth=http["auth"])
-        _print_lines(console, about, lines)
+        _print_lines(about, lines)
     elif http:
         about = (
             "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
         )
-        _print_lines(console, about, ["mcp-mailbox serve … --allow-host NAME"])
+        _print_lines(about, ["mcp-mailbox serve … --allow-host NAME"])
 
 
 def _keeps(days: int | None) -> str:
@@ -105,10 +128,9 @@ def _keeps(days: int | None) -> str:
     return f"settled mail for {days} days; MCP_MAILBOX_KEEP_DAYS sets it" if days else "all mail for ever"
 
 
-def _print_lines(console: Console, about: str, lines: Sequence[str]) -> None:
-    console.print(f"\n{about}", markup=False, highlight=False)
-    for line in lines:
-        console.print(f"  {line}", markup=False, highlight=False)
+def _print_lines(about: str, lines: Sequence[str]) -> None:
+    print(f"\n{about}")  # noqa: T201
+    screen.text(lines, "  ")
 
 
 def _stop(chosen: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ nothing here is read as markup.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_mailbox.fronts.cli import shown
@@ -121,8 +122,8 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
         out.print(Text.assemble((f"{name + ':':<{wide}} ", "bold"), value), soft_wrap=True)
 
 
-def line(*parts: str | Cell) -> None:
-    """Print one line at once: cut to the terminal's width, or whole."""
+def line(*parts: str | Cell, whole: bool = False) -> None:
+    """Print one line at once: cut to the terminal's width, unless it is to be `whole`."""
     cells = [each if isinstance(each, Cell) else Cell(each) for each in parts]
     if not is_terminal():
         print((" " * _GAP).join(cell.text for cell in cells), flush=True)  # noqa: T201
@@ -131,7 +132,10 @@ def line(*parts: str | Cell) -> None:
 
     out = console()
     text = Text(" " * _GAP).join([Text(cell.text, cell.style) for cell in cells])
-    out.print(text, no_wrap=True, overflow="ellipsis")
+    if whole:
+        out.print(text, soft_wrap=True)
+    else:
+        out.print(text, no_wrap=True, overflow="ellipsis")
 
 
 def text(lines: Sequence[str], indent: str = "") -> None:
@@ -143,6 +147,20 @@ def text(lines: Sequence[str], indent: str = "") -> None:
 def note(said: str) -> None:
     """Say something beside the answer, which is what a program reads."""
     print(said, file=sys.stderr)  # noqa: T201
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[float, float], None]]:
+    """Show how far it is, to a person; yield what to call with how much is done and how much there is."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total or 1)
 
 
 def console() -> Console:

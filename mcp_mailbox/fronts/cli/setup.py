@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mcp_mailbox.setup.trouble import Unfit
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _WIDEST = 400
 """Characters of a line that are shown: some hosts keep all their settings on one."""
 
@@ -49,7 +50,10 @@ def add(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     parser.add_argument("--name", help="what the server is called in the hosts (default: mailbox)")
     parser.add_argument("--url", help="register the server at this address instead of starting one: http://…/mcp")
     parser.add_argument("--no-auth", action="store_true", help="with --url: it wants no token")
-    parser.add_argument("--hooks", action="store_true", help="in Claude Code, have hooks say that there is mail, too")
+    parser.add_argument(
+        "--hooks", nargs="?", const="say", choices=("say", "rewake"), metavar="rewake",
+        help="have Claude Code's and Codex's hooks say that there is mail, too; rewake: and wake Claude Code by them",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show the changes, and make none")
     parser.add_argument("--undo", action="store_true", help="take back what setup did")
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -122,11 +126,15 @@ def _changes(given: argparse.Namespace, scope: Scope, server: Server, where: Sur
     changes = [plan.plan(each, scope, server, where, name) for each in hosts]
     if not given.hooks:
         return changes
-    if server.url:
-        raise _Misunderstood("--hooks ask the post office of this machine: leave out --url.")
-    if "claude" not in {each.name for each in hosts}:
-        raise _Misunderstood("--hooks are Claude Code's, which is not among these hosts.")
-    return [*changes, hooks.plan_hooks(scope, server, where)]
+    hooked = [hooks.HOOKED[each.name] for each in hosts if each.name in hooks.HOOKED]
+    if not hooked:
+        raise _Misunderstood("--hooks are Claude Code's and Codex's, neither of which is among these hosts.")
+    if server.url and urlsplit(server.url).hostname not in _LOOPBACK:
+        raise _Misunderstood("--hooks ask the post office of this machine: leave them out with that --url.")
+    # A host that does not start our program has nothing by which that could ring it.
+    rewake = given.hooks == "rewake" or server.url is not None
+    program = _started()
+    return [*changes, *(hooks.plan_hooks(each, scope, program, where, rewake=rewake) for each in hooked)]
 
 
 def _where() -> Surroundings:
@@ -141,10 +149,7 @@ def _server(given: argparse.Namespace) -> Server:
     if given.url is None:
         if given.no_auth:
             raise _Misunderstood("--no-auth is about a server at --url.")
-        home = rendezvous.home()
-        # A host may start us without the variable, and then with another store.
-        env = {rendezvous.HOME_VARIABLE: home} if os.environ.get(rendezvous.HOME_VARIABLE) else {}
-        return Server(tuple(registration.command()), env)
+        return _started()
     try:
         parts = urlsplit(given.url)
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -155,6 +160,16 @@ def _server(given: argparse.Namespace) -> Server:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise _Misunderstood("--url has more than an address in it. A token belongs into MCP_MAILBOX_TOKEN.")
     return Server(url=given.url, auth=not given.no_auth)
+
+
+def _started() -> Server:
+    """Return this installation, as a host starts it."""
+    from mcp_mailbox.setup.host import Server  # noqa: PLC0415 - as above
+
+    home = rendezvous.home()
+    # A host may start us without the variable, and then with another store.
+    env = {rendezvous.HOME_VARIABLE: home} if os.environ.get(rendezvous.HOME_VARIABLE) else {}
+    return Server(tuple(registration.command()), env)
 
 
 def _name(given: argparse.Namespace) -> str | None:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import exits, person, screen, shown, times
+from mcp_mailbox.fronts.cli import exits, person, screen, shown, times, trouble
 from mcp_mailbox.fronts.cli.asking import ask_mail, ask_once
-from mcp_mailbox.fronts.cli.looking import STYLES, body_lines, header, said
+from mcp_mailbox.fronts.cli.looking import STYLES, body_lines, header, said, skipped
 from mcp_mailbox.fronts.cli.screen import Cell
 
 Json = dict[str, Any]
@@ -54,7 +54,11 @@ def _wait(chosen: argparse.Namespace) -> int:
     deadline = time.monotonic() + (chosen.timeout if chosen.timeout is not None else float("inf"))
     handles: list[str] = []
 
+    last: Json = {}
+
     def use(answer: Json) -> None:
+        nonlocal last
+        last = {name: answer[name] for name in ("hint", "skipped") if name in answer}
         handles.extend(each["id"] for each in answer["messages"])
         if handles:
             _handed_out(chosen, answer)
@@ -77,7 +81,7 @@ def _wait(chosen: argparse.Namespace) -> int:
             break
         take_over = take_over and found is None
         if time.monotonic() >= deadline:
-            return _nothing(chosen)
+            return _nothing(chosen, last)
         if found is None:
             time.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
     if chosen.ack:
@@ -85,11 +89,14 @@ def _wait(chosen: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def _nothing(chosen: argparse.Namespace) -> int:
+def _nothing(chosen: argparse.Namespace, last: Json) -> int:
     if chosen.json:
-        print(shown.json_page({"messages": [], "timed_out": True}))  # noqa: T201 - a command line prints
+        print(shown.json_page({"messages": [], "timed_out": True, **last}))  # noqa: T201 - a command line prints
     else:
         screen.note("Nothing came.")
+        if "hint" in last:
+            screen.note(shown.line(trouble.for_people(last["hint"])))
+        skipped(last, chosen)
     return exits.NOTHING
 
 
@@ -105,6 +112,7 @@ def _handed_out(chosen: argparse.Namespace, answer: Json) -> None:
         screen.text(["", *(f"  {one}" for one in body_lines(each["body"], "text"))])
         if "more" in each:
             print(f"  … `mcp-mailbox read {each['id'].partition('.')[0]}` shows the rest.")  # noqa: T201
+    skipped(answer, chosen)
     if screen.is_terminal() and not chosen.ack:
         screen.note("\nIt is yours: `mcp-mailbox reply ID` answers and acks it, or `ack ID`; else it comes back.")
     sys.stdout.flush()

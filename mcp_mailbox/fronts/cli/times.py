@@ -34,7 +34,12 @@ def since(text: str) -> str:
 
 def age(moment: str) -> str:
     """Return how long ago it was, in one unit."""
-    passed = max(0.0, time.time() - datetime.fromisoformat(moment).timestamp())
+    return span(1000 * (time.time() - datetime.fromisoformat(moment).timestamp()))
+
+
+def span(ms: float) -> str:
+    """Return how long that is, in one unit."""
+    passed = max(0.0, ms / 1000)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if passed >= size:
             return f"{int(passed // size)} {unit}"

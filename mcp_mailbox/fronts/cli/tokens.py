@@ -12,12 +12,12 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from mcp_mailbox.fronts.cli import screen, shown
 from mcp_mailbox.fronts.cli.asking import ask
+from mcp_mailbox.fronts.cli.screen import Column
 
 Json = dict[str, Any]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
-_UNCUT = 1000
-"""Columns for whoever reads the table from a pipe: nothing is cut off."""
 _SCOPES = ("read", "send", "create")
 
 
@@ -107,27 +107,26 @@ def _list(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(tokens, indent=2))  # noqa: T201
         return 0
-    from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "principal", "may", "mailbox", "space", "made", "good until"):
-        table.add_column(column)
-    for each in tokens:
-        row = (
-            each["id"],
-            each["name"],
-            each["principal"],
-            ",".join(each["scopes"]),
-            each["mailbox"] or "",
-            each["space"] or "",
-        )
-        table.add_row(*(escape(text) for text in row), _time(each["created_at"]), _end(each))
-    console = Console()
-    wide = console if console.is_terminal else Console(width=_UNCUT)
-    wide.print(table if tokens else "No tokens. `mcp-mailbox token create` makes one.")
+    if not tokens:
+        print("No tokens. `mcp-mailbox token create` makes one.")  # noqa: T201
+        return 0
+    columns = (
+        Column("ID"),
+        Column("NAME", rest=True),
+        Column("PRINCIPAL", leave=5),
+        Column("MAY", leave=3),
+        Column("MAILBOX", leave=4),
+        Column("SPACE", leave=2),
+        Column("MADE", leave=1),
+        Column("GOOD UNTIL", leave=6),
+    )
+    screen.table(columns, [_row(each) for each in tokens])
     return 0
+
+
+def _row(each: Json) -> screen.Row:
+    shown_as = (each["id"], each["name"], each["principal"], ",".join(each["scopes"]), each["mailbox"], each["space"])
+    return (*(shown.line(text or "") for text in shown_as), _time(each["created_at"]), _end(each))
 
 
 def _is_good(token: Json) -> bool:

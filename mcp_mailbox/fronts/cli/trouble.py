@@ -22,7 +22,7 @@ COMMAND_OF = {
     "create_mailbox makes it.": "MCP_MAILBOX_ADDRESS makes its own; --mailbox chooses one that is there.",
     "create_mailbox": "MCP_MAILBOX_ADDRESS",
     "subscribe()": "`mcp-mailbox channels`",
-    "or attach a file": "or write a file and send its path",
+    "or attach a file": "or write a file and --attach it",
     "settle": "`mcp-mailbox ack`",
     "take_over=true": "--take-over",
 }
@@ -34,7 +34,7 @@ def for_people(hint: str) -> str:
     """Return the hint in a person's words."""
     hint = _JOINS.sub(r"`mcp-mailbox channels join \1`", hint)
     for tool, command in COMMAND_OF.items():
-        hint = hint.replace(tool, command)
+        hint = re.sub(rf"(?<!\w){re.escape(tool)}(?!\w)", command.replace("\\", r"\\"), hint)
     return hint
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import exits, person, screen, shown, times, trouble
+from mcp_mailbox.fronts.cli import attaching, exits, person, screen, shown, times, trouble
 from mcp_mailbox.fronts.cli.asking import ask_mail
 
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ Run = Callable[[argparse.Namespace], int]
 _FROM_STDIN = "-"
 _SUBJECT_LIMIT = 200
 """Characters (`message.SUBJECT_LIMIT`)."""
-_NO_UTF8 = "The body is no UTF-8 text. Send a file's path instead, or encode it."
+_NO_UTF8 = "The body is no UTF-8 text. Attach it as a file: --attach FILE."
 
 
 def send(parser: argparse.ArgumentParser) -> Run:
@@ -51,6 +51,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delay", type=times.seconds, metavar="TIME", help="held back for so long")
     parser.add_argument("--topic", help="replaces your unseen mail of that topic")
     parser.add_argument("--receipt", action="store_true", help="tell me of the ack")
+    attaching.option(parser)
     person.options(parser)
 
 
@@ -84,7 +85,8 @@ def _post(chosen: argparse.Namespace, who: Json, given: Json, quoted: str) -> in
         return exits.NOTHING
     names = ("priority", "ttl", "delay", "topic")
     given |= {name: getattr(chosen, name) for name in names} | {"body": body, "receipt": chosen.receipt}
-    answer = ask_mail("send", who, given)
+    with attaching.handed_in(chosen.attach) as handed:
+        answer = ask_mail("send", who, {**given, "handed": handed or None})
     refused = [each for each in answer["to"] if "error" in each]
     if chosen.json:
         print(shown.json_page(answer))  # noqa: T201 - a command line prints

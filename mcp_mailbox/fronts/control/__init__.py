@@ -18,11 +18,12 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
+from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse, parse_channel
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
-from mcp_mailbox.doorbell import Moment, Pointer, Result
+from mcp_mailbox.doorbell import WAKES, Moment, Pointer, Quiet, Result, Terms
 from mcp_mailbox.doorbell import Outcome as RingOutcome
+from mcp_mailbox.doorbells.rewake import RewakeBell
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.control import mail
@@ -81,6 +82,7 @@ class _Mail(BaseModel):
     mailbox: str
     space: str
     thread: str | None = None
+    channel: str | None = None
     cursor: str | None = None
 
 
@@ -93,12 +95,25 @@ class _Attachment(BaseModel):
     offset: int = Field(default=0, ge=0)
 
 
+class _Place(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    sizes: dict[str, int] = Field(min_length=1, max_length=1000)
+
+
 class _Hook(BaseModel):
     model_config = ConfigDict(extra="forbid")
     event: Moment
     ancestors: list[int] = Field(max_length=64)
+    begins: bool = False
+    thread: str | None = None
     address: str | None = None
     space: str | None = None
+
+
+class _Rewake(_Hook):
+    host: int
+    quiet: str | None = None
+    wakes: int = Field(default=WAKES, ge=0)
 
 
 class _Watch(BaseModel):
@@ -176,10 +191,12 @@ async def _backup(desk: Desk, asked: _Backup) -> Json:
 async def _mail(desk: Desk, asked: _Mail) -> Json:
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
     address = await desk.post_office.mailboxes.own(call.caller, call.mailbox)
+    channel = parse_channel(asked.channel, asked.space) if asked.channel is not None else None
     cursor = asked.cursor
     damaged: list[str] = []
     for _ in range(_LOOKS):
-        page = await desk.post_office.mail_of(call, Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread))
+        portion = Portion(_PORTION, _PORTION_SIZE, cursor, asked.thread, channel=channel)
+        page = await desk.post_office.mail_of(call, portion)
         cursor = page.next
         damaged += page.damaged
         if page.mail or cursor is None:
@@ -191,6 +208,7 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
         "next": cursor,
         "store": page.store,
         "now": page.now,
+        **({"channel": str(channel)} if channel is not None else {}),
     }
 
 
@@ -200,7 +218,12 @@ async def _attachment(desk: Desk, asked: _Attachment) -> Json:
     _, content = await desk.post_office.attachments.content(call, asked.id, asked.name)
     end = asked.offset + _PIECE
     part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
-    return {"content": part.decode(), "next": end if end < len(content) else None}
+    return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}
+
+
+async def _place(desk: Desk, asked: _Place) -> Json:
+    """Say where copies of files may be put that are to be attached: their paths, with how many bytes each has."""
+    return {"directory": str(await desk.post_office.attachments.place(asked.sizes))}
 
 
 async def _held(desk: Desk, asked: _Held) -> Json:
@@ -221,7 +244,7 @@ async def _hook(desk: Desk, asked: _Hook) -> Json:
 
 async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
     """Return the mailbox of the agent whose host has run a hook, None when it has none that is known."""
-    reader = desk.reader_of(asked.ancestors)
+    reader = desk.reader_of(asked.ancestors, asked.thread)
     home = desk.post_office.attendance.home(reader.reader) if reader is not None else None
     if home is not None or asked.address is None:
         return home
@@ -230,6 +253,36 @@ async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
         return await desk.post_office.mailboxes.readable(caller, asked.address)
     except Refusal:
         return None  # it was not opened yet
+
+
+async def _rewake(desk: Desk, asked: _Rewake) -> Json:
+    """Let the hook of a host wait until the host is to be woken; nothing when it is rung by a bell of its own."""
+    doorbells = desk.post_office.doorbells
+
+    def is_rung() -> bool:
+        reader = desk.reader_of(asked.ancestors, asked.thread)
+        return reader is not None and doorbells.can_ring(reader)
+
+    terms = Terms(Quiet.parse(asked.quiet) if asked.quiet else None, asked.wakes)
+    if is_rung():
+        return {}
+    address = await _mailbox_of(desk, asked)
+    if address is None:
+        return {"later": True}
+    bell = RewakeBell()
+    desk.stay.callback(lambda: bell.over(taken=desk.taken))
+    standing = doorbells.standing_in(
+        f"{bell.kind}.{asked.host}",
+        address,
+        bell,
+        terms,
+        begins=asked.begins,
+        superseded=is_rung,
+        leave=bell.leave,
+    )
+    with standing:
+        pointer = await bell.call()
+    return {"text": pointer.text()} if pointer is not None else {}
 
 
 async def _watch(desk: Desk, asked: _Watch) -> Json:
@@ -285,10 +338,12 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
     "attachment": (_attachment, _Attachment),
+    "place": (_place, _Place),
     "reservations": (_held, _Held),
     "check": (_check, _Nothing),
     **mail.COMMANDS,
     "hook": (_hook, _Hook),
+    "rewake": (_rewake, _Rewake),
     "watch": (_watch, _Watch),
     "rang": (_rang, _Rang),
 }

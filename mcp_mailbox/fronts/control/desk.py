@@ -13,8 +13,8 @@ from mcp_mailbox.tokens import Tokens
 Json = dict[str, Any]
 
 
-ReaderOf = Callable[[Sequence[int]], Caller | None]
-"""Returns the reader whose host is the nearest of these processes."""
+ReaderOf = Callable[[Sequence[int], str | None], Caller | None]
+"""Returns the reader whose host is the nearest of these processes; of several, in this thread of the host's."""
 
 
 class Asker(Protocol):
@@ -39,6 +39,6 @@ class Desk:
     stay: AsyncExitStack
     """What ends once the answer was taken, or nobody was there to take it."""
     reader_of: ReaderOf
-    """Finds who is meant by the processes that led to who asks."""
+    """Finds who is meant by the processes that led to who asks, and by its thread."""
     taken: bool = False
     """Whether it was taken: known when what is in `stay` ends."""

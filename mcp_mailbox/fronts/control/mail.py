@@ -22,7 +22,7 @@ from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.control.desk import Desk, Json
-from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.postoffice import Call, Caller, Handed
 from mcp_mailbox.store import Claimer, Portion
 from mcp_mailbox.tokens import LOCAL
 
@@ -60,6 +60,18 @@ class Follow(arguments.Arguments):
     place: str | None = None
 
 
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    copied: str
+
+
+class Send(arguments.Send):
+    """`send`: files are not named but handed in, since the post office opens none for a person (`attachments`)."""
+
+    handed: tuple[_File, ...] = ()
+
+
 async def _call(desk: Desk, who: Who) -> Call:
     space = addresses.check_name(who.space or addresses.DEFAULT_SPACE, "space")
     caller = Caller(READER, LOCAL, space, who.own, binds=False, how="terminal", several=True)
@@ -93,8 +105,9 @@ async def _here(desk: Desk, call: Call) -> AsyncIterator[None]:
             await desk.post_office.depart(call.caller, put_back=False)
 
 
-async def _send(desk: Desk, call: Call, asked: arguments.Send) -> Json:
-    return render.accepted(await desk.post_office.send(call, asked.draft), receipt=asked.receipt)
+async def _send(desk: Desk, call: Call, asked: Send) -> Json:
+    handed = [Handed(each.name, each.copied) for each in asked.handed]
+    return render.accepted(await desk.post_office.send(call, asked.draft, handed), receipt=asked.receipt)
 
 
 async def _list_inbox(desk: Desk, call: Call, asked: arguments.ListInbox) -> Json:
@@ -102,8 +115,15 @@ async def _list_inbox(desk: Desk, call: Call, asked: arguments.ListInbox) -> Jso
         sender, thread = asked.sender or None, asked.thread or None
         find = desk.post_office.search.find
         found = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
-        return render.found(found, room=_ROOM)
-    return render.page(await desk.post_office.list_inbox(call, asked.listing), _ROOM, full=True)
+        source = addresses.parse_any(sender, call.caller.space) if sender and not found.hits else None
+        return render.found(found, await _meant(desk, call, source), room=_ROOM)
+    page = render.page(await desk.post_office.list_inbox(call, asked.listing), _ROOM, full=True)
+    return page | render.skipped(await desk.post_office.channels.skipped(call))
+
+
+async def _meant(desk: Desk, call: Call, sender: addresses.Address | None) -> str:
+    """Return a question for who asked for mail of somebody, and nothing was there."""
+    return await desk.post_office.meant(call, sender) if sender is not None else ""
 
 
 async def _read(desk: Desk, call: Call, asked: arguments.Read) -> Json:
@@ -118,7 +138,10 @@ async def _wait_for_message(desk: Desk, call: Call, asked: arguments.WaitForMess
     await desk.stay.enter_async_context(_here(desk, call))
     patience = asked.timeout * 1000
     found, _ = await desk.post_office.wait(call, patience, wanted, render.BODY_SHARE, Ending(), asked.ack, claimer)
-    return render.received(found) if found else {"messages": [], "timed_out": True}
+    answer = render.received(found) if found else {"messages": [], "timed_out": True}
+    if not found and (meant := await _meant(desk, call, wanted.sender)):
+        answer["hint"] = meant
+    return answer | render.skipped(await desk.post_office.channels.skipped(call))
 
 
 async def _settle(desk: Desk, call: Call, asked: arguments.Settle) -> Json:
@@ -154,7 +177,7 @@ async def _follow(desk: Desk, call: Call, asked: Follow) -> Json:
 
 _Run = Callable[[Desk, Call, Any], Awaitable[Json]]
 VERBS: Mapping[str, tuple[_Run, type[arguments.Arguments]]] = {
-    "send": (_send, arguments.Send),
+    "send": (_send, Send),
     "list_inbox": (_list_inbox, arguments.ListInbox),
     "read": (_read, arguments.Read),
     "wait_for_message": (_wait_for_message, arguments.WaitForMessage),

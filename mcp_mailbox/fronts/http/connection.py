@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httptools
@@ -32,7 +34,8 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 EXTENSION = "mcp_mailbox.connection"
 """The ASGI extension by which an application has a hold of its connection: `abort` ends it at once, with what is still
-to be written; `lost` tells whether it has ended."""
+to be written; `lost` tells whether it has ended, and `watch` takes what is to be called when it does. `write` adds to
+an answer that has begun, and returns False where that cannot be done at once."""
 
 
 class Connection(HttpToolsProtocol):
@@ -50,6 +53,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._watchers: dict[RequestResponseCycle, Callable[[], None]] = {}
         self._running: list[RequestResponseCycle] = []
         """Requests that are not answered, in their order. uvicorn itself knows the last one only."""
 
@@ -94,6 +98,9 @@ class Connection(HttpToolsProtocol):
         for cycle in self._running:
             cycle.disconnected = True
             cycle.message_event.set()
+        for hear in self._watchers.values():
+            hear()
+        self._watchers.clear()
         super().connection_lost(exc)
 
     def leave(self) -> None:
@@ -126,6 +133,11 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self._running = [cycle for cycle in self._running if not cycle.response_complete]
         self._running.append(self.cycle)
+        for cycle in [cycle for cycle in self._watchers if cycle.response_complete]:
+            del self._watchers[cycle]
+        hold = self.scope["extensions"][EXTENSION]
+        hold["watch"] = partial(self._watchers.__setitem__, self.cycle)
+        hold["write"] = partial(_write, self.cycle)
         if self.pipeline:
             # uvicorn would read no more until it is answered, and so not notice that its client goes.
             self.flow.resume_reading()
@@ -165,3 +177,13 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             self._give_up()  # an answer is under way, there is no place for another one
+
+
+def _write(cycle: RequestResponseCycle, data: bytes) -> bool:
+    """Add a chunk to an answer that has begun, as `cycle.send` would, where nothing has to be waited for."""
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.response_started:
+        return False
+    if not cycle.chunked_encoding:
+        return False
+    cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    return True

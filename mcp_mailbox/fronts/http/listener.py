@@ -5,6 +5,7 @@ uvicorn speaks HTTP; signals and the order of leaving are the office's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -27,6 +28,12 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def main_loop(self) -> None:
+        """Keep the Date of answers right; its own way looks ten times a second whether to end, which it is told."""
+        while True:
+            await self.on_tick(0)
+            await asyncio.sleep(1)
 
     def leave(self) -> None:
         """Close what it has open. Its own way takes a third of a second more, in steps of a tenth."""

@@ -66,11 +66,10 @@ class Stream:
 
     def __init__(
         self,
-        receive: Receive,
         send: Send,
         headers: Headers | None = None,
         *,
-        connection: Mapping[str, Callable[[], Any]],
+        connection: Mapping[str, Callable[..., Any]],
         owner: str = "",
         good: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -80,14 +79,14 @@ class Stream:
         """Around the work that the request asks for; cancelled when that is ended."""
         self.why: End | None = None
         """Why it was ended, if it was."""
-        self._receive = receive
         self._send = send
         self._connection = connection
         self._headers = headers or []
         self._streams = False
         self._finished = False
-        self._watched = False
         self._turn: anyio.Lock | None = None
+        self.told: Callable[[Stream], None] = lambda _: None
+        """Is called when something was told by `offer`."""
 
     # -- writing
 
@@ -135,6 +134,22 @@ class Stream:
         """Give a sign of life."""
         await self.tell(_PING)
 
+    def ping_now(self) -> bool:
+        """Give a sign of life, if that can be done at once; return whether it was."""
+        return self._write_now(_PING)
+
+    def offer(self, line: bytes) -> bool:
+        """Tell a message, as JSON, before the answer, if events have begun and it can be done at once."""
+        taken = self._write_now(b"event: message\r\ndata: %b\r\n\r\n" % line)
+        if taken:
+            self.told(self)
+        return taken
+
+    def _write_now(self, event: bytes) -> bool:
+        if self._finished or not self._streams or self._turn is None or self._turn.locked():
+            return False
+        return bool(self._connection["write"](event))
+
     async def _put(self, message: MutableMapping[str, Any]) -> None:
         """Write; a client that takes in nothing for too long has gone, and its connection with what is in it too."""
         with anyio.move_on_after(_STALLED) as patience:
@@ -157,24 +172,20 @@ class Stream:
             self.why = why
         self.scope.cancel()
 
-    async def is_gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Look whether the client is still there, as far as its connection tells."""
-        if not self._watched and not self.gone:
-            with anyio.move_on_after(0):
-                await self._until_gone()
-                self.end(End.GONE)
+        if not self.gone and self._connection["lost"]():
+            self.end(End.GONE)
         return self.gone
 
-    async def watch(self) -> None:
-        """End the work when the client goes. Returns when it has, or once the answer is complete (ASGI)."""
-        self._watched = True
-        await self._until_gone()
+    def watch(self) -> None:
+        """End the work when the client goes, from now on."""
+        if not self.is_gone():
+            self._connection["watch"](self._lost)
+
+    def _lost(self) -> None:
         if not self._finished:
             self.end(End.GONE)
-
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
 
 
 class OpenStreams:
@@ -187,6 +198,7 @@ class OpenStreams:
         self._fresh: dict[Stream, float] = {}
         self._quiet: dict[Stream, float] = {}
         self._empty = anyio.Event()
+        self._entered = anyio.Event()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -225,6 +237,8 @@ class OpenStreams:
         """Look after it from now on; one whose credential has ended since it was let in is ended at once."""
         if not stream.good():
             stream.end(End.UNAUTHORIZED)
+        stream.told = self._told
+        self._entered.set()
         self._present[stream] = None
         self._owned[stream.owner] += 1
         self._fresh[stream] = anyio.current_time()
@@ -246,14 +260,25 @@ class OpenStreams:
 
     async def _tick(self, tasks: anyio.abc.TaskGroup) -> None:
         while True:
+            if not self._present:
+                self._entered = anyio.Event()
+                await self._entered.wait()
             await anyio.sleep(_TICK)
             now = anyio.current_time()
             # Both are in the order of time, so a tick costs what is due and not what is open.
             for stream in _due(self._fresh, now - _TICK):
-                tasks.start_soon(stream.watch)
+                stream.watch()
                 tasks.start_soon(self._keep_alive, stream, stream.open)
             for stream in _due(self._quiet, now - PING_EVERY):
-                tasks.start_soon(self._keep_alive, stream, stream.ping)
+                if stream.ping_now():
+                    self._quiet[stream] = now
+                else:  # its client takes in nothing, or something is being told
+                    tasks.start_soon(self._keep_alive, stream, stream.ping)
+
+    def _told(self, stream: Stream) -> None:
+        """Note that a stream has given a sign of life by itself."""
+        if self._quiet.pop(stream, None) is not None:
+            self._quiet[stream] = anyio.current_time()
 
     async def _keep_alive(self, stream: Stream, write: Callable[[], Awaitable[None]]) -> None:
         try:

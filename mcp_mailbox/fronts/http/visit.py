@@ -23,13 +23,13 @@ class Visit:
     """Names it for good: no other request of this store has the same."""
     receive: Receive
     send: Send
-    connection: Mapping[str, Callable[[], Any]]
+    connection: Mapping[str, Callable[..., Any]]
     """See `connection.EXTENSION`."""
 
     def stream(self, headers: Headers | None = None) -> Stream:
         """Return the answer that is to be written; it ends with the credential."""
         who = self.visitor
-        stream = Stream(self.receive, self.send, headers, connection=self.connection, owner=who.id, good=who.good)
+        stream = Stream(self.send, headers, connection=self.connection, owner=who.id, good=who.good)
         stream.scope.deadline = anyio.current_time() + who.left()
         return stream
 

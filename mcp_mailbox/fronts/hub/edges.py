@@ -257,6 +257,8 @@ class Edges:
                     bell = _RemoteBell(note.bell.kind, edge, caller.reader, who.reader)
                     self.counter.attach(caller, bell, _terms(note.bell), resumed=note.bell.resumed)
                 await self.counter.greet(caller)
+            case "begins":
+                self.counter.begins(caller, f"{edge.name} {note.host}", resumed=note.resumed)
             case "gone":
                 await edge.gone(caller, put_back=note.put_back)
             case "reached":

@@ -92,15 +92,18 @@ class Bell(_Said):
 class Note(_Said):
     """Something that is told and not asked.
 
-    `here`: the reader is connected, with its bell if its host has one. `gone`: it is not any more. `reached` and
+    `here`: the reader is connected, with its bell if its host has one. `begins`: it is the newest of a host that starts
+    one after another. `gone`: it is not any more. `reached` and
     `missed`: what became of the answer to a request. `rang`: somebody was told of mail. `listen` and `deafen`: whether
     rings of a mailbox are wanted. `belled`: what came of a ring (`number`).
     """
 
-    note: Literal["here", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present"]
+    note: Literal["here", "begins", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present"]
     who: Who | None = None
     mailbox: Name | None = None
     bell: Bell | None = None
+    host: str = Field(default="", max_length=100)
+    resumed: bool = False
     number: int = 0
     outcome: str = Field(default="", max_length=20)
     reason: str = Field(default="", max_length=200)

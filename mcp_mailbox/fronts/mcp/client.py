@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.abc
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
@@ -27,6 +29,8 @@ APART = 0.025
 """Seconds between two updates of one resource: less than anybody notices, and than a wake may take."""
 PROGRESS_EVERY = 15.0
 _WAIT_CAPS = (("claude-code", 1500.0), ("codex", 270.0))
+_STDIO_CAPS = (("gemini-cli", 570.0), ("opencode", 600.0))
+"""Of hosts that were measured on stdio alone."""
 _WAIT_CAP = 55.0
 """Seconds after which a wait answers whatever was asked for: hosts end calls by themselves (docs/hosts.md)."""
 _SHOWN = 130
@@ -76,6 +80,8 @@ class Request:
     """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
+    offer: Callable[[bytes], object] = lambda _: None
+    """Tells the host a line before the answer, if that can be done at once: what may as well be lost."""
 
 
 Context = ServerRequestContext["Client", Request]
@@ -101,6 +107,7 @@ class Client:
         progress_every: float = PROGRESS_EVERY,
         configured_by: str = "MCP_MAILBOX_ADDRESS",
         forgets: bool = False,
+        experimental: Mapping[str, dict[str, object]] | None = None,
     ) -> None:
         self.counter = counter
         self.caller = caller
@@ -116,12 +123,18 @@ class Client:
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
+        self.experimental = dict(experimental or {})
+        """Capabilities beside the protocol's; with any, a host is led to the handshake of 2025-11-25."""
+        self.shook_hands = False
+        """Whether the host speaks 2025-11-25, in which a server may say something unasked."""
         self.name_of_host = ""
         """What the host calls itself, once it has said so."""
         self.thread: str | None = None
         """In which of its conversations the host called last, where it tells (Codex)."""
         self.introduced: Callable[[], None] = lambda: None
         """Is called when one of these is new."""
+        self.called: Callable[[], None] = lambda: None
+        """Is called when a tool is, before it runs."""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
@@ -131,6 +144,7 @@ class Client:
         self._hears: dict[str, Callable[[], None]] = {}
         self._rings: dict[str, Address | None] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
+        self._tasks: anyio.abc.TaskGroup | None = None
 
     async def prepare(self) -> None:
         """Open the mailbox that the configuration names, so that mail can reach it before the first call."""
@@ -209,6 +223,7 @@ class Client:
         name = params.client_info.name if params is not None else self.name_of_host
         said = (context.meta or {}).get("threadId")
         thread = said if isinstance(said, str) else self.thread
+        self.shook_hands = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
         if (name, thread) != (self.name_of_host, self.thread):
             self.name_of_host, self.thread = name, thread
             self.introduced()
@@ -222,7 +237,8 @@ class Client:
     def cap(self, session: ServerSession) -> float:
         """Return how many seconds a wait may last on this host."""
         name = session.client_params.client_info.name.lower() if session.client_params else ""
-        return next((seconds for prefix, seconds in _WAIT_CAPS if name.startswith(prefix)), _WAIT_CAP)
+        caps = _WAIT_CAPS + (_STDIO_CAPS if self.caller.how == "stdio" else ())
+        return next((seconds for prefix, seconds in caps if name.startswith(prefix)), _WAIT_CAP)
 
     # -- what becomes of the leases of an answer (`wire.Mail`)
 
@@ -248,6 +264,9 @@ class Client:
         self._hears[uri] = hear
         self._rings[uri] = address
         self._subscriptions[uri] = self.counter.bell.subscribe(address, hear) if address else lambda: None
+        if self._tasks is not None:
+            self._tasks.start_soon(self.push_updates)
+            self._tasks = None
         if resumed:
             hear()  # what rang while the post office was away was not heard
 
@@ -261,6 +280,10 @@ class Client:
         """Tell each subscription once: what was on its way to a host that has gone was not heard."""
         for hear in self._hears.values():
             hear()
+
+    def push_in(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Push updates for as long as these tasks run, once there is a subscription."""
+        self._tasks = tasks
 
     async def push_updates(self) -> None:
         """Send what rang, one URI at a time, at the pace of a host that may be slow."""

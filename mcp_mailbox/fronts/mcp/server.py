@@ -9,13 +9,16 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import mcp_types as types
+from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
-from mcp.server.runner import serve_dual_era_loop
+from mcp.server.runner import ServerRunner, aclose_shielded, serve_dual_era_loop
+from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.subscriptions import (
     SUBSCRIPTION_ID_META_KEY,
     ResourceUpdated,
@@ -23,6 +26,8 @@ from mcp.shared.subscriptions import (
     ToolsListChanged,
     event_to_notification,
 )
+from mcp.shared.transport_context import TransportContext
+from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_mailbox import __version__
@@ -47,19 +52,48 @@ _RESOURCE_NOT_FOUND = -32002
 """The code of 2025-11-25; since 2026-07-28 it is INVALID_PARAMS."""
 _LEVELS = get_args(types.LoggingLevel)
 """In order of severity, as the schema declares them (RFC 5424)."""
+_PLAIN_VERSIONS = {"2025-06-18", "2025-11-25"}
+"""Those whose answers of tools are what `_hear` writes: earlier ones know no structured content, later ones stamp."""
+_PLAIN_PARAMS = {"name", "arguments", "_meta"}
 _CODES = {Blame.CALLER: types.INVALID_PARAMS, Blame.STATE: types.INVALID_PARAMS, Blame.STORE: types.INTERNAL_ERROR}
 """From our errors to the protocol's, where there is no tool result to put them in."""
 
 
 async def serve(server: Server[Client], client: Client, wire: Wire) -> None:
-    """Serve one connection until its host or its relay has gone."""
-    await serve_dual_era_loop(
-        server,
-        wire,
-        wire,
-        lifespan_state=client,
-        init_options=server.create_initialization_options(NotificationOptions(tools_changed=True)),
+    """Serve one connection until its host or its relay has gone, in the era of its first request.
+
+    The SDK finds out which by a task and a stream between, for as long as the connection lasts: each message would pass
+    both, and each agent pay for them. 2026-07-28 is left to it whole.
+    """
+    opening = await wire.opening()
+    if opening is not None and opening.method != "initialize" and _has_envelope(opening.params):
+        await serve_dual_era_loop(server, wire, wire, lifespan_state=client)
+        return
+    dispatcher: JSONRPCDispatcher[TransportContext] = JSONRPCDispatcher(
+        wire, wire, inline_methods=frozenset({"initialize"})
     )
+    connection = Connection.for_loop(dispatcher)
+    options = server.create_initialization_options(NotificationOptions(tools_changed=True), client.experimental)
+    runner = ServerRunner(server, connection, client, init_options=options)
+
+    async def on_request(
+        context: DispatchContext[TransportContext], method: str, params: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        if method != "initialize" and _has_envelope(params):
+            problem = "This connection began with initialize: the envelope of 2026-07-28 means nothing on it."
+            raise MCPError(code=types.INVALID_REQUEST, message=problem)
+        return await runner.on_request(context, method, params)
+
+    try:
+        await dispatcher.run(on_request, runner.on_notify)
+    finally:
+        await aclose_shielded(connection)
+
+
+def _has_envelope(params: Mapping[str, Any] | None) -> bool:
+    """Tell whether a request stands alone, as those of 2026-07-28 do."""
+    meta = (params or {}).get("_meta")
+    return isinstance(meta, Mapping) and PROTOCOL_VERSION_META_KEY in meta
 
 
 def build_server() -> Server[Client]:
@@ -90,9 +124,34 @@ def build_server() -> Server[Client]:
 
 
 async def _hear(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Note what a message tells of the host, whatever it asks. The SDK calls it so."""
+    """Note what a message tells of the host, whatever it asks. The SDK calls it so.
+
+    A plain call of a tool is answered here, which is what the SDK lets a middleware do: it would check the call once
+    more than we do, and build, check and take apart its answer, for a quarter of what all of it costs.
+    """
     ctx.lifespan_context.heard(ctx)
+    if ctx.method == "tools/call" and _is_plain(ctx):
+        params = ctx.params or {}
+        answer = await _answer(ctx, params["name"], params.get("arguments"))
+        return {
+            "content": [{"type": "text", "text": render.dump(answer.content)}],
+            "structuredContent": answer.content,
+            "isError": answer.is_error,
+        }
     return await call_next(ctx)
+
+
+def _is_plain(ctx: Context) -> bool:
+    """Tell whether there is nothing in a call that the SDK would refuse, or answer in another shape."""
+    params = ctx.params or {}
+    return (
+        ctx.protocol_version in _PLAIN_VERSIONS
+        and params.keys() <= _PLAIN_PARAMS
+        and isinstance(params.get("name"), str)
+        and isinstance(params.get("arguments"), dict | None)
+        and (ctx.meta is not None or "_meta" not in params)  # one that is malformed is as if there were none
+        and ctx.session.client_params is not None  # else there was no handshake yet
+    )
 
 
 def _answers(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
@@ -127,24 +186,36 @@ async def _list_tools(context: Context, params: types.PaginatedRequestParams | N
 
 
 async def _call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-    if params.name not in tools.TOOLS:
-        raise MCPError(code=types.INVALID_PARAMS, message=tools.unknown(params.name))
+    answer = await _answer(context, params.name, params.arguments)
+    return answers.result(answer.content, error=answer.is_error)
+
+
+class _Answer(NamedTuple):
+    content: dict[str, Any]
+    is_error: bool = False
+
+
+async def _answer(context: Context, name: str, arguments: Mapping[str, Any] | None) -> _Answer:
+    """Return what a tool answers. Raises MCPError for one that there is not."""
+    if name not in tools.TOOLS:
+        raise MCPError(code=types.INVALID_PARAMS, message=tools.unknown(name))
     client = context.lifespan_context
+    client.called()
     try:
-        answer = await tools.run(client, context, params.name, params.arguments)
+        answer = await tools.run(client, context, name, arguments)
         if calls.isEnabledFor(logging.INFO):
-            calls.info("%s", render.summary(client.caller.principal, params.name, params.arguments or {}, answer))
-        return answers.result(answer)
+            calls.info("%s", render.summary(client.caller.principal, name, arguments or {}, answer))
+        return _Answer(answer)
     except Refusal as refusal:
         if calls.isEnabledFor(logging.INFO):
-            calls.info("%s: %s refused: %s", client.caller.principal, params.name, refusal.problem)
-        return answers.refused(client.explain(refusal))
+            calls.info("%s: %s refused: %s", client.caller.principal, name, refusal.problem)
+        return _Answer(render.problem(client.explain(refusal)), is_error=True)
     except MCPError:
         raise
     except Exception:
         number = secrets.token_hex(4)
-        logger.exception("internal error %s in %s", number, params.name)
-        return answers.result(_internal(number), error=True)
+        logger.exception("internal error %s in %s", number, name)
+        return _Answer(_internal(number), is_error=True)
 
 
 def _internal(number: str) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import mcp_types as types
 
 from mcp_mailbox import addresses
 from mcp_mailbox.delivery import Outcome
-from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import arguments
+from mcp_mailbox.fronts.mcp import progress
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.fronts.verbs import VERBS, Asking
 from mcp_mailbox.mailbox import Contact, Kind
@@ -41,7 +40,8 @@ async def run(client: Client, context: Context, name: str, given: Arguments) -> 
     label = client.label(context.session)
     asking = Asking(name, given or {}, asked, call, label, longest, client.ending, default=client.name(None))
     if isinstance(asked, arguments.WaitForMessage):
-        return await _wait(client, context, asking, min(asked.timeout, longest))
+        with progress.shown(client, context, min(asked.timeout, longest)):
+            return await client.counter.ask(asking)
     answer = await client.counter.ask(asking)
     if isinstance(asked, arguments.CreateMailbox):
         address = addresses.parse(answer["address"], client.caller.space)
@@ -49,30 +49,6 @@ async def run(client: Client, context: Context, name: str, given: Arguments) -> 
         hint = client.advice(address)
         return answer | ({"hint": hint} if hint is not None else {})
     return answer
-
-
-async def _wait(client: Client, context: Context, asking: Asking, lasts: float) -> Json:
-    """Wait for mail, with signs of life."""
-    refusal: Refusal | None = None  # a task group would wrap it
-    answer: Json = {}
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_show_progress, context, client.progress_every, lasts)
-        try:
-            answer = await client.counter.ask(asking)
-        except Refusal as error:
-            refusal = error
-        tasks.cancel_scope.cancel()
-    if refusal is not None:
-        raise refusal
-    return answer
-
-
-async def _show_progress(context: Context, every: float, total: float) -> None:
-    waited = 0.0
-    while True:
-        await anyio.sleep(every)
-        waited += every
-        await context.session.report_progress(waited, total, "waiting for mail")
 
 
 @dataclass(frozen=True, slots=True)

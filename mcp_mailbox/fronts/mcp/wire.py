@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -32,6 +33,8 @@ _PAUSE = 0.05
 """Seconds between two attempts to tell something to a host that does not read."""
 _ANSWERED = 256
 """Answered waits that are remembered, for a cancellation that crosses the answer."""
+_LEAD = 8
+"""Messages before a host's first request that are kept; the SDK keeps as many."""
 _GOODBYE = 2.0
 """Seconds that requests have to end once the host has closed."""
 
@@ -55,6 +58,7 @@ class Connection(Protocol):
     async def receive(self) -> Line: ...  # noqa: D102
     async def answer(self, serial: int, line: bytes) -> None: ...  # noqa: D102
     async def notify(self, line: bytes) -> bool: ...  # noqa: D102
+    def offer(self, line: bytes) -> bool: ...  # noqa: D102
     async def keep(self, serial: int) -> None: ...  # noqa: D102
     async def forget(self, serial: int) -> None: ...  # noqa: D102
 
@@ -79,16 +83,21 @@ class _Open:
 class Wire:
     """One relay's connection as the stream pair that the SDK's loop wants; it is both ends."""
 
-    def __init__(self, connection: Connection, mail: Mail, epoch: int, ending: Ending) -> None:
+    def __init__(
+        self, connection: Connection, mail: Mail, epoch: int, ending: Ending, *, discovers: bool = True
+    ) -> None:
         self._connection = connection
         self._mail = mail
         self._epoch = epoch
         self._ending = ending
+        self._discovers = discovers
+        """Whether a host may ask what there is without a handshake (2026-07-28); one that may not shakes hands."""
         self._open: dict[types.RequestId, _Open] = {}
         self._waits: dict[int, Request] = {}
         self._wait_ids: dict[types.RequestId, int] = {}
         self._kept: dict[str, int] = {}
-        self._next: SessionMessage | None = None
+        self._ahead: deque[SessionMessage | Exception] = deque()
+        """What is to be received before anything else."""
         self._began = False
         self._end = math.inf
         self._reading = anyio.CancelScope()
@@ -110,9 +119,8 @@ class Wire:
 
     async def receive(self) -> SessionMessage | Exception:
         """Return the host's next message; raises EndOfStream when the host or the relay has gone."""
-        if self._next is not None:
-            following, self._next = self._next, None
-            return following
+        if self._ahead:
+            return self._ahead.popleft()
         while True:
             frame = await self._frame()
             self._began = self._began or frame.kind != b"w"
@@ -132,6 +140,22 @@ class Wire:
                     self._end = min(self._end, anyio.current_time() + _GOODBYE)
                 case _:
                     pass  # a newer relay may say more than we know
+
+    async def opening(self) -> types.JSONRPCRequest | None:
+        """Return the host's first request, which is still to be received; None when it has gone without one."""
+        lead: list[SessionMessage | Exception] = []
+        try:
+            while True:
+                item = await self.receive()
+                request = isinstance(item, SessionMessage) and isinstance(item.message, types.JSONRPCRequest)
+                if request or len(lead) < _LEAD:
+                    lead.append(item)
+                if isinstance(item, SessionMessage) and isinstance(item.message, types.JSONRPCRequest):
+                    return item.message
+        except anyio.EndOfStream:
+            return None
+        finally:
+            self._ahead.extendleft(reversed(lead))
 
     async def _frame(self) -> Line:
         with anyio.CancelScope(deadline=self._end) as self._reading:
@@ -166,11 +190,15 @@ class Wire:
             problem = f"The id {message.id!a} is that of a request under way."
             await self._refuse(frame.serial, message.id, types.INVALID_REQUEST, problem)
             return None
-        request = Request(str(frame.serial), resumed=frame.kind == b"r")
+        if message.method == "server/discover" and not self._discovers:
+            await self._refuse(frame.serial, message.id, types.METHOD_NOT_FOUND, "Method not found: server/discover")
+            return None
+        request = Request(str(frame.serial), resumed=frame.kind == b"r", offer=self._connection.offer)
         self._open[_id(message.id)] = _Open(frame.serial, request, message.method, message.params or {})
         if request.resumed and message.method == "initialize":
             # The host said so to the post office before us, and will not say it again.
-            self._next = SessionMessage(types.JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized"))
+            done = types.JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized")
+            self._ahead.append(SessionMessage(done))
 
         async def unanswered() -> None:
             self._open.pop(_id(message.id), None)

@@ -10,10 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcp_mailbox.setup.formats import Json
-from mcp_mailbox.setup.host import TOKEN, Host, Scope, Server, Surroundings, Written, bearer, stdio
+from mcp_mailbox.setup.formats import Json, at
+from mcp_mailbox.setup.host import (
+    PLUGIN,
+    PLUGIN_PROGRAM,
+    TOKEN,
+    Host,
+    Plugin,
+    Scope,
+    Server,
+    Surroundings,
+    Written,
+    bearer,
+    said,
+    stdio,
+)
 from mcp_mailbox.setup.jsonc import Dialect
 
+_JSON = Json(Dialect.JSON)
 _LONGEST_CALL = 1_800_000
 """ms: it would end a call earlier over HTTP than our longest wait for it (25 minutes)."""
 
@@ -37,10 +51,22 @@ def _write(server: Server) -> Written:
     return Written({"type": "http", "url": server.url, "headers": headers}, {"timeout": _LONGEST_CALL})
 
 
+def _plugin(where: Surroundings) -> Plugin | None:
+    """Find it in the settings, where 2.1.332 notes which plugins are on, and what their users chose for them."""
+    user = where.directory("CLAUDE_CONFIG_DIR", ".claude") / "settings.json"
+    chosen = at(said(user, _JSON), ("pluginConfigs", PLUGIN, "options", "program"))
+    program = chosen if isinstance(chosen, str) else PLUGIN_PROGRAM
+    for file in (user, *(where.project / ".claude" / name for name in ("settings.json", "settings.local.json"))):
+        if at(said(file, _JSON), ("enabledPlugins", PLUGIN)) is True:
+            mend = f"`claude plugin install {PLUGIN} --config program=PATH` sets its path."
+            return Plugin(file, f"claude plugin uninstall {PLUGIN}", mend, program)
+    return None
+
+
 HOST = Host(
     name="claude",
     title="Claude Code",
-    format=Json(Dialect.JSON),
+    format=_JSON,
     servers=("mcpServers",),
     files=_files,
     is_here=_is_here,
@@ -48,4 +74,5 @@ HOST = Host(
     documented="https://code.claude.com/docs/en/mcp",
     locked=True,
     afterwards="sessions that are open see it after /mcp or a restart",
+    plugin=_plugin,
 )

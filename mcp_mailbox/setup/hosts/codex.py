@@ -8,8 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcp_mailbox.setup.formats import Toml
-from mcp_mailbox.setup.host import TOKEN, TOOL_SECONDS, Host, Scope, Server, Surroundings, Written, stdio
+from mcp_mailbox.setup.formats import Toml, at
+from mcp_mailbox.setup.host import (
+    PLUGIN,
+    TOKEN,
+    TOOL_SECONDS,
+    Host,
+    Plugin,
+    Scope,
+    Server,
+    Surroundings,
+    Written,
+    said,
+    stdio,
+)
 
 _START_SECONDS = 30
 """The day's first host waits for the post office; by default Codex gives a server 10 s, and this one is required."""
@@ -34,6 +46,16 @@ def _write(server: Server) -> Written:
     return Written({"url": server.url, **token}, {"tool_timeout_sec": TOOL_SECONDS})
 
 
+def _plugin(where: Surroundings) -> Plugin | None:
+    [file] = _files(where, Scope.USER)
+    found = at(said(file, Toml()), ("plugins", PLUGIN))
+    if not isinstance(found, dict) or found.get("enabled") is False:
+        return None
+    mend = "Put it on the PATH that Codex is started with, or run `mcp-mailbox setup --host codex`."
+    # Seen with 0.169.0: of two servers of one name, it starts the one of its file.
+    return Plugin(file, f"codex plugin remove {PLUGIN}", mend, gives_way_to="mailbox")
+
+
 HOST = Host(
     name="codex",
     title="Codex",
@@ -44,4 +66,5 @@ HOST = Host(
     write=_write,
     documented="https://developers.openai.com/codex/mcp",
     afterwards="sessions that are open see it after a restart; of a project's file only in a project that Codex trusts",
+    plugin=_plugin,
 )

@@ -51,6 +51,7 @@ class Exchange:
         self._stream = stream
         self._client = client
         self._request = request
+        request.offer = stream.offer
         self._progress_token = progress_token_from_params(message.params)
         self._ask = ask
         self._over = over
@@ -105,7 +106,7 @@ class Exchange:
             with stream.scope:
                 if stream.why is None:
                     answer = await self._outcome(work)
-            if answer is not None and self._request.leases and await stream.is_gone():
+            if answer is not None and self._request.leases and stream.is_gone():
                 answer = None
             if answer is None or self._request.cancelled:
                 # Before the last word: whoever does not read it must not hold what others wait for.

@@ -1,0 +1,351 @@
+"""Agents that wait for mail and get none: what each costs the post office, and how soon one of them is woken.
+
+They wait as Claude Code does, for up to 25 minutes with a sign of life every 15 seconds. Of processes the post office's
+alone is measured. This one is all the agents: raw frames on its socket, as their relays would write them, or raw HTTP;
+thousands of relays are not started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+
+from benchmarks import ratios
+from benchmarks.places import Place
+from benchmarks.web import _resident, _serving
+from mcp_mailbox import __version__, frames
+from tests.http.caller import ENVELOPE, LEGACY, MODERN
+
+__all__ = ["crowd", "rows"]
+
+FEW = 1_000
+MANY = 10_000
+SECONDS = 60.0
+"""For which processor time is counted."""
+WARM_UP = 50
+"""Agents that come first: what is made once is nobody's."""
+AT_ONCE = 32
+"""Agents that come at the same time."""
+EACH = 1_900
+"""Sessions of one token: a token may have 2,000."""
+WAKES = 200
+_HOST = {"name": "claude-code", "version": "1"}
+_WAIT = {"timeout": 1500}
+_BODY = "Could you look at the failing test in tests/relay? " * 4
+
+Json = dict[str, Any]
+
+
+def rows(place: Place) -> Iterator[ratios.Row]:
+    """Measure a thousand."""
+    yield from _measured(place, FEW)
+
+
+def crowd(place: Place) -> Iterator[ratios.Row]:
+    """Measure ten thousand."""
+    yield from _measured(place, MANY)
+
+
+def _measured(place: Place, many: int) -> Iterator[ratios.Row]:
+    for kind in (_Relayed, _InSession, _Alone):
+        with _serving(place) as (port, _, pid):
+            secrets = [_token(place) for _ in range(0, many + WARM_UP, EACH)]
+            yield from anyio.run(
+                _run, partial(kind, place, port, secrets), many, pid, backend_options={"use_uvloop": True}
+            )
+
+
+def _token(place: Place) -> str:
+    command = [str(place.launcher), "token", "create", "idle"]
+    made = subprocess.run(command, env=place.environment, check=True, capture_output=True)
+    return made.stdout.decode().strip()
+
+
+async def _run(make: Callable[[int], _Agent], many: int, pid: int) -> Sequence[ratios.Row]:
+    agents: list[_Agent] = []
+    try:
+        await _come(agents, make, WARM_UP)
+        before = _resident(pid)
+        await _come(agents, make, many)
+        await asyncio.sleep(2 * _SETTLES)
+        each = (_resident(pid) - before) / many
+        heard, began, spent = sum(agent.heard for agent in agents), time.monotonic(), _processor(pid)
+        await asyncio.sleep(SECONDS)
+        share = 100 * (_processor(pid) - spent) / (time.monotonic() - began)
+        shown = (sum(agent.heard for agent in agents) - heard) / len(agents)
+        chosen = random.sample(agents[1:], min(WAKES, many) + 1)
+        took = [await _woken(agents[0], agent) for agent in chosen][1:]  # the first one also connects who sends
+    finally:
+        for agent in agents:
+            agent.close()
+    what = f"{agents[0].kind}, {many:,} wait"
+    middle, worst = ratios.percentile(took, 0.5), ratios.percentile(took, 0.99)
+    raw = {"signs_of_life_each": shown, "resident_mb": _resident(pid) / 1024}
+    return [
+        ratios.Row(f"{what}: a core's share", share, share, share, bar=1, aim=0.1, unit="%", raw=raw),
+        ratios.Row(f"{what}: memory of each", each, each, each, bar=None, aim=13, unit="KB", raw=raw),
+        ratios.Row(f"{what}: send to one that has it, p50", middle, min(took), max(took), unit="ms"),
+        ratios.Row(f"{what}: send to one that has it, p99", worst, min(took), max(took), bar=50, unit="ms"),
+    ]
+
+
+_SETTLES = 2.0
+"""Seconds after which streams of HTTP have begun."""
+
+
+async def _come(agents: list[_Agent], make: Callable[[int], _Agent], many: int) -> None:
+    """Have so many more wait."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with room:
+            agent = make(number)
+            agents.append(agent)
+            await agent.come()
+            agent.wait()
+
+    await asyncio.gather(*[one(number) for number in range(len(agents), len(agents) + many)])
+
+
+async def _woken(sender: _Agent, agent: _Agent) -> float:
+    """Send to it; return the ms after which it has the mail."""
+    began = time.perf_counter()
+    sent = asyncio.ensure_future(sender.send(agent.name))
+    [message] = (await agent.waits())["messages"]
+    took = 1000 * (time.perf_counter() - began)
+    await sent
+    agent.wait(message["id"])
+    return took
+
+
+def _processor(pid: int) -> float:
+    """Return the seconds of processor time that all threads of a process have had."""
+    spent = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            spent += int((thread / "schedstat").read_text().split()[0])
+    return spent / 1e9
+
+
+class _Wire(asyncio.Protocol):
+    """A connection on which one thing at a time is asked. `read` finds the whole answer in what has come."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, read: Callable[[bytes], Json | None]) -> None:
+        self._read = read
+        self._received = b""
+        self._answer: asyncio.Future[Json] | None = None
+        self.heard = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by birth
+
+    def ask(self, data: bytes) -> asyncio.Future[Json]:
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(data)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data.count(b"notifications/progress")
+        self._received += data
+        found = self._read(self._received)
+        if found is not None and self._answer is not None and not self._answer.done():
+            self._received = b""
+            self._answer.set_result(found)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or EOFError("the post office has gone"))
+            self._answer.exception()  # at the end nobody asks
+
+
+class _Agent:
+    """One of them."""
+
+    kind = ""
+
+    def __init__(self, place: Place, port: int, tokens: Sequence[str], number: int) -> None:
+        self.name = f"agent-{number}"
+        self._place, self._port, self._token = place, port, tokens[number // EACH]
+        self._asked = 0
+        self._wire: _Wire
+        self._waiting: asyncio.Future[Json]
+
+    @property
+    def heard(self) -> int:
+        """Signs of life that have come."""
+        return self._wire.heard
+
+    async def come(self) -> None:
+        """Connect and have a mailbox."""
+        raise NotImplementedError
+
+    def _spell(self, method: str, params: Json) -> bytes:
+        raise NotImplementedError
+
+    def _message(self, method: str, params: Json) -> bytes:
+        self._asked += 1
+        return json.dumps({"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params}).encode()
+
+    def _call(self, tool: str, arguments: Json) -> Json:
+        return {"name": tool, "arguments": arguments, "_meta": {"progressToken": self._asked}}
+
+    def wait(self, *done: str) -> None:
+        """Wait from now on."""
+        self._waiting = self._wire.ask(self._spell("tools/call", self._call("wait_for_message", _WAIT | {"ack": done})))
+
+    async def waits(self) -> Json:
+        """Return what the wait has brought."""
+        return _content(await self._waiting)
+
+    async def send(self, to: str) -> None:
+        """Send somebody something, from beside the wait."""
+        async with self._beside() as wire:
+            _content(await wire.ask(self._spell("tools/call", self._call("send", {"to": to, "body": _BODY}))))
+
+    def _beside(self) -> contextlib.AbstractAsyncContextManager[_Wire]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Go."""
+        with contextlib.suppress(AttributeError):
+            self._wire.transport.close()
+
+
+def _content(answer: Json) -> Json:
+    result = answer["result"]
+    if result.get("isError"):
+        raise RuntimeError(result["content"][0]["text"])
+    content: Json = result["structuredContent"]
+    return content
+
+
+class _Relayed(_Agent):
+    kind = "relays"
+
+    async def come(self) -> None:
+        self._wire = await self._connect(self.name)
+
+    async def _connect(self, name: str) -> _Wire:
+        loop = asyncio.get_running_loop()
+        path = str(self._place.home / "mail" / "office.sock")
+        _, wire = await loop.create_unix_connection(lambda: _Wire(_in_frames), path)
+        relay = f"{name}-{id(self):x}"
+        about = {"relay": relay, "version": __version__, "epoch": "1", "replay": "0"}
+        wire.transport.write(frames.hello(about))
+        hello = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": _HOST}
+        await wire.ask(self._spell("initialize", hello))
+        self._asked += 1
+        done = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode()
+        wire.transport.write(frames.frame(frames.MESSAGE, self._asked, done))
+        _content(await wire.ask(self._spell("tools/call", self._call("create_mailbox", {"name": name}))))
+        return wire
+
+    def _spell(self, method: str, params: Json) -> bytes:
+        message = self._message(method, params)
+        return frames.frame(frames.MESSAGE, self._asked, message)
+
+    @asynccontextmanager
+    async def _beside(self) -> AsyncIterator[_Wire]:
+        if not hasattr(self, "_other"):
+            self._other = await self._connect("sender")
+        yield self._other
+
+
+def _in_frames(data: bytes) -> Json | None:
+    for line in data.split(b"\n")[:-1]:
+        if line.startswith(frames.ANSWER):
+            answer: Json = json.loads(line.split(b" ", 2)[2])
+            return answer
+    return None
+
+
+class _Web(_Agent):
+    """Over HTTP."""
+
+    async def _connect(self) -> _Wire:
+        return (await asyncio.get_running_loop().create_connection(lambda: _Wire(_in_http), "127.0.0.1", self._port))[1]
+
+    def _request(self, content: bytes, **headers: str) -> bytes:
+        about = {
+            "host": f"127.0.0.1:{self._port}",
+            "authorization": f"Bearer {self._token}",
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "content-length": str(len(content)),
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in about.items()), "", ""]
+        return "\r\n".join(lines).encode() + content
+
+    @asynccontextmanager
+    async def _beside(self) -> AsyncIterator[_Wire]:
+        if not hasattr(self, "_other"):
+            self._other = await self._connect()
+        yield self._other
+
+
+class _InSession(_Web):
+    kind = f"HTTP, {LEGACY}"
+    _session = ""
+
+    async def come(self) -> None:
+        self._wire = await self._connect()
+        hello = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": _HOST}
+        greeted = await self._wire.ask(self._request(self._message("initialize", hello)))
+        self._session = str(greeted["session"])
+        done = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode()
+        await self._wire.ask(self._request(done, mcp_session_id=self._session))
+        _content(await self._wire.ask(self._spell("tools/call", self._call("create_mailbox", {"name": self.name}))))
+
+    def _spell(self, method: str, params: Json) -> bytes:
+        return self._request(self._message(method, params), mcp_session_id=self._session, mcp_protocol_version=LEGACY)
+
+
+class _Alone(_Web):
+    kind = f"HTTP, {MODERN}"
+
+    async def come(self) -> None:
+        self._wire = await self._connect()
+        _content(await self._wire.ask(self._spell("tools/call", self._call("create_mailbox", {"name": self.name}))))
+
+    def _spell(self, method: str, params: Json) -> bytes:
+        envelope = ENVELOPE | {"io.modelcontextprotocol/clientInfo": _HOST} | params["_meta"]
+        arguments = (
+            params["arguments"] if params["name"] == "create_mailbox" else {**params["arguments"], "mailbox": self.name}
+        )
+        content = self._message(method, params | {"arguments": arguments, "_meta": envelope})
+        about = {"mcp_protocol_version": MODERN, "mcp_method": method, "mcp_name": params["name"]}
+        return self._request(content, **about)
+
+
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_SESSION = re.compile(rb"mcp-session-id: (\S+)", re.IGNORECASE)
+
+
+def _in_http(data: bytes) -> Json | None:
+    """Return the answer, with its session's id."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    declared = _LENGTH.search(head)
+    if (len(body) < int(declared[1])) if declared else not body.endswith(b"0\r\n\r\n"):
+        return None
+    if b" 202 " in head.split(b"\r\n", 1)[0]:
+        return {}
+    text = body if declared else [line for line in body.split(b"\r\n") if line.startswith(b"data: ")][-1][6:]
+    answer: Json = json.loads(text)
+    if (session := _SESSION.search(head)) is not None:
+        answer["session"] = session[1].decode()
+    return answer

@@ -1,0 +1,59 @@
+"""Signs of life of a call that waits, for a host that asks for them: the line is spelled once, and no task is needed.
+
+A host that does not read misses some. How a line reaches it is its transport's (`client.Request.offer`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
+
+from mcp_mailbox.fronts.mcp.client import Client, Context
+from mcp_mailbox.postoffice.alarms import Alarms
+
+_STEPS = 30
+"""The first one comes up to this part of its time late, so that those of many waits fall together: one timer."""
+
+
+@contextmanager
+def shown(client: Client, context: Context, total: float) -> Iterator[None]:
+    """Tell how long it has been, of `total` seconds, every `client.progress_every` for as long as the block lasts."""
+    token = progress_token_from_params(context.params)
+    if token is None or context.request is None:
+        yield
+        return
+    shown = _Shown(client.counter.alarms, context.request.offer, client.progress_every * 1000, token, total)
+    try:
+        yield
+    finally:
+        shown.end()
+
+
+class _Shown:
+    """Tells until its end. `every` is in ms."""
+
+    __slots__ = ("_alarms", "_began", "_due", "_every", "_head", "_offer", "end")
+
+    def __init__(
+        self, alarms: Alarms, offer: Callable[[bytes], object], every: float, token: str | int, total: float
+    ) -> None:
+        self._alarms = alarms
+        self._offer = offer
+        self._every = every
+        self._head = (
+            b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"waiting for mail",'
+            b'"progressToken":%b,"total":%b,"progress":' % (json.dumps(token).encode(), json.dumps(total).encode())
+        )
+        self._began = alarms.now()
+        step = max(1.0, every / _STEPS)
+        self._due = math.ceil((self._began + every) / step) * step
+        self.end = alarms.set(self._due, self._tell)
+
+    def _tell(self) -> None:
+        self._offer(b"%b%.3f}}" % (self._head, (self._due - self._began) / 1000))
+        self._due = max(self._due, self._alarms.now() - self._every / _STEPS) + self._every
+        self.end = self._alarms.set(self._due, self._tell)

@@ -1,0 +1,71 @@
+"""Files of a person: attached from a terminal, read back, and what is said where that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mcp_mailbox.fronts.cli import exits
+from tests.cli.person import Person
+
+BIG = os.urandom(3 << 20)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "plan.md").write_text("the plan\x1b[2J")
+    (tmp_path / "big.bin").write_bytes(BIG)
+    return tmp_path
+
+
+def test_files_go_along_and_come_back_to_the_last_byte(ann: Person, bob: Person, files: Path) -> None:
+    sent = ann.json("send", "bob", "-b", "see", "-a", f"{files}/plan.md", "--attach", f"{files}/big.bin")
+    assert list((ann.home.store / "handed").iterdir()) == [], "copies go once it is sent"
+    shown = bob.run("read", sent["id"]).stdout
+    assert ["plan.md", "12", "text/markdown"] in [line.split() for line in shown.splitlines()]
+    assert bob.run("read", sent["id"], "--attachment", "plan.md").stdout == "the plan\x1b[2J", "a pipe gets all of it"
+    to = files / "out.bin"
+    assert bob.run("read", sent["id"], "--attachment", "big.bin", "-o", str(to)).returncode == exits.DONE
+    assert to.read_bytes() == BIG
+    refused = bob.run("read", sent["id"], "--attachment", "big.bin", "-o", str(to))
+    assert (refused.returncode, "exists" in refused.stderr) == (exits.REFUSED, True)
+    refused = bob.run("read", sent["id"], "--attachment", "plan")
+    assert (refused.returncode, "'plan.md'" in refused.stderr) == (exits.REFUSED, True)
+    answer = ann.json("reply", sent["id"], "-b", "more", "-a", f"{files}/plan.md")
+    assert [each["name"] for each in bob.json("read", answer["id"])["attachments"]] == ["plan.md"]
+
+
+def test_a_terminal_shows_text_and_obeys_nothing_of_it_and_what_is_no_text_is_not_shown(
+    ann: Person, bob: Person, files: Path
+) -> None:
+    given = ("-a", f"{files}/plan.md", "-a", f"{files}/big.bin")
+    drawn = ann.terminal("send", "bob", "-b", "see", *given)[1]
+    assert "attach" in drawn, "a bar, for what takes a while"
+    [mail] = bob.json("inbox")["messages"]
+    drawn = bob.terminal("read", mail["id"], "--attachment", "plan.md")[1]
+    assert "the plan␛[2J" in drawn
+    drawn = bob.terminal("read", mail["id"], "--attachment", "big.bin")[1]
+    assert "is no text" in drawn
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (".", "is a directory"),
+        ("none", "No such file"),
+        ("/dev/null", "no regular file"),
+        ("huge", "the limit is 10 MiB"),
+    ],
+)
+def test_what_cannot_be_attached_is_told_and_nothing_is_sent(
+    ann: Person, bob: Person, files: Path, path: str, said: str
+) -> None:
+    os.truncate(os.open(files / "huge", os.O_CREAT | os.O_WRONLY), 11 << 20)
+    done = ann.run("send", "bob", "-b", "see", "-a", f"{files}/plan.md", "-a", str(files / path))
+    assert (done.returncode, done.stdout) == (exits.REFUSED, "")
+    assert said in done.stderr
+    assert json.loads(bob.run("inbox", "--json").stdout)["messages"] == []
+    assert list((ann.home.store / "handed").iterdir()) == []

@@ -1,0 +1,1 @@
+"""What the packages say: the registry's entry, the plugins, the skill. Whether hosts take them: `tests.hosts`."""
