@@ -16,6 +16,12 @@ MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
 MCP_MAILBOX_THREAD_BUDGET  answers of a principal in one thread an hour; 0 for any number (`budgets` has the defaults)
 MCP_MAILBOX_PAIR_BUDGET    messages of one mailbox to another an hour; likewise
 MCP_MAILBOX_HOPS           answers to answers, each within ten minutes of the other; likewise
+
+Of `serve`, for who comes over HTTP; 0 for any number (`quotas` has the defaults):
+MCP_MAILBOX_RATE           requests of a principal a second, on average over a minute
+MCP_MAILBOX_WAITERS        waits of a principal under way
+MCP_MAILBOX_SPACE_MIB      MiB that a space keeps
+MCP_MAILBOX_MAILBOXES      mailboxes of a principal
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import addresses, attachment, budgets, loopguard, rendezvous
+from mcp_mailbox import addresses, attachment, budgets, loopguard, quotas, rendezvous
 from mcp_mailbox.attachment import MIB
 from mcp_mailbox.doorbell import Quiet, Terms
 from mcp_mailbox.errors import Code, Refusal
@@ -192,6 +198,8 @@ class OfficeSettings:
     keep: int
     """How long settled mail is kept; 0 for ever."""
     limits: budgets.Limits
+    quotas: quotas.Quotas
+    """Nobody over the local socket is counted."""
     attachments: attachment.Limits
 
 
@@ -212,7 +220,17 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     attachments = attachment.Limits(min(each, together), together)
     forever = f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out."
     days = _whole(env, KEEP, KEEP_TERM // DAY, _MOST_DAYS, forever, digits=_SHOWN - 1)
-    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), days * DAY, limits, attachments)
+    lease = int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000)
+    return OfficeSettings(lease, days * DAY, limits, _quotas(env), attachments)
+
+
+def _quotas(env: Mapping[str, str]) -> quotas.Quotas:
+    return quotas.Quotas(
+        _count(env, quotas.RATE_VARIABLE, quotas.RATE),
+        _count(env, quotas.WAITERS_VARIABLE, quotas.WAITERS),
+        _count(env, quotas.SPACE_VARIABLE, quotas.SPACE // MIB) * MIB,
+        _count(env, quotas.MAILBOXES_VARIABLE, quotas.MAILBOXES),
+    )
 
 
 def _count(env: Mapping[str, str], name: str, default: int) -> int:

@@ -56,6 +56,10 @@ class Code(StrEnum):
     NO_FILE = "no_file"
     ATTACHMENT_TOO_LARGE = "attachment_too_large"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
+    OVER_RATE = "over_rate"
+    OVER_WAITERS = "over_waiters"
+    OVER_STORAGE = "over_storage"
+    OVER_MAILBOXES = "over_mailboxes"
 
 
 BLAME: dict[Code, Blame] = {
@@ -90,6 +94,10 @@ BLAME: dict[Code, Blame] = {
     Code.NO_FILE: Blame.CALLER,
     Code.ATTACHMENT_TOO_LARGE: Blame.CALLER,
     Code.UNKNOWN_ATTACHMENT: Blame.CALLER,
+    Code.OVER_RATE: Blame.STATE,
+    Code.OVER_WAITERS: Blame.STATE,
+    Code.OVER_STORAGE: Blame.STATE,
+    Code.OVER_MAILBOXES: Blame.STATE,
 }
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.budgets import Budget, Limits
+from mcp_mailbox.budgets import Budget, Limits, moment
 from mcp_mailbox.errors import Code, Refusal
 
 THREAD_VARIABLE = "MCP_MAILBOX_THREAD_BUDGET"
@@ -44,7 +43,7 @@ class Guard:
         return Refusal(
             Code.OVER_BUDGET,
             f"This thread has had your {self._limits.thread:,} answers an hour.",
-            f"There is room from {_moment(free)} on; a new thread (send without reply_to) has its own."
+            f"There is room from {moment(free)} on; a new thread (send without reply_to) has its own."
             f" A person may raise {THREAD_VARIABLE}.",
         )
 
@@ -56,7 +55,7 @@ class Guard:
         return Refusal(
             Code.OVER_BUDGET,
             f"{address} has had your {self._limits.pair:,} messages an hour.",
-            f"There is room from {_moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
+            f"There is room from {moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
         )
 
     def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], now: int) -> None:
@@ -75,8 +74,3 @@ class Guard:
 def _pair(sender: int, recipient: int) -> int:
     """Return one number for both; a channel's is negative."""
     return sender << 33 | recipient & (1 << 33) - 1
-
-
-def _moment(ms: int) -> str:
-    """Return the time as RFC 3339 in UTC, to the second, not before it."""
-    return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

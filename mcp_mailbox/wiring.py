@@ -120,6 +120,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             keep=settings.keep,
             attachments=settings.attachments,
             copies=Path(home) / COPIES,
+            quotas=settings.quotas,
         )
         post_office.doorbells.log = Journal(Path(home))
         tokens = Tokens(store)
@@ -151,7 +152,7 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
     rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
-    http = app.App(rooms, reception, entrance, streams)
+    http = app.App(rooms, reception, entrance, streams, service.post_office.limits)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:
@@ -201,7 +202,7 @@ class _Relays:
         except Refusal as refusal:
             wrong = refusal
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
-        caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
+        caller = Caller(hello.relay, LOCAL, settings.space, files=allowed, exempt=True)
         changed = hello.previous is not None and hello.previous != __version__
         client = Client(self.counter, caller, settings.address, resumed=hello.resumed, program_changed=changed)
         client.refuse(wrong)

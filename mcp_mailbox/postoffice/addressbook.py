@@ -14,6 +14,7 @@ from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.audience import Audience
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.limits import Limits
 from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import MailboxStore, Opened
@@ -28,11 +29,14 @@ class AddressBook:
     `audience` learns of what these are members, before anybody listens for them.
     """
 
-    def __init__(self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience) -> None:
+    def __init__(
+        self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience, limits: Limits
+    ) -> None:
         self._store = store
         self._readers = readers
         self._attendance = attendance
         self._audience = audience
+        self._limits = limits
         self._own: dict[str, Address] = {}
         self._owned: dict[tuple[str, str, str], Address] = {}
 
@@ -50,7 +54,8 @@ class AddressBook:
         address = addresses.parse(name, caller.space) if name is not None else await self._kept(caller)
         if address.folded == POSTMASTER and not await self._is_own(caller, str(address)):
             raise Refusal(Code.NAME_TAKEN, f"The name {POSTMASTER!r} is the post office's own.", "Choose another.")
-        opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
+        most = self._limits.mailboxes(caller)
+        opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds, most=most)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address
         await self._attendance.came(caller, opened.mailbox.address, own=True)

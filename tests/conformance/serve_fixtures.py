@@ -29,7 +29,7 @@ async def main(directory: Path) -> None:
             office = PostOffice(store)
             streams = OpenStreams()
             rooms = {PATH: McpRoom(fixture_server(), Clients(Here(office), "default"), streams)}
-            app = App(rooms, OpenDesk("local"), Gate(port), streams)
+            app = App(rooms, OpenDesk("local"), Gate(port), streams, office.limits)
             async with office.business(), listener.listening(app, bound, None):
                 print(f"http://127.0.0.1:{port}{PATH}", flush=True)  # noqa: T201 - whoever started us reads it
                 await anyio.sleep_forever()

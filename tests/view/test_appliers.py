@@ -264,6 +264,8 @@ def test_what_is_derived_is_what_it_is_when_it_is_made_anew(
         ("mailbox_term", "DELETE FROM mailbox_term WHERE mailbox = 1"),
         ("mailbox_term", "INSERT INTO mailbox_term VALUES (3, 'x', 's')"),
         ("inbox", "UPDATE inbox SET thread = 7"),
+        ("space_size", "UPDATE space_size SET bytes = bytes + 1"),
+        ("space_size", "DELETE FROM space_size"),
         ("done.listed", "UPDATE done SET listed = 1"),
         ("channel.members", "UPDATE channel SET members = 2 WHERE id = 1"),
         ("channel_message", "UPDATE channel_message SET sender = 2"),

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mcp_mailbox import quotas
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.budgets import hops_of_answer
 from mcp_mailbox.delivery import State
@@ -54,6 +55,7 @@ class Sending:
         cc: Sequence[Address],
         draft: Draft,
         origin: Origin,
+        most: int,
     ) -> tuple[Accepted, Collection[Address | Published]]:
         """Return the answer, for whom to ring, and where something was published."""
         own = self._registry.box(db, sender)
@@ -81,6 +83,8 @@ class Sending:
         found = [way for way in ways if isinstance(way, _Way)]
         if not found:
             raise next(way for way in ways if isinstance(way, Refusal))
+        if most:
+            _check_size(db, sender.space, draft, len(found), most)
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
         holding = {way.id: way.holds for way in found if way.holds is not None}
@@ -244,6 +248,15 @@ class Sending:
         self._trimmed = channel["id"] if channel is not None else 0
         if channel is not None:
             fanout.trim(db, channel, now)
+
+
+def _check_size(db: sqlite3.Connection, space: str, draft: Draft, recipients: int, most: int) -> None:
+    """Raise Refusal(OVER_STORAGE) when the space would keep more than that with this message."""
+    kept = db.execute(query.SPACE_SIZE, (space,)).fetchone()
+    used = kept["bytes"] if kept is not None else 0
+    size = quotas.footprint(len(draft.body.encode()), recipients, [each.size for each in draft.attachments])
+    if used + size > most:
+        raise quotas.over_storage(space, used, size, most)
 
 
 def _told(address: Address, publisher: Box) -> Address | Published:

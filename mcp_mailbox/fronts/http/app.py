@@ -20,6 +20,7 @@ from mcp_mailbox.fronts.http.desk import Desk
 from mcp_mailbox.fronts.http.gate import Gate, Refused
 from mcp_mailbox.fronts.http.stream import OpenStreams, Receive, Send, reply
 from mcp_mailbox.fronts.http.visit import Room, Visit
+from mcp_mailbox.postoffice.limits import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +28,18 @@ logger = logging.getLogger(__name__)
 class App:
     """The application. `running` must be entered for as long as it is called.
 
-    `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open.
+    `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open,
+    `limits` how many requests each principal may make.
     """
 
-    def __init__(self, rooms: Mapping[str, Room], desk: Desk, entrance: Gate, streams: OpenStreams) -> None:
+    def __init__(
+        self, rooms: Mapping[str, Room], desk: Desk, entrance: Gate, streams: OpenStreams, limits: Limits
+    ) -> None:
         self._rooms = rooms
         self._desk = desk
         self._gate = entrance
         self._open_streams = streams
+        self._limits = limits
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
 
@@ -110,6 +115,9 @@ class App:
             raise gate.unauthorized()
         if self._open_streams.closing:
             raise gate.stopping()
+        over = self._limits.request(visitor.credential.principal)
+        if over is not None:
+            raise gate.over_rate(over, self._limits.seconds(over))
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
