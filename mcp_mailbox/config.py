@@ -16,6 +16,7 @@ MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
 MCP_MAILBOX_THREAD_BUDGET  answers of a principal in one thread an hour; 0 for any number (`budgets` has the defaults)
 MCP_MAILBOX_PAIR_BUDGET    messages of one mailbox to another an hour; likewise
 MCP_MAILBOX_HOPS           answers to answers, each within ten minutes of the other; likewise
+MCP_MAILBOX_AUDIT          on or off: whether calls are audited; default on for `serve` beyond this machine, else off
 
 Of `serve`, for who comes over HTTP; 0 for any number (`quotas` has the defaults):
 MCP_MAILBOX_RATE           requests of a principal a second, on average over a minute
@@ -31,7 +32,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import addresses, attachment, budgets, loopguard, quotas, rendezvous
+from mcp_mailbox import addresses, attachment, audit, budgets, loopguard, quotas, rendezvous
 from mcp_mailbox.attachment import MIB
 from mcp_mailbox.doorbell import Quiet, Terms
 from mcp_mailbox.errors import Code, Refusal
@@ -90,6 +91,11 @@ class Serving:
     def local(self) -> bool:
         """Whether it listens for this machine alone."""
         return _is_loopback(self.host)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether others than this machine's programs are to reach it."""
+        return not self.local or self.proxied
 
 
 def serving(
@@ -201,6 +207,8 @@ class OfficeSettings:
     quotas: quotas.Quotas
     """Nobody over the local socket is counted."""
     attachments: attachment.Limits
+    audited: bool | None
+    """Whether calls are written down; None where nobody has said."""
 
 
 def office_settings(env: Mapping[str, str]) -> OfficeSettings:
@@ -221,7 +229,14 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     forever = f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out."
     days = _whole(env, KEEP, KEEP_TERM // DAY, _MOST_DAYS, forever, digits=_SHOWN - 1)
     lease = int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000)
-    return OfficeSettings(lease, days * DAY, limits, _quotas(env), attachments)
+    return OfficeSettings(lease, days * DAY, limits, _quotas(env), attachments, _audited(env))
+
+
+def _audited(env: Mapping[str, str]) -> bool | None:
+    said = env.get(audit.VARIABLE, "").lower()
+    if said not in {"", "on", "off"}:
+        raise Refusal(Code.BAD_ARGUMENT, f"{audit.VARIABLE} is {said[:20]!a}.", "Set it to on or off, or leave it out.")
+    return said == "on" if said else None
 
 
 def _quotas(env: Mapping[str, str]) -> quotas.Quotas:

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 
 from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
+from mcp_mailbox.audit import Trail
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.doorbell import Terms
@@ -26,6 +27,7 @@ from mcp_mailbox.doorbells.kin import nearest
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
+from mcp_mailbox.fronts.audited import Audited
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
@@ -123,10 +125,14 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             quotas=settings.quotas,
         )
         post_office.doorbells.log = Journal(Path(home))
+        audited = settings.audited if settings.audited is not None else door is not None and door.settings.beyond
+        trail = Trail(Path(home), store.clock.now) if audited else None
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
-            service = _Relays(post_office, tokens, home)
+            if trail is not None:
+                tasks.start_soon(trail.run)
+            service = _Relays(post_office, tokens, home, trail)
             if door is None:
                 yield service
             else:
@@ -152,7 +158,7 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
     rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
-    http = app.App(rooms, reception, entrance, streams, service.post_office.limits)
+    http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:
@@ -179,10 +185,11 @@ async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
 class _Relays:
     """Serves each relay's host over MCP."""
 
-    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str) -> None:
+    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str, trail: Trail | None) -> None:
         self.home = home
+        self.trail = trail
         self.post_office = post_office
-        self.counter: Counter = Here(post_office)
+        self.counter: Counter = Audited(post_office, trail) if trail is not None else Here(post_office)
         self.tokens = tokens
         self.server = build_server()
         self.parents: dict[str, tuple[int, Caller]] = {}
@@ -251,11 +258,11 @@ class _Relays:
         said: dict[str, Any] = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
         if (looped := self.post_office.looped) is not None:
             said["loop_guard"] = {"refused": looped[0], "at": looped[1], "last": str(looped[2])}
-        return {**said, **({"http": http} if http else {})}
+        return {**said, "audited": self.trail is not None, **({"http": http} if http else {})}
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
+        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of, self.trail)
 
     def _reader_of(self, ancestors: Sequence[int]) -> Caller | None:
         found = nearest(ancestors, {reader: parent for reader, (parent, _) in self.parents.items()})

@@ -100,6 +100,19 @@ class AddressBook:
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
 
+    def acted_for(self, caller: Caller, name: str | None) -> Address | None:
+        """Return the mailbox that a call has acted for; None for what was none of the principal's.
+
+        Of memory alone: nothing is asked, and what a caller has merely written is not told.
+        """
+        name = name if name is not None else caller.mailbox
+        if name is None:
+            return self._own.get(caller.reader)
+        with suppress(Refusal):
+            address = addresses.parse(name, caller.space)
+            return self._owned.get((caller.principal, address.folded, address.space))
+        return None
+
     async def readable(self, caller: Caller, name: str) -> Address:
         """Return the address of a mailbox that the caller may read, and so hear of. Raises Refusal as `own`."""
         caller.must(Scope.READ)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import asdict
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse
+from mcp_mailbox.audit import DONE, Trail
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.doorbell import Moment, Pointer, Result
 from mcp_mailbox.doorbell import Outcome as RingOutcome
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.audited import CANCELLED, entry
 from mcp_mailbox.fronts.control import mail
 from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
@@ -46,6 +48,8 @@ _PIECE = 1 << 20
 """Bytes of an attachment in one answer."""
 _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
+_UNNOTED = {"hook", "watch", "rang"}
+_NAMED = {"mail": "export", "attachment": "export attachment"}
 _NOWHERE = Progress(State.STORED)
 """Of what was only sent: no time, no reason, no attempt."""
 
@@ -117,6 +121,11 @@ class _Rang(BaseModel):
     messages: int = Field(ge=0)
     urgent: int = Field(ge=0)
     senders: list[str] = Field(max_length=1000)
+
+
+class _Whose(BaseModel):
+    mailbox: str | None = None
+    space: str | None = None
 
 
 class _Held(BaseModel):
@@ -293,11 +302,38 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
 }
 
 
-async def command(tokens: Tokens, post_office: PostOffice, asker: Asker, asked: object, reader_of: ReaderOf) -> None:
+async def command(
+    tokens: Tokens,
+    post_office: PostOffice,
+    asker: Asker,
+    asked: object,
+    reader_of: ReaderOf,
+    trail: Trail | None = None,
+) -> None:
     """Do what is asked, and answer. Never raises for what the command line may get wrong."""
     async with AsyncExitStack() as stay:
         desk = Desk(tokens, post_office, asker.tell, stay, reader_of)
-        desk.taken = await asker.answer(await _done(desk, asked))
+        answer: Json = {"error": CANCELLED}
+        try:
+            answer = await _done(desk, asked)
+        finally:
+            if trail is not None:
+                _note(desk, trail, asked, answer)
+        desk.taken = await asker.answer(answer)
+
+
+def _note(desk: Desk, trail: Trail, asked: object, answer: Json) -> None:
+    """Write down what was asked, but for what hosts and watchers ask all the time, and what is no command."""
+    verb = str(asked.get("do")) if isinstance(asked, dict) else ""
+    if not isinstance(asked, dict) or verb not in COMMANDS or verb in _UNNOTED:
+        return
+    outcome = str(answer.get("error", DONE))
+    call = Call(Caller(mail.READER, LOCAL, DEFAULT_SPACE, how="terminal"), "")
+    with suppress(ValidationError):
+        about = (mail.Who if "who" in asked else _Whose).model_validate(asked.get("who", asked))
+        caller = replace(call.caller, space=about.space or DEFAULT_SPACE)
+        call = Call(caller, "", about.mailbox or getattr(about, "own", None))
+    trail.note(entry(desk.post_office, _NAMED.get(verb, verb), call, outcome, answer))
 
 
 async def _done(desk: Desk, asked: object) -> Json:

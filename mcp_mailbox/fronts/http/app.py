@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from mcp_mailbox.audit import Trail
 from mcp_mailbox.fronts.http import body, cors, gate
 from mcp_mailbox.fronts.http.connection import EXTENSION
 from mcp_mailbox.fronts.http.desk import Desk
@@ -22,6 +23,9 @@ from mcp_mailbox.fronts.http.stream import OpenStreams, Receive, Send, reply
 from mcp_mailbox.fronts.http.visit import Room, Visit
 from mcp_mailbox.postoffice.limits import Limits
 
+_OUTCOMES = {401: "unauthorized", 403: "forbidden", 421: "misdirected"}
+"""What the log and the audit have of those who were not let in."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,17 +33,24 @@ class App:
     """The application. `running` must be entered for as long as it is called.
 
     `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open,
-    `limits` how many requests each principal may make.
+    `limits` how many requests each principal may make; `trail` takes down who was refused.
     """
 
     def __init__(
-        self, rooms: Mapping[str, Room], desk: Desk, entrance: Gate, streams: OpenStreams, limits: Limits
+        self,
+        rooms: Mapping[str, Room],
+        desk: Desk,
+        entrance: Gate,
+        streams: OpenStreams,
+        limits: Limits,
+        trail: Trail | None = None,
     ) -> None:
         self._rooms = rooms
         self._desk = desk
         self._gate = entrance
         self._open_streams = streams
         self._limits = limits
+        self._trail = trail
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
 
@@ -86,9 +97,11 @@ class App:
         try:
             await self._route(scope, receive, note)
         except Refused as refused:
-            if refused.status in {401, 403, 421}:
+            if refused.status in _OUTCOMES:
                 client = (scope.get("client") or ["?"])[0]
                 logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
+                if self._trail is not None:
+                    self._trail.refused(_OUTCOMES[refused.status], client=client)
             await reply(send, refused.status, refused.body, refused.headers)
         except body.ClientGone:
             pass
@@ -117,6 +130,10 @@ class App:
             raise gate.stopping()
         over = self._limits.request(visitor.credential.principal)
         if over is not None:
+            if self._trail is not None:
+                who = visitor.credential
+                client = (scope.get("client") or ["?"])[0]
+                self._trail.refused(over.code.value, client=client, principal=who.principal, credential=who.id)
             raise gate.over_rate(over, self._limits.seconds(over))
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
