@@ -31,6 +31,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from mcp_mailbox import addresses, attachment, audit, budgets, loopguard, quotas, rendezvous
 from mcp_mailbox.attachment import MIB
@@ -72,6 +73,16 @@ class HostSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuth:
+    """Whose access tokens are good, beside tokens of ours; URLs."""
+
+    issuer: str
+    audience: str
+    jwks: str | None
+    """Where the issuer's keys are; None: where its metadata says."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """Where `mcp-mailbox serve` listens, and whom it lets in."""
 
@@ -86,6 +97,7 @@ class Serving:
     origins: frozenset[str]
     tokens: bool
     """Whether a token is needed."""
+    oauth: OAuth | None = None
 
     @property
     def local(self) -> bool:
@@ -108,6 +120,9 @@ def serving(
     allow_host: Sequence[str],
     allow_origin: Sequence[str],
     no_auth: bool,
+    oauth_issuer: str | None = None,
+    oauth_audience: str | None = None,
+    oauth_jwks: str | None = None,
 ) -> Serving:
     """Check what `serve` was told.
 
@@ -139,7 +154,41 @@ def serving(
         behind_proxy,
         frozenset(map(_origin, allow_origin)),
         not no_auth,
+        _oauth(oauth_issuer, oauth_audience, oauth_jwks, no_auth=no_auth),
     )
+
+
+def _oauth(issuer: str | None, audience: str | None, jwks: str | None, *, no_auth: bool) -> OAuth | None:
+    """Check whose access tokens are to be taken. Raises Refusal(BAD_ARGUMENT)."""
+    given = {"--oauth-issuer": issuer, "--oauth-audience": audience, "--oauth-jwks": jwks}
+    for name, url in given.items():
+        if url is not None and not _is_endpoint(url):
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"{name} {url[:_SHOWN]!a} cannot be used.",
+                "Give https://host/path, without user, query and fragment; http:// for this machine's own alone.",
+            )
+    if issuer is not None and audience is not None and not no_auth:
+        return OAuth(issuer, audience, jwks)
+    if not any(given.values()):
+        return None
+    if no_auth:
+        raise Refusal(
+            Code.BAD_ARGUMENT, "--no-auth lets everybody in, and --oauth-issuer does not.", "Leave one of them out."
+        )
+    hint = "--oauth-audience is this server's own URL, as clients know it: https://mail.example.org/mcp."
+    raise Refusal(Code.BAD_ARGUMENT, "--oauth-issuer and --oauth-audience belong together.", hint)
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not url.isascii() or not url.isprintable() or {*url} & {" ", '"', "\\", "?", "#"} or parts.username is not None:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
 
 
 def _host(name: str) -> str:

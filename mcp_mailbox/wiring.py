@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -144,21 +145,29 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 @asynccontextmanager
 async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
     from mcp_mailbox.fronts.http import app, desk, gate, listener, stream  # noqa: PLC0415
+    from mcp_mailbox.fronts.http.resource import Resource  # noqa: PLC0415
     from mcp_mailbox.fronts.mcp.http import clients, room  # noqa: PLC0415
 
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, frozenset(settings.hosts), settings.origins)
     reception: desk.Desk
+    resource = None
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
-        reception = desk.TokenDesk(service.tokens)
+        reception = own = desk.TokenDesk(service.tokens)
+        if (issued := settings.oauth) is not None:
+            from mcp_mailbox.fronts.http import issuer, oauth  # noqa: PLC0415 - who takes no such tokens needs no JWTs
+
+            verifier = oauth.Verifier(issued.issuer, issued.audience, issuer.Keys(issued.issuer, issued.jwks))
+            reception = oauth.OAuthDesk(own, issued.issuer, verifier, time.time)
+            resource = Resource(issued.audience, issued.issuer, room.PATH)
     else:
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
     rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
-    http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail)
+    http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:

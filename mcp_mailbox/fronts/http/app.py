@@ -19,7 +19,8 @@ from mcp_mailbox.fronts.http import body, cors, gate
 from mcp_mailbox.fronts.http.connection import EXTENSION
 from mcp_mailbox.fronts.http.desk import Desk
 from mcp_mailbox.fronts.http.gate import Gate, Refused
-from mcp_mailbox.fronts.http.stream import OpenStreams, Receive, Send, reply
+from mcp_mailbox.fronts.http.resource import Resource
+from mcp_mailbox.fronts.http.stream import Headers, OpenStreams, Receive, Send, reply
 from mcp_mailbox.fronts.http.visit import Room, Visit
 from mcp_mailbox.postoffice.limits import Limits
 
@@ -33,7 +34,8 @@ class App:
     """The application. `running` must be entered for as long as it is called.
 
     `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open,
-    `limits` how many requests each principal may make; `trail` takes down who was refused.
+    `limits` how many requests each principal may make; `trail` takes down who was refused;
+    `resource` says where tokens are to be had.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class App:
         streams: OpenStreams,
         limits: Limits,
         trail: Trail | None = None,
+        resource: Resource | None = None,
     ) -> None:
         self._rooms = rooms
         self._desk = desk
@@ -51,6 +54,7 @@ class App:
         self._open_streams = streams
         self._limits = limits
         self._trail = trail
+        self._resource = resource
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
 
@@ -102,7 +106,7 @@ class App:
                 logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
                 if self._trail is not None:
                     self._trail.refused(_OUTCOMES[refused.status], client=client)
-            await reply(send, refused.status, refused.body, refused.headers)
+            await reply(send, refused.status, refused.body, self._challenge(refused.headers))
         except body.ClientGone:
             pass
         except Exception:
@@ -119,6 +123,9 @@ class App:
             return
         head = gate.read_head(scope)
         self._gate.check(scope, head)
+        if self._resource is not None and path in self._resource.places and method in {"GET", "HEAD"}:
+            await reply(send, 200, self._resource.document)
+            return
         room = self._room(path)
         if cors.is_preflight(head) and self._gate.foreign(scope) is not None:
             await reply(send, 204, b"", cors.PREFLIGHT)
@@ -139,6 +146,13 @@ class App:
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
         await room.serve(Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION]))
+
+    def _challenge(self, headers: Headers) -> Headers:
+        """Say in a challenge where a token is to be had (RFC 9728 section 5.1)."""
+        if self._resource is None:
+            return headers
+        about = f', resource_metadata="{self._resource.url}"'.encode()
+        return [(name, value + about if name == b"www-authenticate" else value) for name, value in headers]
 
     def _room(self, path: str) -> Room:
         for place, room in self._rooms.items():
