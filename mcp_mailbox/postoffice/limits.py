@@ -41,9 +41,9 @@ class Limits:
 
     @contextmanager
     def waiting(self, caller: Caller, until: float) -> Iterator[None]:
-        """Count a wait that ends then, at the latest, in ms. Raises Refusal(OVER_WAITERS)."""
+        """Count a wait that ends then, at the latest, in ms; one that is over is only a look. Raises OVER_WAITERS."""
         most = self._quotas.waiters
-        if caller.exempt or not most:
+        if caller.exempt or not most or until <= self._clock.now():
             yield
             return
         own = self._waits.setdefault(caller.principal, {})

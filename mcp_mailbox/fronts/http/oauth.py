@@ -1,8 +1,8 @@
 """OAuth 2.1 access tokens beside tokens of ours: this server as a resource of somebody's authorization server.
 
 JWTs alone (RFC 9068), judged here; tokens are never passed on. Whom one speaks for stands under its issuer's name, so
-that no issuer can speak for `local`, for a principal of our own tokens, or for another issuer's. Where clients get one is in
-`resource`.
+that no issuer can speak for `local`, for a principal of our own tokens, or for another issuer's. Where clients get one
+is in `resource`.
 """
 
 from __future__ import annotations
