@@ -11,10 +11,10 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -36,15 +36,12 @@ _WAITING = 20_000
 _MINUTE = 60 * 1000
 _REFUSED = 60
 """Refused requests a minute that have an entry each; the next one says how many had none."""
-_IDS = 100
-_READER = 16
-"""Characters of a reader's id: enough to tell readers apart, too few to be one."""
+_spell = json.JSONEncoder(separators=(",", ":")).encode
 DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line. `outcome` is `done`, or the code of why not."""
+class Entry(NamedTuple):
+    """One line: its names, in this order. `outcome` is `done`, or the code of why not."""
 
     verb: str
     outcome: str
@@ -54,6 +51,7 @@ class Entry:
     credential: str = ""
     """The id of the credential, which is no secret."""
     reader: str = ""
+    """The beginning of its id: enough to tell readers apart, too little to be one."""
     mailbox: str = ""
     """The address that the call acted for."""
     ids: Sequence[str] = ()
@@ -122,7 +120,7 @@ class Trail:
         try:
             descriptor = files.open_private(str(self._path), os.O_WRONLY | os.O_APPEND)
             try:
-                data = memoryview(("".join(_line(at, entry) for at, entry in entries)).encode())
+                data = memoryview("".join(_line(at, entry) + "\n" for at, entry in entries).encode())
                 while data:
                     data = data[os.write(descriptor, data) :]
                 full = os.fstat(descriptor).st_size >= LIMIT
@@ -149,23 +147,14 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _line(at: int, entry: Entry) -> str:
-    moment = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    said = {
-        "at": moment,
-        "verb": entry.verb,
-        "outcome": entry.outcome,
-        "way": entry.way,
-        "principal": entry.principal,
-        "credential": entry.credential,
-        "reader": entry.reader[:_READER],
-        "mailbox": entry.mailbox,
-        "ids": list(entry.ids[:_IDS]),
-        "to": list(entry.to[:_IDS]),
-        "client": entry.client,
-        "suppressed": entry.suppressed,
-    }
-    return json.dumps({name: value for name, value in said.items() if value}) + "\n"
+    moment = f"{_second(at // 1000)}.{at % 1000:03}Z"
+    return _spell({"at": moment} | {name: value for name, value in zip(Entry._fields, entry, strict=True) if value})
 
 
 def entries(home: Path) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.audit import DONE, Entry, Trail
@@ -14,7 +14,11 @@ from mcp_mailbox.postoffice import Call, PostOffice
 
 CANCELLED = "cancelled"
 FAILED = "failed"
-Told = Callable[[Mapping[str, Any]], None]
+_IDS = 100
+_READER = 16
+_NOTHING: Mapping[str, Any] = {}
+
+T = TypeVar("T")
 
 
 class Audited(Here):
@@ -26,34 +30,21 @@ class Audited(Here):
 
     async def ask(self, asking: Asking) -> Json:
         """See `Counter`."""
-        with self._noting(asking.verb, asking.call) as told:
-            answer = await super().ask(asking)
-            told(answer)
-            return answer
+        return await self._noted(asking.verb, asking.call, super().ask(asking), lambda answer: answer)
 
     async def ensure(self, call: Call, name: str) -> None:
         """See `Counter`."""
-        with self._noting("open", Call(call.caller, call.request, name)) as told:
-            await super().ensure(call, name)
-            told({})
+        await self._noted("open", replace(call, mailbox=name), super().ensure(call, name), lambda _: _NOTHING)
 
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
         """See `Counter`."""
-        with self._noting("attachment", call) as told:
-            found = await super().content(call, id, name)
-            told({"id": id})
-            return found
+        return await self._noted("attachment", call, super().content(call, id, name), lambda _: {"id": id})
 
-    @contextmanager
-    def _noting(self, verb: str, call: Call) -> Iterator[Told]:
-        outcome, answer = CANCELLED, None
-
-        def told(said: Mapping[str, Any]) -> None:
-            nonlocal outcome, answer
-            outcome, answer = DONE, said
-
+    async def _noted(self, verb: str, call: Call, doing: Awaitable[T], told: Callable[[T], Mapping[str, Any]]) -> T:
+        outcome, said = CANCELLED, _NOTHING
         try:
-            yield told
+            answer = await doing
+            outcome, said = DONE, told(answer)
         except Refusal as refusal:
             outcome = refusal.code.value
             raise
@@ -61,7 +52,8 @@ class Audited(Here):
             outcome = FAILED
             raise
         finally:
-            self._trail.note(entry(self.office, verb, call, outcome, answer or {}))
+            self._trail.note(entry(self.office, verb, call, outcome, said))
+        return answer
 
 
 def entry(office: PostOffice, verb: str, call: Call, outcome: str, answer: Mapping[str, Any]) -> Entry:
@@ -70,16 +62,16 @@ def entry(office: PostOffice, verb: str, call: Call, outcome: str, answer: Mappi
     own = office.mailboxes.acted_for(caller, call.mailbox)
     way = caller.how.partition(",")[0].lower()
     mailbox = str(own) if own is not None else ""
-    reader = caller.reader
+    reader = caller.reader[:_READER]
     return Entry(verb, outcome, way, caller.principal, caller.credential, reader, mailbox, _ids(answer), _to(answer))
 
 
 def _ids(answer: Mapping[str, Any]) -> Sequence[str]:
     listed = [each["id"] for each in answer.get("messages", ()) if "id" in each]
     own = [answer["id"]] if isinstance(answer.get("id"), str) else []
-    return [*own, *listed, *answer.get("settled", ())]
+    return [*own, *listed, *answer.get("settled", ())][:_IDS]
 
 
 def _to(answer: Mapping[str, Any]) -> Sequence[str]:
     to = answer.get("to", ())
-    return [each["address"] for each in to if isinstance(each, dict) and "state" in each and "address" in each]
+    return [each["address"] for each in to if isinstance(each, dict) and "state" in each and "address" in each][:_IDS]

@@ -72,6 +72,8 @@ class NewMessage:
 
     thread: int | None
     sender: int
+    space: str
+    """The sender's."""
     recipients: Sequence[int]
     reply_to: int | None
     priority: int
@@ -221,7 +223,7 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
             ],
         )
     attached = [each.size for each in new.attachments]
-    _weigh(db, new.sender, quotas.footprint(len(body), len(new.recipients), attached))
+    _weigh(db, new.space, quotas.footprint(len(body), len(new.recipients), attached))
     rest = (new.deliver_at, new.expires, new.topic)
     stored = [each for each in new.recipients if each > 0 and each not in new.held]
     db.executemany(
@@ -236,13 +238,10 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     return seq
 
 
-def _weigh(db: sqlite3.Connection, sender: int, size: int) -> None:
+def _weigh(db: sqlite3.Connection, space: str, size: int) -> None:
     """Count what a message adds to the sender's space."""
-    db.execute(
-        "INSERT INTO space_size (space, bytes) SELECT space, ? FROM mailbox WHERE id = ?"
-        " ON CONFLICT (space) DO UPDATE SET bytes = bytes + excluded.bytes",
-        (size, sender),
-    )
+    if not db.execute("UPDATE space_size SET bytes = bytes + ? WHERE space = ?", (size, space)).rowcount:
+        db.execute("INSERT INTO space_size (space, bytes) VALUES (?, ?)", (space, size))
 
 
 def _publish(db: sqlite3.Connection, channel: int, seq: int, new: NewMessage, size: int) -> None:
@@ -559,7 +558,7 @@ def forget_message(db: sqlite3.Connection, seq: int, recipients: Iterable[int]) 
         rows += [(mailbox, seq) for mailbox in mailboxes]
     weighed = db.execute(query.WEIGHED, (seq,)).fetchone()
     if weighed is not None:
-        db.execute("UPDATE space_size SET bytes = bytes - ? WHERE space = ?", (weighed[1], weighed[0]))
+        _weigh(db, weighed[0], -weighed[1])
     db.execute(_FORGET_ATTACHMENTS, (seq,))
     db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
     db.executemany(_FORGET_RING, rows)

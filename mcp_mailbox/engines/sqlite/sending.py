@@ -84,13 +84,14 @@ class Sending:
         if not found:
             raise next(way for way in ways if isinstance(way, Refusal))
         if most:
-            _check_size(db, sender.space, draft, len(found), most)
+            _check_size(db, own.address.space, draft, len(found), most)
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
         holding = {way.id: way.holds for way in found if way.holds is not None}
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
+            space=own.address.space,
             recipients=(*rung, *quiet),
             reply_to=parent.seq if parent else None,
             priority=int(draft.priority),

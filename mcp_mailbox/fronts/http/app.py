@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import anyio
+
 from mcp_mailbox.audit import Trail
 from mcp_mailbox.fronts.http import body, cors, gate
 from mcp_mailbox.fronts.http.connection import EXTENSION
@@ -26,6 +28,10 @@ from mcp_mailbox.postoffice.limits import Limits
 
 _OUTCOMES = {401: "unauthorized", 403: "forbidden", 421: "misdirected"}
 """What the log and the audit have of those who were not let in."""
+
+_REFUSING_SECONDS = 0.25
+"""How long it takes to hear that one has asked too often: whoever asks again at once, as broken clients do, would else
+keep the others waiting as much as before."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +147,9 @@ class App:
                 who = visitor.credential
                 client = (scope.get("client") or ["?"])[0]
                 self._trail.refused(over.code.value, client=client, principal=who.principal, credential=who.id)
-            raise gate.over_rate(over, self._limits.seconds(over))
+            refused = gate.over_rate(over, self._limits.seconds(over))
+            await anyio.sleep(_REFUSING_SECONDS)
+            raise refused
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
