@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from mcp_mailbox.quotas import MESSAGE_BYTES
-from tests.fronts.world import Served
+from tests.fronts.world import Home, Served, Town
 from tests.http.caller import Answer, Caller
 from tests.http.conftest import Post
 
@@ -77,7 +77,8 @@ def test_a_wait_too_many_is_refused_with_when_one_ends(post: Post) -> None:
         assert caller.call("wait_for_message", timeout=0)["timed_out"], "a look is no wait"
 
 
-def test_a_full_space_takes_no_more_but_from_the_machines_own_user(post: Post) -> None:
+@pytest.mark.anyio
+async def test_a_full_space_takes_no_more_but_from_the_machines_own_user(post: Post) -> None:
     caller = post.stranger("hoarder", mailbox="attic")
     caller.call("create_mailbox")
     half = "x" * (200 * 1024)
@@ -89,6 +90,8 @@ def test_a_full_space_takes_no_more_but_from_the_machines_own_user(post: Post) -
     assert caller.call("send", to="attic", body="x" * (1024 - MESSAGE_BYTES))["id"], "there is room for little"
     who = {"request": "r", "space": post.space, "own": "own"}
     assert post.command("send", who=who, given={"to": "own", "body": half})["id"]
+    async with Town(Home(post.home.directory, **post.home.settings), post.space).agent("here") as here:
+        await here.call("send", to="here", body=half)
 
 
 def test_a_principal_has_so_many_mailboxes(post: Post) -> None:

@@ -286,10 +286,16 @@ def test_keys_that_cannot_be_had_make_no_token_good_or_bad(
 
 
 def test_metadata_that_leads_elsewhere_is_not_followed(issuer: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = json.dumps({"issuer": issuer.url, "jwks_uri": "http://127.0.0.2:1/keys"}).encode()
-    monkeypatch.setattr(issuer, "answer", lambda _: elsewhere)
-    with pytest.raises(Unavailable):
-        verified(judge(issuer, Watch()), issuer.token())
+    with Authority().running() as elsewhere:
+        elsewhere.keys = issuer.keys
+        said = json.dumps({"issuer": issuer.url, "jwks_uri": f"{elsewhere.url}/keys"}).encode()
+        monkeypatch.setattr(issuer, "answer", lambda _: said)
+        with pytest.raises(Unavailable):
+            verified(judge(issuer, Watch()), issuer.token())
+        assert elsewhere.asked == []
+        assert verified(judge(issuer, Watch(), f"{elsewhere.url}/keys"), issuer.token()), (
+            "but when the operator says so"
+        )
 
 
 def test_known_keys_outlast_an_issuer_that_is_down_but_not_for_ever(issuer: Authority) -> None:

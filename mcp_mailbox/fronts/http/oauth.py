@@ -65,13 +65,9 @@ class Verifier:
         except (jwt.PyJWTError, ValueError, RecursionError):
             return None
         algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ")
-        # What must be understood ("crit", RFC 7515 section 4.1.11) is not.
-        if (
-            not isinstance(algorithm, str)
-            or algorithm not in ALGORITHMS
-            or "crit" in header
-            or not isinstance(kid, str | None)
-        ):
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+            return None
+        if "crit" in header or not isinstance(kid, str | None):  # RFC 7515 section 4.1.11: it must be understood
             return None
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
             return None
