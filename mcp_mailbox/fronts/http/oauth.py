@@ -64,12 +64,8 @@ class Verifier:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, RecursionError):
             return None
-        algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ")
-        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-            return None
-        if "crit" in header or not isinstance(kid, str | None):  # RFC 7515 section 4.1.11: it must be understood
-            return None
-        if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or not _is_access_token(header):
             return None
         key = await self._keys.find(kid, algorithm)
         if key is None:
@@ -102,6 +98,18 @@ class Verifier:
             subject=subject,
             claims={"iss": self._issuer},
         )
+
+
+def _is_access_token(header: Mapping[str, Any]) -> bool:
+    """Tell whether a token is of the kind that counts, by what it says of itself."""
+    kind = header.get("typ")
+    return (
+        header["alg"] in ALGORITHMS
+        and isinstance(kind, str)
+        and kind.lower() in _TYPES
+        and "crit" not in header  # RFC 7515 section 4.1.11: it must be understood
+        and isinstance(header.get("kid"), str | None)
+    )
 
 
 class OAuthDesk:
