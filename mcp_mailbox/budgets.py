@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import itemgetter
 
 HOUR = 3600 * 1000
@@ -35,32 +36,33 @@ class Limits:
 
 
 class Budget:
-    """So many an hour for each key; 0 for any number.
+    """So many a period (ms) for each key; 0 for any number.
 
     It remembers a bounded number of keys, and forgets those with most left first. Of each key it keeps when its budget
     will be whole again, in ms times the budget: whole numbers lose nothing.
     """
 
-    def __init__(self, an_hour: int) -> None:
-        self.an_hour = an_hour
+    def __init__(self, most: int, period: int = HOUR) -> None:
+        self._most = most
+        self._period = period
         self._whole: dict[Hashable, int] = {}
 
     def free_at(self, key: Hashable, now: int) -> int:
         """Return when there is room for one more, in ms: by `now` when there is."""
-        if not self.an_hour or key not in self._whole:
+        if not self._most or key not in self._whole:
             return now
-        spare = HOUR * (self.an_hour - 1)
-        return max(now, -((spare - self._whole[key]) // self.an_hour))
+        spare = self._period * (self._most - 1)
+        return max(now, -((spare - self._whole[key]) // self._most))
 
     def take(self, key: Hashable, now: int) -> None:
         """Count one, whether there is room or not."""
-        if not self.an_hour:
+        if not self._most:
             return
-        begin = now * self.an_hour
+        begin = now * self._most
         whole = self._whole.get(key)
         if whole is None and len(self._whole) >= _KEYS:
             self._make_room(begin)
-        self._whole[key] = max(begin, whole or 0) + HOUR
+        self._whole[key] = max(begin, whole or 0) + self._period
 
     def forget(self) -> None:
         """Begin anew."""
@@ -78,3 +80,8 @@ class Budget:
 def hops_of_answer(hops: int, accepted: int, now: int) -> int:
     """Return the hops of an answer to a message that has so many, accepted then."""
     return hops + 1 if now - accepted < PAUSE else 1
+
+
+def moment(ms: int) -> str:
+    """Return the time as RFC 3339 in UTC, to the second, not before it."""
+    return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

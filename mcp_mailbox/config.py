@@ -20,6 +20,13 @@ MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
 MCP_MAILBOX_THREAD_BUDGET  answers of a principal in one thread an hour; 0 for any number (`budgets` has the defaults)
 MCP_MAILBOX_PAIR_BUDGET    messages of one mailbox to another an hour; likewise
 MCP_MAILBOX_HOPS           answers to answers, each within ten minutes of the other; likewise
+MCP_MAILBOX_AUDIT          on or off: whether calls are audited; default on for `serve` beyond this machine, else off
+
+Of `serve`, for who comes over HTTP; 0 for any number (`quotas` has the defaults):
+MCP_MAILBOX_RATE           requests of a principal a second, on average over a minute
+MCP_MAILBOX_WAITERS        waits of a principal under way
+MCP_MAILBOX_SPACE_MIB      MiB that a space keeps
+MCP_MAILBOX_MAILBOXES      mailboxes of a principal
 """
 
 from __future__ import annotations
@@ -30,7 +37,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from mcp_mailbox import addresses, attachment, budgets, loopguard, rendezvous
+from mcp_mailbox import addresses, attachment, audit, budgets, loopguard, quotas, rendezvous
 from mcp_mailbox.attachment import MIB
 from mcp_mailbox.doorbell import Quiet, Terms
 from mcp_mailbox.errors import Code, Refusal
@@ -75,6 +82,16 @@ class HostSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuth:
+    """Whose access tokens are good, beside tokens of ours; URLs."""
+
+    issuer: str
+    audience: str
+    jwks: str | None
+    """Where the issuer's keys are; None: where its metadata says."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """Where `mcp-mailbox serve` listens, and whom it lets in."""
 
@@ -89,11 +106,17 @@ class Serving:
     origins: frozenset[str]
     tokens: bool
     """Whether a token is needed."""
+    oauth: OAuth | None = None
 
     @property
     def local(self) -> bool:
         """Whether it listens for this machine alone."""
         return _is_loopback(self.host)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether others than this machine's programs are to reach it."""
+        return not self.local or self.proxied
 
 
 def serving(
@@ -106,6 +129,9 @@ def serving(
     allow_host: Sequence[str],
     allow_origin: Sequence[str],
     no_auth: bool,
+    oauth_issuer: str | None = None,
+    oauth_audience: str | None = None,
+    oauth_jwks: str | None = None,
 ) -> Serving:
     """Check what `serve` was told.
 
@@ -137,7 +163,41 @@ def serving(
         behind_proxy,
         frozenset(map(_origin, allow_origin)),
         not no_auth,
+        _oauth(oauth_issuer, oauth_audience, oauth_jwks, no_auth=no_auth),
     )
+
+
+def _oauth(issuer: str | None, audience: str | None, jwks: str | None, *, no_auth: bool) -> OAuth | None:
+    """Check whose access tokens are to be taken. Raises Refusal(BAD_ARGUMENT)."""
+    given = {"--oauth-issuer": issuer, "--oauth-audience": audience, "--oauth-jwks": jwks}
+    for name, url in given.items():
+        if url is not None and not _is_endpoint(url):
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"{name} {url[:_SHOWN]!a} cannot be used.",
+                "Give https://host/path, without user, query and fragment; http:// for this machine's own alone.",
+            )
+    if issuer is not None and audience is not None and not no_auth:
+        return OAuth(issuer, audience, jwks)
+    if not any(given.values()):
+        return None
+    if no_auth:
+        raise Refusal(
+            Code.BAD_ARGUMENT, "--no-auth lets everybody in, and --oauth-issuer does not.", "Leave one of them out."
+        )
+    hint = "--oauth-audience is this server's own URL, as clients know it: https://mail.example.org/mcp."
+    raise Refusal(Code.BAD_ARGUMENT, "--oauth-issuer and --oauth-audience belong together.", hint)
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not url.isascii() or not url.isprintable() or {*url} & {" ", '"', "\\", "?", "#"} or parts.username is not None:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
 
 
 def _host(name: str) -> str:
@@ -205,7 +265,11 @@ class OfficeSettings:
     keep: int
     """How long settled mail is kept; 0 for ever."""
     limits: budgets.Limits
+    quotas: quotas.Quotas
+    """Nobody over the local socket is counted."""
     attachments: attachment.Limits
+    audited: bool | None
+    """Whether calls are written down; None where nobody has said."""
 
 
 def office_settings(env: Mapping[str, str]) -> OfficeSettings:
@@ -225,7 +289,24 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
     attachments = attachment.Limits(min(each, together), together)
     forever = f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out."
     days = _whole(env, KEEP, KEEP_TERM // DAY, _MOST_DAYS, forever, digits=_SHOWN - 1)
-    return OfficeSettings(int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000), days * DAY, limits, attachments)
+    lease = int(_seconds(env, LEASE, LEASE_TERM / 1000) * 1000)
+    return OfficeSettings(lease, days * DAY, limits, _quotas(env), attachments, _audited(env))
+
+
+def _audited(env: Mapping[str, str]) -> bool | None:
+    said = env.get(audit.VARIABLE, "").lower()
+    if said not in {"", "on", "off"}:
+        raise Refusal(Code.BAD_ARGUMENT, f"{audit.VARIABLE} is {said[:20]!a}.", "Set it to on or off, or leave it out.")
+    return said == "on" if said else None
+
+
+def _quotas(env: Mapping[str, str]) -> quotas.Quotas:
+    return quotas.Quotas(
+        _count(env, quotas.RATE_VARIABLE, quotas.RATE),
+        _count(env, quotas.WAITERS_VARIABLE, quotas.WAITERS),
+        _count(env, quotas.SPACE_VARIABLE, quotas.SPACE // MIB) * MIB,
+        _count(env, quotas.MAILBOXES_VARIABLE, quotas.MAILBOXES),
+    )
 
 
 @dataclass(frozen=True, slots=True)

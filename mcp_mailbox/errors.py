@@ -57,6 +57,10 @@ class Code(StrEnum):
     ATTACHMENT_TOO_LARGE = "attachment_too_large"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
     HUB_AWAY = "hub_away"
+    OVER_RATE = "over_rate"
+    OVER_WAITERS = "over_waiters"
+    OVER_STORAGE = "over_storage"
+    OVER_MAILBOXES = "over_mailboxes"
 
 
 BLAME: dict[Code, Blame] = {
@@ -92,6 +96,10 @@ BLAME: dict[Code, Blame] = {
     Code.ATTACHMENT_TOO_LARGE: Blame.CALLER,
     Code.UNKNOWN_ATTACHMENT: Blame.CALLER,
     Code.HUB_AWAY: Blame.STORE,
+    Code.OVER_RATE: Blame.STATE,
+    Code.OVER_WAITERS: Blame.STATE,
+    Code.OVER_STORAGE: Blame.STATE,
+    Code.OVER_MAILBOXES: Blame.STATE,
 }
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.budgets import PAUSE, Budget, Limits
+from mcp_mailbox.budgets import PAUSE, Budget, Limits, moment
 from mcp_mailbox.errors import Code, Refusal
 
 THREAD_VARIABLE = "MCP_MAILBOX_THREAD_BUDGET"
@@ -91,8 +90,3 @@ class Guard:
 def _pair(sender: int, recipient: int) -> int:
     """Return one number for both; a channel's is negative."""
     return sender << 33 | recipient & (1 << 33) - 1
-
-
-def moment(ms: int) -> str:
-    """Return the time as RFC 3339 in UTC, to the second, not before it."""
-    return datetime.fromtimestamp(-(-ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

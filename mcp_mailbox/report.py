@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from mcp_mailbox.budgets import moment
 from mcp_mailbox.delivery import State
-from mcp_mailbox.loopguard import moment
 from mcp_mailbox.message import SUBJECT_LIMIT, Format, Kind
 
 POSTMASTER = "postmaster"

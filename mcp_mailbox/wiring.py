@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from mcp_mailbox import __version__, addresses, config, files, frames, office, rendezvous
+from mcp_mailbox.audit import Trail
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.doorbell import Doorbell, Terms
@@ -31,6 +33,7 @@ from mcp_mailbox.doorbells.opencode import OpenCodeBell
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import control
+from mcp_mailbox.fronts.audited import Audited
 from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.server import build_server, serve
 from mcp_mailbox.fronts.mcp.wire import Wire
@@ -146,12 +149,17 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
             attachments=settings.attachments,
             copies=Path(home) / COPIES,
             handed=Path(home) / HANDED,
+            quotas=settings.quotas,
         )
         post_office.doorbells.log = Journal(Path(home))
+        audited = settings.audited if settings.audited is not None else door is not None and door.settings.beyond
+        trail = Trail(Path(home), store.clock.now) if audited else None
         tokens = Tokens(store)
         async with post_office.business(), anyio.create_task_group() as tasks:
             tasks.start_soon(_leave_a_lost_store, store, stop)
-            service = _Office(post_office, tokens, home)
+            if trail is not None:
+                tasks.start_soon(trail.run)
+            service = _Office(post_office, tokens, home, trail)
             if door is None:
                 yield service
             else:
@@ -199,6 +207,7 @@ def _edge_name(home: str) -> str:
 @asynccontextmanager
 async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
     from mcp_mailbox.fronts.http import app, desk, gate, listener, stream, visit  # noqa: PLC0415
+    from mcp_mailbox.fronts.http.resource import Resource  # noqa: PLC0415
     from mcp_mailbox.fronts.hub import edges, wire  # noqa: PLC0415
     from mcp_mailbox.fronts.hub.room import StoreRoom  # noqa: PLC0415
     from mcp_mailbox.fronts.mcp.http import clients, room  # noqa: PLC0415
@@ -207,9 +216,16 @@ async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIt
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, frozenset(settings.hosts), settings.origins)
     reception: desk.Desk
+    resource = None
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
-        reception = desk.TokenDesk(service.tokens)
+        reception = own = desk.TokenDesk(service.tokens)
+        if (issued := settings.oauth) is not None:
+            from mcp_mailbox.fronts.http import issuer, oauth  # noqa: PLC0415 - who takes no such tokens needs no JWTs
+
+            verifier = oauth.Verifier(issued.issuer, issued.audience, issuer.Keys(issued.issuer, issued.jwks))
+            reception = oauth.OAuthDesk(own, issued.issuer, verifier, time.time)
+            resource = Resource(issued.audience, issued.issuer, room.PATH)
     else:
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
@@ -219,7 +235,7 @@ async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIt
         room.PATH: room.McpRoom(service.server, making, streams),
         wire.PATH: StoreRoom(known, streams),
     }
-    http = app.App(rooms, reception, entrance, streams)
+    http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource)
     async with (
         known.running(),
         listener.listening(http, door.listener, door.tls),
@@ -270,7 +286,7 @@ class _Relays:
         except Refusal as refusal:
             wrong = refusal
         allowed = roots.parse(settings.attach, hello.cwd, self.home)
-        caller = Caller(hello.relay, LOCAL, settings.space, files=allowed)
+        caller = Caller(hello.relay, LOCAL, settings.space, files=allowed, exempt=True)
         changed = hello.previous is not None and hello.previous != __version__
         client = Client(
             self.counter,
@@ -358,8 +374,9 @@ class _Relays:
 class _Office(_Relays):
     """Serves a store of this machine's own."""
 
-    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str) -> None:
-        super().__init__(Here(post_office), home)
+    def __init__(self, post_office: PostOffice, tokens: Tokens, home: str, trail: Trail | None) -> None:
+        super().__init__(Audited(post_office, trail) if trail is not None else Here(post_office), home)
+        self.trail = trail
         self.post_office = post_office
         self.tokens = tokens
         self.http: Callable[[], dict[str, Any]] = dict
@@ -376,11 +393,11 @@ class _Office(_Relays):
         said: dict[str, Any] = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
         if (looped := self.post_office.looped) is not None:
             said["loop_guard"] = {"refused": looped[0], "at": looped[1], "last": str(looped[2])}
-        return {**said, **({"http": http} if http else {})}
+        return {**said, "audited": self.trail is not None, **({"http": http} if http else {})}
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
+        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of, self.trail)
 
 
 class _Edge(_Relays):

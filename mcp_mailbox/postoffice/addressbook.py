@@ -14,6 +14,7 @@ from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.audience import Audience
 from mcp_mailbox.postoffice.callers import Call, Caller
+from mcp_mailbox.postoffice.limits import Limits
 from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
 from mcp_mailbox.store import MailboxStore, Opened
@@ -28,11 +29,14 @@ class AddressBook:
     `audience` learns of what these are members, before anybody listens for them.
     """
 
-    def __init__(self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience) -> None:
+    def __init__(
+        self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience, limits: Limits
+    ) -> None:
         self._store = store
         self._readers = readers
         self._attendance = attendance
         self._audience = audience
+        self._limits = limits
         self._own: dict[str, Address] = {}
         self._owned: dict[tuple[str, str, str], Address] = {}
 
@@ -50,7 +54,8 @@ class AddressBook:
         address = addresses.parse(name, caller.space) if name is not None else await self._kept(caller)
         if address.folded == POSTMASTER and not await self._is_own(caller, str(address)):
             raise Refusal(Code.NAME_TAKEN, f"The name {POSTMASTER!r} is the post office's own.", "Choose another.")
-        opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
+        most = self._limits.mailboxes(caller)
+        opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds, most=most)
         if caller.binds:
             self._own[caller.reader] = opened.mailbox.address
         await self._attendance.came(caller, opened.mailbox.address, own=True)
@@ -94,6 +99,19 @@ class AddressBook:
                 raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
+
+    def acted_for(self, caller: Caller, name: str | None) -> Address | None:
+        """Return the mailbox that a call has acted for; None for what was none of the principal's.
+
+        Of memory alone: nothing is asked, and what a caller has merely written is not told.
+        """
+        name = name if name is not None else caller.mailbox
+        if name is None:
+            return self._own.get(caller.reader)
+        with suppress(Refusal):
+            address = addresses.parse(name, caller.space)
+            return self._owned.get((caller.principal, address.folded, address.space))
+        return None
 
     async def readable(self, caller: Caller, name: str | None) -> Address:
         """Return the address of a mailbox that the caller may read, and so hear of, or of its own.

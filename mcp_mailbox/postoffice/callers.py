@@ -28,6 +28,10 @@ class Caller:
     """Whether other agents may have the same reader's id."""
     files: Roots | None = None
     """Which files of this machine it may give; None where it may be on another one."""
+    exempt: bool = False
+    """Whether quotas do not count it: the machine's own user, over the local socket."""
+    credential: str = ""
+    """The id of the credential that it came with; empty where none is needed."""
 
     def must(self, scope: Scope) -> None:
         """Raise Refusal(FORBIDDEN) unless the credential allows it."""

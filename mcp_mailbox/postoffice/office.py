@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.attachment import Limits
+from mcp_mailbox.attachment import Limits as AttachmentLimits
 from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.consent import REQUEST_TERM
 from mcp_mailbox.credentials import Scope
@@ -30,10 +30,13 @@ from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.doorbells import Doorbells
 from mcp_mailbox.postoffice.handed import Handed, Tray
+from mcp_mailbox.postoffice.limits import Limits
 from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
 from mcp_mailbox.postoffice.search import Search
+from mcp_mailbox.quotas import NONE as NO_QUOTAS
+from mcp_mailbox.quotas import Quotas, storage_again
 from mcp_mailbox.store import (
     ANYBODY,
     Accepted,
@@ -59,7 +62,7 @@ CLAIM_COUNT = 10
 """Messages that one wait hands out at most."""
 SETTLE_LIMIT = 100
 """Ids in one settle."""
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = AttachmentLimits()
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
 FOLLOW_EVERY = 2_000
@@ -86,17 +89,19 @@ class PostOffice:
         *,
         lease_term: int = LEASE_TERM,
         keep: int = KEEP_TERM,
-        attachments: Limits = DEFAULT_LIMITS,
+        attachments: AttachmentLimits = DEFAULT_LIMITS,
         copies: Path | None = None,
         handed: Path | None = None,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         self.bell = Bell()
         self.alarms = Alarms(store.clock)
+        self.limits = Limits(store.clock, quotas)
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
         self.doorbells = Doorbells(store, self.bell, self.attendance)
-        self.mailboxes = AddressBook(store, self._readers, self.attendance, self._audience)
+        self.mailboxes = AddressBook(store, self._readers, self.attendance, self._audience, self.limits)
         self.channels = Channels(store, self.mailboxes, self._audience)
         self.reservations = Reservations(store, self.mailboxes)
         self.directory = Directory(store, self.mailboxes, self.attendance)
@@ -169,9 +174,13 @@ class PostOffice:
         to = _addresses(draft.to, call.caller.space)
         cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
         try:
-            accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
+            accepted = await self._store.accept(
+                sender, list(to.values()), draft, call.origin, list(cc.values()), self.limits.space(call.caller)
+            )
         except Refusal as refusal:
             self._count_loop(refusal, sender)
+            if refusal.code is Code.OVER_STORAGE:
+                raise storage_again(refusal, self.retention.next_look) from None
             if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
                 raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
             raise
@@ -212,7 +221,7 @@ class PostOffice:
 
         At most about `size` bytes of bodies. A wait that is cancelled leaves every message where it was, what it acked
         stays acked. `ending` ends it early. Raises Refusal(UNKNOWN_MESSAGE) for a thread that is not the caller's,
-        (BAD_ARGUMENT) for too many ids to ack, before it has done anything; and as `own`.
+        (BAD_ARGUMENT) for too many ids to ack, before it has done anything; (OVER_WAITERS) when it has acked; as `own`.
         """
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
@@ -220,7 +229,8 @@ class PostOffice:
             await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
         self.doorbells.looked(call.caller, address)
-        with self.attendance.waiting(call.caller, [address]):
+        until = self._store.clock.now() + patience
+        with self.limits.waiting(call.caller, until), self.attendance.waiting(call.caller, [address]):
             found = await self._wait(call, address, patience, wanted, size, ending, claimer)
         if found:
             self.doorbells.looked(call.caller, address, taken=True)

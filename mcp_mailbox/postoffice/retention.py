@@ -25,14 +25,18 @@ class Retention:
     def __init__(self, store: Store, keep: int) -> None:
         self._store = store
         self.keep = keep
+        self.next_look: int | None = None
+        """When old mail is looked for next, in ms; None for never."""
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
         if self.keep == FOR_EVER:
             return
         clock = self._store.clock
-        await clock.sleep_until(clock.now() + _AT_START)
+        self.next_look = clock.now() + _AT_START
+        await clock.sleep_until(self.next_look)
         while True:
+            self.next_look = clock.now() + _EVERY
             try:
                 await self._look()
             except Refusal as refusal:

@@ -195,6 +195,7 @@ class MailStore(Protocol):
         draft: Draft,
         origin: Origin,
         cc: Sequence[Address] = (),
+        most: int = 0,
     ) -> Accepted:
         """Store a message for every recipient that exists; one result each, those of `cc` last. These are not rung.
 
@@ -214,8 +215,12 @@ class MailStore(Protocol):
         The loop guard's budgets (`budgets`) are asked behind the key, so that what is repeated is answered, and before
         anything is stored; they may be forgotten, and are then whole. Notices of the postmaster are not counted.
 
-        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (TOO_MANY_HOPS | OVER_BUDGET) for its thread, or
-        why the first recipient does not get it when none does.
+        The sender's space keeps at most `most` bytes with it, as `quotas.footprint` counts them; 0 for any number.
+        What was removed (`forget_settled`) is not kept any more.
+
+        Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (TOO_MANY_HOPS | OVER_BUDGET) for its thread,
+        (OVER_STORAGE) behind the key and before anything is stored, or why the first recipient does not get it when
+        none does.
         """
         ...
 

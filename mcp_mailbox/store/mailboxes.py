@@ -25,7 +25,7 @@ class MailboxStore(Protocol):
     """The verbs about mailboxes."""
 
     async def open(
-        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
+        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True, most: int = 0
     ) -> Opened:
         """Open a mailbox of one's own, or create it, and `bind` the reader to it durably.
 
@@ -33,7 +33,8 @@ class MailboxStore(Protocol):
         gets the same mailbox. What it holds of senders whom a changed `contact` admits is stored.
 
         Raises Refusal(NAME_CONFUSABLE) when another name looks alike, (NAME_TAKEN) when it is someone else's. Neither
-        tells anything of somebody else's mailbox but that there is one.
+        tells anything of somebody else's mailbox but that there is one. (OVER_MAILBOXES) for a new one when the owner
+        has `most` of them; 0 for any number.
         """
         ...
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_mailbox import directory
+from mcp_mailbox import directory, quotas
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import State
@@ -39,6 +39,8 @@ _FORGET_RING = f"""
 DELETE FROM ring WHERE mailbox = ?1 AND seq = (SELECT min(seq) FROM ring WHERE mailbox = ?1 AND seq >= ?2)
 AND NOT {_delivered("ifnull((SELECT max(seq) FROM ring WHERE mailbox = ?1 AND seq < ?2), 0)", "ring.seq")}
 """  # noqa: S608 - constants only
+
+_FORGET_ATTACHMENTS = "DELETE FROM attachment WHERE message = ?"
 
 Key = tuple[int, int, int]
 """Of a row of `inbox`: (mailbox, priority, seq)."""
@@ -70,6 +72,8 @@ class NewMessage:
 
     thread: int | None
     sender: int
+    space: str
+    """The sender's."""
     recipients: Sequence[int]
     reply_to: int | None
     priority: int
@@ -218,6 +222,8 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
                 for position, each in enumerate(new.attachments)
             ],
         )
+    attached = [each.size for each in new.attachments]
+    _weigh(db, new.space, quotas.footprint(len(body), len(new.recipients), attached))
     rest = (new.deliver_at, new.expires, new.topic)
     stored = [each for each in new.recipients if each > 0 and each not in new.held]
     db.executemany(
@@ -230,6 +236,12 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
         if each < 0:
             _publish(db, -each, seq, new, len(body))
     return seq
+
+
+def _weigh(db: sqlite3.Connection, space: str, size: int) -> None:
+    """Count what a message adds to the sender's space."""
+    if not db.execute("UPDATE space_size SET bytes = bytes + ? WHERE space = ?", (size, space)).rowcount:
+        db.execute("INSERT INTO space_size (space, bytes) VALUES (?, ?)", (space, size))
 
 
 def _publish(db: sqlite3.Connection, channel: int, seq: int, new: NewMessage, size: int) -> None:
@@ -544,7 +556,10 @@ def forget_message(db: sqlite3.Connection, seq: int, recipients: Iterable[int]) 
     for each in recipients:
         mailboxes = [each] if each > 0 else [row[0] for row in db.execute(query.CAME_TO, (-each, seq)).fetchall()]
         rows += [(mailbox, seq) for mailbox in mailboxes]
-    forget_attachments(db, seq)
+    weighed = db.execute(query.WEIGHED, (seq,)).fetchone()
+    if weighed is not None:
+        _weigh(db, weighed[0], -weighed[1])
+    db.execute(_FORGET_ATTACHMENTS, (seq,))
     db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
     db.executemany(_FORGET_RING, rows)
     db.execute("DELETE FROM message WHERE seq = ?", (seq,))
@@ -660,7 +675,12 @@ def forget_attachments(db: sqlite3.Connection, seq: int) -> None:
 
     A part of the message's own removal: one that stays without them is a damaged one.
     """
-    db.execute("DELETE FROM attachment WHERE message = ?", (seq,))
+    db.execute(
+        "UPDATE space_size SET bytes = bytes - ifnull((SELECT sum(size) FROM attachment WHERE message = ?1), 0)"
+        " WHERE space = (SELECT b.space FROM message m JOIN mailbox b ON b.id = m.sender WHERE m.seq = ?1)",
+        (seq,),
+    )
+    db.execute(_FORGET_ATTACHMENTS, (seq,))
 
 
 def checksum(subject: str, body: bytes, attachments: Iterable[Attachment] = ()) -> int:

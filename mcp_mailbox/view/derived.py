@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from mcp_mailbox.delivery import State
 from mcp_mailbox.view.migrations import terms_of
-from mcp_mailbox.view.query import FOREVER
+from mcp_mailbox.view.query import FOOTPRINT, FOREVER
 
 _UNSETTLED = "(SELECT count(*) FROM inbox i WHERE i.mailbox = m.id)"
 _TERMS = "SELECT m.id, t.value, m.space FROM mailbox m, json_each(terms_of(m.name, m.about, m.skills)) t"
 _HAD = "SELECT mailbox, term, space FROM mailbox_term"
+_SIZES = f"SELECT b.space, sum({FOOTPRINT}) AS bytes FROM message m JOIN mailbox b ON b.id = m.sender GROUP BY b.space"  # noqa: S608
 _COPIED = "FROM message m WHERE m.seq = inbox.seq"
 _COPY = f"""
 UPDATE inbox SET sender = (SELECT m.sender {_COPIED}), thread = (SELECT m.thread {_COPIED})
@@ -51,6 +52,19 @@ DERIVED: Mapping[str, Derived] = {
         f"SELECT (SELECT count(*) FROM (SELECT * FROM ({_TERMS}) EXCEPT {_HAD}))"  # noqa: S608
         f" + (SELECT count(*) FROM (SELECT * FROM ({_HAD}) EXCEPT {_TERMS}))",
         ("DELETE FROM mailbox_term", f"INSERT INTO mailbox_term (mailbox, term, space) {_TERMS}"),
+    ),
+    "space_size": Derived(
+        f"WITH real AS ({_SIZES}) SELECT"  # noqa: S608
+        " (SELECT count(*) FROM space_size s LEFT JOIN real r ON r.space = s.space"
+        " WHERE s.bytes <> ifnull(r.bytes, 0))"
+        " + (SELECT count(*) FROM real r WHERE NOT EXISTS (SELECT 1 FROM space_size s WHERE s.space = r.space))",
+        (
+            "UPDATE space_size SET bytes = 0",
+            (
+                f"INSERT INTO space_size (space, bytes) SELECT space, bytes FROM ({_SIZES}) WHERE true"  # noqa: S608
+                " ON CONFLICT (space) DO UPDATE SET bytes = excluded.bytes"
+            ),
+        ),
     ),
     "inbox": Derived(
         "SELECT count(*) FROM inbox i JOIN message m ON m.seq = i.seq"

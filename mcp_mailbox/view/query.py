@@ -7,6 +7,7 @@ the steps). A statement is a constant, so that what is measured is what runs.
 from __future__ import annotations
 
 from mcp_mailbox.doorbell import NEWS_LIMIT
+from mcp_mailbox.quotas import DELIVERY_BYTES, MESSAGE_BYTES
 
 FOREVER = 1 << 62
 """The last place of a subscription that has not ended."""
@@ -32,6 +33,16 @@ BY_PREFIX = """
 SELECT name, space FROM mailbox
 WHERE owner = ? AND space = ? AND folded >= ? AND folded < ? ORDER BY folded LIMIT ?
 """
+
+OWNED_BEYOND = "SELECT 1 FROM mailbox WHERE owner = ? LIMIT 1 OFFSET ?"
+FOOTPRINT = (
+    f"{MESSAGE_BYTES} + {DELIVERY_BYTES} * json_array_length(m.recipients) + m.size"  # noqa: S608
+    " + CASE WHEN m.format & 16"  # `apply.ATTACHED`: most have none, and are not asked
+    " THEN ifnull((SELECT sum(a.size) FROM attachment a WHERE a.message = m.seq), 0) ELSE 0 END"
+)
+"""`quotas.footprint` of a row of message `m`."""
+WEIGHED = f"SELECT b.space, {FOOTPRINT} FROM message m JOIN mailbox b ON b.id = m.sender WHERE m.seq = ?"  # noqa: S608
+SPACE_SIZE = "SELECT bytes FROM space_size WHERE space = ?"
 
 NAMES = "SELECT name FROM mailbox WHERE owner = ? AND space = ? ORDER BY folded LIMIT ?"
 SPACES = "SELECT name, space FROM mailbox WHERE folded = ? AND owner = ? LIMIT 2"

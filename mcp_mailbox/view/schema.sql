@@ -57,6 +57,12 @@ CREATE TABLE counter (
     unsettled INTEGER NOT NULL
 );
 
+-- What all messages that mailboxes of a space have sent count for, in bytes (`quotas.footprint`).
+CREATE TABLE space_size (
+    space TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE message (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used again, or a stale handle could name another message
     thread     INTEGER NOT NULL,

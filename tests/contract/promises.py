@@ -39,6 +39,7 @@ SEARCH = "issue 4, Search"
 GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 ATTACH = "issue 4, Attachments"
 HTTP = "issue 3, Credentials from the start"
+LIMITS = "issue 6, Limits"
 BELLS = "issue 5, Doorbells"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -291,6 +292,10 @@ PROMISES: dict[str, Promise] = {
         " does not.",
         ATTACH,
     ),
+    # quotas
+    "room-bounded": Promise("A space keeps at most so many bytes; a message too many leaves nothing.", LIMITS),
+    "room-counted": Promise("What a space keeps is what was sent from it and not removed, after a crash, too.", LIMITS),
+    "mailboxes-bounded": Promise("An owner has at most so many mailboxes, and opens those it has.", LIMITS),
     "answered": Promise("What a request without a key was answered can be asked.", RELAY),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),

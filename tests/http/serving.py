@@ -19,4 +19,4 @@ def open_app(server: Server[Client], office: PostOffice, port: int) -> App:
     """MCP alone, open to everybody."""
     streams = OpenStreams()
     rooms = {PATH: McpRoom(server, Clients(Here(office), "default"), streams)}
-    return App(rooms, OpenDesk("local"), Gate(port), streams)
+    return App(rooms, OpenDesk("local"), Gate(port), streams, office.limits)

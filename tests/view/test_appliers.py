@@ -70,7 +70,7 @@ def messages(draw: st.DrawFn) -> apply.NewMessage:
     held = draw(st.sets(st.sampled_from(to))) - set(channels)
     sender, priority, body = draw(st.sampled_from(BOXES)), draw(st.integers(0, 2)), draw(st.text("ab ", max_size=5))
     expires = draw(st.sampled_from([0, 50]))
-    return apply.NewMessage(None, sender, to, None, priority, 10, "", body, expires=expires, held=held)
+    return apply.NewMessage(None, sender, "s", to, None, priority, 10, "", body, expires=expires, held=held)
 
 
 @st.composite
@@ -264,6 +264,8 @@ def test_what_is_derived_is_what_it_is_when_it_is_made_anew(
         ("mailbox_term", "DELETE FROM mailbox_term WHERE mailbox = 1"),
         ("mailbox_term", "INSERT INTO mailbox_term VALUES (3, 'x', 's')"),
         ("inbox", "UPDATE inbox SET thread = 7"),
+        ("space_size", "UPDATE space_size SET bytes = bytes + 1"),
+        ("space_size", "DELETE FROM space_size"),
         ("done.listed", "UPDATE done SET listed = 1"),
         ("channel.members", "UPDATE channel SET members = 2 WHERE id = 1"),
         ("channel_message", "UPDATE channel_message SET sender = 2"),
@@ -272,8 +274,8 @@ def test_what_is_derived_is_what_it_is_when_it_is_made_anew(
 def test_what_differs_is_found_and_made_right(name: str, damage: str) -> None:
     with closing(fresh()) as db:
         for _ in range(2):
-            apply.store_message(db, apply.NewMessage(None, 1, (2,), None, 1, 10, "", "x"))
-        apply.store_message(db, apply.NewMessage(None, 1, (-1,), None, 1, 10, "", "x"))
+            apply.store_message(db, apply.NewMessage(None, 1, "s", (2,), None, 1, 10, "", "x"))
+        apply.store_message(db, apply.NewMessage(None, 1, "s", (-1,), None, 1, 10, "", "x"))
         apply.join(db, 3, 1, 0)
         apply.count_members(db, 1, 1)
         apply.settle(db, (2, 1, 1), State.ACKED, 11)

@@ -179,6 +179,9 @@ class Asking:
     async def accept(self, store: SqliteStore) -> object:
         return await store.accept(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin())
 
+    async def accept_within_what_a_space_keeps(self, store: SqliteStore) -> object:
+        return await store.accept(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin(), most=1 << 40)
+
     async def accept_reply(self, store: SqliteStore) -> object:
         found = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
         return await store.accept(BOX, [OTHER], Draft(("a",), "b", reply_to=found[0].handle), self.origin())

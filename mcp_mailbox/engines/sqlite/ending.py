@@ -99,6 +99,7 @@ class Ending:
             apply.NewMessage(
                 thread=thread,
                 sender=self._postmaster(db, space),
+                space=space,
                 recipients=(to,),
                 reply_to=about,
                 priority=int(priority),

@@ -230,19 +230,21 @@ class SqliteStore:
     # -- mailboxes
 
     async def open(
-        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True
+        self, address: Address | None, owner: str, profile: Profile, origin: Origin, *, bind: bool = True, most: int = 0
     ) -> Opened:
         """See `Store.open`."""
         space = address.space if address else addresses.DEFAULT_SPACE
         if address is not None and address.name:
             wanted = await wanted_mailbox(address.name, space, owner, profile)
-            return await self._do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind))
+            return await self._do(lambda db: self._mailboxes.open(db, wanted, profile, origin, bind=bind, most=most))
         names = naming.suggestions()
         opened = None
         while opened is None:  # suggestions never end
             wanted = await wanted_mailbox(next(names), space, owner, profile)
             opened = await self.writer.do(
-                partial(self._mailboxes.open_unnamed, wanted=wanted, profile=profile, origin=origin, bind=bind)
+                partial(
+                    self._mailboxes.open_unnamed, wanted=wanted, profile=profile, origin=origin, bind=bind, most=most
+                )
             )
         return opened
 
@@ -278,9 +280,10 @@ class SqliteStore:
         draft: Draft,
         origin: Origin,
         cc: Sequence[Address] = (),
+        most: int = 0,
     ) -> Accepted:
         """See `Store.accept`."""
-        answer = await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+        answer = await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin, most))
         if isinstance(answer, Refusal):  # with which something was written: others were told of it
             raise answer
         return answer

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from mcp_mailbox import addresses, directory
+from mcp_mailbox import addresses, directory, quotas
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.common import Common, request_key
@@ -35,9 +35,19 @@ class Mailboxes:
         self._registry = common.registry
 
     def open(
-        self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
+        self,
+        db: sqlite3.Connection,
+        wanted: apply.NewMailbox,
+        profile: Profile,
+        origin: Origin,
+        *,
+        bind: bool,
+        most: int,
     ) -> tuple[Opened, Collection[Address]]:
-        """Open the mailbox, or make it; return also whom to ring. Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN)."""
+        """Open the mailbox, or make it; return also whom to ring.
+
+        Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN | OVER_MAILBOXES).
+        """
         row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
         if row is None:
             alike = _lookalike(db, wanted)
@@ -48,6 +58,7 @@ class Mailboxes:
                     f"{wanted.name!a} looks like {theirs}.",
                     "Choose a name that nobody can mistake for it.",
                 )
+            _check_count(db, wanted.owner, most)
             return self._create(db, wanted, profile, origin, bind=bind), ()
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
@@ -79,12 +90,20 @@ class Mailboxes:
         return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"]), rung
 
     def open_unnamed(
-        self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
+        self,
+        db: sqlite3.Connection,
+        wanted: apply.NewMailbox,
+        profile: Profile,
+        origin: Origin,
+        *,
+        bind: bool,
+        most: int,
     ) -> Opened | None:
-        """Return None when that name is not free."""
+        """Return None when that name is not free. Raises Refusal(OVER_MAILBOXES)."""
         known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
         if known is not None:
             return self._opened(db, int(known["answer"]), created=True)
+        _check_count(db, wanted.owner, most)
         if db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone() or _lookalike(db, wanted):
             return None
         return self._create(db, wanted, profile, origin, bind=bind)
@@ -154,6 +173,12 @@ async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) ->
         profile.share or DEFAULT_SHARE,
         written,
     )
+
+
+def _check_count(db: sqlite3.Connection, owner: str, most: int) -> None:
+    """Raise Refusal(OVER_MAILBOXES) when the owner has so many; 0 is any number. Reads `most` rows of an index."""
+    if most and db.execute(query.OWNED_BEYOND, (owner, most - 1)).fetchone():
+        raise quotas.over_mailboxes(most)
 
 
 def _looks(name: str) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from mcp_mailbox import quotas
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.budgets import hops_of_answer
 from mcp_mailbox.delivery import State
@@ -57,6 +58,7 @@ class Sending:
         cc: Sequence[Address],
         draft: Draft,
         origin: Origin,
+        most: int,
     ) -> tuple[Accepted | Refusal, Collection[Address | Published]]:
         """Return the answer, for whom to ring, and where something was published.
 
@@ -91,12 +93,15 @@ class Sending:
         if not found:
             told_of = self._tell_of_full(db, own, parent, full, direct)
             return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of)
+        if most:
+            _check_size(db, own.address.space, draft, len(found), most)
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
         holding = {way.id: way.holds for way in found if way.holds is not None}
         new = apply.NewMessage(
             thread=parent.thread if parent else None,
             sender=box,
+            space=own.address.space,
             recipients=(*rung, *quiet),
             reply_to=parent.seq if parent else None,
             priority=int(draft.priority),
@@ -313,6 +318,15 @@ class Sending:
         self._trimmed = channel["id"] if channel is not None else 0
         if channel is not None:
             fanout.trim(db, channel, now)
+
+
+def _check_size(db: sqlite3.Connection, space: str, draft: Draft, recipients: int, most: int) -> None:
+    """Raise Refusal(OVER_STORAGE) when the space would keep more than that with this message."""
+    kept = db.execute(query.SPACE_SIZE, (space,)).fetchone()
+    used = kept["bytes"] if kept is not None else 0
+    size = quotas.footprint(len(draft.body.encode()), recipients, [each.size for each in draft.attachments])
+    if used + size > most:
+        raise quotas.over_storage(space, used, size, most)
 
 
 def _told(address: Address, publisher: Box) -> Address | Published:

@@ -186,6 +186,13 @@ COMMANDS: dict[str, Command] = {
         "tokens:add",
         ("token create laptop --mailbox alice", "token list", "token revoke ID"),
     ),
+    "audit": Command(
+        OFFICE,
+        "show who asked for what, by which way, and what came of it; never what mail says",
+        "auditing:add",
+        ("audit --since 2h", "audit --principal ci --verb send --json"),
+        "nothing of that was noted",
+    ),
     "guard": Command(
         OFFICE,
         "for git's pre-commit hook: refuse a commit that touches what others have reserved",

@@ -38,6 +38,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="an origin whose web pages may call this server, such as https://example.org; may be repeated",
     )
     parser.add_argument(
+        "--oauth-issuer", metavar="URL", help="take access tokens (JWT, RFC 9068) of this authorization server, too"
+    )
+    parser.add_argument(
+        "--oauth-audience", metavar="URL", help="for whom they must be: this server, as clients know it (…/mcp)"
+    )
+    parser.add_argument(
+        "--oauth-jwks", metavar="URL", help="where its keys are (default: where its metadata says, at its own origin)"
+    )
+    parser.add_argument(
         "--no-auth",
         action="store_true",
         help="let everybody in who reaches this machine's own address, as yourself: every user and every program of it",

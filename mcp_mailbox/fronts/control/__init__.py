@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import asdict
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse, parse_channel
+from mcp_mailbox.audit import DONE, Trail
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.doorbell import WAKES, Moment, Pointer, Quiet, Result, Terms
@@ -26,6 +27,7 @@ from mcp_mailbox.doorbell import Outcome as RingOutcome
 from mcp_mailbox.doorbells.rewake import RewakeBell
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.audited import CANCELLED, entry
 from mcp_mailbox.fronts.control import mail
 from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
 from mcp_mailbox.fronts.verbs import Counter
@@ -48,6 +50,8 @@ _PIECE = 1 << 20
 """Bytes of an attachment in one answer."""
 _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
+_UNNOTED = {"hook", "watch", "rang"}
+_NAMED = {"mail": "export", "attachment": "export attachment"}
 _NOWHERE = Progress(State.STORED)
 """Of what was only sent: no time, no reason, no attempt."""
 
@@ -133,6 +137,11 @@ class _Rang(BaseModel):
     messages: int = Field(ge=0)
     urgent: int = Field(ge=0)
     senders: list[str] = Field(max_length=1000)
+
+
+class _Whose(BaseModel):
+    mailbox: str | None = None
+    space: str | None = None
 
 
 class _Held(BaseModel):
@@ -248,7 +257,7 @@ async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
     home = desk.post_office.attendance.home(reader.reader) if reader is not None else None
     if home is not None or asked.address is None:
         return home
-    caller = Caller("hook", LOCAL, asked.space or DEFAULT_SPACE, binds=False, several=True)
+    caller = Caller("hook", LOCAL, asked.space or DEFAULT_SPACE, binds=False, several=True, exempt=True)
     try:
         return await desk.post_office.mailboxes.readable(caller, asked.address)
     except Refusal:
@@ -286,7 +295,7 @@ async def _rewake(desk: Desk, asked: _Rewake) -> Json:
 
 
 async def _watch(desk: Desk, asked: _Watch) -> Json:
-    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True)
+    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True, exempt=True)
     address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
     found: tuple[Pointer, Sequence[str]] | None = None
     refusal: Refusal | None = None
@@ -320,7 +329,7 @@ async def _watch(desk: Desk, asked: _Watch) -> Json:
 
 
 async def _rang(desk: Desk, asked: _Rang) -> Json:
-    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True)
+    caller = Caller("watch", LOCAL, asked.space, binds=False, several=True, exempt=True)
     address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
     outcome = Result(RingOutcome.FAILED, asked.reason[:_REASON]) if asked.reason else Result(RingOutcome.RUNG)
     senders = tuple(parse(sender, asked.space) for sender in asked.senders)
@@ -349,11 +358,38 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
 }
 
 
-async def command(tokens: Tokens, post_office: PostOffice, asker: Asker, asked: object, reader_of: ReaderOf) -> None:
+async def command(
+    tokens: Tokens,
+    post_office: PostOffice,
+    asker: Asker,
+    asked: object,
+    reader_of: ReaderOf,
+    trail: Trail | None = None,
+) -> None:
     """Do what is asked, and answer. Never raises for what the command line may get wrong."""
     async with AsyncExitStack() as stay:
         desk = Desk(tokens, post_office, asker.tell, stay, reader_of)
-        desk.taken = await asker.answer(await _done(desk, asked))
+        answer: Json = {"error": CANCELLED}
+        try:
+            answer = await _done(desk, asked)
+        finally:
+            if trail is not None:
+                _note(desk, trail, asked, answer)
+        desk.taken = await asker.answer(answer)
+
+
+def _note(desk: Desk, trail: Trail, asked: object, answer: Json) -> None:
+    """Write down what was asked, but for what hosts and watchers ask all the time, and what is no command."""
+    verb = str(asked.get("do")) if isinstance(asked, dict) else ""
+    if not isinstance(asked, dict) or verb not in COMMANDS or verb in _UNNOTED:
+        return
+    outcome = str(answer.get("error", DONE))
+    call = Call(Caller(mail.READER, LOCAL, DEFAULT_SPACE, how="terminal"), "")
+    with suppress(ValidationError):
+        about = (mail.Who if "who" in asked else _Whose).model_validate(asked.get("who", asked))
+        caller = replace(call.caller, space=about.space or DEFAULT_SPACE)
+        call = Call(caller, "", about.mailbox or getattr(about, "own", None))
+    trail.note(entry(desk.post_office, _NAMED.get(verb, verb), call, outcome, answer))
 
 
 async def _done(desk: Desk, asked: object) -> Json:

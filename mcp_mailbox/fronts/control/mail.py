@@ -74,7 +74,7 @@ class Send(arguments.Send):
 
 async def _call(desk: Desk, who: Who) -> Call:
     space = addresses.check_name(who.space or addresses.DEFAULT_SPACE, "space")
-    caller = Caller(READER, LOCAL, space, who.own, binds=False, how="terminal", several=True)
+    caller = Caller(READER, LOCAL, space, who.own, binds=False, how="terminal", several=True, exempt=True)
     if who.own is not None and who.mailbox is None:
         await desk.post_office.mailboxes.ensure(Call(caller, f"{who.request} open"), who.own)
     call = Call(caller, who.request, who.mailbox)

@@ -14,12 +14,24 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import anyio
+
+from mcp_mailbox.audit import Trail
 from mcp_mailbox.fronts.http import body, cors, gate
 from mcp_mailbox.fronts.http.connection import EXTENSION
 from mcp_mailbox.fronts.http.desk import Desk
 from mcp_mailbox.fronts.http.gate import Gate, Refused
-from mcp_mailbox.fronts.http.stream import OpenStreams, Receive, Send, reply
+from mcp_mailbox.fronts.http.resource import Resource
+from mcp_mailbox.fronts.http.stream import Headers, OpenStreams, Receive, Send, reply
 from mcp_mailbox.fronts.http.visit import Room, Visit
+from mcp_mailbox.postoffice.limits import Limits
+
+_OUTCOMES = {401: "unauthorized", 403: "forbidden", 421: "misdirected"}
+"""What the log and the audit have of those who were not let in."""
+
+_REFUSING_SECONDS = 0.25
+"""How long it takes to hear that one has asked too often: whoever asks again at once, as broken clients do, would else
+keep the others waiting as much as before."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +39,28 @@ logger = logging.getLogger(__name__)
 class App:
     """The application. `running` must be entered for as long as it is called.
 
-    `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open.
+    `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open,
+    `limits` how many requests each principal may make; `trail` takes down who was refused;
+    `resource` says where tokens are to be had.
     """
 
-    def __init__(self, rooms: Mapping[str, Room], desk: Desk, entrance: Gate, streams: OpenStreams) -> None:
+    def __init__(
+        self,
+        rooms: Mapping[str, Room],
+        desk: Desk,
+        entrance: Gate,
+        streams: OpenStreams,
+        limits: Limits,
+        trail: Trail | None = None,
+        resource: Resource | None = None,
+    ) -> None:
         self._rooms = rooms
         self._desk = desk
         self._gate = entrance
         self._open_streams = streams
+        self._limits = limits
+        self._trail = trail
+        self._resource = resource
         self._epoch = secrets.token_hex(6)  # request keys must not repeat in another life of the process
         self._numbers = itertools.count(1)
 
@@ -81,10 +107,12 @@ class App:
         try:
             await self._route(scope, receive, note)
         except Refused as refused:
-            if refused.status in {401, 403, 421}:
+            if refused.status in _OUTCOMES:
                 client = (scope.get("client") or ["?"])[0]
                 logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
-            await reply(send, refused.status, refused.body, refused.headers)
+                if self._trail is not None:
+                    self._trail.refused(_OUTCOMES[refused.status], client=client)
+            await reply(send, refused.status, refused.body, self._challenge(refused.headers))
         except body.ClientGone:
             pass
         except Exception:
@@ -101,6 +129,9 @@ class App:
             return
         head = gate.read_head(scope)
         self._gate.check(scope, head)
+        if self._resource is not None and path in self._resource.places and method in {"GET", "HEAD"}:
+            await reply(send, 200, self._resource.document)
+            return
         room = self._room(path)
         if cors.is_preflight(head) and self._gate.foreign(scope) is not None:
             await reply(send, 204, b"", cors.PREFLIGHT)
@@ -110,10 +141,26 @@ class App:
             raise gate.unauthorized()
         if self._open_streams.closing:
             raise gate.stopping()
+        over = self._limits.request(visitor.credential.principal)
+        if over is not None:
+            if self._trail is not None:
+                who = visitor.credential
+                client = (scope.get("client") or ["?"])[0]
+                self._trail.refused(over.code.value, client=client, principal=who.principal, credential=who.id)
+            refused = gate.over_rate(over, self._limits.seconds(over))
+            await anyio.sleep(_REFUSING_SECONDS)
+            raise refused
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
         await room.serve(Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION]))
+
+    def _challenge(self, headers: Headers) -> Headers:
+        """Say in a challenge where a token is to be had (RFC 9728 section 5.1)."""
+        if self._resource is None:
+            return headers
+        about = f', resource_metadata="{self._resource.url}"'.encode()
+        return [(name, value + about if name == b"www-authenticate" else value) for name, value in headers]
 
     def _room(self, path: str) -> Room:
         for place, room in self._rooms.items():

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from mcp_mailbox.credentials import ALL_SCOPES, Credential
 from mcp_mailbox.tokens import Tokens
@@ -55,7 +56,16 @@ class OpenDesk:
         """See `TokenDesk.on_revoked`; there is nothing to hear."""
 
 
-Desk = TokenDesk | OpenDesk
+class Desk(Protocol):
+    """Knows whom a request speaks for."""
+
+    async def visitor(self, token: Callable[[], str]) -> Visitor | None:
+        """Return whom the token of a request stands for; None for one that is not good. Raises gate.Refused."""
+        ...
+
+    def on_revoked(self, hear: Callable[[str], None]) -> None:
+        """Call `hear` with the id of a credential that is not good any more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from mcp_mailbox.budgets import moment
 from mcp_mailbox.credentials import TOKEN_PREFIX
+from mcp_mailbox.quotas import Over
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TOKEN_PARAMETERS = (b"access_token=", b"token=", b"api_key=")
@@ -139,6 +141,12 @@ def bearer(head: Head) -> str:
 def stopping() -> Refused:
     """Return the answer to what comes too late; it has had no effect, or none that is known."""
     return Refused(503, "The post office is stopping. Do the same again.", {"retry-after": "1"})
+
+
+def over_rate(over: Over, seconds: int) -> Refused:
+    """Return the answer to one request too many (RFC 6585 section 4); there is room for one in so many seconds."""
+    told = {"error": over.code.value, "message": over.problem, "hint": over.hint, "retry_at": moment(over.again)}
+    return Refused(429, over.problem, {"retry-after": str(seconds)}, told)
 
 
 def unauthorized() -> Refused:

@@ -233,6 +233,7 @@ class Edges:
             scopes=credential.scopes,
             how=f"edge, token {credential.name}",
             several=who.several,
+            credential=credential.id,
         )
 
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:

@@ -51,6 +51,10 @@ _STATUSES = {
     Code.ATTACHMENT_TOO_LARGE: 413,
     Code.OVER_BUDGET: 429,
     Code.TOO_MANY_HOPS: 429,
+    Code.OVER_RATE: 429,
+    Code.OVER_WAITERS: 429,
+    Code.OVER_STORAGE: 429,
+    Code.OVER_MAILBOXES: 429,
 }
 _EDGE = re.compile(wire.EDGE_PATTERN, re.ASCII)
 

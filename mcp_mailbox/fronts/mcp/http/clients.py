@@ -48,6 +48,7 @@ class Clients:
             scopes=credential.scopes,
             how=f"HTTP, token {credential.name}",
             several=session is None,
+            credential=credential.id,
         )
         by = "Mailbox-Address" if address else "Token's mailbox"
         client = Client(self._counter, caller, configured, configured_by=by, forgets=session is None)
