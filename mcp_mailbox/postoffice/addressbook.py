@@ -48,6 +48,7 @@ class AddressBook:
         caller = call.caller
         caller.must(Scope.CREATE)
         address = addresses.parse(name, caller.space) if name is not None else await self._kept(caller)
+        caller.must_see(address.space)
         if address.folded == POSTMASTER and not await self._is_own(caller, str(address)):
             raise Refusal(Code.NAME_TAKEN, f"The name {POSTMASTER!r} is the post office's own.", "Choose another.")
         opened = await self._store.open(address, caller.principal, profile, call.origin, bind=caller.binds)
@@ -86,11 +87,13 @@ class AddressBook:
         name = name if name is not None else caller.mailbox
         if name is not None:
             address = addresses.parse(name, caller.space)
+            if not caller.sees(address.space):
+                raise await self.unknown(caller, address, own=True)
             key = (caller.principal, address.folded, address.space)
             return self._owned.get(key) or await self._look_up(caller, address, key)
         if caller.reader not in self._own:
             bound = await self._store.bound(caller.reader) if caller.binds else None
-            if bound is None:
+            if bound is None or not caller.sees(bound.address.space):
                 raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
@@ -131,12 +134,16 @@ class AddressBook:
     async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
         """Return the principal's addresses in the caller's space, in order; those behind the name `after`."""
         caller.must(Scope.READ)
+        if not caller.sees(caller.space):
+            return ()
         return await self._store.mailboxes(caller.principal, caller.space, "", limit, after)
 
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""
         caller.must(Scope.READ)
         name, _, space = prefix.partition("@")
+        if not caller.sees(space or caller.space):
+            return ()
         return await self._store.mailboxes(caller.principal, space or caller.space, name, limit)
 
     async def meant(self, caller: Caller, address: Address) -> str:
@@ -147,14 +154,21 @@ class AddressBook:
         if await self.owns(caller, address):
             return ""
         near = replace(address, space=caller.space)
-        similar = near if await self.owns(caller, near) else await self._store.similar(address, caller.principal)
+        similar = near if await self.owns(caller, near) else await self._similar(caller, address)
         if similar is None:
             return ""
         name = similar.name if similar.space == caller.space else str(similar)
         return f"Did you mean {name!r}?"
 
+    async def _similar(self, caller: Caller, address: Address) -> Address | None:
+        if not caller.sees(address.space):
+            return None
+        return await self._store.similar(address, caller.principal, caller.within)
+
     async def owns(self, caller: Caller, address: Address) -> bool:
         """Return whether it is a mailbox of the caller's principal."""
+        if not caller.sees(address.space):
+            return False
         mailbox = await self._store.mailbox(address)
         return mailbox is not None and mailbox.owner == caller.principal
 

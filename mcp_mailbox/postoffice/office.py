@@ -160,7 +160,9 @@ class PostOffice:
         to = _addresses(draft.to, call.caller.space)
         cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
         try:
-            accepted = await self._store.accept(sender, list(to.values()), draft, call.origin, list(cc.values()))
+            accepted = await self._store.accept(
+                sender, list(to.values()), draft, call.origin, list(cc.values()), call.caller.within
+            )
         except Refusal as refusal:
             if refusal.code in {Code.TOO_MANY_HOPS, Code.OVER_BUDGET}:
                 self.looped = (self.looped[0] + 1 if self.looped else 1, self._store.clock.now(), sender)
@@ -366,7 +368,7 @@ class PostOffice:
 
     async def meant(self, call: Call, address: Address) -> str:
         """Return a question for who looked for mail of an address and found none: a name like it, if any."""
-        if address.is_channel:
+        if address.is_channel or not call.caller.sees(address.space):
             return ""
         mailbox = await self.mailboxes.own(call.caller, call.mailbox)
         channel = None

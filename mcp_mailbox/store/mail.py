@@ -191,6 +191,7 @@ class MailStore(Protocol):
         draft: Draft,
         origin: Origin,
         cc: Sequence[Address] = (),
+        within: str | None = None,
     ) -> Accepted:
         """Store a message for every recipient that exists; one result each, those of `cc` last. These are not rung.
 
@@ -202,10 +203,10 @@ class MailStore(Protocol):
 
         A mailbox whose `Contact` does not admit the sender is as if it did not exist, and so is a channel of a space
         in which the sender's principal has no mailbox. Members of a channel get what is published, its sender does not.
-        One that asks first holds a
-        stranger's first message for its owner to decide on, who is told by the postmaster; a stranger that waits, or
-        was declined, is refused there (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to
-        whom it is from, lets that sender in.
+        With `within`, so are all recipients of other spaces. One that asks first holds a stranger's first message for
+        its owner to decide on, who is told by the postmaster; a stranger that waits, or was declined, is refused there
+        (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to whom it is from, lets that sender
+        in.
 
         The loop guard's budgets (`budgets`) are asked behind the key, so that what is repeated is answered, and before
         anything is stored; they may be forgotten, and are then whole. Notices of the postmaster are not counted.

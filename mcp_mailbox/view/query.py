@@ -60,11 +60,21 @@ SELECT m.id, m.name, m.space, m.owner, m.about, m.skills, p.seen, iif(p.until > 
 FROM mailbox m LEFT JOIN presence p ON p.mailbox = m.id WHERE m.id = ?2
 """
 
-_TOKEN = "SELECT id, name, principal, scopes, mailbox, space, created, expires, revoked FROM token"  # noqa: S105
+_TOKEN = "SELECT id, name, principal, scopes, mailbox, space, created, expires, revoked, confined FROM token"  # noqa: S105
 TOKEN_BY_DIGEST = f"{_TOKEN} WHERE digest = ?"
 TOKEN_BY_ID = f"{_TOKEN} WHERE id = ?"
 TOKENS = f"{_TOKEN} ORDER BY created, id"
-TOKENS_WHOLE = "SELECT id, digest, name, principal, scopes, mailbox, space, created, expires, revoked FROM token"
+TOKENS_WHOLE = (
+    "SELECT id, digest, name, principal, scopes, mailbox, space, created, expires, revoked, confined FROM token"
+)
+TOKEN_WITH_DIGEST = "SELECT id FROM token WHERE digest = ?"  # noqa: S105
+_INVITED = "mailbox, space, lasts, created, expires, revoked, redeemed, token FROM invitation"
+_INVITATION = f"SELECT id, name, principal, scopes, {_INVITED}"
+INVITATION_BY_DIGEST = f"{_INVITATION} WHERE digest = ?"
+INVITATION_BY_ID = f"{_INVITATION} WHERE id = ?"
+INVITATIONS = f"{_INVITATION} ORDER BY created, id"
+INVITATIONS_WHOLE = f"SELECT id, digest, name, principal, scopes, {_INVITED}"
+INVITATIONS_OPEN = "SELECT count(*) FROM invitation WHERE redeemed IS NULL AND revoked IS NULL AND expires > ?"
 
 HELD = """
 SELECT r.mailbox, r.name, r.mode, r.note, r.made, r.until, m.name AS holder, m.space, m.owner

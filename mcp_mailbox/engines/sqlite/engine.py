@@ -54,6 +54,7 @@ from mcp_mailbox.engines.sqlite.searching import Searching
 from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Blame, Refusal
+from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
@@ -264,9 +265,9 @@ class SqliteStore:
         )
         return [Address(row["name"], row["space"]) for row in rows]
 
-    async def similar(self, address: Address, owner: str) -> Address | None:
+    async def similar(self, address: Address, owner: str, within: str | None = None) -> Address | None:
         """See `Store.similar`."""
-        return await self._reader.do(lambda db: self._mailboxes.similar(db, address, owner))
+        return await self._reader.do(lambda db: self._mailboxes.similar(db, address, owner, within))
 
     # -- mail
 
@@ -277,9 +278,10 @@ class SqliteStore:
         draft: Draft,
         origin: Origin,
         cc: Sequence[Address] = (),
+        within: str | None = None,
     ) -> Accepted:
         """See `Store.accept`."""
-        return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin))
+        return await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin, within))
 
     async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
         """See `Store.answered`."""
@@ -537,6 +539,24 @@ class SqliteStore:
         """See `Store.regrant`."""
         return await self.writer.do(lambda db: granting.regrant(db, id, digest))
 
+    async def invite(self, invitation: Invitation, digest: bytes) -> None:
+        """See `Store.invite`."""
+        await self.writer.do(lambda db: granting.invite(db, invitation, digest, self.clock.now()))
+
+    async def redeem(self, code: bytes, token: bytes, id: str) -> Credential | None:  # noqa: A002
+        """See `Store.redeem`."""
+        if not await self._reader.do(lambda db: granting.may_be_redeemed(db, code, self.clock.now())):
+            return None
+        return await self.writer.do(lambda db: granting.redeem(db, code, token, id, self.clock.now()))
+
+    async def invitations(self) -> Sequence[Invitation]:
+        """See `Store.invitations`."""
+        return await self._reader.do(granting.invited)
+
+    async def uninvite(self, id: str) -> Invitation | None:  # noqa: A002
+        """See `Store.uninvite`."""
+        return await self.writer.do(lambda db: granting.uninvite(db, id, self.clock.now()))
+
     # -- reservations
 
     async def reserve(self, holder: Address, names: Sequence[str], terms: Terms, origin: Origin) -> Reserved:
@@ -553,9 +573,11 @@ class SqliteStore:
 
     # -- the directory
 
-    async def find_mailboxes(self, principal: str, search: Search, limit: int, cursor: str | None = None) -> Found:
+    async def find_mailboxes(
+        self, principal: str, search: Search, limit: int, cursor: str | None = None, within: str | None = None
+    ) -> Found:
         """See `Store.find_mailboxes`."""
-        return await self._reader.do(lambda db: self._directory.find(db, principal, search, limit, cursor))
+        return await self._reader.do(lambda db: self._directory.find(db, principal, search, limit, cursor, within))
 
     async def note_seen(self, mailbox: Address) -> None:
         """See `Store.note_seen`. Not worth an fsync of its own, as `surface`."""

@@ -122,11 +122,13 @@ class Mailboxes:
         row = db.execute(sql, parameters).fetchone()
         return to_mailbox(row, unread(db, row["id"], self._now())) if row else None
 
-    def similar(self, db: sqlite3.Connection, address: Address, owner: str) -> Address | None:
+    def similar(self, db: sqlite3.Connection, address: Address, owner: str, within: str | None) -> Address | None:
         """Return the same name in the one other space that has it, else the name most like it."""
         import difflib  # noqa: PLC0415 - only a mistake pays for it
 
-        elsewhere = db.execute(query.SPACES, (address.folded, owner)).fetchall()
+        elsewhere = db.execute(query.SPACES, (address.folded, owner)).fetchall() if within is None else ()
+        if within not in {None, address.space}:
+            return None
         if len(elsewhere) == 1:
             return Address(elsewhere[0]["name"], elsewhere[0]["space"])
         rows = db.execute(query.NAMES, (owner, address.space, _NAMES_READ)).fetchall()

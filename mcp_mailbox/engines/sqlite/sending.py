@@ -54,6 +54,7 @@ class Sending:
         cc: Sequence[Address],
         draft: Draft,
         origin: Origin,
+        within: str | None = None,
     ) -> tuple[Accepted, Collection[Address | Published]]:
         """Return the answer, for whom to ring, and where something was published."""
         own = self._registry.box(db, sender)
@@ -77,7 +78,10 @@ class Sending:
             if refusal is not None:
                 raise refusal
         addresses = (*recipients, *cc)
-        ways = [self._way(db, address, own, parent, now) for address in addresses]
+        ways = [
+            self._way(db, address, own, parent, now) if within in {None, address.space} else unknown(str(address))
+            for address in addresses
+        ]
         found = [way for way in ways if isinstance(way, _Way)]
         if not found:
             raise next(way for way in ways if isinstance(way, Refusal))
