@@ -73,6 +73,11 @@ class FrontDoor:
         return self.origin if settings.host not in _EVERYWHERE else None
 
     @property
+    def name(self) -> str:
+        """How whoever joins it may call it."""
+        return (self.known_as or self.origin).partition("://")[2]
+
+    @property
     def port(self) -> int:
         """The port that was bound."""
         return int(self.listener.getsockname()[1])
@@ -137,21 +142,24 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 @asynccontextmanager
 async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIterator[None]:
     from mcp_mailbox.fronts.http import app, desk, gate, listener, stream  # noqa: PLC0415
+    from mcp_mailbox.fronts.join import room as joining  # noqa: PLC0415
     from mcp_mailbox.fronts.mcp.http import clients, room  # noqa: PLC0415
 
     settings = door.settings
     hosts = gate.LOOPBACK_NAMES | {settings.host.lower(), f"[{settings.host.lower()}]"}
     entrance = gate.Gate(door.port, hosts, frozenset(settings.hosts), settings.origins)
     reception: desk.Desk
+    porches = {}
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
         reception = desk.TokenDesk(service.tokens)
+        porches[joining.PATH] = joining.JoinRoom(service.tokens, door.name)
     else:
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
     rooms = {room.PATH: room.McpRoom(service.server, making, streams)}
-    http = app.App(rooms, reception, entrance, streams)
+    http = app.App(rooms, reception, entrance, streams, porches)
     async with listener.listening(http, door.listener, door.tls), anyio.create_task_group() as tasks:
 
         async def close_in_time() -> None:

@@ -18,7 +18,7 @@ from mcp_mailbox.store.basics import Origin
 class Recipient:
     """What became of a send for one recipient: stored, held until its owner lets the sender in, or refused with why.
 
-    Of a channel `members` is how many others get it.
+    Of a channel `members` is how many others are members; those that ask first get it only from whom they take mail.
     """
 
     address: str

@@ -297,8 +297,8 @@ def keep(db: sqlite3.Connection, channel: int, **limits: int | None) -> None:
             db.execute(f"UPDATE channel SET keep_{name} = ? WHERE id = ?", (value, channel))  # noqa: S608 - ours alone
 
 
-def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int) -> None:
-    """Begin a membership behind that place. It covers what there was of others from there on."""
+def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int, *, known: bool = False) -> None:
+    """Begin a membership behind that place, of all or of what is `known`. It covers what there was of others."""
     db.execute("DELETE FROM subscription WHERE mailbox = ? AND channel = ? AND since >= ?", (mailbox, channel, since))
     db.execute(
         "UPDATE subscription SET until = ?3, place = min(place, ?3)"
@@ -306,8 +306,8 @@ def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int) -> None
         (mailbox, channel, since),
     )
     db.execute(
-        f"INSERT INTO subscription (mailbox, channel, since, place, until) VALUES (?, ?, ?, ?, {FOREVER})",  # noqa: S608
-        (mailbox, channel, since, since),
+        f"INSERT INTO subscription (mailbox, channel, since, place, until, known) VALUES (?, ?, ?, ?, {FOREVER}, ?)",  # noqa: S608
+        (mailbox, channel, since, since, known),
     )
 
 

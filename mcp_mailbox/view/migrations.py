@@ -271,6 +271,8 @@ CREATE TABLE invitation (
     redeemed  INTEGER,
     token     TEXT
 ) WITHOUT ROWID;
+CREATE INDEX invitation_created ON invitation (created, id);
+CREATE INDEX invitation_expires ON invitation (expires);
 ALTER TABLE subscription ADD COLUMN known INTEGER NOT NULL DEFAULT 0;
 """,
 }

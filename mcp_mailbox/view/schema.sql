@@ -276,6 +276,8 @@ CREATE TABLE invitation (
     redeemed  INTEGER,
     token     TEXT                -- the id of the one that it was redeemed for
 ) WITHOUT ROWID;
+CREATE INDEX invitation_created ON invitation (created, id);
+CREATE INDEX invitation_expires ON invitation (expires);
 
 -- Who holds what: a row a name. One whose `until` has come is as if it were not there, so nothing has to be swept.
 CREATE TABLE reservation (

@@ -17,7 +17,16 @@ from mcp_mailbox.engines.sqlite.common import Common, request_key
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind, Mailbox, Occupant, Profile
+from mcp_mailbox.mailbox import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_CONTACT,
+    DEFAULT_SHARE,
+    Contact,
+    Kind,
+    Mailbox,
+    Occupant,
+    Profile,
+)
 from mcp_mailbox.store import Opened, Origin
 from mcp_mailbox.view import apply, query
 
@@ -70,8 +79,7 @@ class Mailboxes:
         rung: Collection[Address] = ()
         if profile.contact not in (None, row["contact"]):
             box = self._registry.box(db, Address(row["name"], row["space"]))
-            if not box.contact.welcomes_space:
-                fanout.retire(db, box.id, row["space"])
+            fanout.review(db, box.id, row["space"], box.contact)
             rung = self._requests.review(db, box)
         if bind:
             apply.bind_reader(db, origin.reader, row["id"], self._now())
@@ -94,8 +102,7 @@ class Mailboxes:
     ) -> Opened:
         now = self._now()
         mailbox = apply.create_mailbox(db, replace(wanted, created=now))
-        if Contact(wanted.contact).welcomes_space:
-            fanout.welcome(db, mailbox, wanted.space, now)
+        fanout.welcome(db, mailbox, wanted.space, Contact(wanted.contact), now)
         self._say(db, mailbox, profile)
         if bind:
             apply.bind_reader(db, origin.reader, mailbox, now)
@@ -150,7 +157,7 @@ async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) ->
         profile.about or "",
         profile.skills or (),
         0,
-        profile.contact or Contact.OPEN,
+        profile.contact or DEFAULT_CONTACT,
         profile.attempts or DEFAULT_ATTEMPTS,
         profile.kind or Kind.PERSONAL,
         profile.share or DEFAULT_SHARE,

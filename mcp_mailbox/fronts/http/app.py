@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from mcp_mailbox.fronts.http import body, cors, gate
@@ -19,7 +20,7 @@ from mcp_mailbox.fronts.http.connection import EXTENSION
 from mcp_mailbox.fronts.http.desk import Desk
 from mcp_mailbox.fronts.http.gate import Gate, Refused
 from mcp_mailbox.fronts.http.stream import OpenStreams, Receive, Send, reply
-from mcp_mailbox.fronts.http.visit import Room, Visit
+from mcp_mailbox.fronts.http.visit import Porch, Room, Visit
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,19 @@ class App:
     """The application. `running` must be entered for as long as it is called.
 
     `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open.
+    `porches` are found by their path, and ask for no token.
     """
 
-    def __init__(self, rooms: Mapping[str, Room], desk: Desk, entrance: Gate, streams: OpenStreams) -> None:
+    def __init__(
+        self,
+        rooms: Mapping[str, Room],
+        desk: Desk,
+        entrance: Gate,
+        streams: OpenStreams,
+        porches: Mapping[str, Porch] = MappingProxyType({}),
+    ) -> None:
         self._rooms = rooms
+        self._porches = porches
         self._desk = desk
         self._gate = entrance
         self._open_streams = streams
@@ -82,8 +92,7 @@ class App:
             await self._route(scope, receive, note)
         except Refused as refused:
             if refused.status in {401, 403, 421}:
-                client = (scope.get("client") or ["?"])[0]
-                logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
+                logger.info("refused (%d) %s: %s%s", refused.status, _address(scope), refused, refused.about)
             await reply(send, refused.status, refused.body, refused.headers)
         except body.ClientGone:
             pass
@@ -101,6 +110,12 @@ class App:
             return
         head = gate.read_head(scope)
         self._gate.check(scope, head)
+        porch = self._porches.get(path)
+        if porch is not None:
+            if self._open_streams.closing:
+                raise gate.stopping()
+            await porch.serve(head, _address(scope), receive, send)
+            return
         room = self._room(path)
         if cors.is_preflight(head) and self._gate.foreign(scope) is not None:
             await reply(send, 204, b"", cors.PREFLIGHT)
@@ -120,3 +135,8 @@ class App:
             if path == place or (place.endswith("/") and path.startswith(place)):
                 return room
         raise Refused(404, f"There is nothing here; MCP is at {next(iter(self._rooms))}.")
+
+
+def _address(scope: Mapping[str, Any]) -> str:
+    """Return where a request comes from: a proxy in front of us, where there is one."""
+    return str((scope.get("client") or ["?"])[0])
