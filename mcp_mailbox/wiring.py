@@ -153,7 +153,7 @@ async def _http(service: _Relays, door: FrontDoor, stop: office.Stop) -> AsyncIt
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
         reception = desk.TokenDesk(service.tokens)
-        porches[joining.PATH] = joining.JoinRoom(service.tokens, door.name)
+        porches[joining.PATH] = joining.JoinRoom(service.tokens, door.name, proxied=settings.proxied)
     else:
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()

@@ -42,18 +42,21 @@ class _Asked(BaseModel):
 
 
 class JoinRoom:
-    """See `Porch`. `hub` is how this server is called."""
+    """See `Porch`. `hub` is how this server is called; `proxied` says that a proxy tells where a request comes from."""
 
-    def __init__(self, tokens: Tokens, hub: str, throttle: Throttle | None = None) -> None:
+    def __init__(self, tokens: Tokens, hub: str, *, proxied: bool = False) -> None:
         self._tokens = tokens
         self._hub = hub
-        self._throttle = throttle or Throttle()
+        self._proxied = proxied
+        self._throttle = Throttle()
 
     async def serve(self, head: Head, client: str, receive: Receive, send: Send) -> None:
         """See `Porch`."""
         if head.method != "POST":
             raise Refused(405, f"{head.method} means nothing here.", {"allow": "POST"})
         gate.must_be(head, JSON)
+        if self._proxied:  # the last one is what the proxy itself has added: those before it anybody may have written
+            client = (head.get("x-forwarded-for") or "").rpartition(",")[2].strip() or client
         wait = math.ceil(self._throttle.take(client))
         if wait:
             problem = {
