@@ -257,12 +257,14 @@ def _redeem(url: str, code: str, token: str, home: str) -> Json:
         return answer
     if not isinstance(answer, dict) or "error" not in answer:
         raise rendezvous.Refused(
-            "bad_argument", f"{url} is no hub that can be joined: it answers with {status}. Check the address."
+            "bad_argument",
+            f"{url} answers with {status}, but not as a hub does. Check the address; the same line may be typed again.",
         )
     if answer["error"] == "not_invited":
         (Path(home) / _PENDING).unlink(missing_ok=True)
     said = " ".join(str(answer.get(name, "")) for name in ("message", "hint")).strip()
-    code_of = str(answer["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(answer["error"])) else "failed"
+    refused = "unreachable" if status >= 500 else "bad_argument"  # noqa: PLR2004
+    code_of = str(answer["error"]) if said and re.fullmatch(r"[a-z_]{1,40}", str(answer["error"])) else refused
     raise rendezvous.Refused(code_of, f"The hub says: {said or answer['error']}"[:500])
 
 
