@@ -100,6 +100,11 @@ class Entry:
     presence: Presence = Presence.OFFLINE
     contact: Contact = DEFAULT_CONTACT
 
+    @property
+    def asks_first(self) -> bool:
+        """Whether who sees it so (`seen_by`) has to be let in: its own principal never has to."""
+        return self.contact is Contact.ASK and not self.owner
+
     def seen_by(self, principal: str) -> Entry:
         """Return what a principal may know of it: of somebody else's, neither whose it is nor how it is used."""
         return self if self.owner == principal else replace(self, owner="", seen_at=None, unread=None)

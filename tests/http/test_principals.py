@@ -182,6 +182,20 @@ def test_who_may_write_is_the_mailboxs_to_say(post: Post, contact: str, *, same_
     assert friend.call("send", to="olga", body="x")["to"][0]["state"] == "stored"
 
 
+def test_a_new_mailbox_asks_first_and_says_so_to_others_alone(post: Post) -> None:
+    olga, friend, eve = post.caller(mailbox_address="olga"), post.caller(mailbox_address="friend"), post.stranger("eve")
+    olga.call("create_mailbox")
+    eve.call("create_mailbox", name="eve")
+    assert eve.call("send", mailbox="eve", to="olga", body="hello")["to"][0]["state"] == "held"
+    eve.call("send", mailbox="eve", to="#all", body="hello, all")
+    assert friend.call("send", to="olga", body="from a friend")["to"][0]["state"] == "stored"
+    assert [each["from"] for each in olga.call("wait_for_message")["messages"]] == [
+        f"postmaster@{post.space}",
+        f"friend@{post.space}",
+    ]
+    assert (found(eve)["olga"]["contact"], found(friend)["olga"].get("contact")) == ("ask", None)
+
+
 def test_an_answer_reaches_a_mailbox_that_is_closed_to_others(post: Post) -> None:
     owner, eve = post.caller(mailbox_address="olga"), post.caller(post.issue("eve")["token"], mailbox_address="eve")
     owner.call("create_mailbox", contact="closed")
