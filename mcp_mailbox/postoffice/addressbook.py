@@ -16,7 +16,7 @@ from mcp_mailbox.postoffice.audience import Audience
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
-from mcp_mailbox.store import MailboxStore, Opened
+from mcp_mailbox.store import Opened, Store
 
 _OWNED = 10_000
 """Mailboxes of which it is remembered whose they are."""
@@ -28,7 +28,7 @@ class AddressBook:
     `audience` learns of what these are members, before anybody listens for them.
     """
 
-    def __init__(self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience) -> None:
+    def __init__(self, store: Store, readers: Readers, attendance: Attendance, audience: Audience) -> None:
         self._store = store
         self._readers = readers
         self._attendance = attendance
@@ -102,6 +102,11 @@ class AddressBook:
         """Return the address of a mailbox that the caller may read, and so hear of. Raises Refusal as `own`."""
         caller.must(Scope.READ)
         return await self.own(caller, name)
+
+    async def check_reach(self, caller: Caller, mailbox: Address, id: str | None) -> None:  # noqa: A002
+        """Raise Refusal(UNKNOWN_MESSAGE) for one that only channels have of spaces which the caller does not see."""
+        if caller.within is not None and id is not None:
+            await self._store.check_within(mailbox, id, caller.within)
 
     async def _is_own(self, caller: Caller, name: str) -> bool:
         try:

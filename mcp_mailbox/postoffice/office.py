@@ -147,6 +147,7 @@ class PostOffice:
         """
         call.caller.must(Scope.SEND)
         sender = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, sender, draft.reply_to)
         if not attach:
             return await self._send(call, sender, draft)
         # Who asks again after a crash is told what came of it, whatever has become of the files.
@@ -202,6 +203,7 @@ class PostOffice:
         """
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, address, wanted.thread)
         if wanted.thread is not None and ack:
             await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
@@ -258,6 +260,7 @@ class PostOffice:
         """Return a message that the mailbox received or sent, whole. Raises Refusal as the store does, and as `own`."""
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, address, id)
         found = await self._store.read(address, id)
         self.doorbells.looked(call.caller, address)
         if found.own is not None and found.own.surfaced_at is None:
@@ -267,7 +270,9 @@ class PostOffice:
     async def mail_of(self, call: Call, portion: Portion) -> MailPage:
         """Return a page of all mail that the mailbox received or sent, whatever became of it."""
         call.caller.must(Scope.READ)
-        return await self._store.mail_of(await self.mailboxes.own(call.caller, call.mailbox), portion)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, address, portion.thread)
+        return await self._store.mail_of(address, portion)
 
     async def follow(self, call: Call, portion: Portion) -> AsyncGenerator[MailPage]:
         """Yield pages of all mail that the mailbox received or sent, and then of what comes, for ever.

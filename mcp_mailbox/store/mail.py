@@ -308,6 +308,13 @@ class MailStore(Protocol):
         """
         ...
 
+    async def check_within(self, mailbox: Address, id: str, within: str) -> None:  # noqa: A002
+        """Do nothing but refuse: a message that this mailbox did not receive or send is there in that space's channels.
+
+        Raises Refusal(UNKNOWN_MESSAGE) for one that only channels of other spaces have, as for one that nobody has.
+        """
+        ...
+
     async def news(self, mailbox: Address) -> Sequence[News]:
         """Return what is ready and new to the mailbox's reader, the newest of each priority first.
 

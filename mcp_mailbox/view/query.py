@@ -201,6 +201,7 @@ CROSS JOIN channel_message p ON p.channel = c.id AND p.seq = m.seq
 CROSS JOIN mailbox b ON b.id = ?1
 WHERE m.seq = ?2 AND r.value < 0
   AND EXISTS (SELECT 1 FROM mailbox o INDEXED BY mailbox_owner WHERE o.owner = b.owner AND o.space = c.space)
+  AND (?3 IS NULL OR c.space = ?3)
 LIMIT 1
 """
 SKIPPED = """

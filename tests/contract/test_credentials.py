@@ -178,6 +178,23 @@ async def test_within_a_space_recipients_of_another_are_as_nobody(post: Post) ->
 
 
 @promise("token-within")
+async def test_within_a_space_what_channels_of_another_have_is_not_there(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    there = Address("hidden", ELSEWHERE)
+    await post.store.open(there, "someone", Profile(), post.origin("hidden"))
+    elsewhere = await post.store.accept(there, [Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("hidden"))
+    ours, direct = await post.send("bob", "#all"), await post.send("bob", "ann")
+    both = await post.store.accept(there, [at("ann"), Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("h"))
+    await post.store.read(at("ann"), elsewhere.id)
+    for mailbox, id_ in (("ann", ours.id), ("ann", direct.id), ("bob", direct.id), ("ann", both.id)):
+        await post.store.check_within(at(mailbox), id_, SPACE)
+    for mailbox, id_ in (("ann", elsewhere.id), ("bob", both.id), ("ann", "zzzzz")):
+        with pytest.raises(Refusal) as refusal:
+            await post.store.check_within(at(mailbox), id_, SPACE)
+        assert refusal.value.code is Code.UNKNOWN_MESSAGE
+
+
+@promise("token-within")
 async def test_within_a_space_nothing_of_another_is_found_or_resembled(post: Post) -> None:
     await post.mailboxes("ann")
     await post.store.open(Address("hidden", ELSEWHERE), "someone", Profile(), post.origin("hidden"))

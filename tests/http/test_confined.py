@@ -26,7 +26,7 @@ class Scene:
         for caller in (self.away, self.olga):
             caller.call("create_mailbox", contact="open")
         self.away.call("subscribe", channel=f"#plans@{self.there}")
-        self.away.call("send", to=f"#plans@{self.there}", body="secret")
+        self.secret: str = self.away.call("send", to=f"#plans@{self.there}", body="secret")["id"]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,19 @@ def test_a_channel_elsewhere_answers_as_one_that_is_nowhere(scene: Scene) -> Non
         assert alike(ask, f"#plans@{scene.there}", f"#nothing@{scene.there}")["error"] == "unknown_channel"
     for asked in (f"#plans@{scene.there}", f"plans@{scene.there}"):
         assert "mean" not in str(scene.inside.call("wait_for_message", from_=asked, timeout=0))
+
+
+def test_what_is_in_a_channel_elsewhere_is_read_by_nobody_who_knows_its_id(scene: Scene) -> None:
+    assert scene.free.call("read", id=scene.secret)["body"] == "secret", "who sees that space may"
+    for ask in (
+        lambda id_: scene.inside.refused("read", id=id_),
+        lambda id_: scene.inside.refused("read", id=id_, attachment="plan.md"),
+        lambda id_: scene.inside.refused("send", to="laptop", body="x", reply_to=id_),
+        lambda id_: scene.inside.refused("list_inbox", thread=id_),
+        lambda id_: scene.inside.refused("wait_for_message", thread=id_, timeout=0),
+    ):
+        answer = alike(ask, scene.secret, "zzzzz")
+        assert answer["error"] == "unknown_message"
 
 
 def test_a_hint_names_nothing_of_elsewhere(scene: Scene) -> None:

@@ -387,6 +387,10 @@ class SqliteStore:
         """See `Store.read`."""
         return await self._look(self._reader, mailbox, lambda db: self._looking.read(db, mailbox, id))
 
+    async def check_within(self, mailbox: Address, id: str, within: str) -> None:  # noqa: A002
+        """See `Store.check_within`."""
+        await self._look(self._reader, mailbox, lambda db: self._looking.check_within(db, mailbox, id, within))
+
     async def news(self, mailbox: Address) -> Sequence[News]:
         """See `Store.news`."""
         return await self._look(self._reader, mailbox, lambda db: self._looking.news(db, mailbox))
