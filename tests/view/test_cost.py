@@ -272,7 +272,7 @@ class Asking:
     async def look_where_a_stranger_is_not_heard(self, store: SqliteStore) -> object:
         stranger = Address("stranger", "default")
         await store.open(ASKS, "someone", Profile(contact=Contact.ASK), self.origin())
-        await store.open(stranger, "stranger", Profile(), self.origin())
+        await store.open(stranger, "stranger", Profile(), Origin("stranger", uuid4().hex))
         draft = Draft(("#all",), "hello", key=uuid4().hex)
         sent = await store.accept(stranger, [Address("#all", "default")], draft, self.origin())
         before = await store.mailbox(ASKS)
