@@ -269,10 +269,10 @@ class Asking:
         await self.publish(store)
         return await self.unread(store)
 
-    async def look_where_a_stranger_is_not_heard(self, store: SqliteStore) -> object:
+    async def _look_where_a_stranger_is_not_heard(self, store: SqliteStore) -> object:
         stranger = Address("stranger", "default")
         await store.open(ASKS, "someone", Profile(contact=Contact.ASK), self.origin())
-        await store.open(stranger, "stranger", Profile(), Origin("stranger", uuid4().hex))
+        await store.open(stranger, "passer-by", Profile(), Origin("stranger", uuid4().hex))
         draft = Draft(("#all",), "hello", key=uuid4().hex)
         sent = await store.accept(stranger, [Address("#all", "default")], draft, self.origin())
         before = await store.mailbox(ASKS)
@@ -460,3 +460,8 @@ async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten_and_li
         costs.append(await counted.cost(publish))
     assert costs[0] == costs[1]
     assert costs[1] <= 10 * await counted.cost(Asking().accept)
+
+
+async def test_who_is_not_heard_costs_the_same_in_a_large_store(stores: tuple[Counted, Counted]) -> None:
+    small, large = [await store.cost(Asking()._look_where_a_stranger_is_not_heard) for store in stores]
+    assert 0 < small == large < 6000
