@@ -14,6 +14,7 @@ from mcp_mailbox.errors import Code, Refusal
 
 TOKEN_PREFIX = "mbx_"  # noqa: S105 - what tokens begin with, so that leaked ones can be searched for
 _TOKEN_BYTES = 32
+DIGEST_BYTES = 32
 _NAME_LIMIT = 64
 
 
@@ -47,6 +48,8 @@ class Credential:
     """The space of bare names."""
     expires_at: int | None = None
     revoked_at: int | None = None
+    confined: bool = False
+    """Whether that space is the only one that there is for it."""
 
     def __post_init__(self) -> None:
         """Raise Refusal(BAD_ARGUMENT) for what could not be listed."""
@@ -57,8 +60,15 @@ class Credential:
                     f"The token's {what} {text[:_NAME_LIMIT]!a} cannot be used.",
                     f"Give 1 to {_NAME_LIMIT} printable characters.",
                 )
+        if self.confined and self.space is None:
+            raise Refusal(Code.BAD_ARGUMENT, "The token is confined to no space.", "Say which space it is.")
         if not self.scopes:
             raise Refusal(Code.BAD_ARGUMENT, "The token would allow nothing.", f"Scopes are {', '.join(Scope)}.")
+
+    @property
+    def within(self) -> str | None:
+        """The only space that there is for it; None for one that sees all of them."""
+        return self.space if self.confined else None
 
     def good(self, now: int) -> bool:
         """Tell whether it may still be used."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mcp_mailbox.addresses import Address, check_name
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Contact
+from mcp_mailbox.mailbox import DEFAULT_CONTACT, Contact
 from mcp_mailbox.presence import Presence
 
 EVERY_SPACE = "*"
@@ -98,7 +98,12 @@ class Entry:
     """When its reader was last here, as far as that is known."""
     unread: int | None = None
     presence: Presence = Presence.OFFLINE
-    contact: Contact = Contact.OPEN
+    contact: Contact = DEFAULT_CONTACT
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether who sees it so (`seen_by`) has to be let in: its own principal never has to."""
+        return self.contact is Contact.ASK and not self.owner
 
     def seen_by(self, principal: str) -> Entry:
         """Return what a principal may know of it: of somebody else's, neither whose it is nor how it is used."""

@@ -43,9 +43,14 @@ class Contact(StrEnum):
     """Nobody."""
 
     @property
-    def welcomes_space(self) -> bool:
-        """Whether anybody of the same space may write: only such a mailbox is a member of #all without joining it."""
-        return self in {Contact.OPEN, Contact.SPACE}
+    def is_in_all(self) -> bool:
+        """Whether such a mailbox is a member of #all without having joined it."""
+        return self is not Contact.CLOSED
+
+    @property
+    def hears_known(self) -> bool:
+        """Whether it hears there only those whom it takes mail from: a stranger's broadcast asks nobody."""
+        return self is Contact.ASK
 
     def admits(self, *, same_principal: bool, same_space: bool, answers: bool, let_in: bool = False) -> bool:
         """Tell whether a message is let in. An answer to what the mailbox itself has sent always is."""
@@ -60,6 +65,10 @@ class Contact(StrEnum):
     def shows(self, *, same_space: bool) -> bool:
         """Tell whether other principals may know of the mailbox: they may write to it, or ask whether they may."""
         return self is Contact.ASK or self.admits(same_principal=False, same_space=same_space, answers=False)
+
+
+DEFAULT_CONTACT = Contact.ASK
+"""Of a new mailbox: other principals' first contact waits for its owner's consent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ class Mailbox:
     skills: tuple[str, ...]
     created_at: int
     unread: int
-    contact: Contact = Contact.OPEN
+    contact: Contact = DEFAULT_CONTACT
     attempts: int = DEFAULT_ATTEMPTS
     kind: Kind = Kind.PERSONAL
     share: int = DEFAULT_SHARE

@@ -1,4 +1,4 @@
-"""Tokens: made, checked, revoked. The secret is told once and kept by nobody here.
+"""Tokens: made, promised, checked, revoked. The secret is told once and kept by nobody here.
 
 One process makes all changes, so what is remembered of a token is never stale.
 """
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from mcp_mailbox import addresses, credentials, files
+from mcp_mailbox import addresses, credentials, files, invitation
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.store import Store
 
 logger = logging.getLogger(__name__)
@@ -72,15 +73,13 @@ class Tokens:
         mailbox: str | None = None,
         space: str | None = None,
         lasts: int | None = None,
+        confined: bool = False,
     ) -> tuple[Credential, str]:
         """Make a token that lasts so many ms (None: until it is revoked); return it with its secret.
 
-        Raises Refusal(BAD_ARGUMENT | BAD_NAME) for what cannot be.
+        For one that is `confined` there is its space alone. Raises Refusal(BAD_ARGUMENT | BAD_NAME) for what cannot be.
         """
-        if space is not None:
-            addresses.check_name(space, "space")
-        if mailbox is not None:
-            addresses.parse(mailbox, space or addresses.DEFAULT_SPACE)
+        _check(mailbox, space, confined=confined)
         now = self._store.clock.now()
         credential = Credential(
             credentials.new_id(),
@@ -91,6 +90,7 @@ class Tokens:
             mailbox,
             space,
             None if lasts is None else now + lasts,
+            confined=confined,
         )
         secret = credentials.new_token()
         await self._store.grant(credential, credentials.digest(secret))
@@ -128,6 +128,64 @@ class Tokens:
         logger.info("token %s (%s) has a new secret", id, rotated.name)
         return rotated, secret
 
+    async def invite(
+        self,
+        name: str,
+        *,
+        principal: str,
+        scopes: frozenset[Scope] = ALL_SCOPES,
+        mailbox: str | None = None,
+        space: str | None = None,
+        good_for: int = invitation.TERM,
+        lasts: int = invitation.TOKEN_TERM,
+    ) -> tuple[Invitation, str]:
+        """Promise a token to whoever brings a code within so many ms; return the invitation with its code.
+
+        With a space, that is the only one that there will be for it. Raises Refusal(BAD_ARGUMENT | BAD_NAME).
+        """
+        _check(mailbox, space, confined=space is not None)
+        now = self._store.clock.now()
+        made = Invitation(invitation.new_id(), name, principal, now, now + good_for, lasts, scopes, mailbox, space)
+        made.credential("", now)  # what could not be redeemed is refused here
+        code = invitation.new_code()
+        await self._store.invite(made, invitation.digest(invitation.read_code(code)))
+        logger.info("invitation %s (%s) was made for %s", made.id, name, principal)
+        return made, code
+
+    async def redeem(self, code: str, token: bytes) -> Credential | None:
+        """Return what a code was redeemed for, by who keeps the token with that digest.
+
+        None for a code that is mistyped, unknown, expired, revoked or somebody else's, all alike.
+        """
+        try:
+            spelt = invitation.read_code(code)
+        except Refusal:
+            spelt = ""
+        found = await self._store.redeem(invitation.digest(spelt), token, credentials.new_id())
+        if found is not None:
+            logger.info("token %s (%s) was made for %s, who was invited", found.id, found.name, found.principal)
+        return found
+
+    async def invitations(self) -> Sequence[Invitation]:
+        """Return the invitations, the oldest first."""
+        return await self._store.invitations()
+
+    async def uninvite(self, id: str) -> Invitation:  # noqa: A002 - the domain's word
+        """Let an invitation be redeemed no more. Raises Refusal(BAD_ARGUMENT) for one that is unknown, or was."""
+        found = await self._store.uninvite(id)
+        if found is None:
+            raise Refusal(
+                Code.BAD_ARGUMENT, f"No invitation has the id {id[:40]!a}.", "See `mcp-mailbox invite --list`."
+            )
+        if found.redeemed_at is not None:
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                f"Invitation {id} was redeemed, for token {found.token}.",
+                f"`mcp-mailbox token revoke {found.token}` ends what came of it.",
+            )
+        logger.info("invitation %s (%s) was revoked", id, found.name)
+        return found
+
     def on_revoked(self, hear: Callable[[str], None]) -> None:
         """Call `hear` with the id of each token whose secret ends, so that what it opened can be closed."""
         self._hear.append(hear)
@@ -155,6 +213,21 @@ class Tokens:
             give = "give that" if len(named) == 1 else "give one of them"
             hint = f"{id_!a} is the name of {' and '.join(named[:_NAMED])}: {give}."
         return Refusal(Code.BAD_ARGUMENT, f"No valid token has the id {id_[:40]!a}.", hint)
+
+
+def _check(mailbox: str | None, space: str | None, *, confined: bool) -> None:
+    """Raise Refusal(BAD_ARGUMENT | BAD_NAME) for names that cannot be, and for a mailbox that is out of reach."""
+    if space is not None:
+        addresses.check_name(space, "space")
+    if mailbox is None:
+        return
+    address = addresses.parse(mailbox, space or addresses.DEFAULT_SPACE)
+    if confined and address.space != space:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"{mailbox!a} is not in the space {space!a}, which is the only one that there is for the token.",
+            "Give the bare name, or another space.",
+        )
 
 
 def _read(path: Path) -> str:

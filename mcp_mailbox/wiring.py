@@ -90,6 +90,11 @@ class FrontDoor:
         return self.origin if settings.host not in _EVERYWHERE else None
 
     @property
+    def name(self) -> str:
+        """How whoever joins it may call it."""
+        return (self.known_as or self.origin).partition("://")[2]
+
+    @property
     def port(self) -> int:
         """The port that was bound."""
         return int(self.listener.getsockname()[1])
@@ -210,6 +215,7 @@ async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIt
     from mcp_mailbox.fronts.http.resource import Resource  # noqa: PLC0415
     from mcp_mailbox.fronts.hub import edges, wire  # noqa: PLC0415
     from mcp_mailbox.fronts.hub.room import StoreRoom  # noqa: PLC0415
+    from mcp_mailbox.fronts.join import room as joining  # noqa: PLC0415
     from mcp_mailbox.fronts.mcp.http import clients, room  # noqa: PLC0415
 
     settings = door.settings
@@ -217,6 +223,7 @@ async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIt
     entrance = gate.Gate(door.port, hosts, frozenset(settings.hosts), settings.origins)
     reception: desk.Desk
     resource = None
+    porches = {}
     if door.token_file is not None:
         await service.tokens.default(door.token_file)
         reception = own = desk.TokenDesk(service.tokens)
@@ -226,6 +233,7 @@ async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIt
             verifier = oauth.Verifier(issued.issuer, issued.audience, issuer.Keys(issued.issuer, issued.jwks))
             reception = oauth.OAuthDesk(own, issued.issuer, verifier, time.time)
             resource = Resource(issued.audience, issued.issuer, room.PATH)
+        porches[joining.PATH] = joining.JoinRoom(service.tokens, door.name, proxied=settings.proxied)
     else:
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
@@ -235,7 +243,7 @@ async def _http(service: _Office, door: FrontDoor, stop: office.Stop) -> AsyncIt
         room.PATH: room.McpRoom(service.server, making, streams),
         wire.PATH: StoreRoom(known, streams),
     }
-    http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource)
+    http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource, porches)
     async with (
         known.running(),
         listener.listening(http, door.listener, door.tls),

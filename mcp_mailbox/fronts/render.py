@@ -18,7 +18,6 @@ from mcp_mailbox.channel import Channel, Skipped
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.postoffice.attachments import Opened as OpenedAttachment
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
@@ -384,7 +383,7 @@ def _listed(entry: Entry) -> Json:
         "address": str(entry.address),
         **_given(about=_beginning(entry.about), skills=skills, more_skills=len(entry.skills) - len(skills)),
         "presence": entry.presence.value,
-        **_given(status=entry.status, contact=entry.contact.value if entry.contact is Contact.ASK else None),
+        **_given(status=entry.status, contact=entry.contact.value if entry.asks_first else None),
         **{name: value for name, value in known.items() if value is not None},
     }
 

@@ -17,7 +17,7 @@ from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.limits import Limits
 from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.report import POSTMASTER
-from mcp_mailbox.store import MailboxStore, Opened
+from mcp_mailbox.store import Opened, Store
 
 _OWNED = 10_000
 """Mailboxes of which it is remembered whose they are."""
@@ -30,7 +30,7 @@ class AddressBook:
     """
 
     def __init__(
-        self, store: MailboxStore, readers: Readers, attendance: Attendance, audience: Audience, limits: Limits
+        self, store: Store, readers: Readers, attendance: Attendance, audience: Audience, limits: Limits
     ) -> None:
         self._store = store
         self._readers = readers
@@ -52,6 +52,7 @@ class AddressBook:
         caller = call.caller
         caller.must(Scope.CREATE)
         address = addresses.parse(name, caller.space) if name is not None else await self._kept(caller)
+        caller.must_see(address.space)
         if address.folded == POSTMASTER and not await self._is_own(caller, str(address)):
             raise Refusal(Code.NAME_TAKEN, f"The name {POSTMASTER!r} is the post office's own.", "Choose another.")
         most = self._limits.mailboxes(caller)
@@ -91,11 +92,13 @@ class AddressBook:
         name = name if name is not None else caller.mailbox
         if name is not None:
             address = addresses.parse(name, caller.space)
+            if not caller.sees(address.space):
+                raise await self.unknown(caller, address, own=True)
             key = (caller.principal, address.folded, address.space)
             return self._owned.get(key) or await self._look_up(caller, address, key)
         if caller.reader not in self._own:
             bound = await self._store.bound(caller.reader) if caller.binds else None
-            if bound is None:
+            if bound is None or not caller.sees(bound.address.space):
                 raise Refusal(Code.NO_MAILBOX, "You have no mailbox yet.", "Call create_mailbox first.")
             self._own[caller.reader] = bound.address
         return self._own[caller.reader]
@@ -120,6 +123,11 @@ class AddressBook:
         """
         caller.must(Scope.READ)
         return await self.own(caller, name)
+
+    async def check_reach(self, caller: Caller, mailbox: Address, id: str | None) -> None:  # noqa: A002
+        """Raise Refusal(UNKNOWN_MESSAGE) for one that only channels have of spaces which the caller does not see."""
+        if caller.within is not None and id is not None:
+            await self._store.check_within(mailbox, id, caller.within)
 
     async def _is_own(self, caller: Caller, name: str) -> bool:
         try:
@@ -152,12 +160,16 @@ class AddressBook:
     async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
         """Return the principal's addresses in the caller's space, in order; those behind the name `after`."""
         caller.must(Scope.READ)
+        if not caller.sees(caller.space):
+            return ()
         return await self._store.mailboxes(caller.principal, caller.space, "", limit, after)
 
     async def complete(self, caller: Caller, prefix: str, limit: int) -> Sequence[Address]:
         """Return the principal's addresses that begin like this."""
         caller.must(Scope.READ)
         name, _, space = prefix.partition("@")
+        if not caller.sees(space or caller.space):
+            return ()
         return await self._store.mailboxes(caller.principal, space or caller.space, name, limit)
 
     async def meant(self, caller: Caller, address: Address) -> str:
@@ -168,14 +180,21 @@ class AddressBook:
         if await self.owns(caller, address):
             return ""
         near = replace(address, space=caller.space)
-        similar = near if await self.owns(caller, near) else await self._store.similar(address, caller.principal)
+        similar = near if await self.owns(caller, near) else await self._similar(caller, address)
         if similar is None:
             return ""
         name = similar.name if similar.space == caller.space else str(similar)
         return f"Did you mean {name!r}?"
 
+    async def _similar(self, caller: Caller, address: Address) -> Address | None:
+        if not caller.sees(address.space):
+            return None
+        return await self._store.similar(address, caller.principal, caller.within)
+
     async def owns(self, caller: Caller, address: Address) -> bool:
         """Return whether it is a mailbox of the caller's principal."""
+        if not caller.sees(address.space):
+            return False
         mailbox = await self._store.mailbox(address)
         return mailbox is not None and mailbox.owner == caller.principal
 

@@ -118,7 +118,9 @@ class Attachments:
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002 - the domain's word
         """Return an attachment of a message that the mailbox received or sent. Raises Refusal as the store does."""
         call.caller.must(Scope.READ)
-        return await self._store.attachment(await self._mailboxes.own(call.caller, call.mailbox), id, name)
+        address = await self._mailboxes.own(call.caller, call.mailbox)
+        await self._mailboxes.check_reach(call.caller, address, id)
+        return await self._store.attachment(address, id, name)
 
     async def read(self, call: Call, id: str, name: str) -> Opened:  # noqa: A002
         """Return it as text, or where it can be opened. Raises Refusal as `content`, (STORE_FULL) without room."""

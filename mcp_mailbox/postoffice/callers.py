@@ -32,6 +32,21 @@ class Caller:
     """Whether quotas do not count it: the machine's own user, over the local socket."""
     credential: str = ""
     """The id of the credential that it came with; empty where none is needed."""
+    within: str | None = None
+    """The only space that there is for it; None for who sees all of them (`Credential.within`)."""
+
+    def sees(self, space: str) -> bool:
+        """Tell whether that space is there for it: what is in any other one answers as what is nowhere."""
+        return self.within is None or space == self.within
+
+    def must_see(self, space: str) -> None:
+        """Raise Refusal(FORBIDDEN) for a space in which it may make nothing, whatever is there."""
+        if not self.sees(space):
+            raise Refusal(
+                Code.FORBIDDEN,
+                f"This token is for the space {self.within!a} alone.",
+                "Leave the space out; who issued it can issue another.",
+            )
 
     def must(self, scope: Scope) -> None:
         """Raise Refusal(FORBIDDEN) unless the credential allows it."""

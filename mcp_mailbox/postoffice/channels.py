@@ -42,7 +42,7 @@ class Channels:
         if keep:
             call.caller.must(Scope.SEND)
         mailbox = await self._mailboxes.own(call.caller, call.mailbox)
-        wanted = addresses.parse_channel(channel, call.caller.space)
+        wanted = await self._wanted(call.caller, mailbox, channel)
         make = Scope.SEND in call.caller.scopes  # who may say nothing makes no place to say it
         try:
             subscribed = await self._store.subscribe(mailbox, wanted, since, keep, call.origin, make=make)
@@ -59,7 +59,7 @@ class Channels:
         """End the membership; return whether there was one."""
         call.caller.must(Scope.READ)
         mailbox = await self._mailboxes.own(call.caller, call.mailbox)
-        wanted = addresses.parse_channel(channel, call.caller.space)
+        wanted = await self._wanted(call.caller, mailbox, channel)
         try:
             was = await self._store.unsubscribe(mailbox, wanted, call.origin)
         except Refusal as refusal:
@@ -105,6 +105,13 @@ class Channels:
         left = [replace(each, count=each.count - under_way[each.channel]) for each in skipped]
         return [each for each in left if each.count > 0]
 
+    async def _wanted(self, caller: Caller, mailbox: Address, channel: str) -> Address:
+        """Read the address of a channel. Raises Refusal(BAD_NAME | UNKNOWN_CHANNEL)."""
+        wanted = addresses.parse_channel(channel, caller.space)
+        if not caller.sees(wanted.space):
+            raise await self.unknown(caller, mailbox, wanted)
+        return wanted
+
     async def explained(self, caller: Caller, mailbox: Address, channel: Address, refusal: Refusal) -> Refusal:
         """Return the refusal with a hint that helps, where a channel is not there."""
         if refusal.code is not Code.UNKNOWN_CHANNEL:
@@ -113,6 +120,8 @@ class Channels:
 
     async def meant(self, caller: Caller, mailbox: Address, name: Address) -> str | None:
         """Return the channel of that very name, of which the mark was left out."""
+        if not caller.sees(name.space):
+            return None
         channel = addresses.parse_channel(name.name, name.space)
         similar = await self._store.similar_channel(mailbox, channel)
         if similar is None or similar.folded != channel.folded:
@@ -121,13 +130,14 @@ class Channels:
 
     async def unknown(self, caller: Caller, mailbox: Address, channel: Address) -> Refusal:
         """Return the refusal of a channel that is not there, as far as the caller may know."""
-        similar = await self._store.similar_channel(mailbox, channel)
+        seen = caller.sees(channel.space)
+        similar = await self._store.similar_channel(mailbox, channel) if seen else None
         shown = _shown(caller, channel)
         hint = f"subscribe(channel={shown!r}) makes it." if Scope.SEND in caller.scopes else "subscribe() lists them."
         if similar is not None:
             name = _shown(caller, similar)
             hint = f"Did you mean {name!r}? {hint}"
-        elif channel.space != caller.space:
+        elif not seen or channel.space != caller.space:
             hint = "You have no mailbox in its space, or nobody has made it."
         return Refusal(Code.UNKNOWN_CHANNEL, f"No channel {shown!r}.", hint)
 

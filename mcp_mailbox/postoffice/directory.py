@@ -29,10 +29,11 @@ class Directory:
         """Return a page of the mailboxes that the search finds, by name. It is empty only when there are no more."""
         call.caller.must(Scope.READ)
         await self._mailboxes.greet(call.caller)
-        found = await self._store.find_mailboxes(call.caller.principal, search, limit, cursor)
+        who, within = call.caller.principal, call.caller.within
+        found = await self._store.find_mailboxes(who, search, limit, cursor, within)
         while not found.entries and found.next is not None:
-            found = await self._store.find_mailboxes(call.caller.principal, search, limit, found.next)
-        return replace(found, entries=[self._seen(each).seen_by(call.caller.principal) for each in found.entries])
+            found = await self._store.find_mailboxes(who, search, limit, found.next, within)
+        return replace(found, entries=[self._seen(each).seen_by(who) for each in found.entries])
 
     def _seen(self, entry: Entry) -> Entry:
         """Say whether somebody is there."""

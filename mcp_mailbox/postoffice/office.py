@@ -161,6 +161,7 @@ class PostOffice:
         """
         call.caller.must(Scope.SEND)
         sender = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, sender, draft.reply_to)
         if not attach:
             return await self._send(call, sender, draft)
         # Who asks again after a crash is told what came of it, whatever has become of the files.
@@ -175,7 +176,13 @@ class PostOffice:
         cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
         try:
             accepted = await self._store.accept(
-                sender, list(to.values()), draft, call.origin, list(cc.values()), self.limits.space(call.caller)
+                sender,
+                list(to.values()),
+                draft,
+                call.origin,
+                list(cc.values()),
+                self.limits.space(call.caller),
+                call.caller.within,
             )
         except Refusal as refusal:
             self._count_loop(refusal, sender)
@@ -225,6 +232,7 @@ class PostOffice:
         """
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, address, wanted.thread)
         if wanted.thread is not None and ack:
             await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
         settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
@@ -285,6 +293,7 @@ class PostOffice:
         """Return a message that the mailbox received or sent, whole. Raises Refusal as the store does, and as `own`."""
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, address, id)
         found = await self._store.read(address, id)
         self.doorbells.looked(call.caller, address)
         if found.own is not None and found.own.surfaced_at is None:
@@ -294,7 +303,9 @@ class PostOffice:
     async def mail_of(self, call: Call, portion: Portion) -> MailPage:
         """Return a page of all mail that the mailbox received or sent, whatever became of it."""
         call.caller.must(Scope.READ)
-        return await self._store.mail_of(await self.mailboxes.own(call.caller, call.mailbox), portion)
+        address = await self.mailboxes.own(call.caller, call.mailbox)
+        await self.mailboxes.check_reach(call.caller, address, portion.thread)
+        return await self._store.mail_of(address, portion)
 
     async def follow(self, call: Call, portion: Portion) -> AsyncGenerator[MailPage]:
         """Yield pages of all mail that the mailbox received or sent, and then of what comes, for ever.
@@ -398,7 +409,7 @@ class PostOffice:
 
     async def meant(self, call: Call, address: Address) -> str:
         """Return a question for who looked for mail of an address and found none: a name like it, if any."""
-        if address.is_channel:
+        if address.is_channel or not call.caller.sees(address.space):
             return ""
         mailbox = await self.mailboxes.own(call.caller, call.mailbox)
         channel = None

@@ -54,6 +54,8 @@ class Reservations:
     async def of_others(self, caller: Caller) -> Sequence[Reservation]:
         """Return what is held in the caller's space by any mailbox but the caller's, which need not be there."""
         caller.must(Scope.READ)
+        if not caller.sees(caller.space):
+            return ()
         own = addresses.parse(caller.mailbox, caller.space) if caller.mailbox is not None else None
         found = await self._store.reservations(addresses.check_name(caller.space, "space"))
         return [

@@ -56,7 +56,10 @@ class Search:
                 Code.BAD_ARGUMENT, f"`query` has {len(words):,} characters.", f"A few words; at most {WORDS_LIMIT}."
             )
         address = await self._mailboxes.own(call.caller, call.mailbox)
+        await self._mailboxes.check_reach(call.caller, address, thread)
         source = addresses.parse_any(sender, call.caller.space) if sender is not None else None
+        if source is not None and source.is_channel and not call.caller.sees(source.space):
+            raise await self._channels.unknown(call.caller, address, source)
         told = thread is not None and not words and source is None
         asked = Query(limit, words, source, since, thread, cursor, oldest_first=told)
         try:

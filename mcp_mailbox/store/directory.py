@@ -21,11 +21,14 @@ class Found:
 class DirectoryStore(Protocol):
     """The verbs about the directory."""
 
-    async def find_mailboxes(self, principal: str, search: Search, limit: int, cursor: str | None = None) -> Found:
+    async def find_mailboxes(
+        self, principal: str, search: Search, limit: int, cursor: str | None = None, within: str | None = None
+    ) -> Found:
         """Return the mailboxes that the search finds, by space and folded name; `unread` of the principal's own.
 
         Of others' only those are there whose `Contact` shows them: open ones, those that ask first, and those for the
-        same space where the principal has a mailbox in it. The post office's own are nobody's to find.
+        same space where the principal has a mailbox in it. The post office's own are nobody's to find. With `within`,
+        nothing is in any other space.
 
         A status whose time has come is as if it had never been said. A cursor never skips what was there when its page
         was made, and one page looks at so many mailboxes and no more. Raises Refusal(BAD_ARGUMENT) for a cursor that

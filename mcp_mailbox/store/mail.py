@@ -18,7 +18,7 @@ from mcp_mailbox.store.basics import Origin
 class Recipient:
     """What became of a send for one recipient: stored, held until its owner lets the sender in, or refused with why.
 
-    Of a channel `members` is how many others get it.
+    Of a channel `members` is how many others are members; those that ask first get it only from whom they take mail.
     """
 
     address: str
@@ -196,6 +196,7 @@ class MailStore(Protocol):
         origin: Origin,
         cc: Sequence[Address] = (),
         most: int = 0,
+        within: str | None = None,
     ) -> Accepted:
         """Store a message for every recipient that exists; one result each, those of `cc` last. These are not rung.
 
@@ -207,10 +208,10 @@ class MailStore(Protocol):
 
         A mailbox whose `Contact` does not admit the sender is as if it did not exist, and so is a channel of a space
         in which the sender's principal has no mailbox. Members of a channel get what is published, its sender does not.
-        One that asks first holds a
-        stranger's first message for its owner to decide on, who is told by the postmaster; a stranger that waits, or
-        was declined, is refused there (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to
-        whom it is from, lets that sender in.
+        With `within`, so are all recipients of other spaces. One that asks first holds a stranger's first message for
+        its owner to decide on, who is told by the postmaster; a stranger that waits, or was declined, is refused there
+        (CONTACT_PENDING | CONTACT_DECLINED). Who answers what is held, or writes to whom it is from, lets that sender
+        in.
 
         The loop guard's budgets (`budgets`) are asked behind the key, so that what is repeated is answered, and before
         anything is stored; they may be forgotten, and are then whole. Notices of the postmaster are not counted.
@@ -313,6 +314,13 @@ class MailStore(Protocol):
         What is in a channel can be read by all who could join it.
 
         Raises Refusal(UNKNOWN_MAILBOX | UNKNOWN_MESSAGE).
+        """
+        ...
+
+    async def check_within(self, mailbox: Address, id: str, within: str) -> None:  # noqa: A002
+        """Do nothing but refuse: a message that this mailbox did not receive or send is there in that space's channels.
+
+        Raises Refusal(UNKNOWN_MESSAGE) for one that only channels of other spaces have, as for one that nobody has.
         """
         ...
 

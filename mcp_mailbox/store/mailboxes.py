@@ -50,6 +50,6 @@ class MailboxStore(Protocol):
         """Return the owner's addresses whose folded name begins with `prefix`, in order; those behind `after`."""
         ...
 
-    async def similar(self, address: Address, owner: str) -> Address | None:
-        """Return the owner's address most like this one, if any is."""
+    async def similar(self, address: Address, owner: str, within: str | None = None) -> Address | None:
+        """Return the owner's address most like this one, if any is; with `within`, of that space alone."""
         ...

@@ -309,8 +309,8 @@ def keep(db: sqlite3.Connection, channel: int, **limits: int | None) -> None:
             db.execute(f"UPDATE channel SET keep_{name} = ? WHERE id = ?", (value, channel))  # noqa: S608 - ours alone
 
 
-def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int) -> None:
-    """Begin a membership behind that place. It covers what there was of others from there on."""
+def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int, *, known: bool = False) -> None:
+    """Begin a membership behind that place, of all or of what is `known`. It covers what there was of others."""
     db.execute("DELETE FROM subscription WHERE mailbox = ? AND channel = ? AND since >= ?", (mailbox, channel, since))
     db.execute(
         "UPDATE subscription SET until = ?3, place = min(place, ?3)"
@@ -318,8 +318,8 @@ def join(db: sqlite3.Connection, mailbox: int, channel: int, since: int) -> None
         (mailbox, channel, since),
     )
     db.execute(
-        f"INSERT INTO subscription (mailbox, channel, since, place, until) VALUES (?, ?, ?, ?, {FOREVER})",  # noqa: S608
-        (mailbox, channel, since, since),
+        f"INSERT INTO subscription (mailbox, channel, since, place, until, known) VALUES (?, ?, ?, ?, {FOREVER}, ?)",  # noqa: S608
+        (mailbox, channel, since, since, known),
     )
 
 
@@ -584,8 +584,8 @@ def note_told(db: sqlite3.Connection, sender: int, key: str, at: int) -> None:
 def grant(db: sqlite3.Connection, row: Sequence[object]) -> None:
     """Insert a row of `token`, its columns in order."""
     db.execute(
-        "INSERT INTO token (id, digest, name, principal, scopes, mailbox, space, created, expires, revoked)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO token (id, digest, name, principal, scopes, mailbox, space, created, expires, revoked, confined)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         row,
     )
 
@@ -605,6 +605,39 @@ def replace_tokens(db: sqlite3.Connection, rows: Iterable[Sequence[object]]) -> 
     db.execute("DELETE FROM token")
     for row in rows:
         grant(db, row)
+
+
+def invite(db: sqlite3.Connection, row: Sequence[object]) -> None:
+    """Insert a row of `invitation`, its columns in order."""
+    db.execute(
+        "INSERT INTO invitation (id, digest, name, principal, scopes, mailbox, space, lasts, created, expires, revoked,"
+        " redeemed, token) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+
+
+def redeem(db: sqlite3.Connection, invitation: str, token: str, at: int) -> None:
+    """Note for which token an invitation was redeemed."""
+    db.execute("UPDATE invitation SET redeemed = ?, token = ? WHERE id = ?", (at, token, invitation))
+
+
+def uninvite(db: sqlite3.Connection, invitation: str, at: int) -> None:
+    """End an invitation, unless it has ended."""
+    db.execute(
+        "UPDATE invitation SET revoked = ? WHERE id = ? AND revoked IS NULL AND redeemed IS NULL", (at, invitation)
+    )
+
+
+def forget_invitations(db: sqlite3.Connection, before: int) -> None:
+    """Drop those whose term was over before that."""
+    db.execute("DELETE FROM invitation WHERE expires < ?", (before,))
+
+
+def replace_invitations(db: sqlite3.Connection, rows: Iterable[Sequence[object]]) -> None:
+    """Have these and no others."""
+    db.execute("DELETE FROM invitation")
+    for row in rows:
+        invite(db, row)
 
 
 def replace_reservations(db: sqlite3.Connection, rows: Iterable[Sequence[object]]) -> None:

@@ -253,7 +253,28 @@ DELETE FROM ring WHERE NOT EXISTS (
 CREATE INDEX inbox_post ON inbox (channel, seq) WHERE channel IS NOT NULL;
 CREATE INDEX done_post ON done (channel, seq) WHERE channel IS NOT NULL;
 """,
-    12: "",  # another branch's
+    # A mailbox that asks first may from now on be a member of #all without having joined: it hears there whom it knows.
+    12: """
+ALTER TABLE token ADD COLUMN confined INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE invitation (
+    id        TEXT PRIMARY KEY,
+    digest    BLOB    NOT NULL UNIQUE,
+    name      TEXT    NOT NULL,
+    principal TEXT    NOT NULL,
+    scopes    TEXT    NOT NULL,
+    mailbox   TEXT,
+    space     TEXT,
+    lasts     INTEGER NOT NULL,
+    created   INTEGER NOT NULL,
+    expires   INTEGER NOT NULL,
+    revoked   INTEGER,
+    redeemed  INTEGER,
+    token     TEXT
+) WITHOUT ROWID;
+CREATE INDEX invitation_created ON invitation (created, id);
+CREATE INDEX invitation_expires ON invitation (expires);
+ALTER TABLE subscription ADD COLUMN known INTEGER NOT NULL DEFAULT 0;
+""",
     # The numbers are those of `quotas` in this version.
     13: """
 CREATE TABLE space_size (

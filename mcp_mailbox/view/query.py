@@ -6,11 +6,13 @@ the steps). A statement is a constant, so that what is measured is what runs.
 
 from __future__ import annotations
 
+from mcp_mailbox.consent import Standing
 from mcp_mailbox.doorbell import NEWS_LIMIT
 from mcp_mailbox.quotas import DELIVERY_BYTES, MESSAGE_BYTES
 
 FOREVER = 1 << 62
 """The last place of a subscription that has not ended."""
+_LET_IN = int(Standing.LET_IN)
 DEAD_RANK = 3
 """Dead letters are listed behind the three priorities."""
 
@@ -71,11 +73,21 @@ SELECT m.id, m.name, m.space, m.owner, m.about, m.skills, p.seen, iif(p.until > 
 FROM mailbox m LEFT JOIN presence p ON p.mailbox = m.id WHERE m.id = ?2
 """
 
-_TOKEN = "SELECT id, name, principal, scopes, mailbox, space, created, expires, revoked FROM token"  # noqa: S105
+_TOKEN = "SELECT id, name, principal, scopes, mailbox, space, created, expires, revoked, confined FROM token"  # noqa: S105
 TOKEN_BY_DIGEST = f"{_TOKEN} WHERE digest = ?"
 TOKEN_BY_ID = f"{_TOKEN} WHERE id = ?"
 TOKENS = f"{_TOKEN} ORDER BY created, id"
-TOKENS_WHOLE = "SELECT id, digest, name, principal, scopes, mailbox, space, created, expires, revoked FROM token"
+TOKENS_WHOLE = (
+    "SELECT id, digest, name, principal, scopes, mailbox, space, created, expires, revoked, confined FROM token"
+)
+TOKEN_WITH_DIGEST = "SELECT id FROM token WHERE digest = ?"  # noqa: S105
+_INVITED = "mailbox, space, lasts, created, expires, revoked, redeemed, token FROM invitation"
+_INVITATION = f"SELECT id, name, principal, scopes, {_INVITED}"
+INVITATION_BY_DIGEST = f"{_INVITATION} WHERE digest = ?"
+INVITATION_BY_ID = f"{_INVITATION} WHERE id = ?"
+INVITATIONS = f"{_INVITATION} ORDER BY created, id"
+INVITATIONS_WHOLE = f"SELECT id, digest, name, principal, scopes, {_INVITED}"
+INVITATIONS_OPEN = "SELECT count(*) FROM invitation WHERE redeemed IS NULL AND revoked IS NULL AND expires > ?"
 
 HELD = """
 SELECT r.mailbox, r.name, r.mode, r.note, r.made, r.until, m.name AS holder, m.space, m.owner
@@ -133,11 +145,25 @@ SUPERSEDED = """
 SELECT place FROM channel_message INDEXED BY channel_message_topic
 WHERE channel = ? AND sender = ? AND topic = ? ORDER BY place DESC LIMIT 1
 """
-POSTS = """
-SELECT p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread
+
+
+def _heard(known: str, mailbox: str, sender: str) -> str:
+    """Whether a member gets what that sender has published (`message m`): any, or only `known` ones (`Contact.admits`).
+
+    These are its principal's, those whom it has let in, and who answers what it has said itself.
+    """
+    return f"""(NOT {known}
+    OR (SELECT owner FROM mailbox WHERE id = {mailbox}) = (SELECT owner FROM mailbox WHERE id = {sender})
+    OR EXISTS (SELECT 1 FROM contact k WHERE k.mailbox = {mailbox} AND k.sender = {sender} AND k.standing = {_LET_IN})
+    OR EXISTS (SELECT 1 FROM message r WHERE r.seq = m.reply_to AND r.sender = {mailbox}))"""  # noqa: S608
+
+
+POSTS = f"""
+SELECT p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread,
+       {_heard(":known", ":mailbox", "p.sender")} AS heard
 FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
-WHERE p.channel = ? AND p.place > ? AND p.place <= ? ORDER BY p.place LIMIT ?
-"""
+WHERE p.channel = :channel AND p.place > :place AND p.place <= :end ORDER BY p.place LIMIT :most
+"""  # noqa: S608 - constants only
 
 POSTED = """
 SELECT p.place, p.seq, m.size FROM channel_message p CROSS JOIN message m ON m.seq = p.seq
@@ -146,7 +172,7 @@ WHERE p.channel = ? AND p.place > ? AND p.deliver_at <= ? ORDER BY p.place LIMIT
 
 # `+until`: by that index all members of a channel would be looked at for one.
 SUBSCRIBED = f"""
-SELECT since, place FROM subscription WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}
+SELECT since, place, known FROM subscription WHERE mailbox = ? AND channel = ? AND +until = {FOREVER}
 """  # noqa: S608
 SUBSCRIPTIONS = f"""
 SELECT c.name, c.space FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
@@ -158,24 +184,26 @@ _DUE = """
 FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
 WHERE s.mailbox = ?1 AND s.place < s.until AND c.last > s.place
 """
-DUE_SUBSCRIPTIONS = f"SELECT s.mailbox, s.since, s.place, s.until, {_CHANNEL} {_DUE}"
+DUE_SUBSCRIPTIONS = f"SELECT s.mailbox, s.since, s.place, s.until, s.known, {_CHANNEL} {_DUE}"
 DUE_SOMEWHERE = f"SELECT 1 {_DUE}"
 ARRIVING = f"""
 SELECT count(DISTINCT +p.seq)
 FROM (
-    SELECT p.seq, p.sender, p.deliver_at, p.expires, p.replaced
+    SELECT p.seq, p.sender, p.deliver_at, p.expires, p.replaced, s.known
     FROM subscription s INDEXED BY subscription_due CROSS JOIN channel c ON c.id = s.channel
     CROSS JOIN channel_message p ON p.channel = s.channel AND p.place > s.place AND p.place <= s.until
     WHERE s.mailbox = :mailbox AND s.place < s.until AND c.last > s.place AND {_KEPT} LIMIT :most
 ) p CROSS JOIN message m ON m.seq = p.seq
 WHERE p.sender <> :mailbox AND NOT p.replaced AND p.deliver_at <= :now AND (p.expires = 0 OR p.expires > :now)
+  AND {_heard("p.known", ":mailbox", "p.sender")}
   AND NOT EXISTS (SELECT 1 FROM done d WHERE d.mailbox = :mailbox AND d.seq = p.seq)
   AND NOT EXISTS (
       SELECT 1 FROM inbox i WHERE i.mailbox = :mailbox AND i.priority = m.priority AND i.seq = p.seq)
 """  # noqa: S608
 # One message that is due to a member, wherever it stands among the others.
 COVERING = f"""
-SELECT c.id AS channel, p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread
+SELECT c.id AS channel, p.place, p.seq, p.sender, p.deliver_at, p.expires, p.replaced, p.topic, m.priority, m.thread,
+       {_heard("s.known", ":mailbox", "p.sender")} AS heard
 FROM message m CROSS JOIN json_each(m.recipients) r CROSS JOIN channel c ON c.id = -r.value
 CROSS JOIN channel_message p INDEXED BY channel_message_seq ON p.channel = c.id AND p.seq = m.seq
 CROSS JOIN subscription s ON s.mailbox = :mailbox AND s.channel = c.id AND s.since < p.place
@@ -189,6 +217,7 @@ CROSS JOIN channel_message p ON p.channel = c.id AND p.seq = m.seq
 CROSS JOIN mailbox b ON b.id = ?1
 WHERE m.seq = ?2 AND r.value < 0
   AND EXISTS (SELECT 1 FROM mailbox o INDEXED BY mailbox_owner WHERE o.owner = b.owner AND o.space = c.space)
+  AND (?3 IS NULL OR c.space = ?3)
 LIMIT 1
 """
 SKIPPED = """
@@ -208,17 +237,18 @@ SELECT count(*) FROM (
 )
 """
 # Of so many members, those to whom it was published, and how far it has come there.
-MEMBERS_STATES = """
+MEMBERS_STATES = f"""
 SELECT some.mailbox, some.place, d.state, i.seq, i.lease_until, i.reader, i.attempts, i.leased, i.seen,
        EXISTS (SELECT 1 FROM ring WHERE ring.mailbox = some.mailbox AND ring.seq >= :seq) AS rung
 FROM (
-    SELECT mailbox, since, place FROM subscription INDEXED BY subscription_channel
+    SELECT mailbox, since, place, known FROM subscription INDEXED BY subscription_channel
     WHERE channel = :channel AND until >= :place LIMIT :most
 ) some
+CROSS JOIN message m ON m.seq = :seq
 LEFT JOIN done d ON d.mailbox = some.mailbox AND d.seq = :seq
 LEFT JOIN inbox i ON i.mailbox = some.mailbox AND i.priority = :priority AND i.seq = :seq
-WHERE some.since < :place AND some.mailbox <> :sender
-"""
+WHERE some.since < :place AND some.mailbox <> :sender AND {_heard("some.known", "some.mailbox", ":sender")}
+"""  # noqa: S608
 
 # What is leased or put off cannot be handed out, nor what waits to be carried off: tried too often, or expired.
 UNREAD = """

@@ -197,6 +197,7 @@ CREATE TABLE subscription (
     since   INTEGER NOT NULL,   -- behind which place it begins
     place   INTEGER NOT NULL,   -- up to which it has been delivered
     until   INTEGER NOT NULL,   -- its last place; 1 << 62 while it lasts
+    known   INTEGER NOT NULL DEFAULT 0,   -- whether it hears only those whom it takes mail from
     PRIMARY KEY (mailbox, channel, since)
 ) WITHOUT ROWID;
 CREATE INDEX subscription_due ON subscription (mailbox, channel, since) WHERE place < until;
@@ -260,9 +261,29 @@ CREATE TABLE token (
     space     TEXT,
     created   INTEGER NOT NULL,
     expires   INTEGER,
-    revoked   INTEGER
+    revoked   INTEGER,
+    confined  INTEGER NOT NULL DEFAULT 0   -- whether that space is the only one that there is for it
 ) WITHOUT ROWID;
 CREATE INDEX token_created ON token (created, id);
+
+-- What can be redeemed for a token, once. Of its code only the SHA-256 is kept.
+CREATE TABLE invitation (
+    id        TEXT PRIMARY KEY,
+    digest    BLOB    NOT NULL UNIQUE,
+    name      TEXT    NOT NULL,
+    principal TEXT    NOT NULL,
+    scopes    TEXT    NOT NULL,
+    mailbox   TEXT,
+    space     TEXT,               -- the only one that there will be for the token
+    lasts     INTEGER NOT NULL,   -- ms, of the token
+    created   INTEGER NOT NULL,
+    expires   INTEGER NOT NULL,
+    revoked   INTEGER,
+    redeemed  INTEGER,
+    token     TEXT                -- the id of the one that it was redeemed for
+) WITHOUT ROWID;
+CREATE INDEX invitation_created ON invitation (created, id);
+CREATE INDEX invitation_expires ON invitation (expires);
 
 -- Who holds what: a row a name. One whose `until` has come is as if it were not there, so nothing has to be swept.
 CREATE TABLE reservation (

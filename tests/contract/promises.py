@@ -40,6 +40,7 @@ GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 ATTACH = "issue 4, Attachments"
 HTTP = "issue 3, Credentials from the start"
 LIMITS = "issue 6, Limits"
+JOIN = "issue 6, People and machines join by invitation"
 BELLS = "issue 5, Doorbells"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
 
@@ -158,10 +159,22 @@ PROMISES: dict[str, Promise] = {
     "ask-policy": Promise(
         "What is held is stored once the mailbox admits its sender, and stays held if it closes.", ASK
     ),
+    "contact-default": Promise("A new mailbox asks first.", JOIN),
     "theirs-unseen": Promise("What is somebody else's is as if it did not exist.", HTTP),
     "token-kept": Promise("A credential is found by the digest of its token, and by nothing else.", HTTP),
     "token-revoked": Promise("A revoked credential stays revoked.", HTTP),
     "token-rotated": Promise("A new secret takes the old one's place in one step.", HTTP),
+    "token-within": Promise(
+        "Where one space is all that there is, what is in any other answers as what is nowhere.", JOIN
+    ),
+    # invitations
+    "invite-once": Promise(
+        "An invitation is redeemed for one token, by whoever comes first; who comes later gets nothing.", JOIN
+    ),
+    "invite-repeats": Promise("The same code and token again get the same answer: the first may be lost.", JOIN),
+    "invite-ends": Promise("A code that has expired or was revoked is as one that nobody has made.", JOIN),
+    "invite-kept": Promise("Invitations, and for what they were redeemed, outlive a crash and a restore.", JOIN),
+    "invite-bounded": Promise("So many invitations are open and no more; what ended long ago goes.", JOIN),
     # the loop guard
     "guard-loops": Promise(
         "What goes round in circles is refused within minutes, by its chain, thread or pair.", GUARD
@@ -243,8 +256,9 @@ PROMISES: dict[str, Promise] = {
     "channel-once": Promise("It is one message, and comes to each of them once; not to whoever sent it.", CHANNELS),
     "channel-intervals": Promise("What was published before one joined or after one has left does not come.", CHANNELS),
     "channel-all": Promise("A new mailbox is a member of its space's #all, and may leave.", CHANNELS),
-    "channel-all-closed": Promise(
-        "A mailbox that does not take mail of its whole space is a member of #all only when it has joined.", CHANNELS
+    "channel-all-closed": Promise("A closed mailbox is a member of #all only when it has joined.", CHANNELS),
+    "channel-all-known": Promise(
+        "Who asks first hears in #all whom it takes mail from, and everybody once it has joined on purpose.", JOIN
     ),
     "channel-mixed": Promise("Channels and mailboxes may be recipients of one message, each with its result.", DESIGN),
     "channel-space": Promise("A channel is there for those who have a mailbox in its space, for nobody else.", HTTP),

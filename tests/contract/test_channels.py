@@ -159,21 +159,91 @@ async def test_a_new_mailbox_is_a_member_of_its_spaces_all_and_may_leave(post: P
 
 
 @promise("channel-all-closed")
-@pytest.mark.parametrize("contact", [Contact.ASK, Contact.CLOSED])
-async def test_who_does_not_take_mail_of_everybody_hears_them_in_all_only_after_joining(
-    post: Post, contact: Contact
-) -> None:
+async def test_who_is_closed_hears_all_only_after_joining(post: Post) -> None:
     await post.open("eve", owner="eve")
-    await post.open("shut", profile=Profile(contact=contact))
+    await post.open("shut", profile=Profile(contact=Contact.CLOSED))
     await post.open("shuts", profile=Profile(contact=Contact.SPACE))
     assert (await post.send("eve", "#all", body="1")).recipients[0].members == 1
-    await post.open("shuts", profile=Profile(contact=contact))
+    await post.open("shuts", profile=Profile(contact=Contact.CLOSED))
     assert (await post.send("eve", "#all", body="2")).recipients[0].members == 0
     assert [await claimed(post, name) for name in ("shut", "shuts")] == [[], ["1"]]
     await join(post, "shut", "#all")
     await post.open("shut", profile=Profile(about="still a member: nothing was said of whom it takes mail from"))
     await say(post, "eve", "3", to="#all")
     assert await claimed(post, "shut") == ["3"]
+
+
+async def heard(post: Post, *said: str) -> None:
+    """See to it that bob is handed that, as was counted before it was looked at, and that bob acks it."""
+    box = await post.store.mailbox(at("bob"))
+    assert box is not None
+    assert box.unread == len(said)
+    found = await post.claim("bob")
+    assert bodies(found) == [*said]
+    if found:
+        await post.settle("bob", *[each.handle for each in found])
+
+
+async def one_who_asks_first(post: Post) -> None:
+    """Bob asks first; ann is his principal's, eve and sam are strangers."""
+    for name in ("bob", "ann"):
+        await post.open(name)
+    for name in ("eve", "sam"):
+        await post.open(name, owner=name, profile=Profile(contact=Contact.OPEN))
+
+
+@promise("channel-all-known")
+async def test_who_asks_first_hears_in_all_whom_it_takes_mail_from(post: Post) -> None:
+    await one_who_asks_first(post)
+    await say(post, "ann", "ours", to="#all")
+    unheard = await post.send("eve", "#all", body="a stranger's")
+    await heard(post, "ours")
+    assert await post.listed("bob") == []
+    assert await history(post, "bob", "stranger", channel="#all") == ["a stranger's"], "it may look on purpose"
+    [counted] = (await post.store.read(at("eve"), unheard.id)).counted
+    assert counted.states == {"stored": 1}, "ann asks first too, and sam is all who hears it"
+    await post.send("bob", "sam", body="bob writes to sam, who may answer; that lets nobody into #all")
+    question = await post.send("bob", "#all", body="who knows?")
+    await post.send("eve", "#all", body="I do", reply_to=question.id)
+    await post.send("eve", "#all", body="and another thing")
+    await heard(post, "I do")
+    await post.send("sam", "bob", body="may I?")
+    [asked] = [each.delivery.message for each in (await post.inbox("bob")).previews]
+    await post.settle("bob", asked.id, outcome=Outcome.ACCEPT)
+    await heard(post, "may I?")
+    await say(post, "sam", "a friend's", to="#all")
+    await post.engine.crash()
+    await heard(post, "a friend's")
+
+
+@promise("channel-all-known")
+async def test_who_joins_all_on_purpose_hears_everybody_from_then_on(post: Post) -> None:
+    await one_who_asks_first(post)
+    await say(post, "eve", "before", to="#all")
+    subscribed = await join(post, "bob", "#all")
+    assert (subscribed.created, subscribed.channel.members) == (False, 4)
+    await say(post, "eve", "after", to="#all")
+    await heard(post, "after")
+    await join(post, "bob", "#all", since=0)
+    await heard(post, "before")
+
+
+@promise("channel-all-known")
+async def test_a_change_of_whom_it_takes_mail_from_counts_from_the_next_message_on(post: Post) -> None:
+    await one_who_asks_first(post)
+    for contact in (Contact.OPEN, Contact.ASK, Contact.SPACE, Contact.ASK):
+        await say(post, "eve", f"before {contact}", to="#all")
+        await post.open("bob", profile=Profile(contact=contact))
+    await say(post, "eve", "last", to="#all")
+    await heard(post, "before ask", "before ask")
+
+
+@promise("contact-default")
+async def test_a_new_mailbox_asks_first(post: Post) -> None:
+    await one_who_asks_first(post)
+    assert (await post.open("bob")).mailbox.contact is Contact.ASK
+    assert not (await post.send("ann", "bob")).recipients[0].held
+    assert (await post.send("eve", "bob")).recipients[0].held
 
 
 @promise("channel-mixed")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.credentials import Credential, Scope
+from mcp_mailbox.directory import EVERY_SPACE, Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Accepted
+from mcp_mailbox.store import Accepted, Listing
 from tests.contract.post import SPACE, Post, at
 from tests.contract.promises import promise
 
@@ -24,7 +27,8 @@ def credential(name: str, created_at: int = 1) -> Credential:
 
 @promise("token-kept", "durable")
 async def test_a_credential_is_found_by_its_digest_after_a_crash(post: Post) -> None:
-    full, bare = credential("full"), Credential("t-bare", "bare", "ünï", 2)
+    full = replace(credential("full"), confined=True)
+    bare = Credential("t-bare", "bare", "ünï", 2)
     await post.store.grant(full, b"1" * 32)
     await post.store.grant(bare, b"2" * 32)
     await post.engine.crash()
@@ -148,3 +152,64 @@ async def test_who_does_not_want_to_be_bound_is_not(post: Post, name: str) -> No
     assert opened.created
     await post.store.open(opened.mailbox.address, "someone", Profile(), post.origin("shared"), bind=False)
     assert await post.store.bound("shared") is None
+
+
+# -- where one space is all that there is
+
+
+@promise("token-within")
+async def test_within_a_space_recipients_of_another_are_as_nobody(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    hidden, nobody = Address("hidden", ELSEWHERE), Address("zelda", ELSEWHERE)
+    await post.store.open(hidden, "someone", Profile(), post.origin("hidden"))
+    draft = Draft(("…",), "hello", key="k")
+    for cc in ([], [hidden]):
+        for each in (hidden, nobody, Address("#all", ELSEWHERE)):
+            with pytest.raises(Refusal) as refusal:
+                await post.store.accept(at("ann"), [each], draft, post.origin("ann"), cc, within=SPACE)
+            code = Code.UNKNOWN_CHANNEL if each.is_channel else Code.UNKNOWN_MAILBOX
+            assert (refusal.value.code, refusal.value.problem.partition(" '")[2]) == (code, f"{each}'.")
+    mixed = await post.store.accept(at("ann"), [at("bob"), hidden], draft, post.origin("ann"), (), within=SPACE)
+    assert [each.refusal and each.refusal.code for each in mixed.recipients] == [None, Code.UNKNOWN_MAILBOX]
+    assert (await post.store.inbox(hidden, Listing(10))).previews == ()
+    free = Draft(("…",), "who sees all of them")
+    answered = await post.store.accept(at("bob"), [hidden], free, post.origin("bob"))
+    assert answered.recipients[0].refusal is None
+
+
+@promise("token-within")
+async def test_within_a_space_what_channels_of_another_have_is_not_there(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    there = Address("hidden", ELSEWHERE)
+    await post.store.open(there, "someone", Profile(), post.origin("hidden"))
+    elsewhere = await post.store.accept(there, [Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("hidden"))
+    ours, direct = await post.send("bob", "#all"), await post.send("bob", "ann")
+    both = await post.store.accept(there, [at("ann"), Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("h"))
+    await post.store.read(at("ann"), elsewhere.id)
+    for mailbox, id_ in (("ann", ours.id), ("ann", direct.id), ("bob", direct.id), ("ann", both.id)):
+        await post.store.check_within(at(mailbox), id_, SPACE)
+    for mailbox, id_ in (("ann", elsewhere.id), ("bob", both.id), ("ann", "zzzzz")):
+        with pytest.raises(Refusal) as refusal:
+            await post.store.check_within(at(mailbox), id_, SPACE)
+        assert refusal.value.code is Code.UNKNOWN_MESSAGE
+
+
+@promise("token-within")
+async def test_within_a_space_nothing_of_another_is_found_or_resembled(post: Post) -> None:
+    await post.mailboxes("ann")
+    await post.store.open(Address("hidden", ELSEWHERE), "someone", Profile(), post.origin("hidden"))
+    for space, names in ((EVERY_SPACE, ["ann"]), (SPACE, ["ann"]), (ELSEWHERE, []), ("nowhere", [])):
+        found = await post.store.find_mailboxes("someone", Search(space), 10, None, SPACE)
+        assert [each.address.name for each in found.entries] == names
+    assert await post.store.similar(at("hidden"), "someone") == Address("hidden", ELSEWHERE)
+    assert await post.store.similar(at("hidden"), "someone", SPACE) is None
+    assert await post.store.similar(Address("hiden", ELSEWHERE), "someone", SPACE) is None
+    assert await post.store.similar(at("anm"), "someone", SPACE) == at("ann")
+
+
+@promise("token-within")
+def test_a_token_is_confined_to_a_space_or_not_at_all() -> None:
+    with pytest.raises(Refusal, match="confined to no space"):
+        Credential("t", "name", "someone", 1, confined=True)
+    for confined, within in ((True, "team"), (False, None)):
+        assert Credential("t", "n", "p", 1, space="team", confined=confined).within == within

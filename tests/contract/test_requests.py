@@ -24,7 +24,7 @@ async def ask_first(post: Post, *strangers: str) -> None:
     """Let bob ask first, and strangers be there, each its own principal."""
     await post.open("bob", profile=Profile(contact=Contact.ASK))
     for name in strangers:
-        await post.open(name, owner=name)
+        await post.open(name, owner=name, profile=Profile(contact=Contact.OPEN))
 
 
 async def requests(post: Post) -> list[str]:

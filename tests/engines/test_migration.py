@@ -48,7 +48,7 @@ BACK = {
     9: "DROP TABLE attachment;",
     10: "DROP INDEX message_reply; DROP INDEX mailbox_written; ALTER TABLE mailbox DROP COLUMN written;",
     11: "DROP INDEX inbox_post; DROP INDEX done_post;",
-    12: "",
+    12: "DROP TABLE invitation; ALTER TABLE token DROP COLUMN confined; ALTER TABLE subscription DROP COLUMN known;",
     13: "DROP TABLE space_size;",
 }
 """What undoes each migration, so that a test has an older store."""

@@ -11,14 +11,14 @@ from tests.http.conftest import Post
 
 
 class Scene:
-    """Alice has mail from bob; eve has a mailbox of her own, and knows every word of theirs."""
+    """Alice has mail from bob; eve has a mailbox of her own, and knows every word of theirs. All take mail of all."""
 
     def __init__(self, post: Post) -> None:
         self.alice, self.bob = post.caller(mailbox_address="alice"), post.caller(mailbox_address="bob")
         eve = post.issue("eve")["token"]
         self.eve = post.caller(eve, mailbox_address="eve")
         for caller in (self.alice, self.bob, self.eve):
-            caller.call("create_mailbox")
+            caller.call("create_mailbox", contact="open")
         for number in range(3):
             self.sent = self.bob.call("send", to="alice", body=f"secret {number}")
         self.leased: str = self.alice.call("wait_for_message")["messages"][0]["id"]
@@ -182,10 +182,24 @@ def test_who_may_write_is_the_mailboxs_to_say(post: Post, contact: str, *, same_
     assert friend.call("send", to="olga", body="x")["to"][0]["state"] == "stored"
 
 
+def test_a_new_mailbox_asks_first_and_says_so_to_others_alone(post: Post) -> None:
+    olga, friend, eve = post.caller(mailbox_address="olga"), post.caller(mailbox_address="friend"), post.stranger("eve")
+    olga.call("create_mailbox")
+    eve.call("create_mailbox", name="eve")
+    assert eve.call("send", mailbox="eve", to="olga", body="hello")["to"][0]["state"] == "held"
+    eve.call("send", mailbox="eve", to="#all", body="hello, all")
+    assert friend.call("send", to="olga", body="from a friend")["to"][0]["state"] == "stored"
+    assert [each["from"] for each in olga.call("wait_for_message")["messages"]] == [
+        f"postmaster@{post.space}",
+        f"friend@{post.space}",
+    ]
+    assert (found(eve)["olga"]["contact"], found(friend)["olga"].get("contact")) == ("ask", None)
+
+
 def test_an_answer_reaches_a_mailbox_that_is_closed_to_others(post: Post) -> None:
     owner, eve = post.caller(mailbox_address="olga"), post.caller(post.issue("eve")["token"], mailbox_address="eve")
     owner.call("create_mailbox", contact="closed")
-    eve.call("create_mailbox")
+    eve.call("create_mailbox", contact="open")
     owner.call("send", to="eve", body="question")
     [question] = eve.call("wait_for_message")["messages"]
     assert eve.call("send", to="olga", body="answer", reply_to=question["id"])["to"][0]["state"] == "stored"
@@ -279,7 +293,7 @@ def test_who_may_not_be_found_answers_as_one_who_is_not_there(post: Post) -> Non
 
 def test_of_somebody_elses_mailbox_nothing_but_what_it_says_and_its_presence_is_told(post: Post) -> None:
     olga, friend = post.caller(mailbox_address="olga"), post.caller(mailbox_address="friend")
-    olga.call("create_mailbox", about="plans", skills=["go"], status="until 15:00", away=True)
+    olga.call("create_mailbox", about="plans", skills=["go"], status="until 15:00", away=True, contact="open")
     olga.call("send", to="olga", body="secret")
     eve = post.stranger("eve")
     eve.call("create_mailbox", name="eve")
@@ -298,7 +312,7 @@ def test_of_somebody_elses_mailbox_nothing_but_what_it_says_and_its_presence_is_
 
 def test_another_principals_spaces_are_not_gone_through(post: Post) -> None:
     elsewhere = f"{post.space}-else"
-    post.caller(mailbox_address=f"olga@{elsewhere}").call("create_mailbox")
+    post.caller(mailbox_address=f"olga@{elsewhere}").call("create_mailbox", contact="open")
     post.caller(mailbox_address="olga").call("create_mailbox")
     eve = post.stranger(f"eve of {post.space}")
     eve.call("create_mailbox", name="eve")

@@ -23,6 +23,7 @@ from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.directory import Search
 from mcp_mailbox.doorbell import NEWS_LIMIT
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
+from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Terms
@@ -278,6 +279,29 @@ class Asking:
         await self.publish(store)
         return await self.unread(store)
 
+    async def _look_where_a_stranger_is_not_heard(self, store: SqliteStore) -> object:
+        stranger = Address("stranger", "default")
+        await store.open(ASKS, "someone", Profile(contact=Contact.ASK), self.origin())
+        await store.open(stranger, "passer-by", Profile(), Origin("stranger", uuid4().hex))
+        draft = Draft(("#all",), "hello", key=uuid4().hex)
+        sent = await store.accept(stranger, [Address("#all", "default")], draft, self.origin())
+        before = await store.mailbox(ASKS)
+        assert not await store.claim(ASKS, Wanted(stranger), Lease(5, 100_000, 1000), self.origin(), ())
+        assert before == await store.mailbox(ASKS), "nothing is counted either"
+        return sent
+
+    async def guess_a_code(self, store: SqliteStore) -> object:
+        assert await store.redeem(os.urandom(32), os.urandom(32), "t-1") is None
+        return await self.reserve(store)
+
+    async def invite_and_redeem(self, store: SqliteStore) -> object:
+        now, code = store.clock.now(), os.urandom(32)
+        made = Invitation(f"i-{uuid4().hex}", "name", "anna", now, now + 1000, 1000)
+        await store.invite(made, code)
+        found = await store.redeem(code, os.urandom(32), f"t-{uuid4().hex}")
+        assert found is not None
+        return found
+
     async def read_in_a_channel(self, store: SqliteStore) -> object:
         return await store.read(BOX, store._codec.id(2000))
 
@@ -446,3 +470,8 @@ async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten_and_li
         costs.append(await counted.cost(publish))
     assert costs[0] == costs[1]
     assert costs[1] <= 10 * await counted.cost(Asking().accept)
+
+
+async def test_who_is_not_heard_costs_the_same_in_a_large_store(stores: tuple[Counted, Counted]) -> None:
+    small, large = [await store.cost(Asking()._look_where_a_stranger_is_not_heard) for store in stores]
+    assert 0 < small == large < 6000

@@ -78,8 +78,9 @@ class Channels:
         if found is not None:
             apply.keep(db, number, age=keep.age, count=keep.count, bytes=keep.bytes)
         begin = max(place, fanout.floor(db, found, now)) if found is not None else 0
-        if membership is None or begin < membership["place"]:
-            since_then = begin if membership is None else min(begin, membership["since"])
+        before = membership if membership is not None and not membership["known"] else None
+        if before is None or begin < before["place"]:  # who joins on purpose hears everybody from then on
+            since_then = begin if before is None else min(begin, before["since"])
             apply.join(db, box.id, number, since_then)
             apply.advance(db, box.id, number, since_then, begin)
         if membership is None:

@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import NamedTuple
 
 from mcp_mailbox.addresses import Address
@@ -62,11 +63,23 @@ class Directory:
         self._now = common.now
         self._registry = common.registry
 
-    def find(self, db: sqlite3.Connection, principal: str, search: Search, limit: int, cursor: str | None) -> Found:
+    def find(
+        self,
+        db: sqlite3.Connection,
+        principal: str,
+        search: Search,
+        limit: int,
+        cursor: str | None,
+        within: str | None = None,
+    ) -> Found:
         """Return a page. Runs in the reader's thread."""
+        if within is not None and search.space == EVERY_SPACE:
+            search = replace(search, space=within)
         of = f"directory {principal!r} {search}"
         begin = self._codec.read_cursor(of, cursor) if cursor is not None else None
         entries: list[Entry] = []
+        if within not in {None, search.space}:
+            return Found(entries)
         with closing(_steps(db, principal, search, begin)) as steps:
             walked = 0
             for step in steps:

@@ -55,6 +55,7 @@ from mcp_mailbox.engines.sqlite.sending import Sending
 from mcp_mailbox.engines.sqlite.stopping import Stopping
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Blame, Refusal
+from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
@@ -267,9 +268,9 @@ class SqliteStore:
         )
         return [Address(row["name"], row["space"]) for row in rows]
 
-    async def similar(self, address: Address, owner: str) -> Address | None:
+    async def similar(self, address: Address, owner: str, within: str | None = None) -> Address | None:
         """See `Store.similar`."""
-        return await self._reader.do(lambda db: self._mailboxes.similar(db, address, owner))
+        return await self._reader.do(lambda db: self._mailboxes.similar(db, address, owner, within))
 
     # -- mail
 
@@ -281,9 +282,12 @@ class SqliteStore:
         origin: Origin,
         cc: Sequence[Address] = (),
         most: int = 0,
+        within: str | None = None,
     ) -> Accepted:
         """See `Store.accept`."""
-        answer = await self._do(lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin, most))
+        answer = await self._do(
+            lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin, most, within)
+        )
         if isinstance(answer, Refusal):  # with which something was written: others were told of it
             raise answer
         return answer
@@ -391,6 +395,10 @@ class SqliteStore:
     async def read(self, mailbox: Address, id: str) -> Reading:  # noqa: A002 - the domain's word
         """See `Store.read`."""
         return await self._look(self._reader, mailbox, lambda db: self._looking.read(db, mailbox, id))
+
+    async def check_within(self, mailbox: Address, id: str, within: str) -> None:  # noqa: A002
+        """See `Store.check_within`."""
+        await self._look(self._reader, mailbox, lambda db: self._looking.check_within(db, mailbox, id, within))
 
     async def news(self, mailbox: Address) -> Sequence[News]:
         """See `Store.news`."""
@@ -544,6 +552,24 @@ class SqliteStore:
         """See `Store.regrant`."""
         return await self.writer.do(lambda db: granting.regrant(db, id, digest))
 
+    async def invite(self, invitation: Invitation, digest: bytes) -> None:
+        """See `Store.invite`."""
+        await self.writer.do(lambda db: granting.invite(db, invitation, digest, self.clock.now()))
+
+    async def redeem(self, code: bytes, token: bytes, id: str) -> Credential | None:  # noqa: A002
+        """See `Store.redeem`."""
+        if not await self._reader.do(lambda db: granting.may_be_redeemed(db, code, self.clock.now())):
+            return None
+        return await self.writer.do(lambda db: granting.redeem(db, code, token, id, self.clock.now()))
+
+    async def invitations(self) -> Sequence[Invitation]:
+        """See `Store.invitations`."""
+        return await self._reader.do(granting.invited)
+
+    async def uninvite(self, id: str) -> Invitation | None:  # noqa: A002
+        """See `Store.uninvite`."""
+        return await self.writer.do(lambda db: granting.uninvite(db, id, self.clock.now()))
+
     # -- reservations
 
     async def reserve(self, holder: Address, names: Sequence[str], terms: Terms, origin: Origin) -> Reserved:
@@ -560,9 +586,11 @@ class SqliteStore:
 
     # -- the directory
 
-    async def find_mailboxes(self, principal: str, search: Search, limit: int, cursor: str | None = None) -> Found:
+    async def find_mailboxes(
+        self, principal: str, search: Search, limit: int, cursor: str | None = None, within: str | None = None
+    ) -> Found:
         """See `Store.find_mailboxes`."""
-        return await self._reader.do(lambda db: self._directory.find(db, principal, search, limit, cursor))
+        return await self._reader.do(lambda db: self._directory.find(db, principal, search, limit, cursor, within))
 
     async def note_seen(self, mailbox: Address) -> None:
         """See `Store.note_seen`. Not worth an fsync of its own, as `surface`."""

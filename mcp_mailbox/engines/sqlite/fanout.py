@@ -16,6 +16,7 @@ from mcp_mailbox.addresses import CHANNEL_MARK, Address
 from mcp_mailbox.channel import EVERYBODY, KEEP_AGE, KEEP_BYTES, KEEP_COUNT, Keep
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.rows import Box
+from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.report import SYSTEM
 from mcp_mailbox.view import apply, query
 
@@ -119,7 +120,8 @@ def _catch_up(db: sqlite3.Connection, row: sqlite3.Row, now: int, room: int) -> 
     if gone:
         apply.skip(db, mailbox, channel, gone)
         place += gone
-    posts = db.execute(query.POSTS, (channel, place, end, room)).fetchall()
+    values = {"mailbox": mailbox, "channel": channel, "place": place, "end": end, "most": room, "known": row["known"]}
+    posts = db.execute(query.POSTS, values).fetchall()
     for post in posts:
         _deliver(db, mailbox, channel, post, now)
     apply.advance(db, mailbox, channel, row["since"], posts[-1]["place"] if len(posts) == room else end)
@@ -140,7 +142,8 @@ def due_post(db: sqlite3.Connection, mailbox: int, seq: int, now: int) -> sqlite
 
 
 def _is_for(post: sqlite3.Row, mailbox: int, now: int) -> bool:
-    return bool(post["sender"] != mailbox and not post["replaced"] and (post["expires"] == 0 or post["expires"] > now))
+    young = post["expires"] == 0 or post["expires"] > now
+    return bool(post["sender"] != mailbox and post["heard"] and not post["replaced"] and young)
 
 
 def _deliver(db: sqlite3.Connection, mailbox: int, channel: int, post: sqlite3.Row, now: int) -> None:
@@ -165,11 +168,13 @@ def ever_subscribed(db: sqlite3.Connection, mailbox: int) -> Sequence[int]:
     return sorted({row[0] for row in db.execute(query.EVER_SUBSCRIBED, (mailbox,))})
 
 
-def welcome(db: sqlite3.Connection, mailbox: int, space: str, now: int) -> None:
+def welcome(db: sqlite3.Connection, mailbox: int, space: str, contact: Contact, now: int) -> None:
     """Make a new mailbox a member of its space's #all, which is made when there is none.
 
-    One that does not take mail of everybody in the space joins on purpose or not at all.
+    One that is closed joins on purpose or not at all; one that asks first hears there only whom it takes mail from.
     """
+    if not contact.is_in_all:
+        return
     everybody = Address(EVERYBODY, space)
     found = find(db, everybody)
     if found is None:
@@ -177,15 +182,23 @@ def welcome(db: sqlite3.Connection, mailbox: int, space: str, now: int) -> None:
         number, last = create(db, everybody, SYSTEM, Keep(), look(name), now), 0
     else:
         number, last = found["id"], found["last"]
-    apply.join(db, mailbox, number, last)
+    apply.join(db, mailbox, number, last, known=contact.hears_known)
     apply.count_members(db, number, 1)
 
 
-def retire(db: sqlite3.Connection, mailbox: int, space: str) -> None:
-    """End the membership of a mailbox in its space's #all, if there is one."""
+def review(db: sqlite3.Connection, mailbox: int, space: str, contact: Contact) -> None:
+    """Let the membership of a mailbox in its space's #all, if there is one, be as whom it takes mail from now says.
+
+    What was published so far comes as it would have.
+    """
     found = find(db, Address(EVERYBODY, space))
-    if found is not None:
+    member = db.execute(query.SUBSCRIBED, (mailbox, found["id"])).fetchone() if found is not None else None
+    if found is None or member is None:
+        return
+    if not contact.is_in_all:
         leave(db, mailbox, found)
+    elif bool(member["known"]) != contact.hears_known:
+        apply.join(db, mailbox, found["id"], found["last"], known=contact.hears_known)
 
 
 def leave(db: sqlite3.Connection, mailbox: int, channel: sqlite3.Row) -> bool:

@@ -143,6 +143,16 @@ class Looking:
             tuple(Counted(name, *each) for name, each in counted if each is not None),
         )
 
+    def check_within(self, db: sqlite3.Connection, mailbox: Address, text: str, within: str) -> None:
+        """Raise Refusal(UNKNOWN_MESSAGE) for what could be read in channels of other spaces alone."""
+        seq = self._codec.read(text).seq
+        box = known_mailbox(db, mailbox)
+        about = db.execute(query.PARENT, (seq,)).fetchone()
+        if about is None or about["sender"] == box or progress_in(db, box, seq, self._now()) is not None:
+            return
+        if not in_a_channel_within_reach(db, box, seq, within):
+            raise unknown_message(text)
+
     def news(self, db: sqlite3.Connection, mailbox: Address) -> Sequence[News]:
         """Return what is ready and new to the mailbox's reader."""
         box = find_mailbox(db, mailbox)

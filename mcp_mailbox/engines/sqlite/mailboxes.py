@@ -17,7 +17,16 @@ from mcp_mailbox.engines.sqlite.common import Common, request_key
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import to_mailbox, unread
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind, Mailbox, Occupant, Profile
+from mcp_mailbox.mailbox import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_CONTACT,
+    DEFAULT_SHARE,
+    Contact,
+    Kind,
+    Mailbox,
+    Occupant,
+    Profile,
+)
 from mcp_mailbox.store import Opened, Origin
 from mcp_mailbox.view import apply, query
 
@@ -81,8 +90,7 @@ class Mailboxes:
         rung: Collection[Address] = ()
         if profile.contact not in (None, row["contact"]):
             box = self._registry.box(db, Address(row["name"], row["space"]))
-            if not box.contact.welcomes_space:
-                fanout.retire(db, box.id, row["space"])
+            fanout.review(db, box.id, row["space"], box.contact)
             rung = self._requests.review(db, box)
         if bind:
             apply.bind_reader(db, origin.reader, row["id"], self._now())
@@ -113,8 +121,7 @@ class Mailboxes:
     ) -> Opened:
         now = self._now()
         mailbox = apply.create_mailbox(db, replace(wanted, created=now))
-        if Contact(wanted.contact).welcomes_space:
-            fanout.welcome(db, mailbox, wanted.space, now)
+        fanout.welcome(db, mailbox, wanted.space, Contact(wanted.contact), now)
         self._say(db, mailbox, profile)
         if bind:
             apply.bind_reader(db, origin.reader, mailbox, now)
@@ -141,11 +148,13 @@ class Mailboxes:
         row = db.execute(sql, parameters).fetchone()
         return to_mailbox(row, unread(db, row["id"], self._now())) if row else None
 
-    def similar(self, db: sqlite3.Connection, address: Address, owner: str) -> Address | None:
+    def similar(self, db: sqlite3.Connection, address: Address, owner: str, within: str | None) -> Address | None:
         """Return the same name in the one other space that has it, else the name most like it."""
         import difflib  # noqa: PLC0415 - only a mistake pays for it
 
-        elsewhere = db.execute(query.SPACES, (address.folded, owner)).fetchall()
+        elsewhere = db.execute(query.SPACES, (address.folded, owner)).fetchall() if within is None else ()
+        if within not in {None, address.space}:
+            return None
         if len(elsewhere) == 1:
             return Address(elsewhere[0]["name"], elsewhere[0]["space"])
         rows = db.execute(query.NAMES, (owner, address.space, _NAMES_READ)).fetchall()
@@ -167,7 +176,7 @@ async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) ->
         profile.about or "",
         profile.skills or (),
         0,
-        profile.contact or Contact.OPEN,
+        profile.contact or DEFAULT_CONTACT,
         profile.attempts or DEFAULT_ATTEMPTS,
         profile.kind or Kind.PERSONAL,
         profile.share or DEFAULT_SHARE,

@@ -113,9 +113,12 @@ def progress_in(db: sqlite3.Connection, box: int, seq: int, now: int) -> Progres
     return replace(found, held_at=asked["accepted"], let_in_at=asked["let_in"] or None) if asked is not None else found
 
 
-def in_a_channel_within_reach(db: sqlite3.Connection, box: int, seq: int) -> bool:
-    """Whether a message is in a channel that the mailbox's principal could join, so that it may be read there."""
-    return db.execute(query.IN_REACH, (box, seq)).fetchone() is not None
+def in_a_channel_within_reach(db: sqlite3.Connection, box: int, seq: int, within: str | None = None) -> bool:
+    """Whether a message is in a channel that the mailbox's principal could join, so that it may be read there.
+
+    With `within`: in one of that space.
+    """
+    return db.execute(query.IN_REACH, (box, seq, within)).fetchone() is not None
 
 
 def progress_of_all(

@@ -191,6 +191,7 @@ class _Known:
     seq: int
     generation: int
     tokens: Sequence[sqlite3.Row]
+    invitations: Sequence[sqlite3.Row]
     reservations: Sequence[sqlite3.Row]
 
 
@@ -201,6 +202,7 @@ def _known(db: sqlite3.Connection) -> _Known:
         db.execute(query.LAST_NUMBER).fetchone()[0],
         _meta(db, "restored_generation") or 0,
         db.execute(query.TOKENS_WHOLE).fetchall(),
+        db.execute(query.INVITATIONS_WHOLE).fetchall(),
         db.execute(query.RESERVATIONS_WHOLE).fetchall(),
     )
 
@@ -236,8 +238,9 @@ def _go_on(db: sqlite3.Connection, present: _Known | None) -> bool:
 
     What was handed out before the backup stays good, so the ids' secret must stay, and so must the numbers.
     Tokens are not mail: where the store that is replaced can be read its tokens stay, or one that was revoked since
-    the backup would be good again. Nor are reservations, which are of files and not of what was said: those who hold
-    them go on holding them. Return whether they did.
+    the backup would be good again; so do invitations, or one that was redeemed since could be redeemed again. Nor are
+    reservations, which are of files and not of what was said: those who hold them go on holding them. Return whether
+    they did.
     """
     own = _known(db)
     kept = present is not None and present.secret == own.secret
@@ -252,6 +255,7 @@ def _go_on(db: sqlite3.Connection, present: _Known | None) -> bool:
     apply.go_on(db, max(each.seq for each in line) + _skip(*_NUMBERS), values)
     if present is not None and kept:
         apply.replace_tokens(db, present.tokens)
+        apply.replace_invitations(db, present.invitations)
         apply.replace_reservations(db, present.reservations)
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -11,6 +11,7 @@ from mcp_mailbox.addresses import CHANNEL_MARK, Address
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.mailbox import Contact, Kind, Mailbox
 from mcp_mailbox.message import Format
 from mcp_mailbox.reservation import Mode, Reservation
@@ -77,6 +78,25 @@ def to_credential(row: sqlite3.Row) -> Credential:
         row["space"],
         row["expires"],
         row["revoked"],
+        bool(row["confined"]),
+    )
+
+
+def to_invitation(row: sqlite3.Row) -> Invitation:
+    """Return the invitation that this row describes."""
+    return Invitation(
+        row["id"],
+        row["name"],
+        row["principal"],
+        row["created"],
+        row["expires"],
+        row["lasts"],
+        frozenset(Scope(word) for word in row["scopes"].split()),
+        row["mailbox"],
+        row["space"],
+        row["revoked"],
+        row["redeemed"],
+        row["token"],
     )
 
 

@@ -59,6 +59,7 @@ class Sending:
         draft: Draft,
         origin: Origin,
         most: int,
+        within: str | None = None,
     ) -> tuple[Accepted | Refusal, Collection[Address | Published]]:
         """Return the answer, for whom to ring, and where something was published.
 
@@ -85,7 +86,10 @@ class Sending:
         if parent is not None and stop is not None:
             ways = [self._way(db, address, own, parent) for address in recipients]
             return self._refused(stop.refusal, self._tell_of(db, own, parent, stop, ways))
-        ways = [self._way(db, address, own, parent) for address in addresses]
+        ways = [
+            self._way(db, address, own, parent) if within in {None, address.space} else unknown(str(address))
+            for address in addresses
+        ]
         full = {way.id: stop for way in ways if isinstance(way, _Way) and (stop := self._full(own, way, now))}
         direct = [way for way in ways[: len(recipients)] if isinstance(way, _Way) and way.id in full]
         ways = [full[way.id].refusal if isinstance(way, _Way) and way.id in full else way for way in ways]

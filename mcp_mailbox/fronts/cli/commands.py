@@ -193,6 +193,19 @@ COMMANDS: dict[str, Command] = {
         ("audit --since 2h", "audit --principal ci --verb send --json"),
         "nothing of that was noted",
     ),
+    "invite": Command(
+        OFFICE,
+        "invite another machine or person to this hub: prints the line to type there, good once",
+        "joining:invite",
+        ("invite --space team", "invite --principal local", "invite --list", "invite --revoke ID"),
+    ),
+    "join": Command(
+        OFFICE,
+        "join a hub by an invitation: this machine's mail is there from then on",
+        "joining:join",
+        ("join https://hub.example.org CODE",),
+    ),
+    "leave": Command(OFFICE, "leave the hub that was joined", "joining:leave", ("leave",)),
     "guard": Command(
         OFFICE,
         "for git's pre-commit hook: refuse a commit that touches what others have reserved",

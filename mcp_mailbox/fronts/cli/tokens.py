@@ -18,7 +18,7 @@ from mcp_mailbox.fronts.cli.screen import Column
 
 Json = dict[str, Any]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
-_SCOPES = ("read", "send", "create")
+SCOPES = ("read", "send", "create")
 
 
 def add(token: argparse.ArgumentParser) -> None:
@@ -29,8 +29,9 @@ def add(token: argparse.ArgumentParser) -> None:
     create.add_argument("--principal", help="whom it speaks for: mailboxes belong to principals (default: yourself)")
     create.add_argument("--mailbox", metavar="ADDRESS", help="the mailbox of calls that name none")
     create.add_argument("--space", help="the space of bare names")
-    create.add_argument("--scope", type=_scopes, help=f"what it allows, separated by commas: {','.join(_SCOPES)}")
-    create.add_argument("--expires", type=_seconds, metavar="TIME", help="for how long it is good: 12h, 30d, 1y")
+    create.add_argument("--confined", action="store_true", help="that space is the only one that there is for it")
+    create.add_argument("--scope", type=read_scopes, help=f"what it allows, separated by commas: {','.join(SCOPES)}")
+    create.add_argument("--expires", type=seconds, metavar="TIME", help="for how long it is good: 12h, 30d, 1y")
     create.set_defaults(run=_create)
     listing = verbs.add_parser("list", help="list the tokens, without their secrets")
     listing.add_argument("--json", action="store_true", help="print it as JSON")
@@ -45,15 +46,17 @@ def add(token: argparse.ArgumentParser) -> None:
         parser.set_defaults(run=run)
 
 
-def _scopes(text: str) -> list[str]:
+def read_scopes(text: str) -> list[str]:
+    """Read scopes. For `argparse`."""
     scopes = [scope.strip() for scope in text.split(",") if scope.strip()]
-    unknown = [scope for scope in scopes if scope not in _SCOPES]
+    unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_SCOPES)}, or some of them with commas")
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SCOPES)}, or some of them with commas")
     return scopes
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
+    """Read for how long something is good, in seconds. For `argparse`."""
     found = re.fullmatch(r"(\d{1,6})([smhdwy])", text)
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < seconds < 100 * _UNITS["y"]:
@@ -66,6 +69,7 @@ def _create(chosen: argparse.Namespace) -> int:
         "principal": chosen.principal,
         "mailbox": chosen.mailbox,
         "space": chosen.space,
+        "confined": chosen.confined or None,
         "scopes": chosen.scope,
         "lasts": chosen.expires * 1000 if chosen.expires else None,
     }
@@ -85,7 +89,7 @@ def _rotate(chosen: argparse.Namespace) -> int:
 
 
 def _tell(made: Json, what: str) -> int:
-    until = f"until {_time(made['expires_at'])}" if made["expires_at"] else "until it is revoked"
+    until = f"until {spell_time(made['expires_at'])}" if made["expires_at"] else "until it is revoked"
     print(  # noqa: T201 - a command line prints
         f"Token {made['id']} ({made['name']}) {what}: speaks for {made['principal']}, may"
         f" {', '.join(made['scopes'])}, {until}.\nIt is shown this once. Send it as `Authorization: Bearer …`; hosts'"
@@ -124,9 +128,13 @@ def _list(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _space(each: Json) -> str:
+    return f"{each['space']} alone" if each["confined"] else each["space"] or ""
+
+
 def _row(each: Json) -> screen.Row:
-    shown_as = (each["id"], each["name"], each["principal"], ",".join(each["scopes"]), each["mailbox"], each["space"])
-    return (*(shown.line(text or "") for text in shown_as), _time(each["created_at"]), _end(each))
+    shown_as = (each["id"], each["name"], each["principal"], ",".join(each["scopes"]), each["mailbox"], _space(each))
+    return (*(shown.line(text or "") for text in shown_as), spell_time(each["created_at"]), _end(each))
 
 
 def _is_good(token: Json) -> bool:
@@ -136,9 +144,10 @@ def _is_good(token: Json) -> bool:
 
 def _end(token: Json) -> str:
     if token["revoked_at"] is not None:
-        return f"revoked {_time(token['revoked_at'])}"
-    return _time(token["expires_at"]) if token["expires_at"] is not None else "no end"
+        return f"revoked {spell_time(token['revoked_at'])}"
+    return spell_time(token["expires_at"]) if token["expires_at"] is not None else "no end"
 
 
-def _time(moment: int) -> str:
+def spell_time(moment: int) -> str:
+    """Return a moment, ms since 1970 UTC, for people."""
     return datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

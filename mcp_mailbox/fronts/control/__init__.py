@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mcp_mailbox import invitation
 from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse, parse_channel
 from mcp_mailbox.audit import DONE, Trail
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
@@ -31,6 +32,7 @@ from mcp_mailbox.fronts.audited import CANCELLED, entry
 from mcp_mailbox.fronts.control import mail
 from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
 from mcp_mailbox.fronts.verbs import Counter
+from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
 from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.store import Archived, Portion
@@ -64,6 +66,18 @@ class _Create(BaseModel):
     mailbox: str | None = None
     space: str | None = None
     lasts: int | None = Field(default=None, gt=0, lt=100 * _YEAR)
+    confined: bool = False
+
+
+class _Invite(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str = "invited"
+    principal: str
+    scopes: frozenset[Scope] = ALL_SCOPES
+    mailbox: str | None = None
+    space: str | None = None
+    good_for: int = Field(default=invitation.TERM, gt=0, le=invitation.LONGEST)
+    lasts: int = Field(default=invitation.TOKEN_TERM, gt=0, lt=100 * _YEAR)
 
 
 class _Which(BaseModel):
@@ -168,6 +182,20 @@ async def _revoke(desk: Desk, asked: _Which) -> Json:
 async def _rotate(desk: Desk, asked: _Which) -> Json:
     credential, secret = await desk.tokens.rotate(asked.id)
     return {**_shown(credential), "token": secret}
+
+
+async def _invite(desk: Desk, asked: _Invite) -> Json:
+    made, code = await desk.tokens.invite(asked.name, **asked.model_dump(exclude={"name"}))
+    return {**_invited(made), "code": code}
+
+
+async def _invitations(desk: Desk, asked: _Nothing) -> Json:
+    del asked
+    return {"invitations": [_invited(each) for each in await desk.tokens.invitations()]}
+
+
+async def _uninvite(desk: Desk, asked: _Which) -> Json:
+    return _invited(await desk.tokens.uninvite(asked.id))
 
 
 async def _backup(desk: Desk, asked: _Backup) -> Json:
@@ -344,6 +372,9 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "token list": (_list, _Nothing),
     "token revoke": (_revoke, _Which),
     "token rotate": (_rotate, _Which),
+    "invite": (_invite, _Invite),
+    "invite list": (_invitations, _Nothing),
+    "invite revoke": (_uninvite, _Which),
     "backup": (_backup, _Backup),
     "mail": (_mail, _Mail),
     "attachment": (_attachment, _Attachment),
@@ -418,9 +449,27 @@ def _shown(credential: Credential) -> Json:
         "scopes": sorted(credential.scopes),
         "mailbox": credential.mailbox,
         "space": credential.space,
+        "confined": credential.confined,
         "created_at": credential.created_at,
         "expires_at": credential.expires_at,
         "revoked_at": credential.revoked_at,
+    }
+
+
+def _invited(made: Invitation) -> Json:
+    return {
+        "id": made.id,
+        "name": made.name,
+        "principal": made.principal,
+        "scopes": sorted(made.scopes),
+        "mailbox": made.mailbox,
+        "space": made.space,
+        "lasts": made.lasts,
+        "created_at": made.created_at,
+        "expires_at": made.expires_at,
+        "revoked_at": made.revoked_at,
+        "redeemed_at": made.redeemed_at,
+        "token": made.token,
     }
 
 

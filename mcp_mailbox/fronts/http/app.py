@@ -12,18 +12,20 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import anyio
 
 from mcp_mailbox.audit import Trail
+from mcp_mailbox.credentials import Credential
 from mcp_mailbox.fronts.http import body, cors, gate
 from mcp_mailbox.fronts.http.connection import EXTENSION
 from mcp_mailbox.fronts.http.desk import Desk
 from mcp_mailbox.fronts.http.gate import Gate, Refused
 from mcp_mailbox.fronts.http.resource import Resource
 from mcp_mailbox.fronts.http.stream import Headers, OpenStreams, Receive, Send, reply
-from mcp_mailbox.fronts.http.visit import Room, Visit
+from mcp_mailbox.fronts.http.visit import Porch, Room, Visit
 from mcp_mailbox.postoffice.limits import Limits
 
 _OUTCOMES = {401: "unauthorized", 403: "forbidden", 421: "misdirected"}
@@ -42,6 +44,7 @@ class App:
     `rooms` are found by a path, and by each path below one that ends in a slash; `streams` is what they keep open,
     `limits` how many requests each principal may make; `trail` takes down who was refused;
     `resource` says where tokens are to be had.
+    `porches` are found by their path, and ask for no token.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class App:
         limits: Limits,
         trail: Trail | None = None,
         resource: Resource | None = None,
+        porches: Mapping[str, Porch] = MappingProxyType({}),
     ) -> None:
         self._rooms = rooms
+        self._porches = porches
         self._desk = desk
         self._gate = entrance
         self._open_streams = streams
@@ -108,7 +113,7 @@ class App:
             await self._route(scope, receive, note)
         except Refused as refused:
             if refused.status in _OUTCOMES:
-                client = (scope.get("client") or ["?"])[0]
+                client = _address(scope)
                 logger.info("refused (%d) %s: %s%s", refused.status, client, refused, refused.about)
                 if self._trail is not None:
                     self._trail.refused(_OUTCOMES[refused.status], client=client)
@@ -132,6 +137,12 @@ class App:
         if self._resource is not None and path in self._resource.places and method in {"GET", "HEAD"}:
             await reply(send, 200, self._resource.document)
             return
+        porch = self._porches.get(path)
+        if porch is not None:
+            if self._open_streams.closing:
+                raise gate.stopping()
+            await porch.serve(head, _address(scope), receive, send)
+            return
         room = self._room(path)
         if cors.is_preflight(head) and self._gate.foreign(scope) is not None:
             await reply(send, 204, b"", cors.PREFLIGHT)
@@ -141,19 +152,22 @@ class App:
             raise gate.unauthorized()
         if self._open_streams.closing:
             raise gate.stopping()
-        over = self._limits.request(visitor.credential.principal)
-        if over is not None:
-            if self._trail is not None:
-                who = visitor.credential
-                client = (scope.get("client") or ["?"])[0]
-                self._trail.refused(over.code.value, client=client, principal=who.principal, credential=who.id)
-            refused = gate.over_rate(over, self._limits.seconds(over))
-            await anyio.sleep(_REFUSING_SECONDS)
-            raise refused
+        await self._check_rate(visitor.credential, scope)
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
         await room.serve(Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION]))
+
+    async def _check_rate(self, who: Credential, scope: Mapping[str, Any]) -> None:
+        """Raise Refused(429) for a principal that asks too often."""
+        over = self._limits.request(who.principal)
+        if over is not None:
+            if self._trail is not None:
+                client = _address(scope)
+                self._trail.refused(over.code.value, client=client, principal=who.principal, credential=who.id)
+            refused = gate.over_rate(over, self._limits.seconds(over))
+            await anyio.sleep(_REFUSING_SECONDS)
+            raise refused
 
     def _challenge(self, headers: Headers) -> Headers:
         """Say in a challenge where a token is to be had (RFC 9728 section 5.1)."""
@@ -167,3 +181,8 @@ class App:
             if path == place or (place.endswith("/") and path.startswith(place)):
                 return room
         raise Refused(404, f"There is nothing here; MCP is at {next(iter(self._rooms))}.")
+
+
+def _address(scope: Mapping[str, Any]) -> str:
+    """Return where a request comes from: a proxy in front of us, where there is one."""
+    return str((scope.get("client") or ["?"])[0])

@@ -21,11 +21,11 @@ class ClientGone(Exception):  # noqa: N818
     """The client went before it had said what it wants."""
 
 
-async def read(head: Head, receive: Receive) -> bytes:
-    """Return the body. Raises Refused(413 | 408) and ClientGone."""
+async def read(head: Head, receive: Receive, most: int = BODY_BYTES) -> bytes:
+    """Return the body, of at most so many bytes. Raises Refused(413 | 408) and ClientGone."""
     declared = head.get("content-length")
-    if declared is not None and declared.isdigit() and int(declared) > BODY_BYTES:
-        raise _too_long()
+    if declared is not None and declared.isdigit() and int(declared) > most:
+        raise _too_long(most)
     body = bytearray()
     with anyio.move_on_after(BODY_SECONDS):
         while True:
@@ -33,15 +33,15 @@ async def read(head: Head, receive: Receive) -> bytes:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             body += message.get("body", b"")
-            if len(body) > BODY_BYTES:
-                raise _too_long()
+            if len(body) > most:
+                raise _too_long(most)
             if not message.get("more_body", False):
                 return bytes(body)
     raise Refused(408, f"The body did not come within {BODY_SECONDS:.0f} s.", _CLOSE)
 
 
-def _too_long() -> Refused:
-    return Refused(413, f"At most {BODY_BYTES:,} bytes.", _CLOSE)
+def _too_long(most: int) -> Refused:
+    return Refused(413, f"At most {most:,} bytes.", _CLOSE)
 
 
 class Twice(Exception):  # noqa: N818

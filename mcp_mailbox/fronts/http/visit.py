@@ -55,3 +55,10 @@ class Room(Protocol):
 
     def status(self) -> dict[str, Any]:
         """Say how things stand."""
+
+
+class Porch(Protocol):
+    """What is served behind one path to those who have no token yet."""
+
+    async def serve(self, head: Head, client: str, receive: Receive, send: Send) -> None:
+        """Serve one request that comes from that address. Raises gate.Refused and body.ClientGone."""

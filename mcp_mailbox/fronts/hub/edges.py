@@ -234,6 +234,7 @@ class Edges:
             how=f"edge, token {credential.name}",
             several=who.several,
             credential=credential.id,
+            within=credential.within,
         )
 
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:

@@ -91,7 +91,7 @@ TOOLS: dict[str, Tool] = {
             "skills": {"type": "array", "items": _TEXT},
             "contact": {
                 "enum": [*Contact],
-                "description": "which other principals may write to you; your own always may",
+                "description": "which other principals may write to you; ask: whom you let in, the default",
             },
             "attempts": {"type": "integer", "description": "leases without an ack that make a dead letter; 5"},
             "kind": {"enum": [*Kind], "description": "pool: several readers share the work"},

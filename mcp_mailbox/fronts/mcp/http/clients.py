@@ -27,7 +27,7 @@ class Clients:
     def __init__(self, counter: Counter, space: str) -> None:
         self._counter = counter
         self._space = space
-        self._prepared: dict[tuple[str, str, str], None] = {}
+        self._prepared: dict[tuple[str, str, str, str | None], None] = {}
 
     async def make(self, visit: Visit, session: str | None) -> Client:
         """Return it, of a session that begins or of this request (None), its mailbox opened."""
@@ -49,18 +49,19 @@ class Clients:
             how=f"HTTP, token {credential.name}",
             several=session is None,
             credential=credential.id,
+            within=credential.within,
         )
         by = "Mailbox-Address" if address else "Token's mailbox"
         client = Client(self._counter, caller, configured, configured_by=by, forgets=session is None)
         client.refuse(bad_space)
-        key = (credential.principal, configured or "", space)
+        key = (credential.principal, configured or "", space, credential.within)
         if configured is not None and key not in self._prepared:
             await client.prepare()
             if not client.refused:
                 self._note(key)
         return client
 
-    def _note(self, key: tuple[str, str, str]) -> None:
+    def _note(self, key: tuple[str, str, str, str | None]) -> None:
         if len(self._prepared) >= _PREPARED:
             self._prepared.clear()
         self._prepared[key] = None

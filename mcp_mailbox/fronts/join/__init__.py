@@ -1,0 +1,1 @@
+"""Where somebody who was invited comes to get in: `POST /join`."""

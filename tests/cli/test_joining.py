@@ -1,0 +1,247 @@
+"""`mcp-mailbox invite`, `join`, `leave`: a hub, and a machine (a home of its own) that joins it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_commands import Shell
+from tests.fronts.world import Served
+from tests.http.caller import Caller
+
+GOOD = r"mcp-mailbox join (http://127\.0\.0\.1:\d+) ((?:[0-9A-Z]{4}-){6}[0-9A-Z]{4})\n"
+CODE = "0000-0000-0000-0000-0000-0000-0000"
+"""Its check is right, and nobody has made it."""
+
+
+class Thief:
+    """Stands between a machine and the hub, and passes requests on; answers only while it is `honest`."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.hub = 0
+        self.honest = False
+        self.seen: list[bytes] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                line, _ = self._listener.accept()
+            except OSError:
+                return
+            with line, socket.create_connection(("127.0.0.1", self.hub)) as hub:
+                asked = b""
+                while b"}" not in asked:
+                    asked += line.recv(65536)
+                self.seen.append(asked)
+                hub.sendall(asked)
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += hub.recv(65536)
+                if self.honest:
+                    line.sendall(answer)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture(scope="module")
+def thief() -> Iterator[Thief]:
+    one = Thief()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, thief: Thief) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("hub"), "--allow-host", f"127.0.0.1:{thief.port}")
+    served.start()
+    thief.hub = served.port
+    yield served
+    served.end()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+class Hub(Shell):
+    """The terminal of whoever runs the hub."""
+
+    def __init__(self, hub: Served) -> None:
+        super().__init__(hub.path)
+        self.environment["MCP_MAILBOX_HOME"] = str(hub.path)
+
+    def invite(self, *arguments: str) -> tuple[str, str]:
+        """Return the address and the code that it prints."""
+        done = self.run("invite", *arguments)
+        assert done.returncode == 0, done.stderr
+        found = re.fullmatch(GOOD, done.stdout)
+        assert found is not None, done.stdout
+        return found[1], found[2]
+
+    def invited(self, principal: str) -> list[dict[str, Any]]:
+        listed = json.loads(self.run("invite", "--list", "--json").stdout)
+        return [each for each in listed if each["principal"] == principal]
+
+
+@pytest.fixture
+def owner(hub: Served) -> Hub:
+    return Hub(hub)
+
+
+def kept(machine: Shell) -> dict[str, str]:
+    found: dict[str, str] = json.loads((machine.home / ".mcp-mailbox" / "hub.json").read_text())
+    return found
+
+
+def test_one_line_typed_on_another_machine_lets_it_in_and_shows_no_token(
+    owner: Hub, machine: Shell, hub: Served
+) -> None:
+    url, code = owner.invite("--space", "team", "--mailbox", "laptop", "--principal", "anna", "--token-expires", "30d")
+    done = machine.run("join", f"{url}/mcp", code.lower())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Joined {url}: this machine speaks there for anna in the space team" in done.stdout
+    assert "restart your hosts" in done.stdout
+    joined = kept(machine)
+    assert (joined["url"], joined["principal"], joined["space"]) == (url, "anna", "team")
+    assert joined["token"] not in done.stdout
+    home = machine.home / ".mcp-mailbox"
+    assert [path.name for path in home.iterdir()] == ["hub.json"]
+    assert stat.S_IMODE((home / "hub.json").stat().st_mode) == 0o600
+    caller = Caller(hub.port, joined["token"], "team")
+    assert caller.call("create_mailbox")["address"] == "laptop@team"
+    assert joined["id"] in owner.run("invite", "--list").stdout
+
+
+def test_whoever_is_invited_without_a_name_is_somebody_new(owner: Hub, machine: Shell) -> None:
+    machine.run("join", *owner.invite())
+    assert re.fullmatch("guest-[0-9a-f]{6}", kept(machine)["principal"])
+    done = owner.run("invite", "--principal", "local")
+    assert "it reads all of your mail" in done.stderr
+
+
+def test_a_machine_that_has_joined_joins_no_other_before_it_leaves(owner: Hub, machine: Shell) -> None:
+    url, code = owner.invite()
+    machine.run("join", url, code)
+    token = kept(machine)["token"]
+    again = machine.run("join", *owner.invite())
+    assert (again.returncode, again.stdout) == (3, "")
+    assert "`mcp-mailbox leave` takes that back" in again.stderr
+    assert kept(machine)["token"] == token
+    left = machine.run("leave")
+    assert left.returncode == 0
+    assert "token revoke t-" in left.stdout
+    assert machine.run("leave").returncode == 3
+    assert machine.run("join", url, code).returncode == 3, "the code was used"
+    assert machine.run("join", *owner.invite()).returncode == 0
+
+
+def test_a_lost_answer_burns_no_code(owner: Hub, machine: Shell, thief: Thief) -> None:
+    _, code = owner.invite("--principal", "unlucky")
+    url = f"http://127.0.0.1:{thief.port}"
+    thief.honest = False
+    lost = machine.run("join", url, code)
+    assert lost.returncode == 4
+    assert "may be typed again" in lost.stderr
+    [row] = owner.invited("unlucky")
+    thief.honest = True
+    assert Shell(machine.home).run("join", url, code, MCP_MAILBOX_HOME=str(machine.home / "b")).returncode == 3, (
+        "another machine has no token for it"
+    )
+    assert machine.run("join", url, code).returncode == 0
+    assert kept(machine)["id"] == row["token"]
+    assert not any(kept(machine)["token"].encode() in asked for asked in thief.seen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("http://hub.example.org", CODE), "anybody on the way could read"),
+        (("http://192.0.2.1:8765", CODE), "anybody on the way could read"),
+        (("ftp://hub.example.org", CODE), "no hub's address"),
+        (("hub.example.org", CODE), "no hub's address"),
+        (("https://user:secret@hub.example.org", CODE), "no hub's address"),
+        (("https://hub.example.org?x=y", CODE), "no hub's address"),
+        (("https://[::1", CODE), "no hub's address"),
+        (("http://127.0.0.1:1", CODE[:-1] + "1"), "mistyped"),
+        (("http://127.0.0.1:1", "0000-0000"), "28 is right"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anybody_is_asked(
+    machine: Shell, arguments: tuple[str, ...], said: str
+) -> None:
+    done = machine.run("join", *arguments)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
+    assert not (machine.home / ".mcp-mailbox" / "hub.json").exists()
+
+
+def test_a_hub_that_is_not_there_or_is_none_is_told(machine: Shell, owner: Hub, hub: Served) -> None:
+    gone = machine.run("join", "http://127.0.0.1:1", CODE, "--json")
+    assert (gone.returncode, json.loads(gone.stdout)["error"]) == (4, "unreachable")
+    no_hub = machine.run("join", f"{hub.url.removesuffix('/mcp')}/nothing", CODE)
+    assert no_hub.returncode == 3
+    refused = machine.run("join", hub.url, CODE)
+    assert refused.returncode == 3
+    assert "The hub says: This code is not good here" in refused.stderr
+    assert list((machine.home / ".mcp-mailbox").iterdir()) == [], "what it made for that is gone"
+    del owner
+
+
+def test_nothing_is_sent_to_where_a_hub_sends_one_on_to(machine: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        port = listener.getsockname()[1]
+        where = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/join"
+
+        def send_on() -> None:
+            line, _ = listener.accept()
+            with line:
+                asked = b""
+                while b"}" not in asked:
+                    asked += line.recv(65536)
+                line.sendall(f"HTTP/1.1 307 On\r\nlocation: {where}\r\ncontent-length: 0\r\n\r\n".encode())
+
+        thread = threading.Thread(target=send_on)
+        thread.start()
+        done = machine.run("join", f"http://127.0.0.1:{port}", CODE)
+        thread.join()
+        assert (done.returncode, "answers with 307" in done.stderr) == (3, True)
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+def test_an_invitation_is_revoked_by_its_id_and_a_redeemed_one_is_not(owner: Hub, machine: Shell) -> None:
+    url, code = owner.invite("--expires", "1h", "--principal", "rev")
+    [made] = owner.invited("rev")
+    assert made["expires_at"] - made["created_at"] == 3600_000
+    assert code not in json.dumps(made)
+    done = owner.run("invite", "--revoke", made["id"])
+    assert "is revoked" in done.stderr
+    assert machine.run("join", url, code).returncode == 3
+    machine.run("join", *owner.invite("--principal", "used"))
+    [used] = [
+        each for each in json.loads(owner.run("invite", "--list", "--json").stdout) if each["principal"] == "used"
+    ]
+    for id_, said in ((used["id"], f"token revoke {used['token']}"), ("i-nobodys", "invite --list")):
+        refused = owner.run("invite", "--revoke", id_)
+        assert (refused.returncode, said in refused.stderr) == (3, True)
+
+
+def test_a_hub_that_serves_no_http_says_so(machine: Shell) -> None:
+    done = machine.run("invite", "--json")
+    made = json.loads(done.stdout)
+    assert made["line"] == f"mcp-mailbox join https://THIS-HUB {made['code']}"
+    machine.run("stop")
