@@ -540,6 +540,8 @@ def spawn(home_path: str, program: Sequence[str]) -> int:
     log = log_path(home_path)
     os.close(files.open_private(log, os.O_WRONLY | os.O_APPEND))
     environment = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
+    if HUB_VARIABLE not in environment:
+        environment.pop(HUB_TOKEN_VARIABLE, None)  # it is for another server, or for nobody
     environment[HOME_VARIABLE] = home_path
     try:
         return os.posix_spawn(

@@ -57,6 +57,8 @@ _TIME = "Give a time such as 2026-11-22T18:30:00Z."
 _ALL = ("all", "beginning", "start", "first", "0")
 """Words for the beginning of a channel."""
 SINCE = 'Give "all", a time such as 2026-11-22T18:30:00Z, or the id of a message in the channel.'
+_LARGEST_PART = 100
+"""That a number behind a larger unit is less than: 1h90m is said, 0h9763m is not."""
 _SPANS = 'Give seconds, such as 90, or "15m", "2h", "1d".'
 
 
@@ -271,7 +273,8 @@ def _span(text: str) -> float | None:
     if not parts or _SPAN.sub("", text).strip(" ,"):
         return None
     units = [_UNITS.get(unit.lower()) or _UNITS.get(unit.lower().removesuffix("s")) for _, unit in parts]
-    if None in units:
+    # Of several parts each is less than what is said before it: an id may look like hours and minutes.
+    if None in units or any(float(number) >= _LARGEST_PART for number, _ in parts[1:]):
         return None
     return sum(float(number) * (unit or 0) for (number, _), unit in zip(parts, units, strict=True))
 

@@ -78,7 +78,7 @@ class Machine(StoreMachine):
         self.model = Model()
         self.run(self.post.open("bob", profile=Profile(contact=Contact.ASK)))
         for name, owner in STRANGERS.items():
-            self.run(self.post.open(name, owner=owner))
+            self.run(self.post.open(name, owner=owner, profile=Profile(contact=Contact.OPEN)))
 
     def expected(self, sender: str) -> Code | State:
         """What becomes of a message now."""

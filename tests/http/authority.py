@@ -61,6 +61,7 @@ class Authority:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False  # closing it waits for what it answers
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def answer(self, path: str) -> bytes | None:

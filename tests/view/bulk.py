@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.view.apply import checksum
+from mcp_mailbox.view.derived import DERIVED
 from mcp_mailbox.view.migrations import terms_of
 
 BOXES = 50
@@ -142,5 +143,7 @@ def build(path: Path, messages: int, start: int) -> None:
         db.execute("BEGIN")
         for statement in (_MAILBOXES, _MESSAGES, _INBOX, _DONE, _KEYS, _RESERVATIONS, _COUNTERS, *_REST, *_CHANNELS):
             db.execute(statement, values)
+        for statement in DERIVED["space_size"].rebuild:
+            db.execute(statement)
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

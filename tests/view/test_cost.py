@@ -469,7 +469,9 @@ async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten_and_li
 
         costs.append(await counted.cost(publish))
     assert costs[0] == costs[1]
-    assert costs[1] <= 10 * await counted.cost(Asking().accept)
+    asking = Asking()
+    asking.number = 10_000  # what another test has asked would be answered, and not done
+    assert costs[1] <= 10 * await counted.cost(asking.accept)
 
 
 async def test_who_is_not_heard_costs_the_same_in_a_large_store(stores: tuple[Counted, Counted]) -> None:
