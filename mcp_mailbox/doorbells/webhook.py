@@ -49,15 +49,10 @@ class Target:
         """Read a URL. Raises Refusal(BAD_ARGUMENT)."""
         try:
             parts = urlsplit(url)
-            port = parts.port
+            host, port = parts.hostname or "", parts.port
         except ValueError:
-            parts, port = urlsplit(""), None
-        if (
-            parts.scheme not in _PORTS
-            or not _is_host(parts.hostname or "")
-            or parts.username is not None
-            or not url.isprintable()
-        ):
+            parts, host, port = urlsplit(""), "", None
+        if parts.scheme not in _PORTS or not _is_host(host) or parts.username is not None or not url.isprintable():
             raise Refusal(
                 Code.BAD_ARGUMENT,
                 f"{url[:100]!a} is no URL for a webhook.",
@@ -66,7 +61,7 @@ class Target:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or " " in path:
             raise Refusal(Code.BAD_ARGUMENT, f"{path[:100]!a} cannot stand in a request.", "Percent-encode it.")
-        return cls(parts.scheme == "https", parts.hostname, port or _PORTS[parts.scheme], path)
+        return cls(parts.scheme == "https", host, port or _PORTS[parts.scheme], path)
 
 
 class Webhook:
