@@ -320,7 +320,7 @@ def _leave(chosen: argparse.Namespace) -> int:
     if waiting and not chosen.force:
         raise rendezvous.Refused(
             "outbox_waits",
-            f"{waiting} messages wait here for the hub; they would never reach it. Let it be reached first, or say"
+            f"Mail waits here for the hub ({waiting}); it would never reach it. Let the hub be reached first, or say"
             " --force.",
         )
     path.unlink()
