@@ -233,9 +233,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def host_settings(env: Mapping[str, str]) -> HostSettings:
-    """Read a host's settings. Raises Refusal(BAD_NAME) for a space that cannot be, BAD_ARGUMENT for no switch."""
-    space = env.get(SPACE) or addresses.DEFAULT_SPACE
+def host_settings(env: Mapping[str, str], space: str = addresses.DEFAULT_SPACE) -> HostSettings:
+    """Read a host's settings; `space` is for one that names none.
+
+    Raises Refusal(BAD_NAME) for a space that cannot be, BAD_ARGUMENT for no switch.
+    """
+    space = env.get(SPACE) or space
     try:
         addresses.check_name(space, "space")
     except Refusal as refusal:
@@ -315,6 +318,10 @@ class HubSettings:
 
     url: str
     token: str = field(repr=False)
+    space: str = addresses.DEFAULT_SPACE
+    """The space of bare names for hosts that say none: the one that this machine was invited to."""
+    certificates: str | None = None
+    """A file with the authorities that it joined by; None: the system's, or what SSL_CERT_FILE names."""
 
 
 def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> HubSettings | None:
@@ -326,8 +333,8 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if not url:
         return None
     token = env.get(rendezvous.HUB_TOKEN_VARIABLE) or ""
-    if not token and kept is not None and _same(url, str(kept.get("url"))):
-        token = str(kept.get("token") or "")
+    joined = kept if not token and kept is not None and _same(url, str(kept.get("url"))) else {}
+    token = token or str(joined.get("token") or "")
     try:
         parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.username
@@ -339,7 +346,11 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
             f"{rendezvous.HUB_VARIABLE} is {url[:_SHOWN]!a}.",
             "Set it to the hub's address, https://mail.example.org.",
         )
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or "") and not env.get(INSECURE):
+    if (
+        parts.scheme == "http"
+        and not _is_loopback(parts.hostname or "")
+        and not (env.get(INSECURE) or joined.get("insecure") is True)
+    ):
         raise Refusal(
             Code.BAD_ARGUMENT,
             f"Over {url[:_SHOWN]} anybody on the way could read token and mail.",
@@ -348,7 +359,12 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if not token:
         hint = f"Set {rendezvous.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."
         raise Refusal(Code.BAD_ARGUMENT, f"There is no token for the hub {url[:_SHOWN]}.", hint)
-    return HubSettings(url.rstrip("/").removesuffix("/mcp"), token)
+    return HubSettings(
+        url.rstrip("/").removesuffix("/mcp"),
+        token,
+        str(joined.get("space") or addresses.DEFAULT_SPACE),
+        str(joined.get("certificates") or "") or None if not env.get("SSL_CERT_FILE") else None,
+    )
 
 
 def _same(one: str, other: str) -> bool:

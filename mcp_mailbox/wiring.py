@@ -181,22 +181,46 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
     from mcp_mailbox.link.hub import Hub  # noqa: PLC0415
 
     name = await anyio.to_thread.run_sync(_edge_name, home)
+    trusted = await anyio.to_thread.run_sync(_trusted, hub.certificates) if hub.certificates else True
     async with (
         open_outbox(Path(home) / OUTBOX_FILE) as outbox,
-        Hub(hub.url, hub.token, name) as asked,
+        Hub(hub.url, hub.token, name, trusted) as asked,
     ):
         branch = Branch(asked, outbox, SystemClock())
         async with branch.running():
-            yield _Edge(branch, home)
+            yield _Edge(branch, home, hub.space)
+
+
+def _trusted(certificates: str) -> ssl.SSLContext:
+    """Return whom a hub's certificate is taken from. Raises Refusal when the file that says so cannot be read."""
+    try:
+        return ssl.create_default_context(cafile=certificates)
+    except OSError as error:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"The certificates by which this machine joined its hub cannot be read: {certificates}: {error.strerror}.",
+            "Put the file back, or set SSL_CERT_FILE, then run `mcp-mailbox stop`.",
+        ) from None
 
 
 def _kept_hub(home: str) -> dict[str, object] | None:
-    """Return what joining a hub has left in the home."""
+    """Return what joining a hub has left in the home. Raises Refusal for what cannot be read.
+
+    To serve a store of one's own then would be to take mail that nobody else sees.
+    """
+    place = Path(home) / HUB_FILE
     try:
-        found = json.loads((Path(home) / HUB_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return None
-    return found if isinstance(found, dict) else None
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        hint = "Mend or remove it, then run `mcp-mailbox join` with a new invitation."
+        raise Refusal(
+            Code.BAD_ARGUMENT, f"{place}, which says which hub this machine has joined, cannot be read.", hint
+        )
+    return found
 
 
 def _edge_name(home: str) -> str:
@@ -274,9 +298,11 @@ async def _leave_a_lost_store(store: SqliteStore, stop: office.Stop) -> None:
 class _Relays:
     """Serves each relay's host over MCP."""
 
-    def __init__(self, counter: Counter, home: str) -> None:
+    def __init__(self, counter: Counter, home: str, space: str = addresses.DEFAULT_SPACE) -> None:
         self.home = home
         self.counter = counter
+        self.space = space
+        """Of hosts that name none."""
         self.server = build_server()
         self.parents: dict[str, tuple[int, Client]] = {}
         """Of each relay's reader: what has started it, and what is known of it."""
@@ -287,9 +313,9 @@ class _Relays:
         """See `office.Service`."""
         hello = connection.hello
         wrong: Refusal | None = None
-        settings, terms = config.HostSettings(addresses.DEFAULT_SPACE, None), Terms()
+        settings, terms = config.HostSettings(self.space, None), Terms()
         try:
-            settings = config.host_settings(hello.env)
+            settings = config.host_settings(hello.env, self.space)
             terms = config.bell_terms(hello.env)
         except Refusal as refusal:
             wrong = refusal
@@ -411,8 +437,8 @@ class _Office(_Relays):
 class _Edge(_Relays):
     """Serves what a hub keeps."""
 
-    def __init__(self, branch: Branch, home: str) -> None:
-        super().__init__(branch, home)
+    def __init__(self, branch: Branch, home: str, space: str) -> None:
+        super().__init__(branch, home, space)
         self.branch = branch
 
     def busy(self) -> bool:

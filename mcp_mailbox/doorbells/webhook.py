@@ -31,6 +31,8 @@ _ANSWER = 64 * 1024
 """Bytes of an answer that are read, so that a connection ends well; nobody looks at them."""
 _PORTS = {"http": 80, "https": 443}
 _MADE = range(200, 300)
+_OWN = (ipaddress.ip_network("fec0::/10"), ipaddress.ip_network("64:ff9b:1::/48"))
+"""Networks of one's own that Python counts as global, at least in some releases: site-local (RFC 3879), local NAT64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,10 @@ class Target:
         """Read a URL. Raises Refusal(BAD_ARGUMENT)."""
         try:
             parts = urlsplit(url)
-            port = parts.port
+            host, port = parts.hostname or "", parts.port
         except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None or not url.isprintable():
+            parts, host, port = urlsplit(""), "", None
+        if parts.scheme not in _PORTS or not _is_host(host) or parts.username is not None or not url.isprintable():
             raise Refusal(
                 Code.BAD_ARGUMENT,
                 f"{url[:100]!a} is no URL for a webhook.",
@@ -59,7 +61,7 @@ class Target:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or " " in path:
             raise Refusal(Code.BAD_ARGUMENT, f"{path[:100]!a} cannot stand in a request.", "Percent-encode it.")
-        return cls(parts.scheme == "https", parts.hostname, port or _PORTS[parts.scheme], path)
+        return cls(parts.scheme == "https", host, port or _PORTS[parts.scheme], path)
 
 
 class Webhook:
@@ -86,7 +88,10 @@ class Webhook:
 
     def _address(self) -> str:
         """Return one address of the host, all of which were checked. Raises OSError, Refusal."""
-        found = socket.getaddrinfo(self._target.host, self._target.port, type=socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(self._target.host, self._target.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise OSError(f"{self._target.host}: {error.strerror}") from None
         addresses = [str(each[4][0]) for each in found]
         refused = [each for each in addresses if not (self._private or is_public(each))]
         if refused:
@@ -118,6 +123,17 @@ class Webhook:
             connection.close()
 
 
+def _is_host(name: str) -> bool:
+    """Tell whether a name, or an address, is one that can be asked for."""
+    if not name or " " in name:
+        return False
+    try:
+        name.encode("idna")
+    except UnicodeError:  # a part of it is empty, or has more than 63 letters
+        return False
+    return True
+
+
 def sign(secret: bytes, at: str, body: bytes) -> str:
     """Return the HMAC-SHA256 of `<time>.<body>` in hex: the time is signed too, so that a copy grows old."""
     return hmac.new(secret, at.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -133,7 +149,8 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    is_own = any(address.version == each.version and address in each for each in _OWN)
+    return address.is_global and not (is_own or address.is_multicast or address.is_reserved)
 
 
 class _Pinned(http.client.HTTPConnection):

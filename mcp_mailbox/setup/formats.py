@@ -23,6 +23,12 @@ def at(value: Any, path: Path) -> Any:
     return value
 
 
+def has(value: Any, path: Path, element: Any) -> bool:
+    """Whether the list at the path has the element."""
+    there = at(value, path)
+    return isinstance(there, list) and element in there
+
+
 class Format(Protocol):
     """How a file is read and edited. All raise Unfit for what cannot be."""
 
@@ -80,6 +86,8 @@ class Json:
     def append(self, text: str, path: Path, element: Mapping[str, Any]) -> tuple[str, Trace]:
         """Append to the list at the path, which is made when it is not there."""
         there = at(self.read(text), path)
+        if there is not None and not isinstance(there, list):
+            raise Unfit(f"What stands at {'.'.join(path)} is no list.", "Mend it, and run this again.")
         if isinstance(there, list):
             edited, trace = jsonc.put(text, [*path, str(len(there))], element, self._dialect)
         else:

@@ -134,6 +134,8 @@ def _change(host: Host, scope: Scope, server: Server, path: Path, written: Writt
     text = host.fresh if file.data is None else file.text
     said = host.format.read(text)
     present = formats.at(said, host.servers)
+    if isinstance(present, list):  # an edit would take the name for a place in it
+        raise Unfit(f"What stands at {'.'.join(host.servers)} is no object.", "Mend it, and run this again.")
     entries = present if isinstance(present, dict) else {}
     wanted = _named(entries, server, name)
     found = entries.get(wanted)
@@ -142,7 +144,7 @@ def _change(host: Host, scope: Scope, server: Server, path: Path, written: Writt
     entry = revised(found, written)
     edited, trace = host.format.put(text, (*host.servers, wanted), entry)
     beside: dict[str, Any] | None = None
-    if written.beside and written.beside[1] not in (formats.at(said, written.beside[0]) or []):
+    if written.beside and not formats.has(said, *written.beside):
         edited, extra = host.format.append(edited, *written.beside)
         beside = {"path": list(written.beside[0]), "element": dict(written.beside[1]), "trace": extra}
     if file.data is not None and edited == text:

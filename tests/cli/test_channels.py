@@ -27,7 +27,7 @@ def ann(home: Home) -> Person:
 
 def test_a_channel_is_made_joined_written_to_listed_and_left(ann: Person) -> None:
     bob = ann.beside("bob")
-    assert "made and joined, 1 members" in ann.run("channels", "join", "#build").stderr
+    assert "made and joined, 1 member." in ann.run("channels", "join", "#build").stderr
     assert bob.json("channels", "join", "#build")["members"] == 2
     bob.does("send", "#build", "-b", "It is green.")
     [mail] = ann.json("inbox")["messages"]

@@ -97,7 +97,9 @@ def test_what_is_shown_to_a_person_is_a_line_each_and_the_fix_below(alone: Perso
 def test_a_home_that_is_none_is_told(alone: Person, tmp_path: Path) -> None:
     alone.environment["MCP_MAILBOX_HOME"] = str(tmp_path / "file")
     (tmp_path / "file").write_text("")
-    assert "Set MCP_MAILBOX_HOME" in trouble(alone)["home"]
+    told = trouble(alone)
+    assert "Set MCP_MAILBOX_HOME" in told["home"]
+    assert not {"store", "log"} & told.keys(), "what is not there is not to be mended"
 
 
 def test_a_file_that_is_no_store_is_told(alone: Person) -> None:
@@ -196,6 +198,7 @@ def test_hosts_that_know_us_rightly_are_told_and_others_not(alone: Person) -> No
     (codex / "config.toml").write_text('[mcp_servers.mailbox]\nurl = "http://127.0.0.1:8765/mcp"\n')
     looked_at = found(alone)
     assert "http://127.0.0.1:8765/mcp" in looked_at["Codex"]["details"]
+    (alone.home.directory / ".claude.json").write_text('\ufeff{"mcpServers": {}}')  # `setup` reads that, too
     assert "Claude Code" not in looked_at
     assert "hosts" not in looked_at
 

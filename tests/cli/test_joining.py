@@ -6,14 +6,16 @@ import json
 import re
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
-from tests.cli.test_commands import Shell
+from tests.cli.test_commands import INITIALIZE, PROGRAM, Shell
 from tests.fronts.world import Served
 from tests.http.caller import Caller
 
@@ -123,6 +125,50 @@ def test_one_line_typed_on_another_machine_lets_it_in_and_shows_no_token(
     caller = Caller(hub.port, joined["token"], "team")
     assert caller.call("create_mailbox")["address"] == "laptop@team"
     assert joined["id"] in owner.run("invite", "--list").stdout
+
+
+def asked(machine: Shell, tool: str, **arguments: object) -> dict[str, Any]:
+    """Return what a tool answers to a host that gives its server no variables, as most do."""
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+    with subprocess.Popen(
+        [*PROGRAM, "stdio"],
+        env=machine.environment,
+        cwd=machine.home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(f"{INITIALIZE}\n{json.dumps(call)}\n")
+        server.stdin.flush()
+        said = next(each for each in map(json.loads, server.stdout) if each.get("id") == call["id"])
+        server.stdin.close()
+    found: dict[str, Any] = said["result"]["structuredContent"]
+    return found
+
+
+def test_agents_of_a_machine_that_joined_are_in_the_space_and_trust_the_authority_that_it_joined_with(
+    tmp_path: Path,
+) -> None:
+    authority, pair = trustme.CA(), tmp_path / "pair.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pair))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "machine").mkdir()
+    machine = Shell(tmp_path / "machine")
+    (tmp_path / "hub").mkdir()
+    served = Served(tmp_path / "hub", "--tls-cert", str(pair)).start()
+    try:
+        line = Hub(served).run("invite", "--space", "team").stdout.split()
+        untrusted = machine.run(*line[1:])
+        assert "SSL_CERT_FILE" in untrusted.stderr
+        assert machine.run(*line[1:], SSL_CERT_FILE="../ca.pem").returncode == 0
+        assert asked(machine, "create_mailbox", name="ann")["address"] == "ann@team"
+        machine.environment["MCP_MAILBOX_SPACE"] = "elsewhere"
+        assert "space" in asked(machine, "create_mailbox", name="ann")["message"]
+    finally:
+        machine.run("stop")
+        served.end()
 
 
 def test_whoever_is_invited_without_a_name_is_somebody_new(owner: Hub, machine: Shell) -> None:

@@ -308,7 +308,9 @@ def test_agents_are_listed_with_whether_they_are_there_and_what_waits(ann: Perso
     listed = ann.does("agents", "bo").splitlines()
     assert listed[0].split() == ["ADDRESS", "PRESENCE", "UNREAD", "SEEN", "ABOUT", "SKILLS"]
     assert listed[1].split()[:3] == ["bob", "online", "1"]
-    assert ann.run("agents", "nobody-at-all").returncode == 1
+    nobody = ann.run("agents", "nobody-at-all")
+    assert nobody.returncode == 1
+    assert nobody.stderr == "Nobody is found. Try fewer words, or --space '*'.\n"
 
 
 def test_looking_for_others_makes_no_mailbox(ann: Person) -> None:

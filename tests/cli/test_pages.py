@@ -104,6 +104,14 @@ def test_the_help_of_each_command_has_examples_and_exit_codes(name: str) -> None
     assert "exit codes: 0 done, " in text
 
 
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_the_terminal_but_for_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = commands.parser(name).format_help() if name else commands.page()
+    lines = [line for line in text.splitlines() if not line.startswith("  mcp-mailbox ")]
+    assert max(map(len, lines)) <= 80, lines
+
+
 def test_the_exit_codes_are_those_of_the_page() -> None:
     table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "docs/cli.md").read_text(), re.MULTILINE))
     assert set(map(int, table)) == {

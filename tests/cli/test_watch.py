@@ -238,6 +238,10 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_called(
     assert receiver.heard == []
 
 
+def test_a_host_that_is_nowhere_is_named() -> None:
+    assert webhook.Webhook("http://nowhere.invalid/").ring({}).reason.startswith("nowhere.invalid: ")
+
+
 def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "SECONDS", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
@@ -268,7 +272,7 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     [
         "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
-        "255.255.255.255", "192.0.2.1",
+        "255.255.255.255", "192.0.2.1", "fec0::1", "64:ff9b:1::7f00:1",
     ],
 )  # fmt: skip
 def test_no_address_is_public_that_is_not(address: str) -> None:
@@ -280,7 +284,13 @@ def test_public_addresses_are(address: str) -> None:
     assert webhook.is_public(address)
 
 
-@pytest.mark.parametrize("url", ["", "example.org", "file:///etc/passwd", "http://", "http://h/ x", "http://h:99999/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "example.org", "file:///etc/passwd", "http://", "http://h/ x", "http://h:99999/", "http://a..b/",
+        f"http://{'a' * 64}.org/", "http://a b/",
+    ],
+)  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(Refusal):
         webhook.Webhook(url)

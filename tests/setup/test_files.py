@@ -39,6 +39,20 @@ def test_a_broken_file_is_refused_untouched_and_the_lines_are_shown(desk: Desk, 
     assert desk.tree() == before
 
 
+@each_host
+@pytest.mark.parametrize("name", [None, "0"])
+def test_a_list_where_servers_belong_is_refused(desk: Desk, host: Host, name: str | None) -> None:
+    key = host.servers[0]
+    desk.write(host, f"{key} = []\n" if host.format.name == "TOML" else f'{{"{key}": []}}')
+    assert desk.plan(host, name=name).action is Action.REFUSE
+
+
+@pytest.mark.parametrize("inputs", ["3", '{"a": 1}', '"x"'])
+def test_what_stands_where_a_list_belongs_is_not_replaced(desk: Desk, inputs: str) -> None:
+    desk.write(HOSTS["vscode"], f'{{"inputs": {inputs}}}')
+    assert desk.plan(HOSTS["vscode"], server=OVER_HTTP).action is Action.REFUSE
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe{\x00}\x00", b'{"a": "\xe4"}'])
 def test_what_is_no_utf_8_is_refused(desk: Desk, data: bytes) -> None:
     desk.write(CLAUDE, "").write_bytes(data)

@@ -121,7 +121,7 @@ def _export(chosen: argparse.Namespace) -> int:
         output.absent(chosen.output)
     os.nice(_NICE)
     damaged: list[str] = []
-    with screen.progress("export") as show:
+    with screen.progress("export", beside=chosen.output is None) as show:
         pages = _pages(chosen, damaged, show)
         first = next(pages)  # a mistake in the address leaves no file
         try:

@@ -63,6 +63,10 @@ def _row(each: Json, chosen: argparse.Namespace) -> screen.Row:
     return (name, str(each["members"]), last, "yes" if each.get("yours") else "")
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _one(chosen: argparse.Namespace) -> int:
     given = {"channel": chosen.channel, "leave": True} if chosen.do == "leave" else {"channel": chosen.channel}
     answer = ask_mail("subscribe", person.who(chosen), {**given, "since": chosen.since})
@@ -72,8 +76,10 @@ def _one(chosen: argparse.Namespace) -> int:
         said = answer.get("hint") or "You have left it: what is said there comes to you no more."
         screen.note(shown.line(said))
     else:
-        waits = f"; {answer['waiting']} messages wait for you" if answer.get("waiting") else ""
+        waits = f"; waiting for you: {_counted(answer['waiting'], 'message')}" if answer.get("waiting") else ""
         made = "made and joined" if answer["created"] else "joined"
         name = shown.line(person.near(answer["channel"], chosen))
-        screen.note(f"{name}: {made}, {answer['members']} members{waits}. `mcp-mailbox send '{name}'` writes to it.")
+        screen.note(
+            f"{name}: {made}, {_counted(answer['members'], 'member')}{waits}. `mcp-mailbox send '{name}'` writes to it."
+        )
     return exits.NOTHING if "hint" in answer else exits.DONE

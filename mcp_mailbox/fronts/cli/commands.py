@@ -277,6 +277,16 @@ def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
     return parser(name).parse_args(arguments)
 
 
+class _Help(argparse.HelpFormatter):
+    """Fits what is said to the terminal; lines that are indented, such as examples, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        import textwrap  # noqa: PLC0415 - 8 ms, for help alone
+
+        whole = (line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
+        return "\n".join(indent + line for line in whole)
+
+
 def parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one command."""
     command = COMMANDS[name]
@@ -285,7 +295,7 @@ def parser(name: str) -> argparse.ArgumentParser:
         prog=f"{PROGRAM} {name}",
         description=f"{command.does[0].upper()}{command.does[1:]}.",
         epilog=_epilog(command),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     runs = getattr(importlib.import_module(f"{__package__}.{module}"), function)(made)
@@ -334,7 +344,9 @@ def page() -> str:
     lines = [
         f"usage: {PROGRAM} COMMAND …",
         "",
-        "A durable mailbox for every LLM agent, over MCP; and for the people who work with them.",
+        *textwrap.wrap(
+            "A durable mailbox for every LLM agent, over MCP; and for the people who work with them.", max(width, 50)
+        ),
     ]
     for group in dict.fromkeys(command.group for command in COMMANDS.values()):
         lines += ["", f"{group}:"]

@@ -1,6 +1,6 @@
 """`mcp-mailbox doctor`: what is wrong with this installation, and how it is mended. Nothing is changed or started.
 
-A check is a row of `CHECKS`: it yields what it found. A further one is one more row.
+A check is a row of `IN_HOME` or `BESIDE`: it yields what it found. A further one is one more row.
 """
 
 from __future__ import annotations
@@ -67,8 +67,11 @@ def _doctor(chosen: argparse.Namespace) -> int:
     except rendezvous.Refused as trouble:
         refused = trouble
     place = Place(Path(home), status, refused)
-    found = [each for check in CHECKS for each in check(place)]
-    if not chosen.quick:
+    found = list(_home(place))
+    there = not any(each.what == "home" and each.how == WRONG for each in found)
+    # Of what cannot be, nothing in it can be right, nor mended.
+    found += [each for check in (IN_HOME if there else ()) + BESIDE for each in check(place)]
+    if there and not chosen.quick:
         found += _store_whole(place)
     wrong = any(each.how == WRONG for each in found)
     if chosen.json:
@@ -152,7 +155,7 @@ def _office(place: Place) -> Iterator[Finding]:
         yield Finding("post office", OK, f"not running; a host's first call starts it{rest}")
         return
     status = place.status
-    yield Finding("post office", OK, f"process {status['pid']}, {len(status['relays'])} agents, {status['endpoint']}")
+    yield Finding("post office", OK, f"process {status['pid']}, agents: {len(status['relays'])}, {status['endpoint']}")
     if not status["open"]:
         yield Finding("post office", WARNING, "it has not opened its store yet", "Look again in a moment.")
 
@@ -213,7 +216,7 @@ def _store_whole(place: Place) -> Iterator[Finding]:
         return
     if answer is None:
         if (place.home / "mail.db").exists():
-            yield Finding("store, whole", OK, "not read: no post office runs, and none was started for it")
+            yield Finding("store, whole", OK, "not read: no post office runs; `mcp-mailbox inbox` starts one")
         return
     said = answer["store"]
     if said == "ok":
@@ -232,7 +235,7 @@ def _hosts(place: Place) -> Iterator[Finding]:
             seen = True
             yield Finding(host.name, WRONG if each.fix else OK, each.details, each.fix)
     if not seen:
-        fix = "`mcp-mailbox status` shows the lines that do it."
+        fix = "Run `mcp-mailbox setup`; `mcp-mailbox status` shows lines to do it by hand."
         yield Finding("hosts", WARNING, "no host that is known here has it registered", fix)
 
 
@@ -328,15 +331,6 @@ def _log(place: Place) -> Iterator[Finding]:
         yield Finding("log", OK, f"no errors lately in {log}")
 
 
-CHECKS: tuple[Callable[[Place], Iterator[Finding]], ...] = (
-    _home,
-    _room,
-    _store,
-    _office,
-    _versions,
-    _log,
-    _hosts,
-    _hooks,
-    _doorbells,
-    _loops,
-)
+Checks = tuple[Callable[[Place], Iterator[Finding]], ...]
+IN_HOME: Checks = (_room, _store, _office, _versions, _log)
+BESIDE: Checks = (_hosts, _hooks, _doorbells, _loops)

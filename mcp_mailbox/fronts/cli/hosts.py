@@ -72,14 +72,15 @@ def registrations(place: Place) -> Iterator[Registration]:
 
 def _in_file(place: Place, file: Path, plugin: Plugin | None) -> Iterator[Registration]:
     try:
-        said = place.host.format.read(file.read_text(encoding="utf-8"))
+        said = place.host.format.read(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         yield Registration(f"{file}: {error.strerror}", f"Make it readable: `chmod u+r {file}`.")
         return
     except (Unfit, ValueError) as error:
-        yield Registration(f"{file} cannot be read: {error}", "Mend it; its host cannot read it either.")
+        why = error.problem if isinstance(error, Unfit) else error
+        yield Registration(f"{file} cannot be read: {why}", "Mend it; its host cannot read it either.")
         return
     servers = formats.at(said, place.host.servers)
     for name, entry in servers.items() if isinstance(servers, dict) else ():
@@ -129,7 +130,7 @@ def hooks() -> Iterator[Registration]:
 def _of_hooks(host: Host, file: Path) -> Sequence[Sequence[str]]:
     """Return what our hooks in a file run; nothing of one that cannot be read: its host says so itself."""
     try:
-        return list(commands(host, file.read_text(encoding="utf-8")))
+        return list(commands(host, file.read_text(encoding="utf-8-sig")))
     except (OSError, Unfit, ValueError):
         return ()
 
@@ -138,7 +139,7 @@ def _ours(name: str, starts: Launch) -> Registration | None:
     if any(ours in word for word in starts.command for ours in _OURS):
         command, line = starts.command[0], " ".join(starts.command)
         if shutil.which(command) is None:
-            return Registration(f"{name}: {line}", f"{command} is not there: register it anew (`mcp-mailbox status`).")
+            return Registration(f"{name}: {line}", f"{command} is not there: `mcp-mailbox setup` registers this one.")
         return Registration(f"{name}: {line}", **_bell(starts.env))
     if starts.url is not None and name == NAME:
         fix = "Register it on stdio (`mcp-mailbox setup`), or have it wait."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import secrets
 import sys
@@ -36,7 +37,8 @@ _SECONDS = 30.0
 _MOST = 1 << 16
 """Bytes of an answer that is read."""
 _SHOWN = 100
-_INSECURE = f"{rendezvous.ENV_PREFIX}HUB_INSECURE"
+_CERTIFICATES = "SSL_CERT_FILE"
+"""The variable by which OpenSSL is told of other authorities than the system's."""
 
 
 def invite(parser: argparse.ArgumentParser) -> Run:
@@ -192,6 +194,11 @@ def _join(chosen: argparse.Namespace) -> int:
         "expires_at": answer.get("expires_at"),
         "joined_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+    # Hosts start the server in an environment of their own, without what this shell has set.
+    if certificates := os.environ.get(_CERTIFICATES):
+        joined["certificates"] = str(Path(certificates).absolute())
+    if chosen.insecure:
+        joined["insecure"] = True
     files.replace(str(Path(home) / HUB_FILE), json.dumps(joined, indent=2) + "\n")
     (Path(home) / _PENDING).unlink()
     if chosen.json:
@@ -201,8 +208,6 @@ def _join(chosen: argparse.Namespace) -> int:
     where = f" in the space {shown.line(str(joined['space']))}" if joined["space"] else ""
     print(f"Joined {url}: this machine speaks there for {shown.line(joined['principal'])}{where}{until}.")  # noqa: T201
     print("Run `mcp-mailbox stop`, then restart your hosts: their mail is the hub's from then on.")  # noqa: T201
-    if chosen.insecure:
-        print(f"Without TLS: set {_INSECURE}=1 for the hosts too.")  # noqa: T201
     return exits.DONE
 
 
@@ -298,7 +303,10 @@ def _post(url: str, asked: Json) -> tuple[int, bytes]:
         reason = getattr(error, "reason", error)
         hint = "Is it up, and the address right? The same line may be typed again."
         if isinstance(reason, ssl.SSLCertVerificationError):
-            hint = "Its certificate is not one that this machine trusts."
+            hint = (
+                "Its certificate is not one that this machine trusts. If its authority is your own:"
+                f" {_CERTIFICATES}=/path/to/ca.pem before the same line; it is kept for the hosts."
+            )
         raise rendezvous.Refused("unreachable", f"{url} cannot be reached: {reason}. {hint}") from None
 
 
@@ -312,7 +320,7 @@ def _leave(chosen: argparse.Namespace) -> int:
     if waiting and not chosen.force:
         raise rendezvous.Refused(
             "outbox_waits",
-            f"{waiting} messages wait here for the hub; they would never reach it. Let it be reached first, or say"
+            f"Mail waits here for the hub ({waiting}); it would never reach it. Let the hub be reached first, or say"
             " --force.",
         )
     path.unlink()

@@ -136,12 +136,13 @@ def _show(chosen: argparse.Namespace, whole: Json, key: str, show: Callable[[Jso
     if chosen.json:
         print(shown.json_page(whole), flush=True)  # noqa: T201 - a command line prints
         return
+    hint = shown.line(trouble.for_people(whole.get("hint", "")))
     if whole[key]:
         show(whole)
-    else:
+    elif not hint.startswith(_NOTHING[key]):  # else it says the same, and more
         screen.note(_NOTHING[key])
-    if whole.get("hint"):
-        screen.note(shown.line(trouble.for_people(whole["hint"])))
+    if hint:
+        screen.note(hint)
     skipped(whole, chosen)
     if "next" in whole:
         screen.note(f"There are more: --all, or --cursor {whole['next']}")

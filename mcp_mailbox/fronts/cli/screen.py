@@ -150,9 +150,12 @@ def note(said: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[float, float], None]]:
-    """Show how far it is, to a person; yield what to call with how much is done and how much there is."""
-    if not sys.stderr.isatty():
+def progress(what: str, *, beside: bool = False) -> Iterator[Callable[[float, float], None]]:
+    """Show how far it is, to a person; yield what to call with how much is done and how much there is.
+
+    With `beside` the answer itself is printed meanwhile: then nothing is shown where both would go to one terminal.
+    """
+    if not sys.stderr.isatty() or (beside and is_terminal()):
         yield lambda *_: None
         return
     from rich.console import Console  # noqa: PLC0415 - 50 ms, for people only

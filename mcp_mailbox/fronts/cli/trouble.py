@@ -25,6 +25,7 @@ COMMAND_OF = {
     "or attach a file": "or write a file and --attach it",
     "settle": "`mcp-mailbox ack`",
     "take_over=true": "--take-over",
+    'space="*"': "--space '*'",
 }
 """What a tool that a hint names is called here, the longer before those that are part of them."""
 _JOINS = re.compile(r"subscribe\(channel=('[^']*')\)")
