@@ -35,10 +35,13 @@ ENV_PREFIX = "MCP_MAILBOX_"
 HOME_VARIABLE = "MCP_MAILBOX_HOME"
 TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
 IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
+DOORBELL_VARIABLE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
 FILE_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_FILE_MIB"
 TOTAL_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_TOTAL_MIB"
 HUB_VARIABLE = "MCP_MAILBOX_HUB"
 HUB_TOKEN_VARIABLE = "MCP_MAILBOX_TOKEN"  # noqa: S105 - its name
+INSECURE_VARIABLE = "MCP_MAILBOX_HUB_INSECURE"  # lets the hub be reached without TLS beyond this machine
+HUB_FILE = "hub.json"  # in the home directory: the hub that this machine has joined, and the token for it
 # Settings of the office itself: all hosts share one office, so they must agree on these.
 OFFICE_SETTINGS = (
     "MCP_MAILBOX_LEASE",
@@ -59,7 +62,7 @@ OFFICE_SETTINGS = (
 # PYTHONPATH, because a source checkout is found through it.
 INHERITED = (
     "HOME", "PATH", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
-    HOME_VARIABLE, HUB_TOKEN_VARIABLE, "MCP_MAILBOX_HUB_INSECURE", "SSL_CERT_FILE", *OFFICE_SETTINGS,
+    HOME_VARIABLE, HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, "SSL_CERT_FILE", *OFFICE_SETTINGS,
 )  # fmt: skip
 
 UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers
@@ -96,6 +99,11 @@ def home(environ: Mapping[str, str] = os.environ) -> str:
 
         base = pwd.getpwuid(os.getuid()).pw_dir
     return os.path.join(os.path.abspath(base), ".mcp-mailbox")
+
+
+def is_silent(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this host is not to be rung."""
+    return environ.get(DOORBELL_VARIABLE, "").lower() in ("off", "no", "false", "0")
 
 
 def prepare_home(path: str) -> None:

@@ -36,7 +36,7 @@ def run(question: dict[str, object], host: int) -> int:
     """
     if os.environ.get("CLAUDE_CODE_ENTRYPOINT", "").startswith("sdk"):
         return 0  # `claude -p` runs such a hook in the foreground, and is not there to be woken
-    if os.environ.get("MCP_MAILBOX_DOORBELL", "").lower() in ("off", "no", "false", "0"):
+    if rendezvous.is_silent():
         return 0
     import json  # noqa: PLC0415 - only who waits pays for it
 

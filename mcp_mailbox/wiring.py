@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"  # noqa: S105 - its name
-HUB_FILE = "hub.json"
 OUTBOX_FILE = "edge.db"
 EDGE_FILE = "edge"
 _EDGE_BYTES = 16
@@ -193,7 +192,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
 def _kept_hub(home: str) -> dict[str, object] | None:
     """Return what joining a hub has left in the home."""
     try:
-        found = json.loads((Path(home) / HUB_FILE).read_text(encoding="utf-8"))
+        found = json.loads((Path(home) / rendezvous.HUB_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
