@@ -58,12 +58,14 @@ OFFICE_SETTINGS = (
 )
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves
-# others, so nothing of one host's (tokens, sockets, proxies) may come along, but for what speaks to the hub.
+# others, so nothing of one host's (tokens, sockets, proxies) may come along.
 # PYTHONPATH, because a source checkout is found through it.
 INHERITED = (
     "HOME", "PATH", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
-    HOME_VARIABLE, HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, "SSL_CERT_FILE", *OFFICE_SETTINGS,
+    HOME_VARIABLE, *OFFICE_SETTINGS,
 )  # fmt: skip
+# What speaks to the hub: of a machine that has none, MCP_MAILBOX_TOKEN is the token of its host for a server over HTTP.
+INHERITED_BY_EDGES = (HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, "SSL_CERT_FILE")
 
 UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers
 START_SECONDS = 30.0  # a started office does not come up
@@ -547,7 +549,9 @@ def spawn(home_path: str, program: Sequence[str]) -> int:
     """Start an office that owes its starter nothing: own session, no terminal, a clean environment."""
     log = log_path(home_path)
     os.close(files.open_private(log, os.O_WRONLY | os.O_APPEND))
-    environment = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
+    is_edge = os.environ.get(HUB_VARIABLE) or os.path.exists(os.path.join(home_path, HUB_FILE))
+    names = (*INHERITED, *INHERITED_BY_EDGES) if is_edge else INHERITED
+    environment = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
     environment[HOME_VARIABLE] = home_path
     try:
         return os.posix_spawn(
