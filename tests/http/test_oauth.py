@@ -53,7 +53,7 @@ def test_a_token_of_the_issuer_has_mailboxes_of_its_own_and_exchanges_mail_with_
 ) -> None:
     ann, ours = post.caller(authority.token(), mailbox_address="ann"), post.caller(mailbox_address="bob")
     for caller in (ann, ours):
-        caller.call("create_mailbox")
+        caller.call("create_mailbox", contact="open")
     ann.call("send", to="bob", body="hello")
     assert ours.call("wait_for_message")["messages"][0]["from"] == f"ann@{post.space}"
     assert ours.refused("list_inbox", mailbox="ann")["error"] == "unknown_mailbox"
