@@ -65,12 +65,12 @@ def _serve(arguments: list[str]) -> int:
     from mcp_mailbox.fronts.cli import commands, trouble  # noqa: PLC0415
 
     given = commands.parse("serve", arguments)
-    from mcp_mailbox import config, office, wiring  # noqa: PLC0415 - a second, which `serve --help` need not take
+    from mcp_mailbox import config, frontdoor, office, wiring  # noqa: PLC0415 - a second, which `serve --help` need not take
 
     try:
         home = rendezvous.home()
         config.office_settings(os.environ)  # a wrong one must not drive the running post office out
-        with wiring.front_door(home, config.serving(**vars(given))) as door:
+        with frontdoor.front_door(home, config.serving(**vars(given))) as door:
             place = rendezvous.take_over(home)
             return office.run(place, lambda stop: wiring.open_service(home, stop, door), stays=True)
     except Refusal as refusal:

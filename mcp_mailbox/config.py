@@ -3,7 +3,7 @@
 MCP_MAILBOX_HOME      where everything is kept; default ~/.mcp-mailbox
 MCP_MAILBOX_SPACE     the space of bare names; default "default"
 MCP_MAILBOX_ADDRESS   the mailbox of this host, opened before the first call
-MCP_MAILBOX_DOORBELL  off: this host is not rung when mail comes (read by its relay)
+MCP_MAILBOX_DOORBELL  off: this host is not rung when mail comes (read by `rendezvous`)
 MCP_MAILBOX_QUIET     hours in which only urgent mail rings this host, in local time: 22:00-07:00
 MCP_MAILBOX_WAKES     how often one thread may ring this host in an hour; default 60
 MCP_MAILBOX_CHANNELS  on: this host is rung by Claude Code's channels, for which it needs a flag at its start
@@ -14,6 +14,7 @@ MCP_MAILBOX_ATTACH    directories whose files this host may attach, separated as
 
 MCP_MAILBOX_HUB       the address of the hub that keeps this machine's mail, https://mail.example.org; default none
 MCP_MAILBOX_TOKEN     the token for it; default what `mcp-mailbox join` has kept
+MCP_MAILBOX_HUB_INSECURE  1: reach it without TLS beyond this machine, in a network that is private itself
 
 MCP_MAILBOX_ATTACH_FILE_MIB    MiB of one attachment; default 10
 MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
@@ -51,8 +52,6 @@ WAKES = "MCP_MAILBOX_WAKES"
 CHANNELS = "MCP_MAILBOX_CHANNELS"
 LEASE = "MCP_MAILBOX_LEASE"
 KEEP = "MCP_MAILBOX_KEEP_DAYS"
-INSECURE = "MCP_MAILBOX_HUB_INSECURE"
-"""Lets the hub be reached without TLS beyond this machine."""
 STORE_FILE = "mail.db"
 """The store, in the home directory."""
 _MOST = 1_000_000
@@ -349,12 +348,12 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if (
         parts.scheme == "http"
         and not _is_loopback(parts.hostname or "")
-        and not (env.get(INSECURE) or joined.get("insecure") is True)
+        and not (env.get(rendezvous.INSECURE_VARIABLE) or joined.get("insecure") is True)
     ):
         raise Refusal(
             Code.BAD_ARGUMENT,
             f"Over {url[:_SHOWN]} anybody on the way could read token and mail.",
-            f"Use https, or set {INSECURE}=1 where the network itself is private.",
+            f"Use https, or set {rendezvous.INSECURE_VARIABLE}=1 where the network itself is private.",
         )
     if not token:
         hint = f"Set {rendezvous.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."

@@ -10,7 +10,6 @@ launcher between. Where none is found, it is the one that MCP_MAILBOX_ADDRESS na
 With `--rewake` it waits in the background (`rewake.py`).
 """
 
-# ruff: noqa: PTH123 - as in `rendezvous`
 from __future__ import annotations
 
 import os
@@ -18,7 +17,7 @@ import select
 import sys
 import time
 
-from . import frames, rendezvous
+from . import frames, processes, rendezvous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         if waits:
             from . import rewake  # noqa: PLC0415 - two events of three do without it
 
-            return rewake.run(question(event, heard()))
+            return rewake.run(question(event, heard()), ancestors()[-1])
         said = _ask(event)
         if said:
             sys.stdout.write(said + "\n")
@@ -113,25 +112,10 @@ def ancestors() -> list[int]:
     No further: an agent may have started the host, and would be told of by this hook what is that agent's mail.
     """
     found = [os.getppid()]
-    while len(found) < ANCESTORS and name_of(found[-1]) in BETWEEN and (parent := parent_of(found[-1])) > 1:
+    while (
+        len(found) < ANCESTORS
+        and processes.name_of(found[-1]) in BETWEEN
+        and (parent := processes.parent_of(found[-1])) > 1
+    ):
         found.append(parent)
     return found
-
-
-def name_of(pid: int) -> str:
-    """Return what a process is called, empty when that is not known."""
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def parent_of(pid: int) -> int:
-    """Return the id of a process's parent, 0 when that is not known."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name, in brackets, may hold anything.
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0

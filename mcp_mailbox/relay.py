@@ -39,7 +39,6 @@ REST_SECONDS = 30.0  # pause after such a row while the host says nothing
 OUTPUT_LIMIT = 1024 * 1024  # bytes that wait for the host to read before we stop reading the office
 AWAITED_LIMIT = 64 * 1024 * 1024  # bytes of unanswered lines before we stop reading the host
 BELLS = ("CLAUDE_CODE_MESSAGING_SOCKET", "CLAUDE_CODE_MESSAGING_TOKEN")  # what Claude Code gives its servers
-SILENCE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
 REPEATED = 64  # last `w` frames that a new epoch hears again, in case the old office died with them unread
 
 _READ = 65536
@@ -104,7 +103,7 @@ class Relay:
         self.poller = select.poll()
         # How our host is rung: by what it gave us when it started us, and by nothing else.
         self.claude_socket, self.claude_token = (os.environ.get(name, "") for name in BELLS)
-        self.silent = os.environ.get(SILENCE, "").lower() in ("off", "no", "false", "0")
+        self.silent = rendezvous.is_silent()
         self.rings: dict[int, Ringing] = {}
         # the host's side
         self.inbound = _Inbound()

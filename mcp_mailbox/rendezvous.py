@@ -35,10 +35,13 @@ ENV_PREFIX = "MCP_MAILBOX_"
 HOME_VARIABLE = "MCP_MAILBOX_HOME"
 TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
 IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
+DOORBELL_VARIABLE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
 FILE_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_FILE_MIB"
 TOTAL_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_TOTAL_MIB"
 HUB_VARIABLE = "MCP_MAILBOX_HUB"
 HUB_TOKEN_VARIABLE = "MCP_MAILBOX_TOKEN"  # noqa: S105 - its name
+INSECURE_VARIABLE = "MCP_MAILBOX_HUB_INSECURE"  # lets the hub be reached without TLS beyond this machine
+HUB_FILE = "hub.json"  # in the home directory: the hub that this machine has joined, and the token for it
 # Settings of the office itself: all hosts share one office, so they must agree on these.
 OFFICE_SETTINGS = (
     "MCP_MAILBOX_LEASE",
@@ -55,12 +58,14 @@ OFFICE_SETTINGS = (
 )
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves
-# others, so nothing of one host's (tokens, sockets, proxies) may come along, but for what speaks to the hub.
+# others, so nothing of one host's (tokens, sockets, proxies) may come along.
 # PYTHONPATH, because a source checkout is found through it.
 INHERITED = (
     "HOME", "PATH", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
-    HOME_VARIABLE, HUB_TOKEN_VARIABLE, "MCP_MAILBOX_HUB_INSECURE", "SSL_CERT_FILE", *OFFICE_SETTINGS,
+    HOME_VARIABLE, *OFFICE_SETTINGS,
 )  # fmt: skip
+# What speaks to the hub: of a machine that has none, MCP_MAILBOX_TOKEN is the token of its host for a server over HTTP.
+INHERITED_BY_EDGES = (HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, "SSL_CERT_FILE")
 
 UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers
 START_SECONDS = 30.0  # a started office does not come up
@@ -96,6 +101,11 @@ def home(environ: Mapping[str, str] = os.environ) -> str:
 
         base = pwd.getpwuid(os.getuid()).pw_dir
     return os.path.join(os.path.abspath(base), ".mcp-mailbox")
+
+
+def is_silent(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this host is not to be rung."""
+    return environ.get(DOORBELL_VARIABLE, "").lower() in ("off", "no", "false", "0")
 
 
 def prepare_home(path: str) -> None:
@@ -539,9 +549,9 @@ def spawn(home_path: str, program: Sequence[str]) -> int:
     """Start an office that owes its starter nothing: own session, no terminal, a clean environment."""
     log = log_path(home_path)
     os.close(files.open_private(log, os.O_WRONLY | os.O_APPEND))
-    environment = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
-    if HUB_VARIABLE not in environment:
-        environment.pop(HUB_TOKEN_VARIABLE, None)  # it is for another server, or for nobody
+    is_edge = os.environ.get(HUB_VARIABLE) or os.path.exists(os.path.join(home_path, HUB_FILE))
+    names = (*INHERITED, *INHERITED_BY_EDGES) if is_edge else INHERITED
+    environment = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
     environment[HOME_VARIABLE] = home_path
     try:
         return os.posix_spawn(

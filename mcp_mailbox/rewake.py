@@ -15,7 +15,7 @@ import select
 import sys
 import time
 
-from . import frames, hook, rendezvous
+from . import frames, rendezvous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +29,17 @@ GIVE_UP_SECONDS = 600.0  # without an office, once there was one; the next turn'
 LOOK_SECONDS = 30.0  # between looks whether the host is there, where a system does not tell
 
 
-def run(question: dict[str, object]) -> int:
-    """Wait until there is something to wake the host for (WAKE), or no reason to wait any more (0)."""
+def run(question: dict[str, object], host: int) -> int:
+    """Wait until there is something to wake the host for (WAKE), or no reason to wait any more (0).
+
+    `question` is the hook's own, `host` the id of the process that has started it.
+    """
     if os.environ.get("CLAUDE_CODE_ENTRYPOINT", "").startswith("sdk"):
         return 0  # `claude -p` runs such a hook in the foreground, and is not there to be woken
-    if os.environ.get("MCP_MAILBOX_DOORBELL", "").lower() in ("off", "no", "false", "0"):
+    if rendezvous.is_silent():
         return 0
     import json  # noqa: PLC0415 - only who waits pays for it
 
-    host = hook.ancestors()[-1]
     asked = {"do": "rewake", **question, "host": host}
     for name in ("quiet", "wakes"):
         if value := os.environ.get(f"MCP_MAILBOX_{name.upper()}"):

@@ -16,6 +16,8 @@ import os
 import select
 import time
 
+from . import processes
+
 TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
     from typing import Protocol
@@ -228,11 +230,9 @@ def _opencode() -> int:
     for _ in range(ANCESTORS):
         if pid <= 1:
             break
-        if str(pid) == said or _read(f"/proc/{pid}/comm").startswith(b"opencode"):
+        if str(pid) == said or processes.name_of(pid).startswith("opencode"):
             return pid
-        # The name, in brackets, may hold anything.
-        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        pid = int(fields[1]) if len(fields) > 1 else 0
+        pid = processes.parent_of(pid)
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mcp_mailbox import hook
+from mcp_mailbox import processes
 
 _LAUNCHERS = ("uv", "uvx", "npx", "npm", "node", "pipx", "sh", "bash", "dash", "zsh", "python")
 
@@ -16,8 +16,8 @@ _LAUNCHERS = ("uv", "uvx", "npx", "npm", "node", "pipx", "sh", "bash", "dash", "
 def nearest(
     ancestors: Sequence[int],
     parents: Mapping[str, int],
-    parent_of: Callable[[int], int] = hook.parent_of,
-    called: Callable[[int], str] = hook.name_of,
+    parent_of: Callable[[int], int] = processes.parent_of,
+    called: Callable[[int], str] = processes.name_of,
 ) -> str | None:
     """Return which of the relays, whose `parents` are given, is a child of the nearest of these; the newest of several.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from mcp_mailbox.engines.sqlite.failures import translate
 from mcp_mailbox.engines.sqlite.writer import Writer
+from mcp_mailbox.errors import Code, Refusal
 
 Json = dict[str, Any]
 
@@ -222,11 +223,17 @@ def _entry(row: sqlite3.Row) -> Entry:
 
 @asynccontextmanager
 async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
-    """Open the file, or make it (mode 0600). Raises Refusal(STORE_FAILED | STORE_DAMAGED | STORE_FULL)."""
+    """Open the file, or make it (mode 0600).
+
+    Raises Refusal(STORE_FAILED | STORE_DAMAGED | STORE_FULL | STORE_NEWER).
+    """
     try:
         outbox = Outbox(_open(path))
     except sqlite3.Error as error:
         raise translate(error) from error
+    except OSError as error:
+        problem = f"The edge's file {path} cannot be opened: {error.strerror}."
+        raise Refusal(Code.STORE_FAILED, problem, "Check its permissions.") from error
     try:
         yield outbox
     finally:
@@ -236,14 +243,29 @@ async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
 def _open(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     [version] = db.execute("PRAGMA user_version").fetchone()
+    [application] = db.execute("PRAGMA application_id").fetchone()
     if version == 0:
         # One transaction: a kill leaves an empty file, which begins anew.
         db.executescript(
             f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
             f" PRAGMA user_version = {_VERSION}; COMMIT;"
         )
-    return db
+    elif application != _APPLICATION:
+        problem = f"The edge's file {path} is another program's database."
+        raise Refusal(Code.STORE_DAMAGED, problem, "Move it and its -wal and -shm away: the hub has all mail.")
+    elif version > _VERSION:
+        problem = f"The edge's file {path} has schema {version}; this program knows {_VERSION}."
+        raise Refusal(Code.STORE_NEWER, problem, "Upgrade mcp-mailbox in this environment.")

@@ -36,7 +36,7 @@ class Strange(Exception):  # noqa: N818
 
 
 class Hub:
-    """The hub at that address. `running` must be entered for as long as it is asked."""
+    """The hub at that address, to be entered for as long as it is asked."""
 
     def __init__(self, url: str, token: str, edge: str, verify: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")

@@ -11,10 +11,8 @@ How a host is rung is not known here, nor is anything kept on disk but that a ma
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -22,10 +20,8 @@ import anyio.abc
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
-from mcp_mailbox.budgets import HOUR
 from mcp_mailbox.doorbell import (
     ANSWERED,
-    NEWS_LIMIT,
     OVER,
     Doorbell,
     Log,
@@ -37,125 +33,20 @@ from mcp_mailbox.doorbell import (
     Terms,
 )
 from mcp_mailbox.errors import Refusal
-from mcp_mailbox.mailbox import Kind as MailboxKind
-from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.mailbox import Kind
+from mcp_mailbox.message import Priority
 from mcp_mailbox.postoffice.attendance import Attendance
 from mcp_mailbox.postoffice.callers import Caller
 from mcp_mailbox.postoffice.readers import first_of
+from mcp_mailbox.postoffice.wakes import BURST, DEAF, WORK, Host, Key, Place, Wakes, key, pointer, rings
 from mcp_mailbox.store import News, Store
 
 logger = logging.getLogger(__name__)
 
-BURST = 1_000
-"""ms: what comes sooner after something else belongs to it, and two rings are at least so far apart."""
-WORK = 10_000
-"""ms that a reader is left alone with what it was handed, unless it settles that sooner."""
-UNANSWERED = 30_000
-"""ms after which a ring that nobody answered is repeated, if more has come."""
-DEAF = 50
-"""Unanswered rings in a row after which a reader is rung only every `DEAF_PAUSE` ms."""
-DEAF_PAUSE = 5 * 60_000
 WAITER = 150
 """ms that somebody who waits has to take what came; a wait for something else does not take it."""
 RING_SECONDS = 10.0
-"""After which a ring that came to nothing has failed."""
-_THREADS = 10_000
-"""Threads of which it is remembered how often they rang."""
-
-_Key = tuple[str, int]
-
-
-def _key(news: News) -> _Key:
-    """Return what tells this coming of a message from another one."""
-    return news.id, news.since
-
-
-def rings(news: News) -> bool:
-    """Tell whether this kind of mail ever wakes anybody."""
-    return not news.copied and news.kind is not Kind.RECEIPT and news.priority is not Priority.LOW
-
-
-def pointer(at: int, mailbox: Address, news: Sequence[News]) -> Pointer:
-    """Return what points to these."""
-    senders = tuple(dict.fromkeys(each.sender for each in news))
-    counts = Counter(each.priority for each in news)
-    more = max(counts.values(), default=0) >= NEWS_LIMIT
-    places = tuple(dict.fromkeys(each.channel or mailbox for each in news))
-    return Pointer(at, mailbox, len(news), senders, counts[Priority.URGENT], more, places)
-
-
-@dataclass(slots=True)
-class _Host:
-    """A reader that can be rung, and how it took the last rings. Times in ms, 0 for never."""
-
-    bell: Doorbell
-    terms: Terms
-    resumed: bool
-    last: int = 0
-    unanswered: int = 0
-    busy: int = 0
-    """Until then it is at work."""
-    home: Address | None = None
-    superseded: Callable[[], bool] = lambda: False
-    """Of one that stands in for a reader: whether the reader can be rung by itself by now."""
-    leave: Callable[[], None] = lambda: None
-
-    def free_at(self, place: _Place, *, urgent: bool) -> int:
-        """Return from when on it may be rung for what has come to that place."""
-        if not self.last:
-            return 0 if urgent else self.busy
-        if not self.unanswered:
-            # What follows closely is waited for to its end, and that not for ever.
-            soon = self.last + BURST if place.apart else min(place.came + BURST, self.last + WORK)
-            return max(soon, self.last + BURST, 0 if urgent else self.busy)
-        if self.unanswered >= DEAF:
-            return self.last + DEAF_PAUSE
-        if place.apart:
-            return self.last + BURST
-        return self.last + (WORK if urgent else UNANSWERED)
-
-
-@dataclass(slots=True)
-class _Place:
-    """What is known of one mailbox."""
-
-    pool: bool
-    told: set[_Key] = field(default_factory=set)
-    """What somebody was rung for."""
-    said: set[_Key] = field(default_factory=set)
-    """What a hook has spoken of, kinds that never ring among it."""
-    pending: set[_Key] = field(default_factory=set)
-    """What is still to be rung for."""
-    came: int = 0
-    """When the last of that came."""
-    apart: bool = True
-    """Whether nothing had come for a while before."""
-    skipped: set[str] = field(default_factory=set)
-    """What the log has of why nothing was rung since the last ring."""
-
-
-class Wakes:
-    """How often each thread has woken somebody within the hour."""
-
-    def __init__(self) -> None:
-        self._threads: OrderedDict[str, deque[int]] = OrderedDict()
-
-    def free_at(self, thread: str, limit: int, now: int) -> int:
-        """Return from when on the thread may wake somebody; `now` when it may."""
-        times = self._threads.get(thread, deque())
-        while times and times[0] <= now - HOUR:
-            times.popleft()
-        if len(times) < limit:
-            return now
-        return times[len(times) - limit] + HOUR if limit else now + HOUR
-
-    def spend(self, threads: set[str], now: int) -> None:
-        """Note that each of these woke somebody."""
-        for thread in threads:
-            self._threads.setdefault(thread, deque()).append(now)
-            self._threads.move_to_end(thread)
-        while len(self._threads) > _THREADS:
-            self._threads.popitem(last=False)
+"""After which a ring that has come to nothing is taken for failed."""
 
 
 class Doorbells:
@@ -166,12 +57,12 @@ class Doorbells:
         self._store = store
         self._bell = bell
         self._attendance = attendance
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, Host] = {}
         self._ears: dict[Address, Callable[[], None]] = {}
         """What ends the listening, for each mailbox of theirs."""
         self._standing: dict[Address, list[str]] = {}
         """Those who stand in for readers of each mailbox, the newest last."""
-        self._places: dict[Address, _Place] = {}
+        self._places: dict[Address, Place] = {}
         self._wakes = Wakes()
         self._looks: dict[Address, int] = {}
         self._open: dict[Address, list[int]] = {}
@@ -194,7 +85,7 @@ class Doorbells:
     def attach(self, caller: Caller, bell: Doorbell, terms: Terms, *, resumed: bool) -> None:
         """Ring this reader from now on, by this bell. `resumed`: it was here before, and may have been rung then."""
         self.detach(caller)
-        self._hosts[caller.reader] = _Host(bell, terms, resumed)
+        self._hosts[caller.reader] = Host(bell, terms, resumed)
         self.at_home(caller)
 
     def detach(self, caller: Caller) -> None:
@@ -227,7 +118,7 @@ class Doorbells:
         if (former := self._hosts.get(name)) is not None:
             self._stand_no_more(name, former)
             former.leave()
-        host = self._hosts[name] = _Host(bell, terms, not begins, superseded=superseded, leave=leave)
+        host = self._hosts[name] = Host(bell, terms, not begins, superseded=superseded, leave=leave)
         self._standing.setdefault(address, []).append(name)
         self._settle_in(host, address)
         try:
@@ -236,7 +127,7 @@ class Doorbells:
             if self._hosts.get(name) is host:
                 self._stand_no_more(name, host)
 
-    def _stand_no_more(self, name: str, host: _Host) -> None:
+    def _stand_no_more(self, name: str, host: Host) -> None:
         del self._hosts[name]
         if host.home is not None:
             self._standing[host.home].remove(name)
@@ -251,7 +142,7 @@ class Doorbells:
         if host is not None and address is not None:
             self._settle_in(host, address)
 
-    def _settle_in(self, host: _Host, address: Address) -> None:
+    def _settle_in(self, host: Host, address: Address) -> None:
         if host.home != address:
             self._listen_no_more(host)
             host.home = address
@@ -267,7 +158,7 @@ class Doorbells:
         if host is not None and host.home is not None:
             self._look(host.home, self.now() + BURST)
 
-    def _listen_no_more(self, host: _Host) -> None:
+    def _listen_no_more(self, host: Host) -> None:
         """Leave off listening for where it was at home, unless others are."""
         home, host.home = host.home, None
         if home is not None and not any(each.home == home for each in self._hosts.values()):
@@ -293,12 +184,12 @@ class Doorbells:
             host.busy = 0
             self._look_again(address, host)
 
-    def _ringable(self, caller: Caller, address: Address) -> Sequence[_Host]:
+    def _ringable(self, caller: Caller, address: Address) -> Sequence[Host]:
         """Return what is rung for the reader: its own bell, else those that stand in where it called."""
         own = self._hosts.get(caller.reader)
         return [own] if own is not None else [self._hosts[name] for name in self._standing.get(address, ())]
 
-    def _look_again(self, address: Address, host: _Host) -> None:
+    def _look_again(self, address: Address, host: Host) -> None:
         place = self._places.get(address)
         if place is not None and place.pending:
             self._look(address, host.free_at(place, urgent=False))
@@ -313,9 +204,9 @@ class Doorbells:
         """
         news = await self._store.news(address)
         place = await self._place(address, news, resumed=True)
-        keys = {_key(each) for each in news}
+        keys = {key(each) for each in news}
         place.said &= keys
-        fresh = [each for each in news if _key(each) not in place.told | place.said]
+        fresh = [each for each in news if key(each) not in place.told | place.said]
         worth = {
             Moment.SESSION_START: news,
             Moment.PROMPT: fresh,
@@ -325,7 +216,7 @@ class Doorbells:
             return None
         place.said |= keys
         if moment is not Moment.SESSION_START:  # then nobody reads it yet, and an idle model is still to be woken
-            place.told |= {_key(each) for each in news if rings(each)}
+            place.told |= {key(each) for each in news if rings(each)}
             place.pending = set()
         said = pointer(self.now(), address, news)
         await self.rang(f"hook {moment}", Result(Outcome.RUNG), said)
@@ -415,9 +306,9 @@ class Doorbells:
         resumed = all(self._hosts[reader].resumed for reader in readers)
         place = await self._place(address, news, resumed=resumed)
         now = self.now()
-        place.told &= {_key(each) for each in news}
-        fresh = [each for each in news if _key(each) not in place.told]
-        keys = {_key(each) for each in fresh}
+        place.told &= {key(each) for each in news}
+        fresh = [each for each in news if key(each) not in place.told]
+        keys = {key(each) for each in fresh}
         if not keys <= place.pending:
             place.apart = now - place.came >= BURST
             place.came = now
@@ -434,16 +325,16 @@ class Doorbells:
             place.told |= keys
             place.pending = set()
 
-    async def _place(self, address: Address, news: Sequence[News], *, resumed: bool) -> _Place:
+    async def _place(self, address: Address, news: Sequence[News], *, resumed: bool) -> Place:
         """Return what is known of it. `resumed`: what was rung by the post office before us counts."""
         if address not in self._places:
             mailbox = await self._store.mailbox(address)
-            place = self._places[address] = _Place(mailbox is not None and mailbox.kind is MailboxKind.POOL)
+            place = self._places[address] = Place(mailbox is not None and mailbox.kind is Kind.POOL)
             if resumed:
-                place.told = {_key(each) for each in news if each.rung}
+                place.told = {key(each) for each in news if each.rung}
         return self._places[address]
 
-    def _try(self, address: Address, place: _Place, host: _Host, news: Sequence[News], fresh: Sequence[News]) -> bool:
+    def _try(self, address: Address, place: Place, host: Host, news: Sequence[News], fresh: Sequence[News]) -> bool:
         """Ring the host now, or look again when it may be rung; return whether it is rung."""
         now = self.now()
         wanted, excuse, later = self._allowed(host, fresh, now)
@@ -463,11 +354,11 @@ class Doorbells:
         place.skipped.clear()
         self._wakes.spend({each.thread for each in wanted}, now)
         self._tasks.start_soon(
-            self._ring, address, place, host, pointer(now, address, news), {_key(each) for each in fresh}
+            self._ring, address, place, host, pointer(now, address, news), {key(each) for each in fresh}
         )
         return True
 
-    def _allowed(self, host: _Host, fresh: Sequence[News], now: int) -> tuple[Sequence[News], str, int]:
+    def _allowed(self, host: Host, fresh: Sequence[News], now: int) -> tuple[Sequence[News], str, int]:
         """Return what may ring at this hour; when nothing may, why not, and when to look again."""
         urgent = [each for each in fresh if each.priority is Priority.URGENT]
         quiet = host.terms.quiet.left(now) if host.terms.quiet is not None else 0
@@ -477,7 +368,7 @@ class Doorbells:
         wanted = [each for each in fresh if each in urgent or free[each.thread] <= now]
         return wanted, f"its thread has woken agents {host.terms.wakes} {OVER}", min(free.values())
 
-    async def _ring(self, address: Address, place: _Place, host: _Host, told: Pointer, keys: set[_Key]) -> None:
+    async def _ring(self, address: Address, place: Place, host: Host, told: Pointer, keys: set[Key]) -> None:
         result = Result(Outcome.FAILED, "the host did not take it in time")
         self._opened(told)  # now: its reader may look before the bell says that it was rung
         with anyio.move_on_after(RING_SECONDS):
@@ -499,7 +390,7 @@ class Doorbells:
             place.told -= keys
             host.unanswered = max(0, host.unanswered - 1)
 
-    def _note(self, host: _Host, result: Result, told: Pointer) -> None:
+    def _note(self, host: Host, result: Result, told: Pointer) -> None:
         if self.log is not None:
             self.log.note(Ring(host.bell.kind, result, told))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mcp_mailbox.hook import EVENTS, REWAKE, REWAKES
 from mcp_mailbox.setup import disk
 from mcp_mailbox.setup.formats import Json
 from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings
@@ -22,12 +23,6 @@ from mcp_mailbox.setup.jsonc import Dialect
 from mcp_mailbox.setup.plan import Action, Change, twice
 from mcp_mailbox.setup.trouble import Unfit
 
-EVENTS = ("SessionStart", "UserPromptSubmit", "Stop")
-"""Those that `mcp-mailbox hook` knows."""
-REWAKE = "--rewake"
-"""Behind an event: wait for mail in the background, and wake the host by an exit code."""
-REWAKES = ("SessionStart", "Stop")
-"""After which a host may be idle."""
 _NAME = "hooks"
 _SECONDS = 10
 """The host ends it then; it gives up by itself after 2."""

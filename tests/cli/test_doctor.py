@@ -265,6 +265,13 @@ def test_in_codex_an_entry_of_the_plugin_s_name_takes_its_place(plugged: Person)
 # -- doorbells
 
 
+@pytest.mark.parametrize("word", ["No", "0"])
+def test_a_host_that_wants_quiet_in_other_words_is_seen_to_want_it(alone: Person, word: str) -> None:
+    entry = {"command": sys.executable, "args": ["-m", "mcp_mailbox", "stdio"], "env": {"MCP_MAILBOX_DOORBELL": word}}
+    (alone.home.directory / ".claude.json").write_text(json.dumps({"mcpServers": {"mailbox": entry}}))
+    assert f"Claude Code is not rung: MCP_MAILBOX_DOORBELL={word}" in found(alone)["doorbells"]["details"]
+
+
 def test_a_host_over_http_cannot_be_rung_and_one_that_wants_quiet_is_left_alone(alone: Person) -> None:
     codex = alone.home.directory / ".codex"
     codex.mkdir()

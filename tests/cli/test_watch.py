@@ -625,9 +625,9 @@ def test_a_hook_loads_neither_the_command_line_nor_mail_nor_the_sdk(street: Stre
     for name in ("argparse", "anyio", "asyncio", "pydantic", "mcp", "rich", "sqlite3", "typing", "dataclasses"):
         assert name not in loaded
     ours = {each for each in loaded if each.startswith("mcp_mailbox.")}
-    assert ours == {"mcp_mailbox.hook", "mcp_mailbox.frames", "mcp_mailbox.rendezvous", "mcp_mailbox.__main__"} | (
-        ours & {"mcp_mailbox.files"}
-    )
+    assert ours == {
+        f"mcp_mailbox.{name}" for name in ("__main__", "hook", "processes", "rendezvous", "files", "frames")
+    }
 
 
 def test_a_hook_says_how_it_is_called_to_a_person(street: Street) -> None:

@@ -6,6 +6,7 @@ An engine in a test is a place where a store can be opened, closed, opened again
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,7 +16,6 @@ from mcp_mailbox.budgets import Limits
 from mcp_mailbox.engines import sqlite
 from mcp_mailbox.engines.sqlite import restore
 from mcp_mailbox.store import Clock, Store
-from mcp_mailbox.view import apply
 
 ATTACHED = "store.db.attachments"
 
@@ -91,7 +91,17 @@ class SqliteEngine:
         store = self.store
         assert isinstance(store, sqlite.SqliteStore)
         seq = store._codec.read(id_).seq
-        await store.writer.do(lambda db: apply.forget_attachments(db, seq))
+        await store.writer.do(lambda db: _detach(db, seq))
+
+
+def _detach(db: sqlite3.Connection, seq: int) -> None:
+    """Do to what a message has attached what `apply.forget_message` does, and leave the message, damaged as it is."""
+    db.execute(
+        "UPDATE space_size SET bytes = bytes - ifnull((SELECT sum(size) FROM attachment WHERE message = ?1), 0)"
+        " WHERE space = (SELECT b.space FROM message m JOIN mailbox b ON b.id = m.sender WHERE m.seq = ?1)",
+        (seq,),
+    )
+    db.execute("DELETE FROM attachment WHERE message = ?", (seq,))
 
 
 ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {"sqlite": SqliteEngine}

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts import environment, plain_client
@@ -169,8 +170,8 @@ def prove(stage: Stage, short: list[AnyHost], long: list[Long], sitting: ClaudeC
     """Play all stories at the same time."""
     with plain_client.agent(stage.server, stage.root / "bystander", _SENDER, 900.0) as line:
         office = _Office(line)
-        stories: list[Callable[[], None]] = [lambda host=host: _impatient(stage, office, host) for host in short]  # type: ignore[misc]
-        stories += [lambda each=each: _long(stage, office, each) for each in long]  # type: ignore[misc]
+        stories: list[Callable[[], None]] = [partial(_impatient, stage, office, host) for host in short]
+        stories += [partial(_long, stage, office, each) for each in long]
         if sitting is not None:
             stories.append(lambda: _background(stage, office, sitting))
         with ThreadPoolExecutor(len(stories)) as pool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.fronts.world import Served
 from tests.http.caller import Caller, Json
 from tests.http.conftest import Post
 from tests.http.test_principals import blank
@@ -30,8 +31,8 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(home: object) -> Scene:
-    return Scene(Post(home))  # type: ignore[arg-type]
+def scene(home: Served) -> Scene:
+    return Scene(Post(home))
 
 
 def alike(ask: Callable[[str], Json], hidden: str, nowhere: str) -> Json:

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcp_mailbox import __version__, hook, rendezvous
+from mcp_mailbox import __version__, hook, quotas, rendezvous
 from mcp_mailbox.fronts.cli import habits
 from mcp_mailbox.fronts.mcp import tools
 from mcp_mailbox.setup.host import PLUGIN, PLUGIN_PROGRAM
@@ -54,10 +54,9 @@ def test_readme_has_the_mark_by_which_the_registry_knows_the_package_is_ours() -
 def test_the_registry_entry_has_each_setting_of_a_host_that_readme_has() -> None:
     [package] = said("server.json")["packages"]
     told = {each["name"] for each in package["environmentVariables"]}
-    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `MCP_MAILBOX_")]
-    # Settings of a server that somebody runs are no host's.
-    rows = [name for _, name, what, *_ in (line.split("|") for line in lines) if not what.startswith(" of `serve`")]
-    assert told == set(re.findall(r"`(\w+)`", " ".join(rows))) - {"MCP_MAILBOX_GUARD"}
+    rows = re.findall(r"^\| (`MCP_MAILBOX_.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    of_serve = {value for name, value in vars(quotas).items() if name.endswith("_VARIABLE")}
+    assert told == set(re.findall(r"`(\w+)`", " ".join(rows))) - of_serve - {"MCP_MAILBOX_GUARD"}
 
 
 def test_what_all_hosts_share_has_no_default_there_for_one_that_is_set_is_another_than_none() -> None:

@@ -27,7 +27,7 @@ from mcp_mailbox.budgets import HOUR
 from mcp_mailbox.doorbell import NEWS_LIMIT, Outcome, Pointer, Quiet, Result, Terms
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.message import Priority
-from mcp_mailbox.postoffice.doorbells import BURST, DEAF_PAUSE
+from mcp_mailbox.postoffice.wakes import BURST, DEAF_PAUSE
 from tests.clocks import START, SteppedClock
 from tests.contract.machine import EXAMPLES
 from tests.postoffice.test_doorbells import HOST, Bell, World

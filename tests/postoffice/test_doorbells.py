@@ -35,7 +35,8 @@ from mcp_mailbox.mailbox import Contact, Kind, Profile
 from mcp_mailbox.message import Draft, Priority
 from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
-from mcp_mailbox.postoffice.doorbells import BURST, DEAF, DEAF_PAUSE, UNANSWERED, WAITER, WORK
+from mcp_mailbox.postoffice.doorbells import WAITER
+from mcp_mailbox.postoffice.wakes import BURST, DEAF, DEAF_PAUSE, UNANSWERED, WORK
 from mcp_mailbox.store import Listing, Wanted
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ class Waits(RuleBasedStateMachine):
         super().__init__()
         self.clock = SteppedClock()
         self.limits = Limits(self.clock, Quotas(waiters=WAITERS))
-        self.open: list[tuple[str, int, object]] = []
+        self.open: list[tuple[str, int, AbstractContextManager[None]]] = []
 
     @rule(principal=st.sampled_from(PRINCIPALS), lasts=st.integers(1, 1000), exempt=st.booleans())
     def begin(self, principal: str, lasts: int, exempt: bool) -> None:
@@ -48,7 +50,7 @@ class Waits(RuleBasedStateMachine):
     def end(self, data: st.DataObject) -> None:
         if self.open:
             wait = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))[2]
-            wait.__exit__(None, None, None)  # type: ignore[attr-defined]
+            wait.__exit__(None, None, None)
 
     @rule(principal=st.sampled_from(PRINCIPALS))
     def look(self, principal: str) -> None:

@@ -26,7 +26,7 @@ _SENDING = "mcp_mailbox/engines/sqlite/sending.py"
 _FANOUT = "mcp_mailbox/engines/sqlite/fanout.py"
 _FENCE = "mcp_mailbox/engines/sqlite/fence.py"
 _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
-_APPLY = "mcp_mailbox/view/apply.py"
+_APPLIERS = "mcp_mailbox/view/apply"
 _QUERY = "mcp_mailbox/view/query.py"
 _OFFICE_FAULTS = ("office",)
 _HEAL_SECONDS = 16.0
@@ -104,7 +104,7 @@ MUTANTS: dict[str, Mutant] = {
                 '        if known is not None:\n            if known["hash"]',
                 '        if known is not None and draft.key is None:\n            if known["hash"]',
             ),
-            Edit(_APPLY, '"INSERT INTO idempotency (', '"INSERT OR REPLACE INTO idempotency ('),
+            Edit(f"{_APPLIERS}/upkeep.py", '"INSERT INTO idempotency (', '"INSERT OR REPLACE INTO idempotency ('),
         ),
         frozenset({3}),
         _CRASHES,
@@ -191,7 +191,7 @@ MUTANTS: dict[str, Mutant] = {
         "of several recipients the last one gets nothing",
         (
             Edit(
-                _APPLY,
+                f"{_APPLIERS}/messages.py",
                 "new.thread or seq, *rest) for mailbox in stored],",
                 "new.thread or seq, *rest) for mailbox in stored[:2] if mailbox == new.recipients[0]],",
             ),

@@ -27,7 +27,7 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import Terms
 from mcp_mailbox.store import Lease, Listing, Origin, Portion, Query, Show, Wanted
-from mcp_mailbox.view import apply, query
+from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -201,7 +201,6 @@ async def _attach(store: SqliteStore, clock: SteppedClock, ann: Address, bob: Ad
     clock.step(attaching.GRACE)
     await store.collect()
     await store.answered(ann, Origin("reader", "never"))
-    await store.writer.do(lambda db: apply.forget_attachments(db, 1))
 
 
 async def _every_verb_about_channels(store: SqliteStore, ann: Address, bob: Address, origins: Iterator[Origin]) -> None:

@@ -27,10 +27,15 @@ def add(parser: argparse.ArgumentParser) -> Run:
 def hook(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hook`, which is run elsewhere (`__main__`)."""
     parser.description = (
-        "Say that there is mail, as a hook of Claude Code and of Codex. Reads nothing, says nothing when there is none,"
-        " starts nothing, and ends with 0 whatever is wrong: it never keeps a host from its work."
+        "Say that there is mail, as a hook of Claude Code and of Codex. Says nothing when there is none, starts"
+        " nothing, and ends with 0 whatever is wrong: it never keeps a host from its work."
     )
     parser.add_argument("event", choices=hooks.EVENTS)
+    parser.add_argument(
+        hooks.REWAKE,
+        action="store_true",
+        help=f"with {' and '.join(hooks.REWAKES)}: wait for mail, and end with 2, which wakes Claude Code",
+    )
 
 
 def _doorbells(chosen: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from mcp_mailbox.reservation import Conflict, Mode, Reservation, told, touched
 
 SWITCH = "MCP_MAILBOX_GUARD"
 _STORE = "mail.db"
-"""The store in its home (`wiring.STORE_FILE`): without one nobody holds anything, and nothing is started."""
+"""The store in its home (`config.STORE_FILE`): without one nobody holds anything, and nothing is started."""
 _MARK = "# mcp-mailbox guard: "
 """Begins the second line of a hook that is ours."""
 _SHOWN = 20

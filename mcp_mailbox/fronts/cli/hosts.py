@@ -20,7 +20,6 @@ from mcp_mailbox.setup.plan import NAME
 from mcp_mailbox.setup.trouble import Unfit
 
 _OURS = ("mcp-mailbox", "mcp_mailbox")
-_DOORBELL = f"{rendezvous.ENV_PREFIX}DOORBELL"
 
 
 class Place(NamedTuple):
@@ -149,8 +148,8 @@ def _ours(name: str, starts: Launch) -> Registration | None:
 
 def _bell(env: Mapping[str, str]) -> dict[str, str]:
     """Return what a registration's environment says against its doorbell."""
-    if env.get(_DOORBELL, "").lower() == "off":
-        return {"unrung": f"{_DOORBELL}=off"}
+    if rendezvous.is_silent(env):
+        return {"unrung": f"{rendezvous.DOORBELL_VARIABLE}={env[rendezvous.DOORBELL_VARIABLE]}"}
     home = env.get(rendezvous.HOME_VARIABLE)
     if home is not None and Path(home).expanduser().resolve() != Path(rendezvous.home()).resolve():
         fix = "Run `mcp-mailbox setup`, or look into that home."

@@ -26,13 +26,12 @@ from mcp_mailbox import files, frames, rendezvous
 from mcp_mailbox.fronts.cli import exits, screen, shown
 from mcp_mailbox.fronts.cli.asking import ask
 from mcp_mailbox.fronts.cli.tokens import SCOPES, read_scopes, seconds, spell_time
+from mcp_mailbox.rendezvous import HUB_FILE
 
 Json = dict[str, Any]
 Run = Callable[[argparse.Namespace], int]
-HUB_FILE = "hub.json"
-_PENDING = "hub.json.pending"
+_PENDING = f"{HUB_FILE}.pending"
 """The token of a join that has not been answered yet."""
-_TOKEN_BYTES = 32
 _SECONDS = 30.0
 _MOST = 1 << 16
 """Bytes of an answer that is read."""
@@ -245,11 +244,13 @@ def _is_loopback(parts: SplitResult) -> bool:
 
 def _token(path: Path, url: str, code: str) -> str:
     """Return the token for that code, which is on disk before anybody is asked."""
+    from mcp_mailbox.credentials import new_token  # noqa: PLC0415 - as `invitation`
+
     about = hashlib.sha256(f"{url} {code}".encode()).hexdigest()
     kept = _read(path)
     if kept is not None and kept.get("about") == about and re.fullmatch(r"mbx_[\w-]{43}", str(kept.get("token"))):
         return str(kept["token"])
-    token = f"mbx_{secrets.token_urlsafe(_TOKEN_BYTES)}"
+    token = new_token()
     files.replace(str(path), json.dumps({"about": about, "token": token}) + "\n")
     return token
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -172,7 +173,7 @@ def _get(url: str) -> Mapping[str, Any]:
         nonlocal late
         late = True
         with suppress(OSError, AttributeError):
-            connection.sock.shutdown(2)
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
     # A time-out of the socket is one for each step, and an answer may come a byte at a time.
     limit = threading.Timer(SECONDS, cut)

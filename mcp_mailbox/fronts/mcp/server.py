@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, TypeVar, get_args
 
 import mcp_types as types
@@ -299,7 +299,7 @@ async def _stream(
     meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
     events: Coalesced[ServerEvent | None] = Coalesced()
     ends = [
-        client.counter.bell.subscribe(address, lambda uri=uri: events.add(ResourceUpdated(uri)))  # type: ignore[misc]
+        client.counter.bell.subscribe(address, partial(events.add, ResourceUpdated(uri)))
         for uri, address in places.items()
         if address is not None
     ]
