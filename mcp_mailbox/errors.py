@@ -57,6 +57,8 @@ class Code(StrEnum):
     ATTACHMENT_TOO_LARGE = "attachment_too_large"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
     HUB_AWAY = "hub_away"
+    OUTBOX_FULL = "outbox_full"
+    GIVEN_UP = "given_up"
 
 
 BLAME: dict[Code, Blame] = {
@@ -92,6 +94,8 @@ BLAME: dict[Code, Blame] = {
     Code.ATTACHMENT_TOO_LARGE: Blame.CALLER,
     Code.UNKNOWN_ATTACHMENT: Blame.CALLER,
     Code.HUB_AWAY: Blame.STORE,
+    Code.OUTBOX_FULL: Blame.STORE,
+    Code.GIVEN_UP: Blame.STATE,
 }
 
 

@@ -219,6 +219,16 @@ def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Jso
     return answer
 
 
+def with_copy(answer: Json, path: str, offset: int) -> Json:
+    """Return what `attachment` has rendered for another machine with where a copy lies on this one."""
+    answer = {**answer, "path": path}
+    if "body" not in answer:
+        return answer | {"hint": NO_TEXT}
+    if (excess := size(answer) - WAIT_LIMIT) > 0:
+        _cut(answer, excess, offset)
+    return answer
+
+
 def _attached(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
     """Render what is attached to it, as much as there is room for and one always; `read` shows all."""
     every = [{"name": each.name, "type": each.type, "size": each.size} for each in message.attachments]

@@ -24,7 +24,7 @@ from mcp_mailbox.doorbell import Terms as BellTerms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.mailbox import Contact, Kind, Profile
-from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.postoffice import Call, Caller, Handed, PostOffice
 from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.reservation import Mode, Terms
 from mcp_mailbox.store import Claimer
@@ -54,6 +54,8 @@ class Asking:
     """Whether a page tells how each message stands."""
     default: str | None = None
     """The mailbox that `create_mailbox` makes when none is named."""
+    handed: Sequence[Handed] = ()
+    """Files to be attached that the front has handed in."""
     at_once: bool = False
     """Whether a wait is to answer what is there now: who asks waits by itself."""
 
@@ -142,7 +144,9 @@ async def _create_mailbox(office: PostOffice, asking: Asking, asked: arguments.C
 
 
 async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Json:
-    return render.accepted(await office.send(asking.call, asked.draft, asked.attach), receipt=asked.receipt)
+    return render.accepted(
+        await office.send(asking.call, asked.draft, (*asked.attach, *asking.handed)), receipt=asked.receipt
+    )
 
 
 async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments.WaitForMessage) -> Json:

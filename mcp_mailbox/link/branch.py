@@ -12,20 +12,22 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
+from anyio import to_thread
 
-from mcp_mailbox import addresses
+from mcp_mailbox import addresses, attachment
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, key
 from mcp_mailbox.doorbell import Doorbell, Outcome, Pointer, Result, Terms
-from mcp_mailbox.engines.outbox import Entry, Outbox
+from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel, plain
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.hub import wire
@@ -33,8 +35,11 @@ from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
 from mcp_mailbox.link.line import Line
-from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.link.parcels import Opener, Parcels
+from mcp_mailbox.postoffice import DAY, Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
+from mcp_mailbox.postoffice.copies import Copies
+from mcp_mailbox.postoffice.handed import Tray
 from mcp_mailbox.postoffice.readers import first_of
 from mcp_mailbox.store import Clock
 
@@ -44,11 +49,13 @@ Json = dict[str, Any]
 _Known = tuple[str, str, str | None]
 """A reader, a space, and the name by which it means a mailbox; None is its own."""
 
-MARK = "outbox-"
-"""Begins the id of what is on its way: the hub's own is not known yet."""
+MARK = wire.MARK
 _KNOWN_MOST = 10_000
 _BATCH = 200
 _BATCH_BYTES = 1 << 20
+_BATCH_FILES = 32 << 20
+"""Bytes of the files of a batch: they are handed in before it."""
+_OPENED_MOST = 1_000
 _LINGER = 2.0
 """Seconds for which rings of a mailbox are still wanted when nobody listens any more: who waited may wait again."""
 _SETTLING = 1_000
@@ -81,6 +88,14 @@ class _Bell(Bell):
         return end
 
 
+class Shelves(NamedTuple):
+    """Where files lie: on their way to the hub, handed in by a front of this machine, fetched for its agents."""
+
+    parcels: Parcels
+    handed: Tray
+    copies: Copies
+
+
 @dataclass(slots=True)
 class _Here:
     """A reader that is connected."""
@@ -94,12 +109,15 @@ class _Here:
 class Branch:
     """See `Counter`. `running` must be entered for as long as it is asked."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock, shelves: Shelves) -> None:
         self.bell: Bell = _Bell(self._wanted)
         self.alarms = Alarms(clock)
         self.hub = hub
         self.outbox = outbox
         self.line = Line(hub, self._opening, self._told, clock.now)
+        self._parcels, self._handed, self._copies = shelves
+        self._opened: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
+        """Where copies of what is attached to messages lie, by mailbox, id and name."""
         self._clock = clock
         self._readers: dict[str, _Here] = {}
         self._own: OrderedDict[_Known, Address] = OrderedDict()
@@ -113,7 +131,9 @@ class Branch:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the line, forward what waits, tell what is to be told."""
+        """Keep the line, forward what waits, tell what is to be told. Raises Refusal for a disk that cannot be used."""
+        copies = await self.outbox.copies()
+        await to_thread.run_sync(self._parcels.begin, copies)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.alarms.run)
@@ -134,8 +154,11 @@ class Branch:
         """Say how things stand."""
         line = self.line
         said: Json = {"url": self.hub.url, "reached": line.up, "outbox": self.outbox.waiting}
+        oldest = self.outbox.oldest
         return (
             said
+            | ({"oldest": _moment(oldest)} if oldest is not None else {})
+            | ({"outbox_bytes": self._parcels.size} if self._parcels.size else {})
             | ({"unreachable_since": _moment(line.since)} if line.since is not None else {})
             | ({"why": line.why} if line.why else {})
         )
@@ -263,7 +286,25 @@ class Branch:
         except (Away, Strange) as error:
             self.line.suspect(str(error))
             raise self._away("Attachments are read there.") from None
-        return Attachment(str(said["name"]), str(said["type"]), int(said["size"]), ""), content
+        sha256 = str(said.get("sha256", ""))
+        return Attachment(str(said["name"]), str(said["type"]), int(said["size"]), sha256), content
+
+    async def _with_copy(self, asking: Asking, asked: arguments.Read, answer: Json) -> Json:
+        """Put a copy of an attachment where the caller's programs can open it, as a post office of its own does."""
+        whole = "body" in answer and "uri" not in answer
+        if asking.call.caller.files is None or whole or int(answer.get("size", 0)) == 0:
+            return answer
+        name = str(answer["attachment"])
+        known = (self._known(asking.call) or "", plain(asked.id), name)
+        path = self._opened.get(known)
+        if path is None or not await to_thread.run_sync(path.is_file):
+            found, content = await self.content(asking.call, asked.id, name)
+            of = f"{plain(asked.id)} {found.sha256}"
+            path = await to_thread.run_sync(self._copies.put, of, attachment.clean_name(found.name), content)
+            self._opened[known] = path
+            while len(self._opened) > _OPENED_MOST:
+                self._opened.popitem(last=False)
+        return render.with_copy(answer, str(path), asked.offset)
 
     # -- asking
 
@@ -272,19 +313,74 @@ class Branch:
         asking = await self._translated(asking)
         if isinstance(asking.asked, arguments.WaitForMessage):
             return await self._wait(asking)
-        if isinstance(asking.asked, arguments.Send) and asking.asked.attach:
-            raise Refusal(
-                Code.NO_FILE,
-                "From this machine no files can be attached yet: its mail is kept by a hub.",
-                "Say where the file is.",
-            )
+        if isinstance(asking.asked, arguments.Send) and (asking.asked.attach or asking.handed):
+            return await self._send_files(asking, asking.asked)
         queued = asking.verb in _LATER and self.outbox.waiting > 0
         if not queued:
             try:
-                return self._seen(asking, await self._hub(asking.verb, _asked(asking)))
+                answer = self._seen(asking, await self._hub(asking.verb, _asked(asking)))
             except Away:
                 pass
+            else:
+                if isinstance(asking.asked, arguments.Read) and asking.asked.attachment is not None:
+                    return await self._with_copy(asking, asking.asked, answer)
+                return answer
         return await self._without_hub(asking)
+
+    async def _send_files(self, asking: Asking, asked: arguments.Send) -> Json:
+        """Send with files: copies of them stay here until the hub has the message."""
+        asked.draft  # noqa: B018 - refuses what no mailbox could hold, before anything is copied
+        files = await to_thread.run_sync(self._parcels.take, self._openers(asking, asked))
+        given = {name: each for name, each in asking.given.items() if asked.also.get(name, name) != "attach"}
+        asking = replace(asking, given=given, asked=asked.model_copy(update={"attach": ()}), handed=())
+        kept = False
+        try:
+            if not self.outbox.waiting:
+                try:
+                    return self._seen(asking, await self._hand_over(asking, files))
+                except Away:
+                    pass
+                except Refusal as refusal:
+                    if refusal.code is not Code.STORE_FAILED:  # what was handed in is gone: it goes with the rest
+                        raise
+            kept = True  # from here on it may be on disk, even if nobody waits for the answer any more
+            answer, kept = await self._post_later(asking, asking.asked, files)
+        except Refusal:
+            kept = False
+            raise
+        else:
+            return answer
+        finally:
+            if not kept:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(self._parcels.remove, files)
+
+    def _openers(self, asking: Asking, asked: arguments.Send) -> list[tuple[str, Opener]]:
+        """Return what opens each file. Raises Refusal(FORBIDDEN) for paths of another machine."""
+        files = asking.call.caller.files
+        if asked.attach and files is None:
+            hint = "Put the text into the body."
+            raise Refusal(Code.FORBIDDEN, "A path would name one of another machine's files.", hint)
+        paths: list[tuple[str, Opener]] = [
+            (path, partial(roots.open_file, files, path)) for path in asked.attach if files is not None
+        ]
+        return paths + [(each.name, partial(self._handed.open, each)) for each in asking.handed]
+
+    async def _hand_over(self, asking: Asking, files: Sequence[Parcel]) -> Json:
+        """Send with the files to the hub, now. Raises as `_hub`."""
+        if not self.line.up and (self.line.since is not None or self.line.why):
+            self.line.hurry()
+            raise Away(self.line.why)
+        try:
+            for each in files:
+                await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
+        except Away as away:
+            self.line.suspect(str(away))
+            raise
+        except Strange as odd:
+            self.line.suspect(str(odd))
+            raise Away(str(odd)) from None
+        return await self._hub(asking.verb, _asked(asking) | {"files": _named(files)})
 
     async def _asked_now(self, asking: Asking) -> Json:
         try:
@@ -418,7 +514,7 @@ class Branch:
         """Answer what can be answered here."""
         asked = asking.asked
         if isinstance(asked, arguments.Send):
-            return await self._post_later(asking, asked)
+            return (await self._post_later(asking, asked))[0]
         if isinstance(asked, arguments.Settle):
             address = await self.readable(asking.call.caller, asking.call.mailbox)
             await self._put(asking)
@@ -432,6 +528,8 @@ class Branch:
         if isinstance(asked, arguments.ListInbox) and not asked.searches and asked.show in {None, "inbox"}:
             found = [_preview(each) for each in await self.outbox.unsettled(str(address), asked.limit)]
             return {"messages": found, **self._about_away()}
+        if isinstance(asked, arguments.Read) and asked.attachment is not None:
+            raise self._away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
             return await self._read_here(str(address), asked.id)
         raise self._away()
@@ -440,6 +538,7 @@ class Branch:
         pending = await self._pending(id_)
         if pending is not None:
             given = pending.given
+            files = [{"name": each.name, "size": each.size} for each in pending.files]
             return {
                 "id": id_,
                 "to": given.get("to"),
@@ -447,6 +546,7 @@ class Branch:
                 "body": given.get("body"),
                 "sent_at": _moment(pending.asked_at),
                 "state": "outbox",
+                **({"attachments": files} if files else {}),
                 **self._about_away(),
             }
         found = await self.outbox.fetched(mailbox, id_)
@@ -454,26 +554,30 @@ class Branch:
             raise self._away(f"{id_[:40]!a} was not fetched before.")
         return {**found, **self._about_away()}
 
-    async def _post_later(self, asking: Asking, asked: arguments.Send) -> Json:
-        """Take a message in for the hub: it is on this machine's disk when this returns."""
+    async def _post_later(
+        self, asking: Asking, asked: arguments.Send, files: Sequence[Parcel] = ()
+    ) -> tuple[Json, bool]:
+        """Take a message in for the hub: it is on disk here when this returns. Say whether it needs the files."""
         space = asking.call.caller.space
         draft = asked.draft  # refuses what no mailbox could hold
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
         mailbox = await self.readable(asking.call.caller, asking.call.mailbox)
-        entry = await self._put(asking)
+        entry = await self._put(asking, files)
         if asked.reply_to is not None:
             self.outbox.settled(str(mailbox), [asked.reply_to])
         if entry.answer is not None:
-            return _answer(entry.answer)
+            return _answer(entry.answer), False
         to = [{"address": str(each), "state": "outbox"} for each in dict.fromkeys(everybody)]
         id_ = f"{MARK}{entry.number}"
         hint = "It is on this machine's disk, and goes out by itself once the hub is reached, also when you are gone."
-        return {"id": id_, "accepted": "outbox", "to": to} | (
+        answer = {"id": id_, "accepted": "outbox", "to": to} | (
             {**self._about_away(), "hint": f"{self._unreachable()} {hint}"} if not self.line.up else {"hint": hint}
         )
+        return answer, entry.files == tuple(files)
 
-    async def _put(self, asking: Asking) -> Entry:
-        entry = await self.outbox.put(asking.verb, _who(asking.call), dict(asking.given), self._clock.now())
+    async def _put(self, asking: Asking, files: Sequence[Parcel] = ()) -> Entry:
+        who, given = _who(asking.call), dict(asking.given)
+        entry = await self.outbox.put(asking.verb, who, given, self._clock.now(), files)
         self._filled.set()
         return entry
 
@@ -492,18 +596,7 @@ class Branch:
         given = await _replaced(asking.given, self._hubs_id)
         if given == asking.given:
             return asking
-        return Asking(
-            asking.verb,
-            given,
-            type(asking.asked).model_validate(given, by_alias=True),
-            asking.call,
-            asking.label,
-            asking.longest,
-            asking.ending,
-            asking.room,
-            asking.full,
-            asking.default,
-        )
+        return replace(asking, given=given, asked=type(asking.asked).model_validate(given, by_alias=True))
 
     async def _hubs_id(self, id_: str) -> str:
         number = id_.removeprefix(MARK)
@@ -535,22 +628,47 @@ class Branch:
         batch = await self.outbox.next(_BATCH)
         answers: dict[int, Json] = {}
         lines: list[Json] = []
-        size = 0
+        size = handed = 0
         for entry in batch:
             given = await _replaced(entry.given, self._hubs_id)
-            line = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given, "at": entry.asked_at}
+            line: Json = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given}
+            line["at"] = entry.asked_at
             size += len(json.dumps(line))
-            if lines and (size > _BATCH_BYTES or _refers(given)):
+            handed += sum(each.size for each in entry.files)
+            if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
                 break  # what it refers to has to be answered first
-            lines.append(line)
+            lines.append(line | await self._files_or_why_not(entry))
         for said in await self.hub.sends(lines) if lines else []:
             number = int(said.pop("number"))
             if "error" in said and refused(said).blame is Blame.STORE:
                 break  # it is to come again
             answers[number] = said.get("answer", said)
+            if "error" in said:
+                logger.warning("%s%d was refused: %s", MARK, number, said["error"])
         if not answers and lines:
             raise Away("it takes nothing now")
         await self.outbox.answered(answers, self._clock.now())
+        done = [each for entry in batch if entry.number in answers for each in entry.files]
+        await to_thread.run_sync(self._parcels.remove, done)
+
+    async def _files_or_why_not(self, entry: Entry) -> Json:
+        """Hand in what is to be attached; return what the line says of it, or why the entry is given up.
+
+        Raises Away, Strange, and Refusal when the hub cannot take files now.
+        """
+        if self._clock.now() - entry.asked_at > KEPT_MS:
+            # Longer than the hub knows requests: it might have had this one, and would do it again.
+            hint = "If it still matters, look whether it was received, and send it again."
+            problem = f"It waited for the hub for more than {KEPT_MS // DAY} days and is given up."
+            return {"refused": render.problem(Refusal(Code.GIVEN_UP, problem, hint))}
+        try:
+            for each in entry.files:
+                await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
+        except Refusal as refusal:
+            if refusal.blame is Blame.STORE:
+                raise
+            return {"refused": render.problem(refusal)}
+        return {"files": _named(entry.files)} if entry.files else {}
 
     # -- the line
 
@@ -655,6 +773,11 @@ def _asked(asking: Asking) -> Json:
     if asking.default is not None:
         said["default"] = asking.default
     return said
+
+
+def _named(files: Sequence[Parcel]) -> list[Json]:
+    """Return files as the hub is told of them."""
+    return [{"name": each.name, "copied": each.copy} for each in files]
 
 
 def _answer(answer: Json) -> Json:

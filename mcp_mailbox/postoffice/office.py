@@ -34,6 +34,7 @@ from mcp_mailbox.postoffice.readers import Readers, first_of
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
 from mcp_mailbox.postoffice.search import Search
+from mcp_mailbox.report import Undelivered, undelivered
 from mcp_mailbox.store import (
     ANYBODY,
     Accepted,
@@ -197,6 +198,18 @@ class PostOffice:
         hinted = {each.address: await self._hinted(call, sender, each) for each in unknown[:_HINTED]}
         told = tuple(hinted.get(each.address, each) for each in accepted.recipients)
         return replace(accepted, recipients=told)
+
+    async def undelivered(self, call: Call, what: Undelivered) -> Accepted | None:
+        """Tell who asked that it came to nothing, once for that request: it was answered "accepted" by another machine.
+
+        What was accepted after all is told to nobody, and returned: the answer was lost. Raises Refusal as `own`.
+        """
+        sender = await self.mailboxes.own(call.caller, call.mailbox)
+        known = await self._store.answered(sender, call.origin) if what.stored is None else None
+        if known is not None:
+            return await self._told(call, sender, known)
+        await self._store.report(sender, undelivered(what), call.origin)
+        return None
 
     async def wait(
         self,

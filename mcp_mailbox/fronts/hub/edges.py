@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -63,6 +63,8 @@ class Edge:
         self._moved = anyio.Event()
         self._stream = 0
         """Which stream is the current one: a newer one ends it."""
+        self.staged: dict[str, tuple[int, float]] = {}
+        """Files that were handed in: how many bytes each has by now, and until when it is kept."""
         self.lost_at: float | None = None
         """When the last stream broke, while there is none."""
 
@@ -176,6 +178,24 @@ class Edge:
             if not self._unsent:
                 await self._moved.wait()
 
+    # -- files
+
+    def stage(self, copy: str, size: int) -> None:
+        """Count a file that is handed in, which will have so many bytes. Raises Refusal(STORE_FULL) for too many."""
+        others = sum(each for name, (each, _) in self.staged.items() if name != copy)
+        if others + size > wire.STAGED_BYTES:
+            hint = "Send what was handed in, or try again in ten minutes."
+            raise Refusal(Code.STORE_FULL, f"At most {wire.STAGED_BYTES:,} bytes may be handed in and not sent.", hint)
+        self.staged[copy] = (size, anyio.current_time() + wire.STAGED_SECONDS)
+
+    def stale(self) -> Sequence[str]:
+        """Return the files that nobody has named in time, and forget them."""
+        now = anyio.current_time()
+        found = [name for name, (_, until) in self.staged.items() if until < now]
+        for name in found:
+            del self.staged[name]
+        return found
+
     def supersede(self) -> None:
         """End the current stream."""
         self._stream += 1
@@ -191,8 +211,9 @@ class Edge:
 class Edges:
     """All edges. `running` must be entered for as long as they are served."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Counter, take_back: Callable[[str], Awaitable[None]]) -> None:
         self.counter = counter
+        self._take_back = take_back
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
         self._numbers = itertools.count(1)
@@ -234,6 +255,10 @@ class Edges:
             how=f"edge, token {credential.name}",
             several=who.several,
         )
+
+    def staged(self, credential: Credential, edge: Edge, copy: str) -> str:
+        """Return under which name such a file lies here: nobody else's name is the same."""
+        return hashlib.sha256(f"{credential.principal}\0{edge.name}\0{copy}".encode()).hexdigest()[:32]
 
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:
         """Do what a note says. What it says of others' mailboxes is passed over."""
@@ -293,7 +318,9 @@ class Edges:
             await anyio.sleep(1)
             late = anyio.current_time() - GRACE_SECONDS
             for known, edge in list(self._edges.items()):
-                if edge.lost_at is not None and edge.lost_at < late:
+                for copy in edge.stale():
+                    await self._take_back(copy)
+                if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
                     del self._edges[known]
                     await edge.end()
 
