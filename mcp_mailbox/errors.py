@@ -59,6 +59,7 @@ class Code(StrEnum):
     HUB_AWAY = "hub_away"
     OUTBOX_FULL = "outbox_full"
     GIVEN_UP = "given_up"
+    AT_HUB = "at_hub"
 
 
 BLAME: dict[Code, Blame] = {
@@ -96,6 +97,7 @@ BLAME: dict[Code, Blame] = {
     Code.HUB_AWAY: Blame.STORE,
     Code.OUTBOX_FULL: Blame.STORE,
     Code.GIVEN_UP: Blame.STATE,
+    Code.AT_HUB: Blame.CALLER,
 }
 
 

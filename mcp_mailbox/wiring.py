@@ -185,6 +185,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
             Copies(Path(home) / COPIES),
         )
         branch = Branch(asked, outbox, SystemClock(), shelves)
+        branch.log = Journal(Path(home))
         async with branch.running():
             yield _Edge(branch, home)
 
@@ -392,7 +393,7 @@ class _Office(_Relays):
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of)
+        await control.command(self.counter, (self.tokens, self.post_office), asker, asked, self._reader_of)
 
 
 class _Edge(_Relays):
@@ -412,7 +413,7 @@ class _Edge(_Relays):
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.at_branch(self.branch, asker, asked)
+        await control.command(self.counter, None, asker, asked, self._reader_of)
 
 
 def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

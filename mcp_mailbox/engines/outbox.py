@@ -172,6 +172,10 @@ class Outbox:
 
         return await self._writer.do(work)
 
+    async def check(self) -> str:
+        """Return "ok", or what is wrong with the file."""
+        return await self._writer.do(lambda db: str(db.execute("PRAGMA quick_check(1)").fetchone()[0]))
+
     # -- what was fetched
 
     def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]]) -> None:

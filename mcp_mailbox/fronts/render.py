@@ -150,11 +150,13 @@ def received(deliveries: Sequence[Delivery]) -> Json:
     return answer
 
 
-def nothing(cut: float | None = None, meant: str = "") -> Json:
+def nothing(cut: float | None = None, meant: str = "", *, brief: bool = False) -> Json:
     """Render a wait in which nothing came; `cut` is how many seconds it lasted when that is less than was asked for.
 
-    `meant` asks whether it waited for somebody else.
+    `meant` asks whether it waited for somebody else; `brief` is for a person, who knows the rest.
     """
+    if brief:
+        return {"messages": [], "timed_out": True, **_given(hint=meant)}
     why = f"On this host a wait lasts {cut:g} s at most. " if cut is not None else ""
     return {"messages": [], "timed_out": True, "hint": " ".join(filter(None, (why + NOTHING_YET, meant)))}
 

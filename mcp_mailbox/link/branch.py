@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +27,7 @@ from mcp_mailbox import addresses, attachment
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, key
-from mcp_mailbox.doorbell import Doorbell, Outcome, Pointer, Result, Terms
+from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, Terms
 from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel, plain
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import arguments, render
@@ -106,20 +107,35 @@ class _Here:
     terms: Terms | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is rung in the place of a reader: a hook that waits."""
+
+    caller: Caller
+    address: Address
+    bell: Doorbell
+    terms: Terms
+    superseded: Callable[[], bool]
+    leave: Callable[[], None]
+
+
 class Branch:
     """See `Counter`. `running` must be entered for as long as it is asked."""
 
     def __init__(self, hub: Hub, outbox: Outbox, clock: Clock, shelves: Shelves) -> None:
         self.bell: Bell = _Bell(self._wanted)
         self.alarms = Alarms(clock)
+        self.clock = clock
+        self.log: Log | None = None
+        """Told of every ring of this machine's hosts."""
         self.hub = hub
         self.outbox = outbox
         self.line = Line(hub, self._opening, self._told, clock.now)
         self._parcels, self._handed, self._copies = shelves
         self._opened: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
         """Where copies of what is attached to messages lie, by mailbox, id and name."""
-        self._clock = clock
         self._readers: dict[str, _Here] = {}
+        self._standing: dict[str, _Standing] = {}
         self._own: OrderedDict[_Known, Address] = OrderedDict()
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
@@ -225,7 +241,63 @@ class Branch:
         del caller, places
         return self._nothing()
 
+    async def home(self, caller: Caller) -> Address | None:
+        """See `Counter`."""
+        with suppress(Refusal):
+            return await self.readable(caller, None)
+        return None
+
+    def can_ring(self, caller: Caller) -> bool:
+        """See `Counter`."""
+        here = self._readers.get(caller.reader)
+        return here is not None and here.bell is not None
+
+    async def rung(self, kind: str, result: Result, told: Pointer) -> None:
+        """See `Counter`."""
+        if self.log is not None:
+            self.log.note(Ring(kind, result, told))
+        if result.outcome is Outcome.RUNG:
+            await self.rang(told.mailbox)
+
+    @contextmanager
+    def standing_in(
+        self,
+        name: str,
+        caller: Caller,
+        address: Address,
+        bell: Doorbell,
+        terms: Terms,
+        *,
+        begins: bool,
+        superseded: Callable[[], bool],
+        leave: Callable[[], None],
+    ) -> Iterator[None]:
+        """See `Counter`: the hub decides when it is rung."""
+        if (former := self._standing.get(name)) is not None:
+            former.leave()
+        stands = self._standing[name] = _Standing(caller, address, bell, terms, superseded, leave)
+        self._note_standing(name, stands, resumed=not begins)
+        try:
+            yield
+        finally:
+            if self._standing.get(name) is stands:
+                del self._standing[name]
+                self._note("sits", None, host=name)
+
+    def _note_standing(self, name: str, stands: _Standing, *, resumed: bool) -> None:
+        bell = _bell(stands.bell, stands.terms, resumed=resumed)
+        self._note("stands", stands.caller, mailbox=str(stands.address), bell=bell, host=name)
+
     # -- what fronts ask besides
+
+    async def place(self, sizes: Mapping[str, int]) -> Path:
+        """See `Counter`."""
+        self._parcels.check_sizes(sizes)
+        return await to_thread.run_sync(self._handed.place)
+
+    async def check(self) -> str:
+        """See `Counter`."""
+        return await self.outbox.check()
 
     async def ensure(self, call: Call, name: str) -> None:
         """See `Counter`. One that is known is opened when the hub is back."""
@@ -420,7 +492,7 @@ class Branch:
 
     def _about_away(self) -> Json:
         """Return what an answer says that is given without the hub."""
-        since = self.line.since if self.line.since is not None else self._clock.now()
+        since = self.line.since if self.line.since is not None else self.clock.now()
         return {"unreachable_since": _moment(since), "hint": self._unreachable()}
 
     def _seen(self, asking: Asking, answer: Json) -> Json:
@@ -455,7 +527,7 @@ class Branch:
     async def _wait(self, asking: Asking) -> Json:
         """Wait here: the hub says what is there, and rings when there is something new."""
         asked: arguments.WaitForMessage = asking.asked
-        clock = self._clock
+        clock = self.clock
         lasts = min(asked.timeout, asking.longest) * 1000
         deadline = clock.now() + lasts
         refusable = clock.now() + min(lasts, _SETTLING)
@@ -490,8 +562,8 @@ class Branch:
     async def _settled_before(self, deadline: float) -> None:
         """Let what was settled without the hub reach it first: else it would hand that out again."""
         if self.outbox.waiting and self.line.up:
-            until = min(deadline, self._clock.now() + _DRAINING)
-            await first_of(self._drained.wait, self.line.changed, partial(self._clock.sleep_until, until))
+            until = min(deadline, self.clock.now() + _DRAINING)
+            await first_of(self._drained.wait, self.line.changed, partial(self.clock.sleep_until, until))
 
     async def _until_known(self, asking: Asking, deadline: float) -> Address | None:
         """Return the address to wait at; None when the hub was not there to say, in all that time."""
@@ -502,11 +574,11 @@ class Branch:
             except Refusal as refusal:
                 if refusal.code is not Code.HUB_AWAY:
                     raise
-                if self._clock.now() >= deadline or asking.ending.is_set():
+                if self.clock.now() >= deadline or asking.ending.is_set():
                     return None
             ended = anyio.Event()
             with asking.ending.telling(ended.set):
-                await first_of(changed, ended.wait, partial(self._clock.sleep_until, deadline))
+                await first_of(changed, ended.wait, partial(self.clock.sleep_until, deadline))
 
     # -- without the hub
 
@@ -577,7 +649,7 @@ class Branch:
 
     async def _put(self, asking: Asking, files: Sequence[Parcel] = ()) -> Entry:
         who, given = _who(asking.call), dict(asking.given)
-        entry = await self.outbox.put(asking.verb, who, given, self._clock.now(), files)
+        entry = await self.outbox.put(asking.verb, who, given, self.clock.now(), files)
         self._filled.set()
         return entry
 
@@ -647,7 +719,7 @@ class Branch:
                 logger.warning("%s%d was refused: %s", MARK, number, said["error"])
         if not answers and lines:
             raise Away("it takes nothing now")
-        await self.outbox.answered(answers, self._clock.now())
+        await self.outbox.answered(answers, self.clock.now())
         done = [each for entry in batch if entry.number in answers for each in entry.files]
         await to_thread.run_sync(self._parcels.remove, done)
 
@@ -656,7 +728,7 @@ class Branch:
 
         Raises Away, Strange, and Refusal when the hub cannot take files now.
         """
-        if self._clock.now() - entry.asked_at > KEPT_MS:
+        if self.clock.now() - entry.asked_at > KEPT_MS:
             # Longer than the hub knows requests: it might have had this one, and would do it again.
             hint = "If it still matters, look whether it was received, and send it again."
             problem = f"It waited for the hub for more than {KEPT_MS // DAY} days and is given up."
@@ -676,6 +748,8 @@ class Branch:
         self._listens = {each: address for each, address in self._listens.items() if each in self.bell.listened}
         for here in self._readers.values():
             self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
+        for name, stands in self._standing.items():
+            self._note_standing(name, stands, resumed=True)
         return {"listens": [str(address) for address in self._listens.values()]}
 
     async def _told(self, event: str, said: Json) -> None:
@@ -688,14 +762,20 @@ class Branch:
                 self.bell.ring(address)
 
     async def _ring_host(self, said: Json) -> None:
-        here = self._readers.get(str(said.get("reader")))
+        here, stands = self._readers.get(str(said.get("reader"))), self._standing.get(str(said.get("reader")))
+        bell = here.bell if here is not None else stands.bell if stands is not None else None
+        told = _pointer(said["told"])
         result = Result(Outcome.FAILED, "its host is not connected")
-        if here is not None and here.bell is not None:
+        if stands is not None and stands.superseded():
+            result = Result(Outcome.SKIPPED, "its host has a bell of its own")
+        elif bell is not None:
             try:
-                result = await here.bell.ring(_pointer(said["told"]))
+                result = await bell.ring(told)
             except Exception:  # whatever is wrong with one host's bell, the others are rung
                 logger.exception("a doorbell failed")
                 result = Result(Outcome.FAILED, "internal error")
+        if self.log is not None and bell is not None:
+            self.log.note(Ring(bell.kind, result, told))
         self._note(
             "belled", None, number=said.get("number", 0), outcome=str(result.outcome), reason=result.reason[:200]
         )
@@ -706,8 +786,12 @@ class Branch:
             self._note("listen", None, mailbox=str(address))
 
     async def _forget_rings(self) -> None:
+        east = _east()
         while True:
             await anyio.sleep(_LINGER)
+            if east != (east := _east()):  # the clocks were put forward or back: quiet hours go with them
+                for here in self._readers.values():
+                    self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
             for each, address in list(self._listens.items()):
                 if each not in self.bell.listened:
                     del self._listens[each]
@@ -793,7 +877,14 @@ def _bell(bell: Doorbell | None, terms: Terms | None, *, resumed: bool) -> Json 
     quiet = terms.quiet
     hours = f"{quiet.begin // 60:02}:{quiet.begin % 60:02}-{quiet.end // 60:02}:{quiet.end % 60:02}" if quiet else None
     said = {"kind": bell.kind, "wakes": terms.wakes, "resumed": resumed, "quiet": hours}
+    if hours is not None:
+        said["east"] = _east()
     return {name: each for name, each in said.items() if each is not None}
+
+
+def _east() -> int:
+    """Return by how many minutes this machine's time is ahead of UTC now."""
+    return time.localtime().tm_gmtoff // 60
 
 
 def _pointer(told: Mapping[str, Any]) -> Pointer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mcp_mailbox import attachment
@@ -43,6 +43,12 @@ class Parcels:
         except OSError as error:
             hint = "See to its permissions."
             raise Refusal(Code.STORE_FAILED, f"{self._directory}: {error.strerror}.", hint) from error
+
+    def check_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Raise Refusal for files of these paths and sizes that no message may have, or that have no room here."""
+        attachment.check_sizes(sizes, self._limits)
+        if self.size + sum(sizes.values()) > self._most:
+            raise full()
 
     def take(self, files: Sequence[tuple[str, Opener]]) -> Sequence[Parcel]:
         """Copy these, and return what they are called; on disk when this returns, and all of them or none.

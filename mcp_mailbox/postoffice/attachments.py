@@ -98,13 +98,7 @@ class Attachments:
         """
         if self._tray is None:
             raise Refusal(Code.FORBIDDEN, _NO_TRAY, _NO_TRAY_HINT)
-        attachment.check_count(len(sizes))
-        for path, size in sizes.items():
-            if size > self._limits.each:
-                raise too_large(attachment.clean_name(path), self._limits.each)
-        if sum(sizes.values()) > self._limits.together:
-            last = attachment.clean_name(list(sizes)[-1])
-            raise too_large(last, self._limits.together, "and those before it are too large together")
+        attachment.check_sizes(sizes, self._limits)
         return await anyio.to_thread.run_sync(self._tray.place)
 
     async def hand_in(self, copy: str, offset: int, piece: bytes) -> None:

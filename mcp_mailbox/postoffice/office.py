@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -63,8 +63,6 @@ SETTLE_LIMIT = 100
 DEFAULT_LIMITS = Limits()
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
-FOLLOW_EVERY = 2_000
-"""ms after which who follows a mailbox looks again: a copy does not ring."""
 _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
 _HINTED = 5
@@ -93,6 +91,7 @@ class PostOffice:
     ) -> None:
         self.bell = Bell()
         self.alarms = Alarms(store.clock)
+        self.clock = store.clock
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
@@ -299,26 +298,13 @@ class PostOffice:
         call.caller.must(Scope.READ)
         return await self._store.mail_of(await self.mailboxes.own(call.caller, call.mailbox), portion)
 
-    async def follow(self, call: Call, portion: Portion) -> AsyncGenerator[MailPage]:
-        """Yield pages of all mail that the mailbox received or sent, and then of what comes, for ever.
+    async def arrivals(self, call: Call, portion: Portion) -> MailPage:
+        """Return a page of all mail that the mailbox received or sent behind the portion's cursor.
 
-        The first is behind the portion's cursor, or of nothing: `place` says where what comes begins. A page that is
-        empty comes now and then, so that who follows knows that it is followed. Nothing is leased, nor shown; who was
+        Without one the page is of nothing: `place` says where what comes begins. Nothing is leased, nor shown; who was
         told of it is `rang`. Raises Refusal as the store does, and as `own`.
         """
-        call.caller.must(Scope.READ)
-        address = await self.mailboxes.own(call.caller, call.mailbox)
-        clock = self._store.clock
-        portion = portion if portion.cursor is not None else replace(portion, latest=True)
-        with self.bell.listening(address) as ear, self.attendance.waiting(call.caller, [address]):
-            while True:
-                ear.clear()
-                page = await self._store.mail_of(address, portion)
-                yield page
-                portion = replace(portion, cursor=page.place)
-                if page.next is None:
-                    with self.alarms.at(clock.now() + FOLLOW_EVERY, ear.hear):
-                        await ear.wait()
+        return await self.mail_of(call, portion if portion.cursor is not None else replace(portion, latest=True))
 
     async def check(self) -> str:
         """Return "ok", or what is wrong with the store; for whoever owns the store alone."""

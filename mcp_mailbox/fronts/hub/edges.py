@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -63,6 +63,8 @@ class Edge:
         self._moved = anyio.Event()
         self._stream = 0
         """Which stream is the current one: a newer one ends it."""
+        self.standing: dict[str, ExitStack] = {}
+        """What ends the standing in of each hook that waits."""
         self.staged: dict[str, tuple[int, float]] = {}
         """Files that were handed in: how many bytes each has by now, and until when it is kept."""
         self.lost_at: float | None = None
@@ -80,6 +82,19 @@ class Edge:
         """Count it out."""
         if self.readers.pop(caller.reader, None) is not None:
             await self._counter.depart(caller, put_back=put_back)
+
+    def stand(self, name: str, standing: AbstractContextManager[None]) -> None:
+        """Have something rung in the place of a reader, from now on. Raises Refusal(BAD_ARGUMENT) for too many."""
+        self.sit(name)
+        if len(self.standing) >= _LISTENS_MOST:
+            raise Refusal(Code.BAD_ARGUMENT, f"An edge has {_LISTENS_MOST:,} hooks that wait at most.")
+        stay = self.standing[name] = ExitStack()
+        stay.enter_context(standing)
+
+    def sit(self, name: str) -> None:
+        """Ring it no more."""
+        if (known := self.standing.pop(name, None)) is not None:
+            known.close()
 
     async def only(self, readers: set[str]) -> None:
         """Count out everybody else."""
@@ -204,6 +219,8 @@ class Edge:
     async def end(self) -> None:
         """Forget everybody: the machine has gone."""
         self.supersede()
+        for name in list(self.standing):
+            self.sit(name)
         await self.only(set())
         await self.listen_only(set())
 
@@ -267,9 +284,13 @@ class Edges:
             await edge.only({prefix + reader for reader in note.readers})
         elif note.note == "belled":
             edge.belled(note.number, note.outcome, note.reason)
+        elif note.note == "sits":
+            edge.sit(note.host)
         elif note.who is not None:
             caller = self.caller(credential, edge, note.who)
-            if note.note in {"rang", "listen", "deafen"}:
+            if note.note == "stands":
+                await self._note_of_standing(caller, edge, note)
+            elif note.note in {"rang", "listen", "deafen"}:
                 await self._note_of_mailbox(caller, edge, note)
             else:
                 await self._note_of_reader(caller, edge, note, note.who)
@@ -301,6 +322,22 @@ class Edges:
             else:
                 await edge.deafen(address)
 
+    async def _note_of_standing(self, caller: Caller, edge: Edge, note: wire.Note) -> None:
+        if note.bell is None:
+            return
+        address = await self.counter.readable(caller, note.mailbox)
+        standing = self.counter.standing_in(
+            f"{caller.reader}.{note.host}",
+            caller,
+            address,
+            _RemoteBell(note.bell.kind, edge, None, note.host),
+            _terms(note.bell),
+            begins=not note.bell.resumed,
+            superseded=bool,  # the edge knows
+            leave=lambda: None,
+        )
+        edge.stand(note.host, standing)
+
     async def asked(self, credential: Credential, edge: Edge, who: wire.Who) -> Call:
         """Return the call that a request of an edge is; its reader is present from now on."""
         caller = self.caller(credential, edge, who)
@@ -328,7 +365,7 @@ class Edges:
 class _RemoteBell:
     """The bell of a host at an edge."""
 
-    def __init__(self, kind: str, edge: Edge, reader: str, name: str) -> None:
+    def __init__(self, kind: str, edge: Edge, reader: str | None, name: str) -> None:
         self.kind = kind
         self._edge = edge
         self._reader = reader
@@ -336,13 +373,14 @@ class _RemoteBell:
 
     async def ring(self, pointer: Pointer) -> Result:
         """See `Doorbell`."""
-        if self._reader not in self._edge.readers:
+        there = self._reader in self._edge.readers if self._reader is not None else self._name in self._edge.standing
+        if not there:
             return Result(Outcome.FAILED, "its machine is not connected")
         return await self._edge.ring_host(self._name, pointer)
 
 
 def _terms(bell: wire.Bell) -> Terms:
-    quiet = Quiet.parse(bell.quiet) if bell.quiet else None
+    quiet = Quiet.parse(bell.quiet, bell.east) if bell.quiet else None
     return Terms(quiet, bell.wakes if bell.wakes is not None else Terms().wakes)
 
 

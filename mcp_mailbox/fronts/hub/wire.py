@@ -124,6 +124,8 @@ class Bell(_Said):
 
     kind: str = Field(max_length=20)
     quiet: str | None = Field(default=None, max_length=20)
+    east: int | None = Field(default=None, ge=-1440, le=1440)
+    """By how many minutes the edge's local time, in which `quiet` is, is ahead of UTC."""
     wakes: int | None = None
     resumed: bool = False
 
@@ -134,10 +136,13 @@ class Note(_Said):
     `here`: the reader is connected, with its bell if its host has one. `begins`: it is the newest of a host that starts
     one after another. `gone`: it is not any more. `reached` and
     `missed`: what became of the answer to a request. `rang`: somebody was told of mail. `listen` and `deafen`: whether
-    rings of a mailbox are wanted. `belled`: what came of a ring (`number`).
+    rings of a mailbox are wanted. `belled`: what came of a ring (`number`). `stands` and `sits`: something that may be
+    rung in the place of a reader of that mailbox, by the name `host`, is there or not any more.
     """
 
-    note: Literal["here", "begins", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present"]
+    note: Literal[
+        "here", "begins", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present", "stands", "sits"
+    ]
     who: Who | None = None
     mailbox: Name | None = None
     bell: Bell | None = None
