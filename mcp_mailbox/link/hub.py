@@ -43,6 +43,7 @@ class Hub:
 
     def __init__(self, url: str, token: str, edge: str, verify: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")
+        self._closed = False
         self._client = httpx2.AsyncClient(
             base_url=self.url,
             headers={
@@ -62,7 +63,8 @@ class Hub:
         return self
 
     async def __aexit__(self, *about: object) -> None:
-        """Close what is open."""
+        """Close what is open; who asks from now on is told that we are stopping."""
+        self._closed = True
         with anyio.CancelScope(shield=True):
             await self._client.aclose()
 
@@ -131,6 +133,8 @@ class Hub:
         about: Mapping[str, str] = MappingProxyType({}),
         seconds: float = _ANSWER_SECONDS,
     ) -> httpx2.Response:
+        if self._closed:
+            raise Refusal(Code.STOPPING, "The post office is stopping.", "Do the same again.")
         headers = {"content-type": kind, **about}
         try:
             with anyio.fail_after(seconds):
