@@ -69,6 +69,8 @@ _PRESENT_AFTER = 5.0
 _PREVIEWED = ("id", "from", "subject", "priority", "sent_at")
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
+_PRESENCE = {"here", "begins", "gone"}
+"""Notes that say who is here."""
 _PATIENT = 2
 """Attempts at a request while the line stands: a connection that was idle may have been closed."""
 
@@ -141,6 +143,10 @@ class Branch:
         """Whose rings the hub was asked for."""
         self._notes: list[Json] = []
         self._noted = anyio.Event()
+        self._notes_told = anyio.Event()
+        """Happens when some of them were told."""
+        self._all_notes = self._told_notes = self._presence = 0
+        """How many there were ever, how many of these were told, and which is the last that says who is here."""
         self._filled = anyio.Event()
         self._drained = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -202,10 +208,9 @@ class Branch:
 
     def attach(self, caller: Caller, bell: Doorbell, terms: Terms, *, resumed: bool) -> None:
         """See `Counter`."""
-        here = self._readers.get(caller.reader)
-        if here is not None:
-            here.bell, here.terms = bell, terms
-            self._note("here", caller, bell=_bell(bell, terms, resumed=resumed))
+        here = self._readers.setdefault(caller.reader, _Here(caller))  # a host that is known by its relay's word
+        here.bell, here.terms = bell, terms  # is introduced before it arrives
+        self._note("here", caller, bell=_bell(bell, terms, resumed=resumed))
 
     def reachable(self, caller: Caller) -> None:
         """See `Counter`."""
@@ -466,6 +471,7 @@ class Branch:
             self.line.hurry()
             if self.line.since is not None or self.line.why:
                 raise Away(self.line.why)
+        await self._presence_told()
         for attempt in range(_PATIENT):
             try:
                 return await self.hub.verb(verb, said)
@@ -477,6 +483,13 @@ class Branch:
                 self.line.suspect(str(odd))
                 raise Away(str(odd)) from None
         raise AssertionError
+
+    async def _presence_told(self) -> None:
+        """Let what was noted of who is here reach the hub first: what is asked next may rest on it."""
+        due = self._presence
+        while self._told_notes < due and self.line.up:
+            told, changed = self._notes_told, self.line.changed
+            await first_of(told.wait, changed)
 
     def _away(self, why: str = "") -> Refusal:
         """Return the refusal for what has to wait for the hub."""
@@ -804,6 +817,9 @@ class Branch:
         if len(self._notes) < _NOTES_MOST:
             said = {name: each for name, each in about.items() if each is not None}
             self._notes.append({"note": note, "who": who, **said})
+            self._all_notes += 1
+            if note in _PRESENCE:
+                self._presence = self._all_notes
         self._noted.set()
 
     async def _tell_notes(self) -> None:
@@ -819,8 +835,12 @@ class Branch:
                 self._notes = notes + self._notes
                 self.line.suspect(str(error))
                 await self.line.changed()
+                continue
             except Strange as odd:
                 logger.warning("notes are lost: %s", odd)
+            self._told_notes += len(notes)
+            told, self._notes_told = self._notes_told, anyio.Event()
+            told.set()
 
     async def _tell_present(self) -> None:
         await anyio.sleep(_PRESENT_AFTER)
