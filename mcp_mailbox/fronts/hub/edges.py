@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -41,7 +41,9 @@ class _Listening:
 
     address: Address
     end: Callable[[], None]
-    stay: AsyncExitStack
+    caller: Caller
+    """Who asked for them last: it is who waits there."""
+    stay: ExitStack
     rang: int = 0
     """The number of its last ring; 0 for none yet."""
 
@@ -112,10 +114,14 @@ class Edge:
         if found is None:
             if len(self._listens) >= _LISTENS_MOST:
                 raise Refusal(Code.BAD_ARGUMENT, f"An edge listens for {_LISTENS_MOST:,} mailboxes at most.")
-            stay = AsyncExitStack()
+            stay = ExitStack()
             stay.enter_context(self._counter.waiting(caller, [address]))
-            found = _Listening(address, self._counter.bell.subscribe(address, lambda: self._ring(address)), stay)
-            self._listens[key(address)] = found
+            end = self._counter.bell.subscribe(address, lambda: self._ring(address))
+            found = self._listens[key(address)] = _Listening(address, end, caller, stay)
+        elif found.caller.reader != caller.reader:
+            found.stay.close()
+            found.caller = caller
+            found.stay.enter_context(self._counter.waiting(caller, [address]))
         if again:
             self._ring(address)
 
@@ -124,7 +130,7 @@ class Edge:
         found = self._listens.pop(key(address), None)
         if found is not None:
             found.end()
-            await found.stay.aclose()
+            found.stay.close()
 
     async def listen_only(self, keys: set[tuple[str, str]]) -> None:
         """Tell of no other mailbox's rings any more."""
