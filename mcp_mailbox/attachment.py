@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mimetypes
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -68,6 +68,17 @@ def too_large(name: str, limit: int, what: str = "") -> Refusal:
     """Return the refusal of what has more bytes than may be."""
     problem = f"{name!r} {what or 'is too large'}: the limit is {limit / MIB:.3g} MiB."
     return Refusal(Code.ATTACHMENT_TOO_LARGE, problem, "Attach less, or say in the body where it is.")
+
+
+def check_sizes(sizes: Mapping[str, int], limits: Limits) -> None:
+    """Raise Refusal(BAD_ARGUMENT | ATTACHMENT_TOO_LARGE) for files of these sizes that no message may have."""
+    check_count(len(sizes))
+    for path, size in sizes.items():
+        if size > limits.each:
+            raise too_large(clean_name(path), limits.each)
+    if sum(sizes.values()) > limits.together:
+        last = clean_name(list(sizes)[-1])
+        raise too_large(last, limits.together, "and those before it are too large together")
 
 
 def clean_name(path: str) -> str:

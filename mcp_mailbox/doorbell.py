@@ -142,13 +142,17 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Hours of the day in which only what is urgent rings; minutes after midnight, where this machine is."""
+    """Hours of the day in which only what is urgent rings; minutes after midnight, where the host's machine is.
+
+    `east` is by how many minutes that machine's time is ahead of UTC; None: it is this machine.
+    """
 
     begin: int
     end: int
+    east: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Quiet:
+    def parse(cls, text: str, east: int | None = None) -> Quiet:
         """Read 22:00-07:00. Raises Refusal(BAD_ARGUMENT)."""
         found = _QUIET.fullmatch(text.strip())
         if found is None:
@@ -156,11 +160,11 @@ class Quiet:
                 Code.BAD_ARGUMENT, f"{text[:20]!a} are no hours.", "Write them as 22:00-07:00, in the local time."
             )
         hour, minute, until_hour, until_minute = map(int, found.groups())
-        return cls(hour * 60 + minute, until_hour * 60 + until_minute)
+        return cls(hour * 60 + minute, until_hour * 60 + until_minute, east)
 
     def left(self, now: int) -> int:
         """Return for how many ms it stays quiet from `now` (ms since 1970 UTC) on; 0 when it is not quiet."""
-        local = time.localtime(now / 1000)
+        local = time.localtime(now / 1000) if self.east is None else time.gmtime(now / 1000 + self.east * 60)
         minute = local.tm_hour * 60 + local.tm_min
         if (minute - self.begin) % _DAY >= (self.end - self.begin) % _DAY:
             return 0

@@ -61,6 +61,9 @@ class Code(StrEnum):
     OVER_WAITERS = "over_waiters"
     OVER_STORAGE = "over_storage"
     OVER_MAILBOXES = "over_mailboxes"
+    OUTBOX_FULL = "outbox_full"
+    GIVEN_UP = "given_up"
+    AT_HUB = "at_hub"
 
 
 BLAME: dict[Code, Blame] = {
@@ -100,6 +103,9 @@ BLAME: dict[Code, Blame] = {
     Code.OVER_WAITERS: Blame.STATE,
     Code.OVER_STORAGE: Blame.STATE,
     Code.OVER_MAILBOXES: Blame.STATE,
+    Code.OUTBOX_FULL: Blame.STORE,
+    Code.GIVEN_UP: Blame.STATE,
+    Code.AT_HUB: Blame.CALLER,
 }
 
 

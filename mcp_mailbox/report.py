@@ -6,6 +6,7 @@ None is ever reported on in turn (RFC 5321 section 4.5.5), and a receipt does no
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +18,12 @@ POSTMASTER = "postmaster"
 """Who signs these (RFC 2142 section 5). Nobody else can have that name."""
 SYSTEM = ""
 """The principal to whom the postmaster's mailboxes belong; no credential can speak for it."""
+
+_MOST = 10
+"""Recipients, and problems, of which a report tells."""
+_NAME = 200
+_WHY = 500
+"""Characters of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,41 @@ def stopped(*, sender: str, limit: str, until: int) -> Notice:
         " do not wait for one, and do not answer this."
     )
     return Notice(Kind.REPORT, f"{sender} was stopped by the loop guard"[:SUBJECT_LIMIT], body)
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Mail that another machine had taken in, and that came to nothing here, or not to all.
+
+    `id` is what its sender was told there, `at` when, in ms since 1970 UTC, None where that is not known. `problems`
+    are whom each concerns, empty for all of them, and what is wrong, with what to do. `stored` is the message's id for
+    the others, None when nobody has it.
+    """
+
+    id: str
+    to: Sequence[str]
+    subject: str
+    at: int | None
+    problems: Sequence[tuple[str, str]]
+    stored: str | None = None
+
+
+def undelivered(what: Undelivered) -> Notice:
+    """Return what the sender is told of it: its host was answered long ago, and may be gone."""
+    to = _some([each[:_NAME] for each in what.to]) or "nobody"
+    when = f", which your machine took in at {moment(what.at)}" if what.at is not None else ""
+    about = f", about {what.subject[:SUBJECT_LIMIT]!r}" if what.subject else ""
+    fate = "was not sent" if what.stored is None else f"was sent as {what.stored}, but not to all"
+    why = "\n".join(f"{whom[:_NAME]}: {said[:_WHY]}" if whom else said[:_WHY] for whom, said in what.problems[:_MOST])
+    more = f"\nand {len(what.problems) - _MOST} more" if len(what.problems) > _MOST else ""
+    end = "Nobody has it: send it again, changed as that says." if what.stored is None else "The others have it."
+    body = f"Your message {what.id} to {to}{about}{when}, {fate}.\n{why}{more}\n{end}"
+    return Notice(Kind.REPORT, _subject("Not delivered", what.subject), body)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more
 
 
 def request(*, id: str, sender: str, known_since: int, subject: str, preview: str) -> Notice:  # noqa: A002

@@ -172,7 +172,8 @@ class OfficeService(Relays):
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.command(self.tokens, self.post_office, asker, asked, self._reader_of, self.trail)
+        own = (self.tokens, self.post_office)
+        await control.command(self.counter, own, asker, asked, self._reader_of, self.trail)
 
 
 class EdgeService(Relays):
@@ -192,7 +193,7 @@ class EdgeService(Relays):
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.at_branch(self.branch, asker, asked)
+        await control.command(self.counter, None, asker, asked, self._reader_of)
 
 
 def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

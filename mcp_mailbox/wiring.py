@@ -29,6 +29,10 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 log = logging.getLogger(__name__)
 
 OUTBOX_FILE = "edge.db"
+PARCELS = "edge.db.files"
+"""Where files lie that are on their way to the hub."""
+PARCELS_MOST = 1 << 30
+"""Bytes of them."""
 EDGE_FILE = "edge"
 _EDGE_BYTES = 16
 COPIES = "opened"
@@ -88,8 +92,11 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Service]:
     """Serve this machine's agents what a hub keeps for them."""
     from mcp_mailbox.engines.outbox import open_outbox  # noqa: PLC0415 - only edges need it
-    from mcp_mailbox.link.branch import Branch  # noqa: PLC0415
+    from mcp_mailbox.link.branch import Branch, Shelves  # noqa: PLC0415
     from mcp_mailbox.link.hub import Hub  # noqa: PLC0415
+    from mcp_mailbox.link.parcels import Parcels  # noqa: PLC0415
+    from mcp_mailbox.postoffice.copies import Copies  # noqa: PLC0415
+    from mcp_mailbox.postoffice.handed import Tray  # noqa: PLC0415
 
     name = await anyio.to_thread.run_sync(_edge_name, home)
     trusted = await anyio.to_thread.run_sync(_trusted, hub.certificates) if hub.certificates else True
@@ -97,7 +104,13 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
         open_outbox(Path(home) / OUTBOX_FILE) as outbox,
         Hub(hub.url, hub.token, name, trusted) as asked,
     ):
-        branch = Branch(asked, outbox, SystemClock())
+        shelves = Shelves(
+            Parcels(Path(home) / PARCELS, config.office_settings(os.environ).attachments, PARCELS_MOST),
+            Tray(Path(home) / HANDED),
+            Copies(Path(home) / COPIES),
+        )
+        branch = Branch(asked, outbox, SystemClock(), shelves)
+        branch.log = Journal(Path(home))
         async with branch.running():
             yield EdgeService(branch, home, hub.space)
 
@@ -173,10 +186,10 @@ async def _http(service: OfficeService, door: FrontDoor, stop: office.Stop) -> A
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
-    known = edges.Edges(service.counter)
+    known = edges.Edges(service.counter, service.post_office.attachments.take_back)
     rooms: dict[str, visit.Room] = {
         room.PATH: room.McpRoom(service.server, making, streams),
-        wire.PATH: StoreRoom(known, streams),
+        wire.PATH: StoreRoom(known, streams, service.post_office),
     }
     http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource, porches)
     async with (

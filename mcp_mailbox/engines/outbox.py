@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mcp_mailbox.errors import Code, Refusal
 Json = dict[str, Any]
 
 _APPLICATION = 0x6D626F78  # "mbox"
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -34,6 +34,7 @@ CREATE TABLE outbox (
     asked_at INTEGER NOT NULL,
     answer TEXT,
     answered_at INTEGER,
+    files TEXT NOT NULL DEFAULT '[]',
     UNIQUE (reader, request)
 );
 CREATE INDEX outbox_waiting ON outbox (number) WHERE answer IS NULL;
@@ -50,10 +51,23 @@ CREATE INDEX fetched_unsettled ON fetched (mailbox, number) WHERE NOT settled;
 CREATE TABLE reader (id TEXT PRIMARY KEY, mailbox TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE mailbox (address TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_SINCE_1 = "ALTER TABLE outbox ADD COLUMN files TEXT NOT NULL DEFAULT '[]';"
+_COUNT = "SELECT count(*) FROM outbox WHERE answer IS NULL"
 KEPT_MS = 30 * 24 * 3600 * 1000
 """For which answers are kept: as long as the hub knows a request again."""
 FETCHED_MOST = 5_000
 """Fetched messages that are kept, the newest."""
+WAITING_MOST = 100_000
+"""Entries that wait for the hub: more are refused, not dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A file on its way: what it is called, under which name its copy stands beside the outbox, how many bytes."""
+
+    name: str
+    copy: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +80,63 @@ class Entry:
     given: Json
     asked_at: int
     answer: Json | None = None
+    files: tuple[Parcel, ...] = ()
 
 
 class Outbox:
     """The file. Every verb may raise Refusal(STORE_FULL | STORE_FAILED | STORE_DAMAGED)."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, most: int = WAITING_MOST) -> None:
         self._writer = Writer(db, lambda _: None, lambda: None)
-        [self.waiting] = db.execute("SELECT count(*) FROM outbox WHERE answer IS NULL").fetchone()
+        self._most = most
+        self.waiting, self.oldest = _standing(db)
+        """How many wait, and since when the first does, in ms since 1970 UTC."""
 
     async def close(self) -> None:
         """Close it."""
         await self._writer.close()
 
-    async def put(self, verb: str, who: Mapping[str, object], given: Mapping[str, object], now: int) -> Entry:
-        """Keep it for the hub, once for each request of a reader; return it, with its answer if that has come."""
+    async def put(
+        self,
+        verb: str,
+        who: Mapping[str, object],
+        given: Mapping[str, object],
+        now: int,
+        files: Sequence[Parcel] = (),
+    ) -> Entry:
+        """Keep it for the hub, once for each request of a reader; return it, with its answer if that has come.
+
+        Raises Refusal(OUTBOX_FULL) when as many wait as may.
+        """
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
             asked = (str(who["reader"]), str(who["request"]))
             known = db.execute("SELECT * FROM outbox WHERE reader = ? AND request = ?", asked).fetchone()
             if known is not None:
                 return _entry(known), False
+            if self.waiting >= self._most:
+                raise full()
             row = db.execute(
-                "INSERT INTO outbox (reader, request, verb, who, given, asked_at) VALUES (?, ?, ?, ?, ?, ?)"
+                "INSERT INTO outbox (reader, request, verb, who, given, asked_at, files) VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " RETURNING *",
-                (*asked, verb, json.dumps(who), json.dumps(given), now),
+                (*asked, verb, json.dumps(who), json.dumps(given), now, json.dumps([*map(astuple, files)])),
             ).fetchone()
             return _entry(row), True
 
         entry, new = await self._writer.do(work)
-        self.waiting += new
+        if new:
+            self.waiting += 1
+            self.oldest = entry.asked_at if self.oldest is None else self.oldest
         return entry
+
+    async def copies(self) -> set[str]:
+        """Return the names of all copies that are still to be sent."""
+
+        def work(db: sqlite3.Connection) -> set[str]:
+            rows = db.execute("SELECT files FROM outbox WHERE answer IS NULL AND files != '[]'")
+            return {copy for row in rows for _, copy, _ in json.loads(row["files"])}
+
+        return await self._writer.do(work)
 
     async def next(self, most: int) -> Sequence[Entry]:
         """Return what has waited longest, in its order."""
@@ -110,15 +150,18 @@ class Outbox:
     async def answered(self, answers: Mapping[int, Json], now: int) -> None:
         """Note what the hub has answered."""
 
-        def work(db: sqlite3.Connection) -> int:
-            changed = db.executemany(
+        def work(db: sqlite3.Connection) -> tuple[int, int | None]:
+            before = db.execute(_COUNT).fetchone()[0]
+            db.executemany(
                 "UPDATE outbox SET answer = ?, answered_at = ? WHERE number = ? AND answer IS NULL",
                 [(json.dumps(answer), now, number) for number, answer in answers.items()],
-            ).rowcount
+            )
             db.execute("DELETE FROM outbox WHERE answered_at < ?", (now - KEPT_MS,))
-            return changed
+            waiting, oldest = _standing(db)
+            return before - waiting, oldest
 
-        self.waiting -= await self._writer.do(work)
+        changed, self.oldest = await self._writer.do(work)
+        self.waiting -= changed
 
     async def entry(self, number: int) -> Entry | None:
         """Return one, if it is known."""
@@ -128,6 +171,10 @@ class Outbox:
             return _entry(row) if row is not None else None
 
         return await self._writer.do(work)
+
+    async def check(self) -> str:
+        """Return "ok", or what is wrong with the file."""
+        return await self._writer.do(lambda db: str(db.execute("PRAGMA quick_check(1)").fetchone()[0]))
 
     # -- what was fetched
 
@@ -205,6 +252,21 @@ class Outbox:
         )
 
 
+def full() -> Refusal:
+    """Return the refusal of more than an outbox holds."""
+    return Refusal(
+        Code.OUTBOX_FULL,
+        "This machine's outbox is full: its hub has been away for long. What is in it is kept; this was not taken in.",
+        "Wait until the hub is reached (`mcp-mailbox status`), then do the same again.",
+    )
+
+
+def _standing(db: sqlite3.Connection) -> tuple[int, int | None]:
+    """Return how many wait, and since when the first does."""
+    first = db.execute("SELECT asked_at FROM outbox WHERE answer IS NULL ORDER BY number LIMIT 1").fetchone()
+    return db.execute(_COUNT).fetchone()[0], first[0] if first is not None else None
+
+
 def plain(id_: str) -> str:
     """Return a message's id without the number of the lease that a handle carries."""
     return id_.partition(".")[0]
@@ -218,6 +280,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         json.loads(row["given"]),
         row["asked_at"],
         json.loads(row["answer"]) if row["answer"] is not None else None,
+        tuple(Parcel(*each) for each in json.loads(row["files"])),
     )
 
 
@@ -257,6 +320,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous = FULL")
     [version] = db.execute("PRAGMA user_version").fetchone()
     [application] = db.execute("PRAGMA application_id").fetchone()
+    if version == 1 and application == _APPLICATION:
+        db.executescript(f"BEGIN IMMEDIATE; {_SINCE_1} PRAGMA user_version = {_VERSION}; COMMIT;")
     if version == 0:
         # One transaction: a kill leaves an empty file, which begins anew.
         db.executescript(

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from mcp_mailbox import addresses, presence
 from mcp_mailbox.channel import MOST_COUNT
 from mcp_mailbox.delivery import Outcome, Settlement
+from mcp_mailbox.doorbell import Moment
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import meaning
 from mcp_mailbox.mailbox import Contact
@@ -321,6 +322,30 @@ class Mailboxes(Arguments):
     limit: Annotated[int, Field(ge=1, le=1000)] = LIST_LIMIT
     after: str = ""
     prefix: str | None = None
+
+
+class Arrivals(Arguments):
+    """`arrivals`: what came behind `place`; without one nothing, and the place of what comes."""
+
+    place: str | None = None
+
+
+class Remind(Arguments):
+    """`remind`: what a hook is to say at that moment of a session."""
+
+    event: Moment
+
+
+class News(Arguments):
+    """`news`: what would ring somebody, once there is more than `besides`."""
+
+    besides: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
+
+
+class Held(Arguments):
+    """`held`: what others than `besides` have reserved in the caller's space."""
+
+    besides: str | None = None
 
 
 class Settle(Arguments):

@@ -149,11 +149,13 @@ def received(deliveries: Sequence[Delivery]) -> Json:
     return answer
 
 
-def nothing(cut: float | None = None, meant: str = "") -> Json:
+def nothing(cut: float | None = None, meant: str = "", *, brief: bool = False) -> Json:
     """Render a wait in which nothing came; `cut` is how many seconds it lasted when that is less than was asked for.
 
-    `meant` asks whether it waited for somebody else.
+    `meant` asks whether it waited for somebody else; `brief` is for a person, who knows the rest.
     """
+    if brief:
+        return {"messages": [], "timed_out": True, **_given(hint=meant)}
     why = f"On this host a wait lasts {cut:g} s at most. " if cut is not None else ""
     return {"messages": [], "timed_out": True, "hint": " ".join(filter(None, (why + NOTHING_YET, meant)))}
 
@@ -213,6 +215,16 @@ def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Jso
     if not offset and len(answer["body"]) == len(opened.text) and size(answer) <= WAIT_LIMIT:
         return answer
     answer |= _given(path=path, uri=uri)
+    if (excess := size(answer) - WAIT_LIMIT) > 0:
+        _cut(answer, excess, offset)
+    return answer
+
+
+def with_copy(answer: Json, path: str, offset: int) -> Json:
+    """Return what `attachment` has rendered for another machine with where a copy lies on this one."""
+    answer = {**answer, "path": path}
+    if "body" not in answer:
+        return answer | {"hint": NO_TEXT}
     if (excess := size(answer) - WAIT_LIMIT) > 0:
         _cut(answer, excess, offset)
     return answer

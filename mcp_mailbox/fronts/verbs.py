@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from mcp_mailbox import addresses
@@ -19,15 +20,15 @@ from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.directory import Search
-from mcp_mailbox.doorbell import Doorbell
+from mcp_mailbox.doorbell import Doorbell, Pointer, Result
 from mcp_mailbox.doorbell import Terms as BellTerms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.mailbox import Contact, Kind, Profile
-from mcp_mailbox.postoffice import Call, Caller, PostOffice
+from mcp_mailbox.postoffice import Call, Caller, Handed, PostOffice
 from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.reservation import Mode, Terms
-from mcp_mailbox.store import Claimer
+from mcp_mailbox.store import Claimer, Clock, Portion
 
 Json = dict[str, Any]
 
@@ -54,6 +55,8 @@ class Asking:
     """Whether a page tells how each message stands."""
     default: str | None = None
     """The mailbox that `create_mailbox` makes when none is named."""
+    handed: Sequence[Handed] = ()
+    """Files to be attached that the front has handed in."""
     at_once: bool = False
     """Whether a wait is to answer what is there now: who asks waits by itself."""
 
@@ -63,6 +66,7 @@ class Counter(Protocol):
 
     bell: Bell
     alarms: Alarms
+    clock: Clock
 
     async def ask(self, asking: Asking) -> Json:
         """Do it, and return the answer."""
@@ -132,6 +136,41 @@ class Counter(Protocol):
         """Return an attachment and what is in it."""
         ...
 
+    async def home(self, caller: Caller) -> Address | None:
+        """Return the mailbox that is the reader's own, as far as it has come there."""
+        ...
+
+    def can_ring(self, caller: Caller) -> bool:
+        """Whether the reader's host has a bell of its own."""
+        ...
+
+    async def rung(self, kind: str, result: Result, told: Pointer) -> None:
+        """Note what came of a ring that somebody else has made: see `Doorbells.rang`."""
+        ...
+
+    def standing_in(
+        self,
+        name: str,
+        caller: Caller,
+        address: Address,
+        bell: Doorbell,
+        terms: BellTerms,
+        *,
+        begins: bool,
+        superseded: Callable[[], bool],
+        leave: Callable[[], None],
+    ) -> AbstractContextManager[None]:
+        """Ring this for a mailbox while the block lasts: see `Doorbells.standing_in`."""
+        ...
+
+    async def place(self, sizes: Mapping[str, int]) -> Path:
+        """Return where a front may put copies of files of these names and sizes: see `Attachments.place`."""
+        ...
+
+    async def check(self) -> str:
+        """Return "ok", or what is wrong with the file that mail is kept in here."""
+        ...
+
 
 async def _create_mailbox(office: PostOffice, asking: Asking, asked: arguments.CreateMailbox) -> Json:
     contact = Contact(asked.contact) if asked.contact is not None else None
@@ -142,7 +181,9 @@ async def _create_mailbox(office: PostOffice, asking: Asking, asked: arguments.C
 
 
 async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Json:
-    return render.accepted(await office.send(asking.call, asked.draft, asked.attach), receipt=asked.receipt)
+    return render.accepted(
+        await office.send(asking.call, asked.draft, (*asked.attach, *asking.handed)), receipt=asked.receipt
+    )
 
 
 async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments.WaitForMessage) -> Json:
@@ -155,7 +196,7 @@ async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments
     )
     cut = timeout if timeout < asked.timeout and not asking.ending.is_set() else None
     meant = await _meant(office, call, wanted.sender) if not found else ""
-    answer = render.received(found) if found else render.nothing(cut, meant)
+    answer = render.received(found) if found else render.nothing(cut, meant, brief=asking.full)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     answer |= render.skipped(await office.channels.skipped(call))
     return answer | ({"ack_failed": refused} if refused else {})
@@ -220,6 +261,45 @@ async def _mailboxes(office: PostOffice, asking: Asking, asked: arguments.Mailbo
     return {"mailboxes": [str(each) for each in found]}
 
 
+async def _arrivals(office: PostOffice, asking: Asking, asked: arguments.Arrivals) -> Json:
+    page = await office.arrivals(asking.call, Portion(100, 1 << 18, asked.place))
+    come = [render.arrived(each) for each in page.mail if each.own is not None]
+    return {"messages": come, "place": page.place, "more": page.next is not None}
+
+
+async def _remind(office: PostOffice, asking: Asking, asked: arguments.Remind) -> Json:
+    address = await office.mailboxes.readable(asking.call.caller, asking.call.mailbox)
+    said = await office.doorbells.reminder(address, asked.event)
+    return {"text": said.reminder()} if said is not None else {}
+
+
+async def _news(office: PostOffice, asking: Asking, asked: arguments.News) -> Json:
+    address = await office.mailboxes.readable(asking.call.caller, asking.call.mailbox)
+    found = await office.doorbells.arrival(address, frozenset(asked.besides), 0)
+    if found is None:
+        return {"mailbox": str(address)}
+    told, news = found
+    senders = [str(sender) for sender in told.senders]
+    return {"mailbox": str(address), "messages": told.count, "urgent": told.urgent, "from": senders, "news": news}
+
+
+async def _held(office: PostOffice, asking: Asking, asked: arguments.Held) -> Json:
+    found = await office.reservations.of_others(replace(asking.call.caller, mailbox=asked.besides))
+    return {
+        "reservations": [
+            {
+                "name": each.name,
+                "holder": str(each.holder) if each.holder is not None else None,
+                "mode": each.mode.value,
+                "note": each.note,
+                "made_at": each.made_at,
+                "until": each.until,
+            }
+            for each in found
+        ]
+    }
+
+
 async def _settle(office: PostOffice, asking: Asking, asked: arguments.Settle) -> Json:
     return render.settled(await office.settle(asking.call, asked.ids, asked.settlement))
 
@@ -267,6 +347,10 @@ VERBS: Mapping[str, Verb] = {
     "entire": Verb(_entire, arguments.Entire, carries_mail=True),
     "own": Verb(_own, arguments.Own),
     "mailboxes": Verb(_mailboxes, arguments.Mailboxes),
+    "arrivals": Verb(_arrivals, arguments.Arrivals, carries_mail=True),
+    "remind": Verb(_remind, arguments.Remind),
+    "news": Verb(_news, arguments.News),
+    "held": Verb(_held, arguments.Held),
     "settle": Verb(_settle, arguments.Settle),
     "reserve": Verb(_reserve, arguments.Reserve),
     "find_mailboxes": Verb(_find_mailboxes, arguments.FindMailboxes),
@@ -286,6 +370,7 @@ class Here:
         self.office = office
         self.bell = office.bell
         self.alarms = office.alarms
+        self.clock = office.clock
 
     async def ask(self, asking: Asking) -> Json:
         """See `Counter`."""
@@ -354,3 +439,40 @@ class Here:
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
         """See `Counter`."""
         return await self.office.attachments.content(call, id, name)
+
+    async def home(self, caller: Caller) -> Address | None:
+        """See `Counter`."""
+        return self.office.attendance.home(caller.reader)
+
+    def can_ring(self, caller: Caller) -> bool:
+        """See `Counter`."""
+        return self.office.doorbells.can_ring(caller)
+
+    async def rung(self, kind: str, result: Result, told: Pointer) -> None:
+        """See `Counter`."""
+        await self.office.doorbells.rang(kind, result, told)
+
+    def standing_in(
+        self,
+        name: str,
+        caller: Caller,
+        address: Address,
+        bell: Doorbell,
+        terms: BellTerms,
+        *,
+        begins: bool,
+        superseded: Callable[[], bool],
+        leave: Callable[[], None],
+    ) -> AbstractContextManager[None]:
+        """See `Counter`."""
+        del caller
+        stand = self.office.doorbells.standing_in
+        return stand(name, address, bell, terms, begins=begins, superseded=superseded, leave=leave)
+
+    async def place(self, sizes: Mapping[str, int]) -> Path:
+        """See `Counter`."""
+        return await self.office.attachments.place(sizes)
+
+    async def check(self) -> str:
+        """See `Counter`."""
+        return await self.office.check()

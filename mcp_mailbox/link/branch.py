@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
+from anyio import to_thread
 
-from mcp_mailbox import addresses
+from mcp_mailbox import addresses, attachment
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, key
-from mcp_mailbox.doorbell import Doorbell, Outcome, Pointer, Result, Terms
-from mcp_mailbox.engines.outbox import Entry, Outbox
+from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, Terms
+from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel, plain
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.hub import wire
@@ -33,8 +36,11 @@ from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
 from mcp_mailbox.link.line import Line
-from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.link.parcels import Opener, Parcels
+from mcp_mailbox.postoffice import DAY, Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
+from mcp_mailbox.postoffice.copies import Copies
+from mcp_mailbox.postoffice.handed import Tray
 from mcp_mailbox.postoffice.readers import first_of
 from mcp_mailbox.store import Clock
 
@@ -44,11 +50,13 @@ Json = dict[str, Any]
 _Known = tuple[str, str, str | None]
 """A reader, a space, and the name by which it means a mailbox; None is its own."""
 
-MARK = "outbox-"
-"""Begins the id of what is on its way: the hub's own is not known yet."""
+MARK = wire.MARK
 _KNOWN_MOST = 10_000
 _BATCH = 200
 _BATCH_BYTES = 1 << 20
+_BATCH_FILES = 32 << 20
+"""Bytes of the files of a batch: they are handed in before it."""
+_OPENED_MOST = 1_000
 _LINGER = 2.0
 """Seconds for which rings of a mailbox are still wanted when nobody listens any more: who waited may wait again."""
 _SETTLING = 1_000
@@ -61,6 +69,8 @@ _PRESENT_AFTER = 5.0
 _PREVIEWED = ("id", "from", "subject", "priority", "sent_at")
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
+_PRESENCE = {"here", "begins", "gone"}
+"""Notes that say who is here."""
 _PATIENT = 2
 """Attempts at a request while the line stands: a connection that was idle may have been closed."""
 
@@ -81,6 +91,14 @@ class _Bell(Bell):
         return end
 
 
+class Shelves(NamedTuple):
+    """Where files lie: on their way to the hub, handed in by a front of this machine, fetched for its agents."""
+
+    parcels: Parcels
+    handed: Tray
+    copies: Copies
+
+
 @dataclass(slots=True)
 class _Here:
     """A reader that is connected."""
@@ -91,29 +109,53 @@ class _Here:
     terms: Terms | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is rung in the place of a reader: a hook that waits."""
+
+    caller: Caller
+    address: Address
+    bell: Doorbell
+    terms: Terms
+    superseded: Callable[[], bool]
+    leave: Callable[[], None]
+
+
 class Branch:
     """See `Counter`. `running` must be entered for as long as it is asked."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock, shelves: Shelves) -> None:
         self.bell: Bell = _Bell(self._wanted)
         self.alarms = Alarms(clock)
+        self.clock = clock
+        self.log: Log | None = None
+        """Told of every ring of this machine's hosts."""
         self.hub = hub
         self.outbox = outbox
         self.line = Line(hub, self._opening, self._told, clock.now)
-        self._clock = clock
+        self._parcels, self._handed, self._copies = shelves
+        self._opened: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
+        """Where copies of what is attached to messages lie, by mailbox, id and name."""
         self._readers: dict[str, _Here] = {}
+        self._standing: dict[str, _Standing] = {}
         self._own: OrderedDict[_Known, Address] = OrderedDict()
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
         self._notes: list[Json] = []
         self._noted = anyio.Event()
+        self._notes_told = anyio.Event()
+        """Happens when some of them were told."""
+        self._all_notes = self._told_notes = self._presence = 0
+        """How many there were ever, how many of these were told, and which is the last that says who is here."""
         self._filled = anyio.Event()
         self._drained = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the line, forward what waits, tell what is to be told."""
+        """Keep the line, forward what waits, tell what is to be told. Raises Refusal for a disk that cannot be used."""
+        copies = await self.outbox.copies()
+        await to_thread.run_sync(self._parcels.begin, copies)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.alarms.run)
@@ -134,8 +176,11 @@ class Branch:
         """Say how things stand."""
         line = self.line
         said: Json = {"url": self.hub.url, "reached": line.up, "outbox": self.outbox.waiting}
+        oldest = self.outbox.oldest
         return (
             said
+            | ({"oldest": _moment(oldest)} if oldest is not None else {})
+            | ({"outbox_bytes": self._parcels.size} if self._parcels.size else {})
             | ({"unreachable_since": _moment(line.since)} if line.since is not None else {})
             | ({"why": line.why} if line.why else {})
         )
@@ -163,10 +208,9 @@ class Branch:
 
     def attach(self, caller: Caller, bell: Doorbell, terms: Terms, *, resumed: bool) -> None:
         """See `Counter`."""
-        here = self._readers.get(caller.reader)
-        if here is not None:
-            here.bell, here.terms = bell, terms
-            self._note("here", caller, bell=_bell(bell, terms, resumed=resumed))
+        here = self._readers.setdefault(caller.reader, _Here(caller))  # a host that is known by its relay's word
+        here.bell, here.terms = bell, terms  # is introduced before it arrives
+        self._note("here", caller, bell=_bell(bell, terms, resumed=resumed))
 
     def reachable(self, caller: Caller) -> None:
         """See `Counter`."""
@@ -202,7 +246,63 @@ class Branch:
         del caller, places
         return self._nothing()
 
+    async def home(self, caller: Caller) -> Address | None:
+        """See `Counter`."""
+        with suppress(Refusal):
+            return await self.readable(caller, None)
+        return None
+
+    def can_ring(self, caller: Caller) -> bool:
+        """See `Counter`."""
+        here = self._readers.get(caller.reader)
+        return here is not None and here.bell is not None
+
+    async def rung(self, kind: str, result: Result, told: Pointer) -> None:
+        """See `Counter`."""
+        if self.log is not None:
+            self.log.note(Ring(kind, result, told))
+        if result.outcome is Outcome.RUNG:
+            await self.rang(told.mailbox)
+
+    @contextmanager
+    def standing_in(
+        self,
+        name: str,
+        caller: Caller,
+        address: Address,
+        bell: Doorbell,
+        terms: Terms,
+        *,
+        begins: bool,
+        superseded: Callable[[], bool],
+        leave: Callable[[], None],
+    ) -> Iterator[None]:
+        """See `Counter`: the hub decides when it is rung."""
+        if (former := self._standing.get(name)) is not None:
+            former.leave()
+        stands = self._standing[name] = _Standing(caller, address, bell, terms, superseded, leave)
+        self._note_standing(name, stands, resumed=not begins)
+        try:
+            yield
+        finally:
+            if self._standing.get(name) is stands:
+                del self._standing[name]
+                self._note("sits", None, host=name)
+
+    def _note_standing(self, name: str, stands: _Standing, *, resumed: bool) -> None:
+        bell = _bell(stands.bell, stands.terms, resumed=resumed)
+        self._note("stands", stands.caller, mailbox=str(stands.address), bell=bell, host=name)
+
     # -- what fronts ask besides
+
+    async def place(self, sizes: Mapping[str, int]) -> Path:
+        """See `Counter`."""
+        self._parcels.check_sizes(sizes)
+        return await to_thread.run_sync(self._handed.place)
+
+    async def check(self) -> str:
+        """See `Counter`."""
+        return await self.outbox.check()
 
     async def ensure(self, call: Call, name: str) -> None:
         """See `Counter`. One that is known is opened when the hub is back."""
@@ -263,7 +363,25 @@ class Branch:
         except (Away, Strange) as error:
             self.line.suspect(str(error))
             raise self._away("Attachments are read there.") from None
-        return Attachment(str(said["name"]), str(said["type"]), int(said["size"]), ""), content
+        sha256 = str(said.get("sha256", ""))
+        return Attachment(str(said["name"]), str(said["type"]), int(said["size"]), sha256), content
+
+    async def _with_copy(self, asking: Asking, asked: arguments.Read, answer: Json) -> Json:
+        """Put a copy of an attachment where the caller's programs can open it, as a post office of its own does."""
+        whole = "body" in answer and "uri" not in answer
+        if asking.call.caller.files is None or whole or int(answer.get("size", 0)) == 0:
+            return answer
+        name = str(answer["attachment"])
+        known = (self._known(asking.call) or "", plain(asked.id), name)
+        path = self._opened.get(known)
+        if path is None or not await to_thread.run_sync(path.is_file):
+            found, content = await self.content(asking.call, asked.id, name)
+            of = f"{plain(asked.id)} {found.sha256}"
+            path = await to_thread.run_sync(self._copies.put, of, attachment.clean_name(found.name), content)
+            self._opened[known] = path
+            while len(self._opened) > _OPENED_MOST:
+                self._opened.popitem(last=False)
+        return render.with_copy(answer, str(path), asked.offset)
 
     # -- asking
 
@@ -272,19 +390,74 @@ class Branch:
         asking = await self._translated(asking)
         if isinstance(asking.asked, arguments.WaitForMessage):
             return await self._wait(asking)
-        if isinstance(asking.asked, arguments.Send) and asking.asked.attach:
-            raise Refusal(
-                Code.NO_FILE,
-                "From this machine no files can be attached yet: its mail is kept by a hub.",
-                "Say where the file is.",
-            )
+        if isinstance(asking.asked, arguments.Send) and (asking.asked.attach or asking.handed):
+            return await self._send_files(asking, asking.asked)
         queued = asking.verb in _LATER and self.outbox.waiting > 0
         if not queued:
             try:
-                return self._seen(asking, await self._hub(asking.verb, _asked(asking)))
+                answer = self._seen(asking, await self._hub(asking.verb, _asked(asking)))
             except Away:
                 pass
+            else:
+                if isinstance(asking.asked, arguments.Read) and asking.asked.attachment is not None:
+                    return await self._with_copy(asking, asking.asked, answer)
+                return answer
         return await self._without_hub(asking)
+
+    async def _send_files(self, asking: Asking, asked: arguments.Send) -> Json:
+        """Send with files: copies of them stay here until the hub has the message."""
+        asked.draft  # noqa: B018 - refuses what no mailbox could hold, before anything is copied
+        files = await to_thread.run_sync(self._parcels.take, self._openers(asking, asked))
+        given = {name: each for name, each in asking.given.items() if asked.also.get(name, name) != "attach"}
+        asking = replace(asking, given=given, asked=asked.model_copy(update={"attach": ()}), handed=())
+        kept = False
+        try:
+            if not self.outbox.waiting:
+                try:
+                    return self._seen(asking, await self._hand_over(asking, files))
+                except Away:
+                    pass
+                except Refusal as refusal:
+                    if refusal.code is not Code.STORE_FAILED:  # what was handed in is gone: it goes with the rest
+                        raise
+            kept = True  # from here on it may be on disk, even if nobody waits for the answer any more
+            answer, kept = await self._post_later(asking, asking.asked, files)
+        except Refusal:
+            kept = False
+            raise
+        else:
+            return answer
+        finally:
+            if not kept:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(self._parcels.remove, files)
+
+    def _openers(self, asking: Asking, asked: arguments.Send) -> list[tuple[str, Opener]]:
+        """Return what opens each file. Raises Refusal(FORBIDDEN) for paths of another machine."""
+        files = asking.call.caller.files
+        if asked.attach and files is None:
+            hint = "Put the text into the body."
+            raise Refusal(Code.FORBIDDEN, "A path would name one of another machine's files.", hint)
+        paths: list[tuple[str, Opener]] = [
+            (path, partial(roots.open_file, files, path)) for path in asked.attach if files is not None
+        ]
+        return paths + [(each.name, partial(self._handed.open, each)) for each in asking.handed]
+
+    async def _hand_over(self, asking: Asking, files: Sequence[Parcel]) -> Json:
+        """Send with the files to the hub, now. Raises as `_hub`."""
+        if not self.line.up and (self.line.since is not None or self.line.why):
+            self.line.hurry()
+            raise Away(self.line.why)
+        try:
+            for each in files:
+                await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
+        except Away as away:
+            self.line.suspect(str(away))
+            raise
+        except Strange as odd:
+            self.line.suspect(str(odd))
+            raise Away(str(odd)) from None
+        return await self._hub(asking.verb, _asked(asking) | {"files": _named(files)})
 
     async def _asked_now(self, asking: Asking) -> Json:
         try:
@@ -298,6 +471,7 @@ class Branch:
             self.line.hurry()
             if self.line.since is not None or self.line.why:
                 raise Away(self.line.why)
+        await self._presence_told()
         for attempt in range(_PATIENT):
             try:
                 return await self.hub.verb(verb, said)
@@ -309,6 +483,13 @@ class Branch:
                 self.line.suspect(str(odd))
                 raise Away(str(odd)) from None
         raise AssertionError
+
+    async def _presence_told(self) -> None:
+        """Let what was noted of who is here reach the hub first: what is asked next may rest on it."""
+        due = self._presence
+        while self._told_notes < due and self.line.up:
+            told, changed = self._notes_told, self.line.changed
+            await first_of(told.wait, changed)
 
     def _away(self, why: str = "") -> Refusal:
         """Return the refusal for what has to wait for the hub."""
@@ -324,7 +505,7 @@ class Branch:
 
     def _about_away(self) -> Json:
         """Return what an answer says that is given without the hub."""
-        since = self.line.since if self.line.since is not None else self._clock.now()
+        since = self.line.since if self.line.since is not None else self.clock.now()
         return {"unreachable_since": _moment(since), "hint": self._unreachable()}
 
     def _seen(self, asking: Asking, answer: Json) -> Json:
@@ -359,7 +540,7 @@ class Branch:
     async def _wait(self, asking: Asking) -> Json:
         """Wait here: the hub says what is there, and rings when there is something new."""
         asked: arguments.WaitForMessage = asking.asked
-        clock = self._clock
+        clock = self.clock
         lasts = min(asked.timeout, asking.longest) * 1000
         deadline = clock.now() + lasts
         refusable = clock.now() + min(lasts, _SETTLING)
@@ -394,8 +575,8 @@ class Branch:
     async def _settled_before(self, deadline: float) -> None:
         """Let what was settled without the hub reach it first: else it would hand that out again."""
         if self.outbox.waiting and self.line.up:
-            until = min(deadline, self._clock.now() + _DRAINING)
-            await first_of(self._drained.wait, self.line.changed, partial(self._clock.sleep_until, until))
+            until = min(deadline, self.clock.now() + _DRAINING)
+            await first_of(self._drained.wait, self.line.changed, partial(self.clock.sleep_until, until))
 
     async def _until_known(self, asking: Asking, deadline: float) -> Address | None:
         """Return the address to wait at; None when the hub was not there to say, in all that time."""
@@ -406,11 +587,11 @@ class Branch:
             except Refusal as refusal:
                 if refusal.code is not Code.HUB_AWAY:
                     raise
-                if self._clock.now() >= deadline or asking.ending.is_set():
+                if self.clock.now() >= deadline or asking.ending.is_set():
                     return None
             ended = anyio.Event()
             with asking.ending.telling(ended.set):
-                await first_of(changed, ended.wait, partial(self._clock.sleep_until, deadline))
+                await first_of(changed, ended.wait, partial(self.clock.sleep_until, deadline))
 
     # -- without the hub
 
@@ -418,7 +599,7 @@ class Branch:
         """Answer what can be answered here."""
         asked = asking.asked
         if isinstance(asked, arguments.Send):
-            return await self._post_later(asking, asked)
+            return (await self._post_later(asking, asked))[0]
         if isinstance(asked, arguments.Settle):
             address = await self.readable(asking.call.caller, asking.call.mailbox)
             await self._put(asking)
@@ -432,6 +613,8 @@ class Branch:
         if isinstance(asked, arguments.ListInbox) and not asked.searches and asked.show in {None, "inbox"}:
             found = [_preview(each) for each in await self.outbox.unsettled(str(address), asked.limit)]
             return {"messages": found, **self._about_away()}
+        if isinstance(asked, arguments.Read) and asked.attachment is not None:
+            raise self._away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
             return await self._read_here(str(address), asked.id)
         raise self._away()
@@ -440,6 +623,7 @@ class Branch:
         pending = await self._pending(id_)
         if pending is not None:
             given = pending.given
+            files = [{"name": each.name, "size": each.size} for each in pending.files]
             return {
                 "id": id_,
                 "to": given.get("to"),
@@ -447,6 +631,7 @@ class Branch:
                 "body": given.get("body"),
                 "sent_at": _moment(pending.asked_at),
                 "state": "outbox",
+                **({"attachments": files} if files else {}),
                 **self._about_away(),
             }
         found = await self.outbox.fetched(mailbox, id_)
@@ -454,26 +639,30 @@ class Branch:
             raise self._away(f"{id_[:40]!a} was not fetched before.")
         return {**found, **self._about_away()}
 
-    async def _post_later(self, asking: Asking, asked: arguments.Send) -> Json:
-        """Take a message in for the hub: it is on this machine's disk when this returns."""
+    async def _post_later(
+        self, asking: Asking, asked: arguments.Send, files: Sequence[Parcel] = ()
+    ) -> tuple[Json, bool]:
+        """Take a message in for the hub: it is on disk here when this returns. Say whether it needs the files."""
         space = asking.call.caller.space
         draft = asked.draft  # refuses what no mailbox could hold
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
         mailbox = await self.readable(asking.call.caller, asking.call.mailbox)
-        entry = await self._put(asking)
+        entry = await self._put(asking, files)
         if asked.reply_to is not None:
             self.outbox.settled(str(mailbox), [asked.reply_to])
         if entry.answer is not None:
-            return _answer(entry.answer)
+            return _answer(entry.answer), False
         to = [{"address": str(each), "state": "outbox"} for each in dict.fromkeys(everybody)]
         id_ = f"{MARK}{entry.number}"
         hint = "It is on this machine's disk, and goes out by itself once the hub is reached, also when you are gone."
-        return {"id": id_, "accepted": "outbox", "to": to} | (
+        answer = {"id": id_, "accepted": "outbox", "to": to} | (
             {**self._about_away(), "hint": f"{self._unreachable()} {hint}"} if not self.line.up else {"hint": hint}
         )
+        return answer, entry.files == tuple(files)
 
-    async def _put(self, asking: Asking) -> Entry:
-        entry = await self.outbox.put(asking.verb, _who(asking.call), dict(asking.given), self._clock.now())
+    async def _put(self, asking: Asking, files: Sequence[Parcel] = ()) -> Entry:
+        who, given = _who(asking.call), dict(asking.given)
+        entry = await self.outbox.put(asking.verb, who, given, self.clock.now(), files)
         self._filled.set()
         return entry
 
@@ -492,18 +681,7 @@ class Branch:
         given = await _replaced(asking.given, self._hubs_id)
         if given == asking.given:
             return asking
-        return Asking(
-            asking.verb,
-            given,
-            type(asking.asked).model_validate(given, by_alias=True),
-            asking.call,
-            asking.label,
-            asking.longest,
-            asking.ending,
-            asking.room,
-            asking.full,
-            asking.default,
-        )
+        return replace(asking, given=given, asked=type(asking.asked).model_validate(given, by_alias=True))
 
     async def _hubs_id(self, id_: str) -> str:
         number = id_.removeprefix(MARK)
@@ -535,22 +713,47 @@ class Branch:
         batch = await self.outbox.next(_BATCH)
         answers: dict[int, Json] = {}
         lines: list[Json] = []
-        size = 0
+        size = handed = 0
         for entry in batch:
             given = await _replaced(entry.given, self._hubs_id)
-            line = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given, "at": entry.asked_at}
+            line: Json = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given}
+            line["at"] = entry.asked_at
             size += len(json.dumps(line))
-            if lines and (size > _BATCH_BYTES or _refers(given)):
+            handed += sum(each.size for each in entry.files)
+            if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
                 break  # what it refers to has to be answered first
-            lines.append(line)
+            lines.append(line | await self._files_or_why_not(entry))
         for said in await self.hub.sends(lines) if lines else []:
             number = int(said.pop("number"))
             if "error" in said and refused(said).blame is Blame.STORE:
                 break  # it is to come again
             answers[number] = said.get("answer", said)
+            if "error" in said:
+                logger.warning("%s%d was refused: %s", MARK, number, said["error"])
         if not answers and lines:
             raise Away("it takes nothing now")
-        await self.outbox.answered(answers, self._clock.now())
+        await self.outbox.answered(answers, self.clock.now())
+        done = [each for entry in batch if entry.number in answers for each in entry.files]
+        await to_thread.run_sync(self._parcels.remove, done)
+
+    async def _files_or_why_not(self, entry: Entry) -> Json:
+        """Hand in what is to be attached; return what the line says of it, or why the entry is given up.
+
+        Raises Away, Strange, and Refusal when the hub cannot take files now.
+        """
+        if self.clock.now() - entry.asked_at > KEPT_MS:
+            # Longer than the hub knows requests: it might have had this one, and would do it again.
+            hint = "If it still matters, look whether it was received, and send it again."
+            problem = f"It waited for the hub for more than {KEPT_MS // DAY} days and is given up."
+            return {"refused": render.problem(Refusal(Code.GIVEN_UP, problem, hint))}
+        try:
+            for each in entry.files:
+                await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
+        except Refusal as refusal:
+            if refusal.blame is Blame.STORE:
+                raise
+            return {"refused": render.problem(refusal)}
+        return {"files": _named(entry.files)} if entry.files else {}
 
     # -- the line
 
@@ -558,6 +761,8 @@ class Branch:
         self._listens = {each: address for each, address in self._listens.items() if each in self.bell.listened}
         for here in self._readers.values():
             self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
+        for name, stands in self._standing.items():
+            self._note_standing(name, stands, resumed=True)
         return {"listens": [str(address) for address in self._listens.values()]}
 
     async def _told(self, event: str, said: Json) -> None:
@@ -570,14 +775,20 @@ class Branch:
                 self.bell.ring(address)
 
     async def _ring_host(self, said: Json) -> None:
-        here = self._readers.get(str(said.get("reader")))
+        here, stands = self._readers.get(str(said.get("reader"))), self._standing.get(str(said.get("reader")))
+        bell = here.bell if here is not None else stands.bell if stands is not None else None
+        told = _pointer(said["told"])
         result = Result(Outcome.FAILED, "its host is not connected")
-        if here is not None and here.bell is not None:
+        if stands is not None and stands.superseded():
+            result = Result(Outcome.SKIPPED, "its host has a bell of its own")
+        elif bell is not None:
             try:
-                result = await here.bell.ring(_pointer(said["told"]))
+                result = await bell.ring(told)
             except Exception:  # whatever is wrong with one host's bell, the others are rung
                 logger.exception("a doorbell failed")
                 result = Result(Outcome.FAILED, "internal error")
+        if self.log is not None and bell is not None:
+            self.log.note(Ring(bell.kind, result, told))
         self._note(
             "belled", None, number=said.get("number", 0), outcome=str(result.outcome), reason=result.reason[:200]
         )
@@ -588,8 +799,12 @@ class Branch:
             self._note("listen", None, mailbox=str(address))
 
     async def _forget_rings(self) -> None:
+        east = _east()
         while True:
             await anyio.sleep(_LINGER)
+            if east != (east := _east()):  # the clocks were put forward or back: quiet hours go with them
+                for here in self._readers.values():
+                    self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
             for each, address in list(self._listens.items()):
                 if each not in self.bell.listened:
                     del self._listens[each]
@@ -602,6 +817,9 @@ class Branch:
         if len(self._notes) < _NOTES_MOST:
             said = {name: each for name, each in about.items() if each is not None}
             self._notes.append({"note": note, "who": who, **said})
+            self._all_notes += 1
+            if note in _PRESENCE:
+                self._presence = self._all_notes
         self._noted.set()
 
     async def _tell_notes(self) -> None:
@@ -617,8 +835,12 @@ class Branch:
                 self._notes = notes + self._notes
                 self.line.suspect(str(error))
                 await self.line.changed()
+                continue
             except Strange as odd:
                 logger.warning("notes are lost: %s", odd)
+            self._told_notes += len(notes)
+            told, self._notes_told = self._notes_told, anyio.Event()
+            told.set()
 
     async def _tell_present(self) -> None:
         await anyio.sleep(_PRESENT_AFTER)
@@ -657,6 +879,11 @@ def _asked(asking: Asking) -> Json:
     return said
 
 
+def _named(files: Sequence[Parcel]) -> list[Json]:
+    """Return files as the hub is told of them."""
+    return [{"name": each.name, "copied": each.copy} for each in files]
+
+
 def _answer(answer: Json) -> Json:
     """Return what the hub has answered to what was taken in before. Raises its Refusal."""
     if "error" in answer:
@@ -670,7 +897,14 @@ def _bell(bell: Doorbell | None, terms: Terms | None, *, resumed: bool) -> Json 
     quiet = terms.quiet
     hours = f"{quiet.begin // 60:02}:{quiet.begin % 60:02}-{quiet.end // 60:02}:{quiet.end % 60:02}" if quiet else None
     said = {"kind": bell.kind, "wakes": terms.wakes, "resumed": resumed, "quiet": hours}
+    if hours is not None:
+        said["east"] = _east()
     return {name: each for name, each in said.items() if each is not None}
+
+
+def _east() -> int:
+    """Return by how many minutes this machine's time is ahead of UTC now."""
+    return time.localtime().tm_gmtoff // 60
 
 
 def _pointer(told: Mapping[str, Any]) -> Pointer:

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Self
 
 import anyio
@@ -21,6 +22,8 @@ Json = dict[str, Any]
 _CONNECT_SECONDS = 4.0
 _ANSWER_SECONDS = 20.0
 """For an answer as a whole, however slowly it trickles: no verb takes long there, waits are waited for here."""
+_CONTENT_SECONDS = 120.0
+"""For what is attached to a message, which may be megabytes."""
 _CODES = {code.value: code for code in Code}
 _IDLE_SECONDS = 4.0
 """For which a connection is kept: servers close idle ones after 5 s and more."""
@@ -40,6 +43,7 @@ class Hub:
 
     def __init__(self, url: str, token: str, edge: str, verify: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")
+        self._closed = False
         self._client = httpx2.AsyncClient(
             base_url=self.url,
             headers={
@@ -59,7 +63,8 @@ class Hub:
         return self
 
     async def __aexit__(self, *about: object) -> None:
-        """Close what is open."""
+        """Close what is open; who asks from now on is told that we are stopping."""
+        self._closed = True
         with anyio.CancelScope(shield=True):
             await self._client.aclose()
 
@@ -77,9 +82,16 @@ class Hub:
         answer = await self._post("sends", body, wire.NDJSON)
         return [_object(line) for line in answer.splitlines()]
 
+    async def hand_in(self, copy: str, content: bytes) -> None:
+        """Hand in a file for a send that will name it. Raises as `verb`."""
+        for offset in range(0, max(len(content), 1), wire.PIECE_BYTES):
+            about = {wire.FILE_HEADER: copy, wire.OFFSET_HEADER: str(offset)}
+            piece = content[offset : offset + wire.PIECE_BYTES]
+            await self._respond("files", piece, "application/octet-stream", about)
+
     async def attachment(self, asked: Mapping[str, object]) -> tuple[Json, bytes]:
         """Return what is said of an attachment, and what is in it."""
-        response = await self._respond("attachment", wire_json(asked), "application/json")
+        response = await self._respond("attachment", wire_json(asked), "application/json", seconds=_CONTENT_SECONDS)
         return _object(response.headers.get("mailbox-attachment", "").encode()), response.content
 
     @asynccontextmanager
@@ -113,10 +125,20 @@ class Hub:
     async def _post(self, place: str, body: bytes, kind: str) -> bytes:
         return (await self._respond(place, body, kind)).content
 
-    async def _respond(self, place: str, body: bytes, kind: str) -> httpx2.Response:
+    async def _respond(
+        self,
+        place: str,
+        body: bytes,
+        kind: str,
+        about: Mapping[str, str] = MappingProxyType({}),
+        seconds: float = _ANSWER_SECONDS,
+    ) -> httpx2.Response:
+        if self._closed:
+            raise Refusal(Code.STOPPING, "The post office is stopping.", "Do the same again.")
+        headers = {"content-type": kind, **about}
         try:
-            with anyio.fail_after(_ANSWER_SECONDS):
-                response = await self._client.post(f"{wire.PATH}{place}", content=body, headers={"content-type": kind})
+            with anyio.fail_after(seconds):
+                response = await self._client.post(f"{wire.PATH}{place}", content=body, headers=headers)
         except TimeoutError:
             raise Away("it does not answer in time") from None
         except httpx2.TransportError as error:

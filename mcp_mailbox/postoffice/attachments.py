@@ -98,14 +98,24 @@ class Attachments:
         """
         if self._tray is None:
             raise Refusal(Code.FORBIDDEN, _NO_TRAY, _NO_TRAY_HINT)
-        attachment.check_count(len(sizes))
-        for path, size in sizes.items():
-            if size > self._limits.each:
-                raise too_large(attachment.clean_name(path), self._limits.each)
-        if sum(sizes.values()) > self._limits.together:
-            last = attachment.clean_name(list(sizes)[-1])
-            raise too_large(last, self._limits.together, "and those before it are too large together")
+        attachment.check_sizes(sizes, self._limits)
         return await anyio.to_thread.run_sync(self._tray.place)
+
+    async def hand_in(self, copy: str, offset: int, piece: bytes) -> None:
+        """Keep a piece of a file that a front hands in under that name, 32 hex digits; 0 begins it anew.
+
+        Raises Refusal(FORBIDDEN | ATTACHMENT_TOO_LARGE | STORE_FULL), (NO_FILE) for a piece behind a gap.
+        """
+        if self._tray is None:
+            raise Refusal(Code.FORBIDDEN, _NO_TRAY, _NO_TRAY_HINT)
+        if offset + len(piece) > self._limits.each:
+            raise too_large("A file", self._limits.each)
+        await anyio.to_thread.run_sync(self._tray.append, copy, offset, piece)
+
+    async def take_back(self, copy: str) -> None:
+        """Let go of a file that was handed in."""
+        if self._tray is not None:
+            await anyio.to_thread.run_sync(self._tray.remove, copy)
 
     def _open(self, caller: Caller, given: str | Handed) -> roots.File:
         if isinstance(given, Handed):

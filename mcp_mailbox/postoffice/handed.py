@@ -20,7 +20,8 @@ from mcp_mailbox.postoffice.roots import File
 LEFT = 3600.0
 """Seconds after which what stands there is nobody's."""
 _NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | _SAFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,30 @@ class Tray:
             os.close(descriptor)
             raise _gone(handed)
         return File(handed.name, descriptor)
+
+    def append(self, copy: str, offset: int, piece: bytes) -> None:
+        """Write a piece of a copy, which begins anew at 0. Raises Refusal(STORE_FULL), (NO_FILE) for a gap."""
+        self.place()
+        try:
+            begin = os.O_CREAT | os.O_TRUNC if offset == 0 else 0
+            descriptor = os.open(self._directory / copy, os.O_WRONLY | os.O_APPEND | _SAFE | begin, 0o600)
+            try:
+                if os.fstat(descriptor).st_size != offset:
+                    raise _gone(Handed("It", copy))
+                with open(descriptor, "ab", closefd=False) as file:
+                    file.write(piece)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            raise _gone(Handed("It", copy)) from None
+        except OSError as error:
+            hint = "Free some space, and see to its permissions."
+            raise Refusal(Code.STORE_FULL, f"{self._directory}: {error.strerror}.", hint) from error
+
+    def remove(self, copy: str) -> None:
+        """Let go of a copy, if it is there."""
+        with contextlib.suppress(OSError):
+            (self._directory / copy).unlink()
 
     def _clear_away(self) -> None:
         for each in list(self._directory.iterdir()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
 from mcp_mailbox.postoffice.search import Search
 from mcp_mailbox.quotas import NONE as NO_QUOTAS
 from mcp_mailbox.quotas import Quotas, storage_again
+from mcp_mailbox.report import Undelivered, undelivered
 from mcp_mailbox.store import (
     ANYBODY,
     Accepted,
@@ -65,8 +66,6 @@ SETTLE_LIMIT = 100
 DEFAULT_LIMITS = AttachmentLimits()
 OVERDUE = LEASE_TERM
 """ms after which mail that nobody has acked is overdue."""
-FOLLOW_EVERY = 2_000
-"""ms after which who follows a mailbox looks again: a copy does not ring."""
 _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone: one that starts anew is often here before that."""
 _HINTED = 5
@@ -97,6 +96,7 @@ class PostOffice:
         self.bell = Bell()
         self.alarms = Alarms(store.clock)
         self.limits = Limits(store.clock, quotas)
+        self.clock = store.clock
         self._audience = Audience(store, self.bell)
         self._readers = Readers(store, self.bell, self._audience, lease_term)
         self.attendance = Attendance(store, self._readers.is_here)
@@ -214,6 +214,18 @@ class PostOffice:
         told = tuple(hinted.get(each.address, each) for each in accepted.recipients)
         return replace(accepted, recipients=told)
 
+    async def undelivered(self, call: Call, what: Undelivered) -> Accepted | None:
+        """Tell who asked that it came to nothing, once for that request: it was answered "accepted" by another machine.
+
+        What was accepted after all is told to nobody, and returned: the answer was lost. Raises Refusal as `own`.
+        """
+        sender = await self.mailboxes.own(call.caller, call.mailbox)
+        known = await self._store.answered(sender, call.origin) if what.stored is None else None
+        if known is not None:
+            return await self._told(call, sender, known)
+        await self._store.report(sender, undelivered(what), call.origin)
+        return None
+
     async def wait(
         self,
         call: Call,
@@ -307,26 +319,13 @@ class PostOffice:
         await self.mailboxes.check_reach(call.caller, address, portion.thread)
         return await self._store.mail_of(address, portion)
 
-    async def follow(self, call: Call, portion: Portion) -> AsyncGenerator[MailPage]:
-        """Yield pages of all mail that the mailbox received or sent, and then of what comes, for ever.
+    async def arrivals(self, call: Call, portion: Portion) -> MailPage:
+        """Return a page of all mail that the mailbox received or sent behind the portion's cursor.
 
-        The first is behind the portion's cursor, or of nothing: `place` says where what comes begins. A page that is
-        empty comes now and then, so that who follows knows that it is followed. Nothing is leased, nor shown; who was
+        Without one the page is of nothing: `place` says where what comes begins. Nothing is leased, nor shown; who was
         told of it is `rang`. Raises Refusal as the store does, and as `own`.
         """
-        call.caller.must(Scope.READ)
-        address = await self.mailboxes.own(call.caller, call.mailbox)
-        clock = self._store.clock
-        portion = portion if portion.cursor is not None else replace(portion, latest=True)
-        with self.bell.listening(address) as ear, self.attendance.waiting(call.caller, [address]):
-            while True:
-                ear.clear()
-                page = await self._store.mail_of(address, portion)
-                yield page
-                portion = replace(portion, cursor=page.place)
-                if page.next is None:
-                    with self.alarms.at(clock.now() + FOLLOW_EVERY, ear.hear):
-                        await ear.wait()
+        return await self.mail_of(call, portion if portion.cursor is not None else replace(portion, latest=True))
 
     async def check(self) -> str:
         """Return "ok", or what is wrong with the store; for whoever owns the store alone."""

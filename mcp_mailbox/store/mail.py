@@ -11,6 +11,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import Delivery, Progress, Settlement
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.message import Draft, Kind, Message, Priority
+from mcp_mailbox.report import Notice
 from mcp_mailbox.store.basics import Origin
 
 
@@ -227,6 +228,13 @@ class MailStore(Protocol):
 
     async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
         """Return what `accept` answered to that request when it came without a key, None when it never did."""
+        ...
+
+    async def report(self, mailbox: Address, notice: Notice, origin: Origin) -> bool:
+        """Put what the post office says of that request into the mailbox, once for each request, and ring.
+
+        Return whether it is new. Raises Refusal(UNKNOWN_MAILBOX).
+        """
         ...
 
     async def claim(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.person import Home, Person
+from tests.fronts.world import Served
 
 
 @pytest.fixture(scope="module")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home(tmp_path_factory.mktemp("home"))
+    """A store; with TESTS_FRONTS=edge the edge of a hub, which keeps the mail."""
+    if os.environ.get("TESTS_FRONTS") != "edge":
+        home = Home(tmp_path_factory.mktemp("home"))
+        yield home
+        home.end()
+        return
+    hub = Served(tmp_path_factory.mktemp("hub")).start()
+    home = Home(tmp_path_factory.mktemp("home"), MCP_MAILBOX_HUB=hub.url, MCP_MAILBOX_TOKEN=hub.token)
     yield home
     home.end()
+    hub.end()
 
 
 @pytest.fixture

@@ -30,8 +30,9 @@ Done = subprocess.CompletedProcess[str]
 class Home:
     """A directory with a store; HOME of everybody in it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
+        self.settings = settings
         self.store = directory / ".mcp-mailbox"
 
     def person(self, name: str | None = "ann", space: str | None = None) -> Person:
@@ -55,6 +56,7 @@ class Person:
             "PYTHONPATH": str(ROOT),
             "LANG": "C.UTF-8",
             "MCP_MAILBOX_SPACE": space,
+            **home.settings,
             **({"MCP_MAILBOX_ADDRESS": name} if name is not None else {}),
         }
 

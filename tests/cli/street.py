@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.fronts.world import Home
+from tests.fronts.world import Edged, Home, Served
 from tests.relay.world import Host
 
 PROGRAM = [sys.executable, "-P", "-m", "mcp_mailbox"]
@@ -47,7 +48,14 @@ class Street:
     """A home, and the agents and watchers that live there."""
 
     def __init__(self, directory: Path) -> None:
+        """`TESTS_FRONTS=edge` makes it the edge of a hub of its own."""
+        self.hub: Served | None = None
         self.home = Home(directory)
+        if os.environ.get("TESTS_FRONTS") == "edge":
+            there = directory / "hub"
+            there.mkdir()
+            self.hub = Served(there).start()
+            self.home = Edged(directory, self.hub)
         self.directory = directory
         self.hosts: list[Host] = []
         self.watchers: list[subprocess.Popen[str]] = []
@@ -90,3 +98,5 @@ class Street:
         for host in self.hosts:
             host.end()
         self.home.end()
+        if self.hub is not None:
+            self.hub.end()

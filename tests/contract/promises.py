@@ -20,6 +20,7 @@ SQS_FIFO = "Amazon SQS FIFO, exactly-once processing"
 AMQP = "AMQP 1.0, 3.4 delivery state"
 STRIPE = "Stripe, idempotent requests"
 FENCE = "M. Kleppmann, How to do distributed locking: fencing tokens"
+RFC3464 = "RFC 3464; issue 6, Edge"
 RFC5322 = "RFC 5322, 3.6.4 In-Reply-To and References"
 RFC8265 = "RFC 8265, UsernameCasePreserved"
 UTS39 = "Unicode TS 39, 4 confusable detection"
@@ -310,6 +311,7 @@ PROMISES: dict[str, Promise] = {
     "room-bounded": Promise("A space keeps at most so many bytes; a message too many leaves nothing.", LIMITS),
     "room-counted": Promise("What a space keeps is what was sent from it and not removed, after a crash, too.", LIMITS),
     "mailboxes-bounded": Promise("An owner has at most so many mailboxes, and opens those it has.", LIMITS),
+    "report-once": Promise("What is told of a request is told once, however often, and rings.", RFC3464),
     "answered": Promise("What a request without a key was answered can be asked.", RELAY),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,6 @@ from mcp_mailbox.mailbox import Kind, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
-from mcp_mailbox.postoffice.office import FOLLOW_EVERY
 from mcp_mailbox.store import Due, Portion, Wanted
 from tests.clocks import SteppedClock
 
@@ -371,29 +370,16 @@ async def test_a_wait_that_is_refused_has_acked_nothing(world: World) -> None:
     assert found.own.state is State.LEASED
 
 
-async def test_who_follows_a_mailbox_is_told_what_comes_and_what_no_bell_rang_for(world: World) -> None:
+async def test_who_follows_a_mailbox_is_told_what_comes_and_takes_nothing(world: World) -> None:
     await world.arrive("reader", "sender")
     await world.send("before")
-    told, pages = anyio.create_memory_object_stream[list[str]]()
-
-    async def follow() -> None:
-        async with aclosing(world.office.follow(call("reader"), Portion(10, 1 << 20))) as found:
-            async for page in found:
-                await told.send([each.message.body for each in page.mail])
-
-    async with told, pages, anyio.create_task_group() as tasks:
-        tasks.start_soon(follow)
-        assert await pages.receive() == []
-        await world.send("rung")
-        assert await pages.receive() == ["rung"]
-        await world.office.mailboxes.open(call("other"), "other", Profile())
-        await world.office.send(call("other"), Draft(("other",), "a copy", cc=("box",)))
-        await anyio.wait_all_tasks_blocked()  # it waits for the bell, which does not ring
-        await world.step(FOLLOW_EVERY)
-        assert await pages.receive() == ["a copy"]
-        [delivery] = [each for each in await world.wait("reader") if each.message.body == "rung"]
-        assert delivery.progress.attempts == 0, "following takes nothing"
-        tasks.cancel_scope.cancel()
+    page = await world.office.arrivals(call("reader"), Portion(10, 1 << 20))
+    assert page.mail == ()
+    await world.send("rung")
+    page = await world.office.arrivals(call("reader"), Portion(10, 1 << 20, page.place))
+    assert [each.message.body for each in page.mail] == ["rung"]
+    [delivery] = [each for each in await world.wait("reader") if each.message.body == "rung"]
+    assert delivery.progress.attempts == 0
 
 
 async def test_nobody_follows_a_mailbox_of_somebody_else_or_without_leave_to_read(world: World) -> None:
@@ -402,5 +388,5 @@ async def test_nobody_follows_a_mailbox_of_somebody_else_or_without_leave_to_rea
     writer = Call(replace(caller("reader"), scopes=frozenset({Scope.SEND})), "r")
     for asked, code in ((stranger, Code.UNKNOWN_MAILBOX), (writer, Code.FORBIDDEN)):
         with pytest.raises(Refusal) as refused:
-            await anext(world.office.follow(asked, Portion(10, 1 << 20)))
+            await world.office.arrivals(asked, Portion(10, 1 << 20))
         assert refused.value.code is code

@@ -82,15 +82,15 @@ class Ending:
         db: sqlite3.Connection,
         to: int,
         space: str,
-        thread: int,
-        about: int,
+        thread: int | None,
+        about: int | None,
         said: Notice,
         *,
         expires: int = 0,
         hops: int = 0,
         priority: Priority = Priority.NORMAL,
     ) -> int:
-        """Write to a mailbox of that space, in that thread and about that message; return the notice's number.
+        """Write to a mailbox of that space, in that thread and about that message, if any; return the notice's number.
 
         It has the hops of what it is about: to answer reports with more mail is a chain, too.
         """

@@ -46,6 +46,7 @@ from mcp_mailbox.engines.sqlite.looking import Looking
 from mcp_mailbox.engines.sqlite.mailboxes import Mailboxes, wanted_mailbox
 from mcp_mailbox.engines.sqlite.reader import Reader
 from mcp_mailbox.engines.sqlite.receiving import Receiving
+from mcp_mailbox.engines.sqlite.reporting import Reporting
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.reserving import Reserving
 from mcp_mailbox.engines.sqlite.retention import Retention
@@ -59,6 +60,7 @@ from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Profile
 from mcp_mailbox.message import Draft
+from mcp_mailbox.report import Notice
 from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
     ANYBODY,
@@ -174,6 +176,7 @@ class SqliteStore:
         self._mailboxes = Mailboxes(common, requests)
         self._sending = Sending(common, self._ending, requests, guard, Stopping(common, self._ending))
         self._receiving = Receiving(common, self._ending, requests)
+        self._reporting = Reporting(common, self._ending)
         self._looking = Looking(common)
         self._archive = Archive(common)
         self._reserving = Reserving(common)
@@ -295,6 +298,10 @@ class SqliteStore:
     async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
         """See `Store.answered`."""
         return await self._reader.do(lambda db: self._sending.answered(db, sender, origin))
+
+    async def report(self, mailbox: Address, notice: Notice, origin: Origin) -> bool:
+        """See `Store.report`."""
+        return await self._do(lambda db: self._reporting.report(db, mailbox, notice, origin))
 
     async def claim(
         self,

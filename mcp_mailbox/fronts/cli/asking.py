@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_mailbox import frames, rendezvous
+from mcp_mailbox.fronts.cli import screen, shown
 
 Json = dict[str, Any]
 _TRIES = 4
@@ -92,6 +93,8 @@ def _put(
         answer: Json = json.loads(line or b"{}")
         if "error" in answer:
             raise Answered(answer)
+        if "unreachable_since" in answer:  # beside the answer, whatever that is: silence is no empty inbox
+            screen.note(shown.line(f"mcp-mailbox: {answer.pop('hint')}"))
         use(answer)
         answers.append(answer)
 

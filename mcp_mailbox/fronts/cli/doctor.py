@@ -160,6 +160,26 @@ def _office(place: Place) -> Iterator[Finding]:
         yield Finding("post office", WARNING, "it has not opened its store yet", "Look again in a moment.")
 
 
+def _hub(place: Place) -> Iterator[Finding]:
+    """Look whether the hub that keeps the mail is reached, where there is one."""
+    hub = place.status.get("hub") if place.status else None
+    if hub is None:
+        return
+    waits = f"{hub['outbox']} in the outbox" + (f", the oldest since {hub['oldest']}" if "oldest" in hub else "")
+    if hub["reached"]:
+        yield Finding("hub", OK, f"{hub['url']} is reached; {waits}")
+    elif "unreachable_since" in hub:
+        fix = (
+            "It needs another token: set MCP_MAILBOX_TOKEN, then `mcp-mailbox stop`. What waits is kept meanwhile."
+            if "token" in hub.get("why", "")
+            else "Nothing is lost: what waits goes out by itself. Look after the network, and whether the hub runs."
+        )
+        since = hub["unreachable_since"]
+        yield Finding("hub", WRONG, f"{hub['url']} is not reached since {since}: {hub.get('why')}; {waits}", fix)
+    else:
+        yield Finding("hub", WARNING, f"{hub['url']} is not reached yet; {waits}", "Look again in a moment.")
+
+
 def _in_two(hint: str) -> tuple[str, str]:
     problem, _, fix = hint.partition(". ")
     return problem, fix
@@ -332,5 +352,5 @@ def _log(place: Place) -> Iterator[Finding]:
 
 
 Checks = tuple[Callable[[Place], Iterator[Finding]], ...]
-IN_HOME: Checks = (_room, _store, _office, _versions, _log)
+IN_HOME: Checks = (_room, _store, _office, _hub, _versions, _log)
 BESIDE: Checks = (_hosts, _hooks, _doorbells, _loops)

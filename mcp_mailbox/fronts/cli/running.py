@@ -94,7 +94,7 @@ def _show(status: dict[str, Any]) -> None:
         pairs.append(("post office", f"running, version {status['version']}, process {status['pid']}"))
         pairs.append(("since", f"{status['uptime_seconds']:.0f} s"))
         pairs.append(("agents", f"{len(status['relays'])} connected"))
-        pairs.append(("keeps", _keeps(status.get("keep_days"))))
+        pairs += _where(status)
         if looped := status.get("loop_guard"):
             ago = times.span(1000 * time.time() - looped["at"])
             said = f"has refused {looped['refused']}, last {shown.line(looped['last'])} {ago} ago"
@@ -121,6 +121,19 @@ def _show(status: dict[str, Any]) -> None:
             "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
         )
         _print_lines(about, ["mcp-mailbox serve … --allow-host NAME"])
+
+
+def _where(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say for how long mail is kept; or by which hub, whether that is reached, and what is on its way there."""
+    hub = status.get("hub")
+    if hub is None:
+        return [("keeps", _keeps(status.get("keep_days")))]
+    since = f" since {hub['unreachable_since']}" if "unreachable_since" in hub else ""
+    how = "reached" if hub["reached"] else f"not reached{since}: {hub.get('why') or 'no connection yet'}"
+    waits = f"{hub['outbox']} on the way" if hub["outbox"] else "empty"
+    oldest = f", the oldest since {hub['oldest']}" if "oldest" in hub else ""
+    files = f", {hub['outbox_bytes'] / 1e6:.1f} MB of files" if "outbox_bytes" in hub else ""
+    return [("hub", f"{hub['url']}, {how}"), ("outbox", f"{waits}{oldest}{files}")]
 
 
 def _keeps(days: int | None) -> str:

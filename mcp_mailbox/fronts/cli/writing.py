@@ -93,7 +93,8 @@ def _post(chosen: argparse.Namespace, who: Json, given: Json, quoted: str) -> in
     else:
         stored = [person.near(each["address"], chosen) for each in answer["to"] if "error" not in each]
         again = ", which had been sent before" if answer.get("repeated") else ""
-        print(f"Sent {answer['id']} to {shown.line(', '.join(stored))}{again}.")  # noqa: T201
+        done = "Kept for the hub:" if answer.get("accepted") == "outbox" else "Sent"
+        print(f"{done} {answer['id']} to {shown.line(', '.join(stored))}{again}.")  # noqa: T201
         for each in refused:
             screen.note(f"mcp-mailbox: {shown.line(trouble.as_text(each))}")
     return exits.REFUSED if refused else exits.DONE

@@ -8,7 +8,7 @@ those of the tools. The command line's half is in `fronts/cli/`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,10 +31,9 @@ from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.audited import CANCELLED, entry
 from mcp_mailbox.fronts.control import mail
 from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
-from mcp_mailbox.fronts.verbs import Counter
+from mcp_mailbox.fronts.verbs import Counter, asking
 from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
-from mcp_mailbox.reservation import Reservation
 from mcp_mailbox.store import Archived, Portion
 from mcp_mailbox.tokens import LOCAL, Tokens
 
@@ -252,7 +251,7 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
 async def _attachment(desk: Desk, asked: _Attachment) -> Json:
     """Return a part of an attachment: it is spelled in one go, as above."""
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
-    _, content = await desk.post_office.attachments.content(call, asked.id, asked.name)
+    _, content = await desk.counter.content(call, asked.id, asked.name)
     end = asked.offset + _PIECE
     part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
     return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}
@@ -260,56 +259,56 @@ async def _attachment(desk: Desk, asked: _Attachment) -> Json:
 
 async def _place(desk: Desk, asked: _Place) -> Json:
     """Say where copies of files may be put that are to be attached: their paths, with how many bytes each has."""
-    return {"directory": str(await desk.post_office.attachments.place(asked.sizes))}
+    return {"directory": str(await desk.counter.place(asked.sizes))}
 
 
 async def _held(desk: Desk, asked: _Held) -> Json:
-    caller = Caller("command line", LOCAL, asked.space, mailbox=asked.besides)
-    return {"reservations": [_described(each) for each in await desk.post_office.reservations.of_others(caller)]}
+    call = Call(Caller("command line", LOCAL, asked.space, binds=False, several=True), "held")
+    return await desk.counter.ask(asking("held", {"besides": asked.besides}, call))
 
 
 async def _check(desk: Desk, asked: _Nothing) -> Json:
     del asked
-    return {"store": await desk.post_office.check()}
+    return {"store": await desk.counter.check()}
 
 
 async def _hook(desk: Desk, asked: _Hook) -> Json:
-    address = await _mailbox_of(desk, asked)
-    said = await desk.post_office.doorbells.reminder(address, asked.event) if address is not None else None
-    return {"text": said.reminder()} if said is not None else {}
+    meant = await _meant(desk, asked)
+    return await desk.counter.ask(asking("remind", {"event": asked.event}, meant[0])) if meant is not None else {}
 
 
-async def _mailbox_of(desk: Desk, asked: _Hook) -> Address | None:
-    """Return the mailbox of the agent whose host has run a hook, None when it has none that is known."""
+async def _meant(desk: Desk, asked: _Hook) -> tuple[Call, Address] | None:
+    """Return for which mailbox a host has run a hook, and how to ask for it; None when it has none that is known."""
     reader = desk.reader_of(asked.ancestors, asked.thread)
-    home = desk.post_office.attendance.home(reader.reader) if reader is not None else None
-    if home is not None or asked.address is None:
-        return home
+    home = await desk.counter.home(reader) if reader is not None else None
     caller = Caller("hook", LOCAL, asked.space or DEFAULT_SPACE, binds=False, several=True, exempt=True)
-    try:
-        return await desk.post_office.mailboxes.readable(caller, asked.address)
-    except Refusal:
-        return None  # it was not opened yet
+    if home is None and asked.address is not None:
+        try:
+            home = await desk.counter.readable(caller, asked.address)
+        except Refusal:
+            return None  # it was not opened yet
+    return (Call(caller, "hook", str(home)), home) if home is not None else None
 
 
 async def _rewake(desk: Desk, asked: _Rewake) -> Json:
     """Let the hook of a host wait until the host is to be woken; nothing when it is rung by a bell of its own."""
-    doorbells = desk.post_office.doorbells
 
     def is_rung() -> bool:
         reader = desk.reader_of(asked.ancestors, asked.thread)
-        return reader is not None and doorbells.can_ring(reader)
+        return reader is not None and desk.counter.can_ring(reader)
 
     terms = Terms(Quiet.parse(asked.quiet) if asked.quiet else None, asked.wakes)
     if is_rung():
         return {}
-    address = await _mailbox_of(desk, asked)
-    if address is None:
+    meant = await _meant(desk, asked)
+    if meant is None:
         return {"later": True}
+    call, address = meant
     bell = RewakeBell()
     desk.stay.callback(lambda: bell.over(taken=desk.taken))
-    standing = doorbells.standing_in(
+    standing = desk.counter.standing_in(
         f"{bell.kind}.{asked.host}",
+        call.caller,
         address,
         bell,
         terms,
@@ -324,8 +323,8 @@ async def _rewake(desk: Desk, asked: _Rewake) -> Json:
 
 async def _watch(desk: Desk, asked: _Watch) -> Json:
     caller = Caller("watch", LOCAL, asked.space, binds=False, several=True, exempt=True)
-    address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
-    found: tuple[Pointer, Sequence[str]] | None = None
+    address = await desk.counter.readable(caller, asked.mailbox)
+    found: Json = {}
     refusal: Refusal | None = None
 
     async def tell() -> None:
@@ -335,34 +334,40 @@ async def _watch(desk: Desk, asked: _Watch) -> Json:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(tell)
-        with desk.post_office.attendance.waiting(caller, [address]):
-            arrival = desk.post_office.doorbells.arrival
-            try:
-                found = await arrival(address, frozenset(asked.besides), asked.patience * 1000)
-            except Refusal as refused:
-                refusal = refused
+        try:
+            found = await _news(desk, Call(caller, "watch", asked.mailbox), address, asked)
+        except Refusal as refused:
+            refusal = refused
         tasks.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
-    if found is None:
-        return {"mailbox": str(address)}
-    told, news = found
-    return {
-        "mailbox": str(address),
-        "messages": told.count,
-        "urgent": told.urgent,
-        "from": [str(sender) for sender in told.senders],
-        "news": news,
-    }
+    return found
+
+
+async def _news(desk: Desk, call: Call, address: Address, asked: _Watch) -> Json:
+    """Return what would ring somebody, once there is more than was told."""
+    counter = desk.counter
+    deadline = counter.clock.now() + asked.patience * 1000
+    with (
+        counter.waiting(call.caller, [address]),
+        counter.bell.listening(address) as ear,
+        counter.alarms.at(deadline, ear.hear),
+    ):
+        while True:
+            ear.clear()
+            found = await counter.ask(asking("news", {"besides": asked.besides}, call))
+            if "news" in found or counter.clock.now() >= deadline:
+                return found
+            await ear.wait()
 
 
 async def _rang(desk: Desk, asked: _Rang) -> Json:
     caller = Caller("watch", LOCAL, asked.space, binds=False, several=True, exempt=True)
-    address = await desk.post_office.mailboxes.readable(caller, asked.mailbox)
+    address = await desk.counter.readable(caller, asked.mailbox)
     outcome = Result(RingOutcome.FAILED, asked.reason[:_REASON]) if asked.reason else Result(RingOutcome.RUNG)
     senders = tuple(parse(sender, asked.space) for sender in asked.senders)
-    told = Pointer(desk.post_office.doorbells.now(), address, asked.messages, senders, asked.urgent)
-    await desk.post_office.doorbells.rang(asked.kind, outcome, told)
+    told = Pointer(desk.counter.clock.now(), address, asked.messages, senders, asked.urgent)
+    await desk.counter.rung(asked.kind, outcome, told)
     return {}
 
 
@@ -390,21 +395,24 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
 
 
 async def command(
-    tokens: Tokens,
-    post_office: PostOffice,
+    counter: Counter,
+    own: tuple[Tokens, PostOffice] | None,
     asker: Asker,
     asked: object,
     reader_of: ReaderOf,
     trail: Trail | None = None,
 ) -> None:
-    """Do what is asked, and answer. Never raises for what the command line may get wrong."""
+    """Do what is asked, and answer. Never raises for what the command line may get wrong.
+
+    `own` is the store of this machine, None where a hub keeps its mail.
+    """
     async with AsyncExitStack() as stay:
-        desk = Desk(tokens, post_office, asker.tell, stay, reader_of)
+        desk = Desk(counter, own, asker.tell, stay, reader_of)
         answer: Json = {"error": CANCELLED}
         try:
             answer = await _done(desk, asked)
         finally:
-            if trail is not None:
+            if trail is not None and own is not None:
                 _note(desk, trail, asked, answer)
         desk.taken = await asker.answer(answer)
 
@@ -412,7 +420,7 @@ async def command(
 def _note(desk: Desk, trail: Trail, asked: object, answer: Json) -> None:
     """Write down what was asked, but for what hosts and watchers ask all the time, and what is no command."""
     verb = str(asked.get("do")) if isinstance(asked, dict) else ""
-    if not isinstance(asked, dict) or verb not in COMMANDS or verb in _UNNOTED:
+    if not isinstance(asked, dict) or verb not in COMMANDS or verb in _UNNOTED or verb in mail.COMMANDS:
         return
     outcome = str(answer.get("error", DONE))
     call = Call(Caller(mail.READER, LOCAL, DEFAULT_SPACE, how="terminal"), "")
@@ -502,21 +510,3 @@ def _archived(each: Archived) -> Json:
         "lease_until": own.lease_until,
         "settled_at": own.settled_at,
     }
-
-
-def _described(held: Reservation) -> Json:
-    return {
-        "name": held.name,
-        "holder": str(held.holder) if held.holder is not None else None,
-        "mode": held.mode.value,
-        "note": held.note,
-        "made_at": held.made_at,
-        "until": held.until,
-    }
-
-
-async def at_branch(counter: Counter, asker: Asker, asked: object) -> None:
-    """Do what is asked of a machine whose mail is kept by a hub: what concerns the store is done there."""
-    del counter, asked
-    hint = "Ask on the hub's machine, or as an agent."
-    await asker.answer({"error": "hub_away", "message": "This machine's mail is kept by a hub.", "hint": hint})

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Caller, PostOffice
 from mcp_mailbox.tokens import Tokens
 
@@ -33,8 +35,9 @@ class Asker(Protocol):
 class Desk:
     """What one command is carried out with, and how who asked is told how far it is."""
 
-    tokens: Tokens
-    post_office: PostOffice
+    counter: Counter
+    own: tuple[Tokens, PostOffice] | None
+    """The store of this machine; None where a hub keeps its mail."""
     tell: Callable[[Json], Awaitable[None]]
     stay: AsyncExitStack
     """What ends once the answer was taken, or nobody was there to take it."""
@@ -42,3 +45,20 @@ class Desk:
     """Finds who is meant by the processes that led to who asks, and by its thread."""
     taken: bool = False
     """Whether it was taken: known when what is in `stay` ends."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Who may come over HTTP. Raises Refusal(AT_HUB)."""
+        return self._own[0]
+
+    @property
+    def post_office(self) -> PostOffice:
+        """What serves the store. Raises Refusal(AT_HUB)."""
+        return self._own[1]
+
+    @property
+    def _own(self) -> tuple[Tokens, PostOffice]:
+        if self.own is None:
+            hint = "Do this on the hub's machine, as who owns its store; `mcp-mailbox status` says where it is."
+            raise Refusal(Code.AT_HUB, "This machine's mail is kept by a hub, and so is what this is about.", hint)
+        return self.own

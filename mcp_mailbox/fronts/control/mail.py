@@ -7,8 +7,8 @@ otherwise.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -16,20 +16,18 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from mcp_mailbox import addresses
-from mcp_mailbox.bell import Ending
-from mcp_mailbox.channel import Keep
-from mcp_mailbox.directory import Search
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.fronts import arguments
 from mcp_mailbox.fronts.control.desk import Desk, Json
+from mcp_mailbox.fronts.verbs import VERBS, Asking, asking
 from mcp_mailbox.postoffice import Call, Caller, Handed
-from mcp_mailbox.store import Claimer, Portion
 from mcp_mailbox.tokens import LOCAL
 
 READER = "terminal"
 _ROOM = 1 << 16
 """Bytes of a page: a person's screen is paid by nobody."""
-_PORTION = Portion(100, 1 << 18)
+FOLLOW_EVERY = 2_000
+"""ms after which who follows a mailbox looks again: a copy does not ring."""
 
 
 class Who(BaseModel):
@@ -66,17 +64,11 @@ class _File(BaseModel):
     copied: str
 
 
-class Send(arguments.Send):
-    """`send`: files are not named but handed in, since the post office opens none for a person (`attachments`)."""
-
-    handed: tuple[_File, ...] = ()
-
-
 async def _call(desk: Desk, who: Who) -> Call:
     space = addresses.check_name(who.space or addresses.DEFAULT_SPACE, "space")
     caller = Caller(READER, LOCAL, space, who.own, binds=False, how="terminal", several=True, exempt=True)
     if who.own is not None and who.mailbox is None:
-        await desk.post_office.mailboxes.ensure(Call(caller, f"{who.request} open"), who.own)
+        await desk.counter.ensure(Call(caller, f"{who.request} open"), who.own)
     call = Call(caller, who.request, who.mailbox)
     await desk.stay.enter_async_context(_seen(desk, call))
     return call
@@ -89,111 +81,88 @@ async def _seen(desk: Desk, call: Call) -> AsyncIterator[None]:
         yield
     finally:
         with anyio.CancelScope(shield=True):
-            after = desk.post_office.reached if desk.taken else desk.post_office.missed
+            after = desk.counter.reached if desk.taken else desk.counter.missed
             await after(call.caller, call.request)
 
 
 @asynccontextmanager
 async def _here(desk: Desk, call: Call) -> AsyncIterator[None]:
     """Be a reader that is present."""
-    desk.post_office.arrive(call.caller)
+    desk.counter.arrive(call.caller)
     try:
         yield
     finally:
         with anyio.CancelScope(shield=True):
             # Others of the same id may be about to be answered: `_seen` gives back what is this one's.
-            await desk.post_office.depart(call.caller, put_back=False)
-
-
-async def _send(desk: Desk, call: Call, asked: Send) -> Json:
-    handed = [Handed(each.name, each.copied) for each in asked.handed]
-    return render.accepted(await desk.post_office.send(call, asked.draft, handed), receipt=asked.receipt)
-
-
-async def _list_inbox(desk: Desk, call: Call, asked: arguments.ListInbox) -> Json:
-    if asked.searches:
-        sender, thread = asked.sender or None, asked.thread or None
-        find = desk.post_office.search.find
-        found = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
-        source = addresses.parse_any(sender, call.caller.space) if sender and not found.hits else None
-        return render.found(found, await _meant(desk, call, source), room=_ROOM)
-    page = render.page(await desk.post_office.list_inbox(call, asked.listing), _ROOM, full=True)
-    return page | render.skipped(await desk.post_office.channels.skipped(call))
-
-
-async def _meant(desk: Desk, call: Call, sender: addresses.Address | None) -> str:
-    """Return a question for who asked for mail of somebody, and nothing was there."""
-    return await desk.post_office.meant(call, sender) if sender is not None else ""
-
-
-async def _read(desk: Desk, call: Call, asked: arguments.Read) -> Json:
-    """Return it with its whole body as text, and what that is."""
-    found = await desk.post_office.read(call, asked.id)
-    return render.entire(found) | {"format": found.message.format.word}
-
-
-async def _wait_for_message(desk: Desk, call: Call, asked: arguments.WaitForMessage) -> Json:
-    wanted = asked.wanted(call.caller.space)
-    claimer = Claimer("a person at a terminal", asked.take_over, several=True)
-    await desk.stay.enter_async_context(_here(desk, call))
-    patience = asked.timeout * 1000
-    found, _ = await desk.post_office.wait(call, patience, wanted, render.BODY_SHARE, Ending(), asked.ack, claimer)
-    answer = render.received(found) if found else {"messages": [], "timed_out": True}
-    if not found and (meant := await _meant(desk, call, wanted.sender)):
-        answer["hint"] = meant
-    return answer | render.skipped(await desk.post_office.channels.skipped(call))
-
-
-async def _settle(desk: Desk, call: Call, asked: arguments.Settle) -> Json:
-    return render.settled(await desk.post_office.settle(call, asked.ids, asked.settlement))
-
-
-async def _find_mailboxes(desk: Desk, call: Call, asked: arguments.FindMailboxes) -> Json:
-    search = Search(asked.space or call.caller.space, asked.query, asked.skill)
-    return render.directory(await desk.post_office.directory.find(call, search, asked.limit, asked.cursor), _ROOM)
-
-
-async def _subscribe(desk: Desk, call: Call, asked: arguments.Subscribe) -> Json:
-    verbs = desk.post_office.channels
-    if not asked.channel:
-        return render.channels(await verbs.listed(call, arguments.LIST_LIMIT, asked.cursor))
-    if asked.leave:
-        return render.left(*await verbs.leave(call, asked.channel))
-    return render.subscribed(await verbs.join(call, asked.channel, asked.since, Keep(count=asked.keep)))
+            await desk.counter.depart(call.caller, put_back=False)
 
 
 async def _follow(desk: Desk, call: Call, asked: Follow) -> Json:
-    """Tell what comes, and the place behind it, for as long as somebody listens."""
-    address = await desk.post_office.mailboxes.own(call.caller, call.mailbox)
-    portion = Portion(_PORTION.count, _PORTION.size, asked.place)
-    async with aclosing(desk.post_office.follow(call, portion)) as pages:
-        async for page in pages:
-            come = [render.arrived(each) for each in page.mail if each.own is not None]
-            await desk.tell({"messages": come, "place": page.place})
-            if come:
-                await desk.post_office.rang(address)
-    raise AssertionError("it ends when whoever asked has gone")
+    """Tell what comes, and the place behind it, for as long as somebody listens.
+
+    A page that is empty comes now and then, so that who follows knows that it is followed.
+    """
+    counter, place = desk.counter, asked.place
+    address = await counter.readable(call.caller, call.mailbox)
+    with counter.bell.listening(address) as ear, counter.waiting(call.caller, [address]):
+        while True:
+            ear.clear()
+            try:
+                page = await counter.ask(asking("arrivals", {"place": place}, call))
+            except Refusal as refusal:
+                if refusal.code is not Code.HUB_AWAY or place is None:
+                    raise
+                page = {"messages": [], "place": place, "more": False}  # it goes on when the hub is back
+            place = page["place"]
+            await desk.tell({"messages": page["messages"], "place": place})
+            if page["messages"]:
+                await counter.rang(address)
+            if not page["more"]:
+                with counter.alarms.at(counter.clock.now() + FOLLOW_EVERY, ear.hear):
+                    await ear.wait()
 
 
-_Run = Callable[[Desk, Call, Any], Awaitable[Json]]
-VERBS: Mapping[str, tuple[_Run, type[arguments.Arguments]]] = {
-    "send": (_send, Send),
-    "list_inbox": (_list_inbox, arguments.ListInbox),
-    "read": (_read, arguments.Read),
-    "wait_for_message": (_wait_for_message, arguments.WaitForMessage),
-    "settle": (_settle, arguments.Settle),
-    "find_mailboxes": (_find_mailboxes, arguments.FindMailboxes),
-    "subscribe": (_subscribe, arguments.Subscribe),
-    "follow": (_follow, Follow),
+_VERBS = {
+    "send": "send",
+    "list_inbox": "list_inbox",
+    "read": "entire",
+    "wait_for_message": "wait_for_message",
+    "settle": "settle",
+    "find_mailboxes": "find_mailboxes",
+    "subscribe": "subscribe",
 }
+"""What each is at the counter: a person reads a body whole."""
 
 
 async def _verb(desk: Desk, asked: Asked, *, name: str) -> Json:
-    run, model = VERBS[name]
-    given = arguments.parse(model, name, asked.given)
-    if getattr(given, "mailbox", None) is not None:
+    verb = _VERBS[name]
+    given = {each: value for each, value in asked.given.items() if (verb, each) != ("send", "handed")}
+    read = arguments.parse(VERBS[verb].arguments, name, given)
+    if getattr(read, "mailbox", None) is not None:
         raise Refusal(Code.BAD_ARGUMENT, "`mailbox` is said in `who`.", "Leave it out of what is given.")
-    return await run(desk, await _call(desk, asked.who), given)
+    if getattr(read, "attach", ()):
+        raise Refusal(Code.BAD_ARGUMENT, "The post office opens no file for a person.", "Use --attach.")
+    handed = [_File.model_validate(each) for each in asked.given.get("handed") or ()] if verb == "send" else []
+    call = await _call(desk, asked.who)
+    if name == "wait_for_message":
+        await desk.stay.enter_async_context(_here(desk, call))
+    return await desk.counter.ask(
+        Asking(
+            verb,
+            given,
+            read,
+            call,
+            "a person at a terminal",
+            room=_ROOM,
+            full=True,
+            handed=[Handed(each.name, each.copied) for each in handed],
+        )
+    )
 
 
-COMMANDS = {name: (partial(_verb, name=name), Asked) for name in VERBS}
+async def _followed(desk: Desk, asked: Asked) -> Json:
+    given = arguments.parse(Follow, "follow", asked.given)
+    return await _follow(desk, await _call(desk, asked.who), given)
+
+
+COMMANDS = {name: (partial(_verb, name=name), Asked) for name in _VERBS} | {"follow": (_followed, Asked)}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -41,7 +41,9 @@ class _Listening:
 
     address: Address
     end: Callable[[], None]
-    stay: AsyncExitStack
+    caller: Caller
+    """Who asked for them last: it is who waits there."""
+    stay: ExitStack
     rang: int = 0
     """The number of its last ring; 0 for none yet."""
 
@@ -63,6 +65,10 @@ class Edge:
         self._moved = anyio.Event()
         self._stream = 0
         """Which stream is the current one: a newer one ends it."""
+        self.standing: dict[str, ExitStack] = {}
+        """What ends the standing in of each hook that waits."""
+        self.staged: dict[str, tuple[int, float]] = {}
+        """Files that were handed in: how many bytes each has by now, and until when it is kept."""
         self.lost_at: float | None = None
         """When the last stream broke, while there is none."""
 
@@ -78,6 +84,19 @@ class Edge:
         """Count it out."""
         if self.readers.pop(caller.reader, None) is not None:
             await self._counter.depart(caller, put_back=put_back)
+
+    def stand(self, name: str, standing: AbstractContextManager[None]) -> None:
+        """Have something rung in the place of a reader, from now on. Raises Refusal(BAD_ARGUMENT) for too many."""
+        self.sit(name)
+        if len(self.standing) >= _LISTENS_MOST:
+            raise Refusal(Code.BAD_ARGUMENT, f"An edge has {_LISTENS_MOST:,} hooks that wait at most.")
+        stay = self.standing[name] = ExitStack()
+        stay.enter_context(standing)
+
+    def sit(self, name: str) -> None:
+        """Ring it no more."""
+        if (known := self.standing.pop(name, None)) is not None:
+            known.close()
 
     async def only(self, readers: set[str]) -> None:
         """Count out everybody else."""
@@ -95,10 +114,14 @@ class Edge:
         if found is None:
             if len(self._listens) >= _LISTENS_MOST:
                 raise Refusal(Code.BAD_ARGUMENT, f"An edge listens for {_LISTENS_MOST:,} mailboxes at most.")
-            stay = AsyncExitStack()
+            stay = ExitStack()
             stay.enter_context(self._counter.waiting(caller, [address]))
-            found = _Listening(address, self._counter.bell.subscribe(address, lambda: self._ring(address)), stay)
-            self._listens[key(address)] = found
+            end = self._counter.bell.subscribe(address, lambda: self._ring(address))
+            found = self._listens[key(address)] = _Listening(address, end, caller, stay)
+        elif found.caller.reader != caller.reader:
+            found.stay.close()
+            found.caller = caller
+            found.stay.enter_context(self._counter.waiting(caller, [address]))
         if again:
             self._ring(address)
 
@@ -107,7 +130,7 @@ class Edge:
         found = self._listens.pop(key(address), None)
         if found is not None:
             found.end()
-            await found.stay.aclose()
+            found.stay.close()
 
     async def listen_only(self, keys: set[tuple[str, str]]) -> None:
         """Tell of no other mailbox's rings any more."""
@@ -176,6 +199,24 @@ class Edge:
             if not self._unsent:
                 await self._moved.wait()
 
+    # -- files
+
+    def stage(self, copy: str, size: int) -> None:
+        """Count a file that is handed in, which will have so many bytes. Raises Refusal(STORE_FULL) for too many."""
+        others = sum(each for name, (each, _) in self.staged.items() if name != copy)
+        if others + size > wire.STAGED_BYTES:
+            hint = "Send what was handed in, or try again in ten minutes."
+            raise Refusal(Code.STORE_FULL, f"At most {wire.STAGED_BYTES:,} bytes may be handed in and not sent.", hint)
+        self.staged[copy] = (size, anyio.current_time() + wire.STAGED_SECONDS)
+
+    def stale(self) -> Sequence[str]:
+        """Return the files that nobody has named in time, and forget them."""
+        now = anyio.current_time()
+        found = [name for name, (_, until) in self.staged.items() if until < now]
+        for name in found:
+            del self.staged[name]
+        return found
+
     def supersede(self) -> None:
         """End the current stream."""
         self._stream += 1
@@ -184,6 +225,8 @@ class Edge:
     async def end(self) -> None:
         """Forget everybody: the machine has gone."""
         self.supersede()
+        for name in list(self.standing):
+            self.sit(name)
         await self.only(set())
         await self.listen_only(set())
 
@@ -191,8 +234,9 @@ class Edge:
 class Edges:
     """All edges. `running` must be entered for as long as they are served."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Counter, take_back: Callable[[str], Awaitable[None]]) -> None:
         self.counter = counter
+        self._take_back = take_back
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
         self._numbers = itertools.count(1)
@@ -237,6 +281,10 @@ class Edges:
             within=credential.within,
         )
 
+    def staged(self, credential: Credential, edge: Edge, copy: str) -> str:
+        """Return under which name such a file lies here: nobody else's name is the same."""
+        return hashlib.sha256(f"{credential.principal}\0{edge.name}\0{copy}".encode()).hexdigest()[:32]
+
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:
         """Do what a note says. What it says of others' mailboxes is passed over."""
         if note.note == "present":
@@ -244,9 +292,13 @@ class Edges:
             await edge.only({prefix + reader for reader in note.readers})
         elif note.note == "belled":
             edge.belled(note.number, note.outcome, note.reason)
+        elif note.note == "sits":
+            edge.sit(note.host)
         elif note.who is not None:
             caller = self.caller(credential, edge, note.who)
-            if note.note in {"rang", "listen", "deafen"}:
+            if note.note == "stands":
+                await self._note_of_standing(caller, edge, note)
+            elif note.note in {"rang", "listen", "deafen"}:
                 await self._note_of_mailbox(caller, edge, note)
             else:
                 await self._note_of_reader(caller, edge, note, note.who)
@@ -278,6 +330,22 @@ class Edges:
             else:
                 await edge.deafen(address)
 
+    async def _note_of_standing(self, caller: Caller, edge: Edge, note: wire.Note) -> None:
+        if note.bell is None:
+            return
+        address = await self.counter.readable(caller, note.mailbox)
+        standing = self.counter.standing_in(
+            f"{caller.reader}.{note.host}",
+            caller,
+            address,
+            _RemoteBell(note.bell.kind, edge, None, note.host),
+            _terms(note.bell),
+            begins=not note.bell.resumed,
+            superseded=bool,  # the edge knows
+            leave=lambda: None,
+        )
+        edge.stand(note.host, standing)
+
     async def asked(self, credential: Credential, edge: Edge, who: wire.Who) -> Call:
         """Return the call that a request of an edge is; its reader is present from now on."""
         caller = self.caller(credential, edge, who)
@@ -295,7 +363,9 @@ class Edges:
             await anyio.sleep(1)
             late = anyio.current_time() - GRACE_SECONDS
             for known, edge in list(self._edges.items()):
-                if edge.lost_at is not None and edge.lost_at < late:
+                for copy in edge.stale():
+                    await self._take_back(copy)
+                if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
                     del self._edges[known]
                     await edge.end()
 
@@ -303,7 +373,7 @@ class Edges:
 class _RemoteBell:
     """The bell of a host at an edge."""
 
-    def __init__(self, kind: str, edge: Edge, reader: str, name: str) -> None:
+    def __init__(self, kind: str, edge: Edge, reader: str | None, name: str) -> None:
         self.kind = kind
         self._edge = edge
         self._reader = reader
@@ -311,13 +381,14 @@ class _RemoteBell:
 
     async def ring(self, pointer: Pointer) -> Result:
         """See `Doorbell`."""
-        if self._reader not in self._edge.readers:
+        there = self._reader in self._edge.readers if self._reader is not None else self._name in self._edge.standing
+        if not there:
             return Result(Outcome.FAILED, "its machine is not connected")
         return await self._edge.ring_host(self._name, pointer)
 
 
 def _terms(bell: wire.Bell) -> Terms:
-    quiet = Quiet.parse(bell.quiet) if bell.quiet else None
+    quiet = Quiet.parse(bell.quiet, bell.east) if bell.quiet else None
     return Terms(quiet, bell.wakes if bell.wakes is not None else Terms().wakes)
 
 

@@ -45,6 +45,14 @@ def document() -> Json:
     paths[f"{wire.PATH}attachment"] = _operation(
         "attachment", "What is attached to a message.", found[wire.Asked], _JSON, "application/octet-stream"
     )
+    piece = {"type": "string", "format": "binary", "maxLength": wire.PIECE_BYTES}
+    paths[f"{wire.PATH}files"] = _operation(
+        "files", "A piece of a file that a send will name.", piece, "application/octet-stream", None
+    )
+    paths[f"{wire.PATH}files"]["post"]["parameters"] += [
+        {"name": name, "in": "header", "required": True, "schema": {"type": "string", "pattern": f"^{pattern}$"}}
+        for name, pattern in ((wire.FILE_HEADER, wire.FILE_PATTERN), (wire.OFFSET_HEADER, r"\d{1,12}"))
+    ]
     return {
         "openapi": "3.1.0",
         "info": {"title": "mcp-mailbox store API", "version": __version__},

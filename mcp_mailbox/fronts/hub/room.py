@@ -4,6 +4,7 @@
     POST sends        wire.Sent, a line each → a line each, {"number", "answer"} or {"number", "error", …}
     POST notes        wire.Notes → 204
     POST stream       wire.Opening → events: hello, ring, bell, beat
+    POST files        a piece of a file that a send will name → 204
     POST attachment   wire.Asked with {"id", "name"} → the content
     GET  openapi.json
 
@@ -23,6 +24,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 
 from mcp_mailbox.bell import Ending, key
+from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.http import body, gate
@@ -32,6 +34,8 @@ from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
 from mcp_mailbox.fronts.verbs import VERBS, Asking
+from mcp_mailbox.postoffice import Caller, Handed, PostOffice
+from mcp_mailbox.report import Undelivered
 
 M = TypeVar("M", bound=BaseModel)
 Json = dict[str, Any]
@@ -56,14 +60,19 @@ _STATUSES = {
     Code.OVER_STORAGE: 429,
     Code.OVER_MAILBOXES: 429,
 }
+_CODES = {code.value: code for code in Code}
+_OCTETS = "application/octet-stream"
+_FILE = re.compile(wire.FILE_PATTERN, re.ASCII)
+_OFFSET = re.compile(r"\d{1,12}", re.ASCII)
 _EDGE = re.compile(wire.EDGE_PATTERN, re.ASCII)
 
 
 class StoreRoom:
     """See `Room`."""
 
-    def __init__(self, edges: Edges, streams: OpenStreams) -> None:
+    def __init__(self, edges: Edges, streams: OpenStreams, office: PostOffice) -> None:
         self._edges = edges
+        self._office = office
         self._open_streams = streams
         self._ending = Ending()
 
@@ -99,6 +108,8 @@ class StoreRoom:
             await visit.reply(204)
         elif place == "sends":
             await self._sends(visit, edge)
+        elif place == "files":
+            await self._file(visit, edge)
         elif place == "attachment":
             await self._attachment(visit, edge, await _read(visit, wire.Asked))
         else:
@@ -130,6 +141,7 @@ class StoreRoom:
             raise Refusal(Code.NO_FILE, "Paths are another machine's.", "Attach where the file is.")
         credential = visit.visitor.credential
         call = await self._edges.asked(credential, edge, said.who)
+        handed = self._handed(credential, edge, said)
         if isinstance(asked, arguments.WaitForMessage | arguments.Own):
             # Before it looks: what comes in between is rung.
             address = await self._edges.counter.readable(call.caller, call.mailbox)
@@ -145,12 +157,45 @@ class StoreRoom:
             said.room,
             said.full,
             said.default,
+            handed,
             at_once=True,
         )
-        answer = await self._edges.counter.ask(asking)
+        try:
+            answer = await self._edges.counter.ask(asking)
+        except Refusal as refusal:
+            if refusal.code is Code.NO_FILE and handed:  # not the sender's mistake: it is to come again, with the file
+                raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
+            raise
+        for each in handed:
+            edge.staged.pop(each.copy, None)
+            await self._office.attachments.take_back(each.copy)
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s", render.summary(credential.principal, verb, said.given, answer))
         return answer
+
+    def _handed(self, credential: Credential, edge: Edge, said: wire.Asked) -> list[Handed]:
+        """Return the files that are to be attached, by the names under which they lie here."""
+        return [Handed(each.name, self._edges.staged(credential, edge, each.copied)) for each in said.files]
+
+    async def _file(self, visit: Visit, edge: Edge) -> None:
+        """Keep a piece of a file for the send that will name it."""
+        gate.must_be(visit.head, _OCTETS)
+        copy, offset = visit.head.get(wire.FILE_HEADER) or "", visit.head.get(wire.OFFSET_HEADER) or ""
+        if not _FILE.fullmatch(copy) or not _OFFSET.fullmatch(offset):
+            raise Refused(400, f"{wire.FILE_HEADER} must match {wire.FILE_PATTERN}, {wire.OFFSET_HEADER} be a number.")
+        piece = await body.read(visit.head, visit.receive)
+        if len(piece) > wire.PIECE_BYTES:
+            raise Refused(413, f"A piece has {wire.PIECE_BYTES:,} bytes at most.")
+        credential = visit.visitor.credential
+        try:
+            Caller("edge", credential.principal, "default", scopes=credential.scopes).must(Scope.SEND)
+            name = self._edges.staged(credential, edge, copy)
+            edge.stage(name, int(offset) + len(piece))
+            await self._office.attachments.hand_in(name, int(offset), piece)
+        except Refusal as refusal:
+            await _refuse(visit, refusal)
+        else:
+            await visit.reply(204)
 
     async def _sends(self, visit: Visit, edge: Edge) -> None:
         """Take in a batch, a line after the other; a line that cannot be is answered, and the others go on."""
@@ -162,8 +207,7 @@ class StoreRoom:
         answers = bytearray()
         for sent in batch:
             try:
-                said = wire.Asked(who=sent.who, given=sent.given)
-                answers += _dump({"number": sent.number, "answer": await self._ask(visit, edge, sent.verb, said)})
+                answers += _dump({"number": sent.number, "answer": await self._sent(visit, edge, sent)})
             except Refusal as refusal:
                 if refusal.blame is Blame.STORE and not answers:
                     await _refuse(visit, refusal)  # nothing was done: it is to come again
@@ -175,6 +219,45 @@ class StoreRoom:
         await visit.send({"type": "http.response.start", "status": 200, "headers": about})
         await visit.send({"type": "http.response.body", "body": bytes(answers)})
 
+    async def _sent(self, visit: Visit, edge: Edge, sent: wire.Sent) -> Json:
+        """Do what an outbox had. Nobody hears the answer any more: what is refused is reported to its sender."""
+        try:
+            if sent.refused is not None:
+                raise render.Relayed(_CODES.get(sent.refused.error, Code.GIVEN_UP), sent.refused.model_dump())
+            answer = await self._ask(
+                visit, edge, sent.verb, wire.Asked(who=sent.who, given=sent.given, files=sent.files)
+            )
+        except Refusal as refusal:
+            if refusal.blame is Blame.STORE or sent.verb != "send":
+                raise
+            known = await self._report(visit, edge, sent, [("", refusal.problem, refusal.hint)])
+            if known is None:
+                raise
+            return known
+        refused = [each for each in answer.get("to", ()) if "error" in each]
+        if refused and sent.verb == "send":
+            why = [(each["address"], each["message"], each.get("hint", "")) for each in refused]
+            await self._report(visit, edge, sent, why, answer["id"])
+        return answer
+
+    async def _report(
+        self, visit: Visit, edge: Edge, sent: wire.Sent, why: list[tuple[str, str, str]], stored: str | None = None
+    ) -> Json | None:
+        """Have it reported; return the answer of what was done after all. Raises Refusal(blame: the store) alone."""
+        problems = [(whom, " ".join(filter(None, (problem, hint)))) for whom, problem, hint in why]
+        to, subject = sent.given.get("to", ()), sent.given.get("subject", "")
+        names = [str(each) for each in to] if isinstance(to, list) else [str(to)]
+        what = Undelivered(f"{wire.MARK}{sent.number}", names, str(subject), sent.at, problems, stored)
+        try:
+            call = await self._edges.asked(visit.visitor.credential, edge, sent.who)
+            known = await self._office.undelivered(call, what)
+        except Refusal as refusal:
+            if refusal.blame is Blame.STORE:
+                raise
+            logger.warning("nobody is told that %s was refused: %s", what.id, refusal)
+            return None
+        return render.accepted(known) if known is not None else None
+
     async def _attachment(self, visit: Visit, edge: Edge, said: wire.Asked) -> None:
         try:
             call = await self._edges.asked(visit.visitor.credential, edge, said.who)
@@ -183,7 +266,7 @@ class StoreRoom:
         except Refusal as refusal:
             await _refuse(visit, refusal)
             return
-        about = json.dumps({"name": found.name, "type": found.type, "size": found.size})
+        about = json.dumps({"name": found.name, "type": found.type, "size": found.size, "sha256": found.sha256})
         headers = [(b"content-type", b"application/octet-stream"), (b"mailbox-attachment", about.encode())]
         headers.append((b"content-length", b"%d" % len(content)))
         await visit.send({"type": "http.response.start", "status": 200, "headers": headers})

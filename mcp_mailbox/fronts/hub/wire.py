@@ -9,12 +9,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mcp_mailbox.attachment import COUNT_LIMIT
 from mcp_mailbox.fronts.render import PAGE_LIMIT
 
 PATH = "/store/v1/"
 EDGE_HEADER = "mailbox-edge"
 """The header that says which edge asks: a random name that a machine keeps."""
 EDGE_PATTERN = r"[A-Za-z0-9_-]{16,64}"
+MARK = "outbox-"
+"""Begins the id of what is on its way: the hub's own is not known yet."""
+FILE_HEADER = "mailbox-file"
+"""The header that says under which name a file is handed in."""
+OFFSET_HEADER = "mailbox-offset"
+"""Where in it the piece begins that is handed in; 0, and it begins anew."""
+PIECE_BYTES = 1 << 20
+"""Bytes of a piece at most."""
+STAGED_SECONDS = 600.0
+"""For which a file that was handed in is kept for the send that names it."""
+STAGED_BYTES = 256 << 20
+"""Of all files that an edge has handed in and not sent."""
+FILE_PATTERN = r"[0-9a-f]{32}"
 NDJSON = "application/x-ndjson"
 
 BEAT_SECONDS = 5.0
@@ -53,6 +67,16 @@ class Who(_Said):
     """Whether other agents may have the same reader's id."""
 
 
+class Parcel(_Said):
+    """A file that was handed in (POST files), and what it is called."""
+
+    name: str = Field(max_length=1000)
+    copied: str = Field(pattern=f"^{FILE_PATTERN}$")
+
+
+Parcels = Annotated[list[Parcel], Field(max_length=COUNT_LIMIT)]
+
+
 class Asked(_Said):
     """The body of a verb."""
 
@@ -68,16 +92,31 @@ class Asked(_Said):
     full: bool = False
     default: Name | None = None
     """The mailbox that `create_mailbox` makes when none is named."""
+    files: Parcels = []
+    """What `send` is to attach."""
+
+
+class Problem(_Said):
+    """Why something cannot be, and what to do."""
+
+    error: str = Field(max_length=40)
+    message: str = Field(max_length=2000)
+    hint: str = Field(default="", max_length=2000)
 
 
 class Sent(_Said):
-    """A line of what an outbox had: `number` comes back with its answer. `at` is when the edge took it in."""
+    """A line of what an outbox had: `number` comes back with its answer. `at` is when the edge took it in.
+
+    `refused`: the edge itself gives it up; nothing is done but to tell its sender.
+    """
 
     number: int
     verb: Literal["send", "settle"] = "send"
     who: Who
     given: dict[str, Any]
     at: int | None = None
+    refused: Problem | None = None
+    files: Parcels = []
 
 
 class Bell(_Said):
@@ -85,6 +124,8 @@ class Bell(_Said):
 
     kind: str = Field(max_length=20)
     quiet: str | None = Field(default=None, max_length=20)
+    east: int | None = Field(default=None, ge=-1440, le=1440)
+    """By how many minutes the edge's local time, in which `quiet` is, is ahead of UTC."""
     wakes: int | None = None
     resumed: bool = False
 
@@ -95,10 +136,13 @@ class Note(_Said):
     `here`: the reader is connected, with its bell if its host has one. `begins`: it is the newest of a host that starts
     one after another. `gone`: it is not any more. `reached` and
     `missed`: what became of the answer to a request. `rang`: somebody was told of mail. `listen` and `deafen`: whether
-    rings of a mailbox are wanted. `belled`: what came of a ring (`number`).
+    rings of a mailbox are wanted. `belled`: what came of a ring (`number`). `stands` and `sits`: something that may be
+    rung in the place of a reader of that mailbox, by the name `host`, is there or not any more.
     """
 
-    note: Literal["here", "begins", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present"]
+    note: Literal[
+        "here", "begins", "gone", "reached", "missed", "rang", "listen", "deafen", "belled", "present", "stands", "sits"
+    ]
     who: Who | None = None
     mailbox: Name | None = None
     bell: Bell | None = None

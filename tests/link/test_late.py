@@ -1,0 +1,112 @@
+"""What becomes of mail that an outbox brings late: refused, with files, given up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from mcp_mailbox.engines.outbox import KEPT_MS
+from tests.fronts.world import Agent, Json, Town, both_eras, until
+from tests.link.conftest import Machine
+
+pytestmark = both_eras
+
+Machines = Callable[..., Machine]
+CONTENT = b"\0" + bytes(range(256)) * 8_000  # more than a piece
+
+
+def copies(here: Machine) -> list[Path]:
+    return list((here.home.path / "edge.db.files").iterdir())
+
+
+async def reports(agent: Agent) -> list[str]:
+    """Return what the postmaster says."""
+    found: list[Json] = await agent.wait(30)
+    assert {each["from"].partition("@")[0] for each in found} == {"postmaster"}
+    return [each["body"] for each in found]
+
+
+async def test_what_the_hub_refuses_late_is_told_to_its_sender_once_and_nothing_waits_behind_it(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        here.link.cut()
+        lost = await alice.send("bobb", "x", subject="the plan")
+        half = await alice.send(["bob", "carol"], "y")
+        await alice.send("bob", "last")
+        here.link.mend()
+        assert [each["body"] for each in [*await bob.wait(), *await bob.wait()]][:2] == ["y", "last"]
+        told: list[str] = []
+        while len(told) < 2:
+            told += await reports(alice)
+        assert f"Your message {lost['id']} to bobb, about 'the plan', which your machine took in at" in told[0]
+        assert "was not sent.\nNo mailbox 'bobb'. Did you mean 'bob'?" in told[0]
+        assert f"Your message {half['id']} to bob, carol," in told[1]
+        assert "but not to all.\ncarol" in told[1]
+        # The hub's answer was lost on its way: it is handed in again, and told no second time.
+        here.home.kill_office()
+        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
+            db.execute("UPDATE outbox SET answer = NULL, answered_at = NULL")
+        assert await alice.wait(timeout=0.5) == []
+        await until(lambda: here.waits() == 0, "an empty outbox")
+        assert await alice.wait(timeout=0.1) == []
+        assert await bob.wait(timeout=0) == []
+
+
+async def test_what_waited_longer_than_the_hub_knows_requests_is_given_up_and_told(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        here.link.cut()
+        await alice.send("bob", "old", subject="old")
+        await alice.send("bob", "new")
+        here.home.kill_office()
+        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
+            db.execute("UPDATE outbox SET asked_at = asked_at - ? WHERE number = 1", (KEPT_MS + 1000,))
+        here.link.mend()
+        assert await alice.call("create_mailbox")
+        assert (await bob.wait_one())["body"] == "new"
+        [told] = await reports(alice)
+        assert "about 'old'" in told
+        assert "for more than 30 days and is given up" in told
+
+
+async def test_files_travel_with_mail_that_waited_whoever_is_killed_meanwhile(
+    machine: Machines, there: Town, tmp_path: Path
+) -> None:
+    here = machine()
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    (tmp_path / "empty.txt").touch()
+    given = {"MCP_MAILBOX_ATTACH": str(tmp_path)}
+    async with there.agent("bob") as bob, here.agent("alice", env=given) as alice:
+        sent = await alice.send("bob", "now", attach=[str(tmp_path / "a.bin")])
+        shown = await alice.call("read", id=sent["id"], attachment="a.bin")
+        assert Path(shown["path"]).read_bytes() == CONTENT  # noqa: ASYNC240
+        assert copies(here) == []
+        here.link.cut()
+        assert (await alice.refused("send", to="bob", body="x", attach=["/etc/hostname"]))["error"] == "no_file"
+        assert copies(here) == []
+        waits = await alice.send("bob", "later", attach=[str(tmp_path / "a.bin"), str(tmp_path / "empty.txt")])
+        assert [each["name"] for each in (await alice.call("read", id=waits["id"]))["attachments"]] == [
+            "a.bin",
+            "empty.txt",
+        ]
+        assert (await alice.refused("read", id=sent["id"], attachment="a.bin"))["error"] == "hub_away"
+        (tmp_path / "a.bin").unlink()
+        (here.home.path / "edge.db.files" / ("0" * 32)).write_bytes(b"what a crash left")
+        here.home.kill_office()
+        here.link.mend()
+        assert await alice.call("create_mailbox")
+        now, later = [*await bob.wait(), *await bob.wait()][:2]
+        assert (now["body"], later["body"]) == ("now", "later")
+        assert [(each["name"], each["size"]) for each in later["attachments"]] == [
+            ("a.bin", len(CONTENT)),
+            ("empty.txt", 0),
+        ]
+        shown = await bob.call("read", id=later["id"], attachment="a.bin")
+        assert Path(shown["path"]).read_bytes() == CONTENT  # noqa: ASYNC240
+        await until(lambda: copies(here) == [], "no copies left")
