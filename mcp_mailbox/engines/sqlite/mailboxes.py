@@ -37,7 +37,10 @@ class Mailboxes:
     def open(
         self, db: sqlite3.Connection, wanted: apply.NewMailbox, profile: Profile, origin: Origin, *, bind: bool
     ) -> tuple[Opened, Collection[Address]]:
-        """Open the mailbox, or make it; return also whom to ring. Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN)."""
+        """Open the mailbox, or make it; return also whom to ring.
+
+        Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN | KEY_CONFLICT).
+        """
         row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
         if row is None:
             alike = _lookalike(db, wanted)
@@ -47,6 +50,12 @@ class Mailboxes:
                     Code.NAME_CONFUSABLE,
                     f"{wanted.name!a} looks like {theirs}.",
                     "Choose a name that nobody can mistake for it.",
+                )
+            if db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone():
+                raise Refusal(
+                    Code.KEY_CONFLICT,
+                    "This request has made another mailbox before.",
+                    "Ask under a new name of the request; repeat one only as it was.",
                 )
             return self._create(db, wanted, profile, origin, bind=bind), ()
         if row["owner"] != wanted.owner:
