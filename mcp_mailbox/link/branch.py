@@ -58,7 +58,13 @@ _DRAINING = 5_000
 _NOTES_MOST = 20_000
 _PRESENT_AFTER = 5.0
 """Seconds after a start until relays have come back: the hub is told who is there, and that the others have gone."""
+_AGAIN = 1.0
+"""Seconds after which what the hub did not take is handed in again."""
+_RINGS_MOST = 1_000
+"""Hosts that are rung at once; a hub that wants more is passed over."""
 _PREVIEWED = ("id", "from", "subject", "priority", "sent_at")
+_NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
+"""Verbs whose answers have names that are kept."""
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
 _PATIENT = 2
@@ -109,6 +115,7 @@ class Branch:
         self._noted = anyio.Event()
         self._filled = anyio.Event()
         self._drained = anyio.Event()
+        self._ringing = 0
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -300,7 +307,7 @@ class Branch:
                 raise Away(self.line.why)
         for attempt in range(_PATIENT):
             try:
-                return await self.hub.verb(verb, said)
+                return _plausible(verb, await self.hub.verb(verb, said))
             except Away as away:
                 if attempt + 1 == _PATIENT:
                     self.line.suspect(str(away))
@@ -524,12 +531,12 @@ class Branch:
             await self.line.until_up()
             try:
                 await self._forward_batch()
-            except (Away, Strange) as error:
-                self.line.suspect(str(error))
+            except Away as away:
+                self.line.suspect(str(away))
                 self.line.hurry()
-            except Refusal as refusal:
-                logger.warning("what waits is not forwarded yet: %s", refusal)
-                await anyio.sleep(1)
+            except (Strange, Refusal) as odd:
+                logger.warning("what waits is not forwarded yet: %s", odd)
+                await anyio.sleep(_AGAIN)
 
     async def _forward_batch(self) -> None:
         batch = await self.outbox.next(_BATCH)
@@ -543,11 +550,17 @@ class Branch:
             if lines and (size > _BATCH_BYTES or _refers(given)):
                 break  # what it refers to has to be answered first
             lines.append(line)
+        handed_in = {line["number"] for line in lines}
         for said in await self.hub.sends(lines) if lines else []:
-            number = int(said.pop("number"))
+            number = said.pop("number", None)
+            if not isinstance(number, int) or number not in handed_in:
+                raise Strange("it answers what it was not asked")
             if "error" in said and refused(said).blame is Blame.STORE:
                 break  # it is to come again
-            answers[number] = said.get("answer", said)
+            answer = said.get("answer", said)
+            if not isinstance(answer, dict):
+                raise Strange("its answer is no object")
+            answers[number] = answer
         if not answers and lines:
             raise Away("it takes nothing now")
         await self.outbox.answered(answers, self._clock.now())
@@ -556,16 +569,18 @@ class Branch:
 
     def _opening(self) -> Mapping[str, object]:
         self._listens = {each: address for each, address in self._listens.items() if each in self.bell.listened}
-        for here in self._readers.values():
-            self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
         return {"listens": [str(address) for address in self._listens.values()]}
 
     async def _told(self, event: str, said: Json) -> None:
         if event == "ring":
             self.bell.ring(addresses.parse(str(said.get("mailbox", "")), addresses.DEFAULT_SPACE))
         elif event == "bell" and self._tasks is not None:
-            self._tasks.start_soon(self._ring_host, said)
+            if self._ringing < _RINGS_MOST and isinstance(said.get("number"), int):
+                self._ringing += 1
+                self._tasks.start_soon(self._ring_host, said)
         elif event == "hello":
+            for here in self._readers.values():
+                self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
             for address in list(self._listens.values()):
                 self.bell.ring(address)
 
@@ -578,9 +593,8 @@ class Branch:
             except Exception:  # whatever is wrong with one host's bell, the others are rung
                 logger.exception("a doorbell failed")
                 result = Result(Outcome.FAILED, "internal error")
-        self._note(
-            "belled", None, number=said.get("number", 0), outcome=str(result.outcome), reason=result.reason[:200]
-        )
+        self._ringing -= 1
+        self._note("belled", None, number=said["number"], outcome=str(result.outcome), reason=result.reason[:200])
 
     def _wanted(self, address: Address) -> None:
         if key(address) not in self._listens:
@@ -655,6 +669,27 @@ def _asked(asking: Asking) -> Json:
     if asking.default is not None:
         said["default"] = asking.default
     return said
+
+
+def _plausible(verb: str, answer: Json) -> Json:
+    """Return an answer in which stands what is kept of it here. Raises Strange."""
+    messages = answer.get("messages", [])
+    names = [*_list(answer.get("settled", [])), *_list(answer.get("mailboxes", []))]
+    if verb in {"own", "create_mailbox"}:
+        names.append(answer.get("address"))
+    if verb in {"read", "entire"} and "body" in answer:
+        messages = [answer]
+    if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in _list(messages)):
+        raise Strange("its answer has messages without ids")
+    if verb in _NAMING and not all(isinstance(each, str) for each in names):
+        raise Strange("its answer has other things than names")
+    return answer
+
+
+def _list(found: object) -> list[Any]:
+    if not isinstance(found, list):
+        raise Strange("its answer is no list where one belongs")
+    return found
 
 
 def _answer(answer: Json) -> Json:
