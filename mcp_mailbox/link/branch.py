@@ -266,7 +266,8 @@ class Branch:
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
         """See `Counter`."""
         try:
-            said, content = await self.hub.attachment({"who": _who(call), "given": {"id": id, "name": name}})
+            with self.line.relying():
+                said, content = await self.hub.attachment({"who": _who(call), "given": {"id": id, "name": name}})
         except (Away, Strange) as error:
             self.line.suspect(str(error))
             raise self._away("Attachments are read there.") from None
@@ -307,9 +308,10 @@ class Branch:
                 raise Away(self.line.why)
         for attempt in range(_PATIENT):
             try:
-                return _plausible(verb, await self.hub.verb(verb, said))
+                with self.line.relying():
+                    return _plausible(verb, await self.hub.verb(verb, said))
             except Away as away:
-                if attempt + 1 == _PATIENT:
+                if attempt + 1 == _PATIENT or self.line.since is not None:
                     self.line.suspect(str(away))
                     raise
             except Strange as odd:
@@ -551,7 +553,9 @@ class Branch:
                 break  # what it refers to has to be answered first
             lines.append(line)
         handed_in = {line["number"] for line in lines}
-        for said in await self.hub.sends(lines) if lines else []:
+        with self.line.relying():
+            said_of = await self.hub.sends(lines) if lines else []
+        for said in said_of:
             number = said.pop("number", None)
             if not isinstance(number, int) or number not in handed_in:
                 raise Strange("it answers what it was not asked")
@@ -626,7 +630,8 @@ class Branch:
             await self.line.until_up()
             notes, self._notes = self._notes[: wire.NOTES_MOST], self._notes[wire.NOTES_MOST :]
             try:
-                await self.hub.notes(notes)
+                with self.line.relying():
+                    await self.hub.notes(notes)
             except (Away, Refusal) as error:
                 self._notes = notes + self._notes
                 self.line.suspect(str(error))

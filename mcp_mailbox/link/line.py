@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -50,6 +51,7 @@ class Line:
         self._changed = anyio.Event()
         self._hurry = anyio.Event()
         self._stream = anyio.CancelScope()
+        self._relying: set[anyio.CancelScope] = set()
         self._now = now
 
     async def changed(self) -> None:
@@ -60,6 +62,18 @@ class Line:
         """Return once it stands."""
         while not self.up:
             await self._changed.wait()
+
+    @contextmanager
+    def relying(self) -> Iterator[None]:
+        """Give up what the block asks the hub when the line breaks: no answer would come. Raises Away then."""
+        with anyio.CancelScope() as scope:
+            self._relying.add(scope)
+            try:
+                yield
+            finally:
+                self._relying.discard(scope)
+        if scope.cancelled_caught:
+            raise Away(self.why)
 
     def hurry(self) -> None:
         """Try at once: somebody wants something."""
@@ -125,6 +139,8 @@ class Line:
             self.up = up
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
+            for scope in () if up else list(self._relying):
+                scope.cancel()
 
 
 async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:

@@ -167,13 +167,16 @@ async def test_a_half_open_link_is_noticed_and_the_ring_comes_within_the_promise
     here = machine()
     async with (
         here.agent("alice") as alice,
+        here.agent("carol") as carol,
         there.agent("bob") as bob,
         asking(lambda: alice.wait_one(40)) as waiting,
     ):
         await until(here.reached, "a line")
         here.link.passes.clear()  # no end that anybody could see
         await bob.send("alice", "hello")
-        with anyio.fail_after(wire.LATE_SECONDS + 10):
+        with anyio.fail_after(wire.LATE_SECONDS):  # who asks meanwhile hears of it as soon as that is noticed
+            assert (await carol.send("bob", "later"))["accepted"] == "outbox"
+        with anyio.fail_after(10):
             await until(lambda: not here.reached(), "the edge to notice")
             here.link.passes.set()
             assert (await waiting.answer())["body"] == "hello"
