@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -116,6 +117,10 @@ class Branch:
         self._filled = anyio.Event()
         self._drained = anyio.Event()
         self._ringing = 0
+        self._epoch = secrets.token_hex(4)
+        self._attempts = 0
+        self._asked_as: OrderedDict[tuple[str, str], str] = OrderedDict()
+        """Under which name a wait was asked last, where that is not its own."""
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -190,11 +195,11 @@ class Branch:
 
     async def reached(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
-        self._note("reached", caller, request)
+        self._note("reached", caller, self._asked_as.pop((caller.reader, request), request))
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
-        self._note("missed", caller, request)
+        self._note("missed", caller, self._asked_as.pop((caller.reader, request), request))
 
     async def rang(self, address: Address) -> None:
         """See `Counter`."""
@@ -388,6 +393,7 @@ class Branch:
                     said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
                 except Away:
                     answer = None
+                    said["who"] = self._again(asking.call, said["who"])
                 except Refusal as refusal:
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
                         raise
@@ -399,6 +405,21 @@ class Branch:
         if answer is None:
             return {"messages": [], "timed_out": True, **self._about_away()}
         return self._seen(asking, answer)
+
+    def _again(self, call: Call, who: Json) -> Json:
+        """Return as whom to ask again when no answer came: under a new name.
+
+        What the lost answer may have handed out was seen by nobody. The hub is told so under the old name, which then
+        must not be that of what it hands out next.
+        """
+        self._note("missed", call.caller, who["request"])
+        self._attempts += 1
+        request = f"{call.request}+{self._epoch}{self._attempts}"
+        known = self._asked_as
+        known[call.caller.reader, call.request] = request
+        while len(known) > _KNOWN_MOST:
+            known.popitem(last=False)
+        return {**who, "request": request}
 
     async def _settled_before(self, deadline: float) -> None:
         """Let what was settled without the hub reach it first: else it would hand that out again."""
