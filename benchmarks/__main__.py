@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calls, channel, idle, limits, listing, places, ratios, retention, search, start, web
+from benchmarks import calls, channel, hub, idle, limits, listing, places, ratios, retention, search, start, web
 
 INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "start": start.rows,
@@ -16,7 +16,11 @@ INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "web": web.rows,
 }
 """What needs an installation."""
-ASKED_FOR: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {"idle": idle.rows, "crowd": idle.crowd}
+ASKED_FOR: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
+    "idle": idle.rows,
+    "crowd": idle.crowd,
+    "hub": hub.rows,
+}
 """What needs an installation and minutes: measured only when `--only` names it."""
 IN_PROCESS: dict[str, Callable[[], Iterator[ratios.Row]]] = {
     "listing": listing.rows,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -66,7 +67,13 @@ _DRAINING = 5_000
 _NOTES_MOST = 20_000
 _PRESENT_AFTER = 5.0
 """Seconds after a start until relays have come back: the hub is told who is there, and that the others have gone."""
+_AGAIN = 1.0
+"""Seconds after which what the hub did not take is handed in again."""
+_RINGS_MOST = 1_000
+"""Hosts that are rung at once; a hub that wants more is passed over."""
 _PREVIEWED = ("id", "from", "subject", "priority", "sent_at")
+_NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
+"""Verbs whose answers have names that are kept."""
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
 _PRESENCE = {"here", "begins", "gone"}
@@ -149,6 +156,11 @@ class Branch:
         """How many there were ever, how many of these were told, and which is the last that says who is here."""
         self._filled = anyio.Event()
         self._drained = anyio.Event()
+        self._ringing = 0
+        self._epoch = secrets.token_hex(4)
+        self._attempts = 0
+        self._asked_as: OrderedDict[tuple[str, str], str] = OrderedDict()
+        """Under which name a wait was asked last, where that is not its own."""
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -227,11 +239,11 @@ class Branch:
 
     async def reached(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
-        self._note("reached", caller, request)
+        self._note("reached", caller, self._asked_as.pop((caller.reader, request), request))
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
-        self._note("missed", caller, request)
+        self._note("missed", caller, self._asked_as.pop((caller.reader, request), request))
 
     async def rang(self, address: Address) -> None:
         """See `Counter`."""
@@ -359,7 +371,8 @@ class Branch:
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
         """See `Counter`."""
         try:
-            said, content = await self.hub.attachment({"who": _who(call), "given": {"id": id, "name": name}})
+            with self.line.relying():
+                said, content = await self.hub.attachment({"who": _who(call), "given": {"id": id, "name": name}})
         except (Away, Strange) as error:
             self.line.suspect(str(error))
             raise self._away("Attachments are read there.") from None
@@ -474,9 +487,10 @@ class Branch:
         await self._presence_told()
         for attempt in range(_PATIENT):
             try:
-                return await self.hub.verb(verb, said)
+                with self.line.relying():
+                    return _plausible(verb, await self.hub.verb(verb, said))
             except Away as away:
-                if attempt + 1 == _PATIENT:
+                if attempt + 1 == _PATIENT or self.line.since is not None:
                     self.line.suspect(str(away))
                     raise
             except Strange as odd:
@@ -560,6 +574,7 @@ class Branch:
                     said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
                 except Away:
                     answer = None
+                    said["who"] = self._again(asking.call, said["who"])
                 except Refusal as refusal:
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
                         raise
@@ -571,6 +586,21 @@ class Branch:
         if answer is None:
             return {"messages": [], "timed_out": True, **self._about_away()}
         return self._seen(asking, answer)
+
+    def _again(self, call: Call, who: Json) -> Json:
+        """Return as whom to ask again when no answer came: under a new name.
+
+        What the lost answer may have handed out was seen by nobody. The hub is told so under the old name, which then
+        must not be that of what it hands out next.
+        """
+        self._note("missed", call.caller, who["request"])
+        self._attempts += 1
+        request = f"{call.request}+{self._epoch}{self._attempts}"
+        known = self._asked_as
+        known[call.caller.reader, call.request] = request
+        while len(known) > _KNOWN_MOST:
+            known.popitem(last=False)
+        return {**who, "request": request}
 
     async def _settled_before(self, deadline: float) -> None:
         """Let what was settled without the hub reach it first: else it would hand that out again."""
@@ -702,12 +732,12 @@ class Branch:
             await self.line.until_up()
             try:
                 await self._forward_batch()
-            except (Away, Strange) as error:
-                self.line.suspect(str(error))
+            except Away as away:
+                self.line.suspect(str(away))
                 self.line.hurry()
-            except Refusal as refusal:
-                logger.warning("what waits is not forwarded yet: %s", refusal)
-                await anyio.sleep(1)
+            except (Strange, Refusal) as odd:
+                logger.warning("what waits is not forwarded yet: %s", odd)
+                await anyio.sleep(_AGAIN)
 
     async def _forward_batch(self) -> None:
         batch = await self.outbox.next(_BATCH)
@@ -723,11 +753,19 @@ class Branch:
             if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
                 break  # what it refers to has to be answered first
             lines.append(line | await self._files_or_why_not(entry))
-        for said in await self.hub.sends(lines) if lines else []:
-            number = int(said.pop("number"))
+        handed_in = {line["number"] for line in lines}
+        with self.line.relying():
+            said_of = await self.hub.sends(lines) if lines else []
+        for said in said_of:
+            number = said.pop("number", None)
+            if not isinstance(number, int) or number not in handed_in:
+                raise Strange("it answers what it was not asked")
             if "error" in said and refused(said).blame is Blame.STORE:
                 break  # it is to come again
-            answers[number] = said.get("answer", said)
+            answer = said.get("answer", said)
+            if not isinstance(answer, dict):
+                raise Strange("its answer is no object")
+            answers[number] = answer
             if "error" in said:
                 logger.warning("%s%d was refused: %s", MARK, number, said["error"])
         if not answers and lines:
@@ -759,39 +797,41 @@ class Branch:
 
     def _opening(self) -> Mapping[str, object]:
         self._listens = {each: address for each, address in self._listens.items() if each in self.bell.listened}
-        for here in self._readers.values():
-            self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
-        for name, stands in self._standing.items():
-            self._note_standing(name, stands, resumed=True)
         return {"listens": [str(address) for address in self._listens.values()]}
 
     async def _told(self, event: str, said: Json) -> None:
         if event == "ring":
             self.bell.ring(addresses.parse(str(said.get("mailbox", "")), addresses.DEFAULT_SPACE))
         elif event == "bell" and self._tasks is not None:
-            self._tasks.start_soon(self._ring_host, said)
+            if self._ringing < _RINGS_MOST and isinstance(said.get("number"), int):
+                self._ringing += 1
+                self._tasks.start_soon(self._ring_host, said)
         elif event == "hello":
+            for here in self._readers.values():
+                self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
+            for name, stands in self._standing.items():
+                self._note_standing(name, stands, resumed=True)
             for address in list(self._listens.values()):
                 self.bell.ring(address)
 
     async def _ring_host(self, said: Json) -> None:
         here, stands = self._readers.get(str(said.get("reader"))), self._standing.get(str(said.get("reader")))
         bell = here.bell if here is not None else stands.bell if stands is not None else None
-        told = _pointer(said["told"])
         result = Result(Outcome.FAILED, "its host is not connected")
-        if stands is not None and stands.superseded():
-            result = Result(Outcome.SKIPPED, "its host has a bell of its own")
-        elif bell is not None:
-            try:
+        try:
+            told = _pointer(said["told"])
+            if stands is not None and stands.superseded():
+                result = Result(Outcome.SKIPPED, "its host has a bell of its own")
+            elif bell is not None:
                 result = await bell.ring(told)
-            except Exception:  # whatever is wrong with one host's bell, the others are rung
-                logger.exception("a doorbell failed")
-                result = Result(Outcome.FAILED, "internal error")
-        if self.log is not None and bell is not None:
-            self.log.note(Ring(bell.kind, result, told))
-        self._note(
-            "belled", None, number=said.get("number", 0), outcome=str(result.outcome), reason=result.reason[:200]
-        )
+            if self.log is not None and bell is not None:
+                self.log.note(Ring(bell.kind, result, told))
+        except Exception:  # whatever is wrong with one host's bell, or with what the hub tells, the others are rung
+            logger.exception("a doorbell failed")
+            result = Result(Outcome.FAILED, "internal error")
+        finally:
+            self._ringing -= 1
+        self._note("belled", None, number=said["number"], outcome=str(result.outcome), reason=result.reason[:200])
 
     def _wanted(self, address: Address) -> None:
         if key(address) not in self._listens:
@@ -830,7 +870,8 @@ class Branch:
             await self.line.until_up()
             notes, self._notes = self._notes[: wire.NOTES_MOST], self._notes[wire.NOTES_MOST :]
             try:
-                await self.hub.notes(notes)
+                with self.line.relying():
+                    await self.hub.notes(notes)
             except (Away, Refusal) as error:
                 self._notes = notes + self._notes
                 self.line.suspect(str(error))
@@ -882,6 +923,27 @@ def _asked(asking: Asking) -> Json:
 def _named(files: Sequence[Parcel]) -> list[Json]:
     """Return files as the hub is told of them."""
     return [{"name": each.name, "copied": each.copy} for each in files]
+
+
+def _plausible(verb: str, answer: Json) -> Json:
+    """Return an answer in which stands what is kept of it here. Raises Strange."""
+    messages = answer.get("messages", [])
+    names = [*_list(answer.get("settled", [])), *_list(answer.get("mailboxes", []))]
+    if verb in {"own", "create_mailbox"}:
+        names.append(answer.get("address"))
+    if verb in {"read", "entire"} and "body" in answer:
+        messages = [answer]
+    if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in _list(messages)):
+        raise Strange("its answer has messages without ids")
+    if verb in _NAMING and not all(isinstance(each, str) for each in names):
+        raise Strange("its answer has other things than names")
+    return answer
+
+
+def _list(found: object) -> list[Any]:
+    if not isinstance(found, list):
+        raise Strange("its answer is no list where one belongs")
+    return found
 
 
 def _answer(answer: Json) -> Json:

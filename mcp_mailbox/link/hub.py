@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -28,6 +28,10 @@ _CODES = {code.value: code for code in Code}
 _IDLE_SECONDS = 4.0
 """For which a connection is kept: servers close idle ones after 5 s and more."""
 _EVENT_BYTES = 1 << 20
+_ANSWER_BYTES = 8 << 20
+"""Of an answer, as JSON: more than any verb says."""
+_CONTENT_BYTES = 64 << 20
+"""Of an attachment: more than any has."""
 
 
 class Away(Exception):  # noqa: N818 - what happens to links
@@ -50,6 +54,7 @@ class Hub:
                 "authorization": f"Bearer {token}",
                 wire.EDGE_HEADER: edge,
                 "user-agent": f"mcp-mailbox/{__version__}",
+                "accept-encoding": "identity",  # a few packed bytes would be as many as they like
             },
             timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=_IDLE_SECONDS),
@@ -87,12 +92,14 @@ class Hub:
         for offset in range(0, max(len(content), 1), wire.PIECE_BYTES):
             about = {wire.FILE_HEADER: copy, wire.OFFSET_HEADER: str(offset)}
             piece = content[offset : offset + wire.PIECE_BYTES]
-            await self._respond("files", piece, "application/octet-stream", about)
+            await self._respond("files", piece, "application/octet-stream", about=about)
 
     async def attachment(self, asked: Mapping[str, object]) -> tuple[Json, bytes]:
         """Return what is said of an attachment, and what is in it."""
-        response = await self._respond("attachment", wire_json(asked), "application/json", seconds=_CONTENT_SECONDS)
-        return _object(response.headers.get("mailbox-attachment", "").encode()), response.content
+        response, content = await self._respond(
+            "attachment", wire_json(asked), "application/json", _CONTENT_BYTES, seconds=_CONTENT_SECONDS
+        )
+        return _object(response.headers.get("mailbox-attachment", "").encode()), content
 
     @asynccontextmanager
     async def stream(self, opening: Mapping[str, object]) -> AsyncIterator[AsyncIterator[httpx2.ServerSentEvent]]:
@@ -109,42 +116,60 @@ class Hub:
                 response = await self._client.send(request, stream=True)
         except TimeoutError:
             raise Away("it does not open a stream in time") from None
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise Away(_why(error)) from error
         try:
             if response.status_code != httpx2.codes.OK:
-                await response.aread()
-                _check(response)
+                with anyio.move_on_after(_CONNECT_SECONDS):
+                    _check(response, await _content(response, _ANSWER_BYTES))
+                raise Strange(f"it answers {response.status_code}")
             yield aiter(httpx2.EventSource(response, _EVENT_BYTES))
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise Away(_why(error)) from error
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
 
     async def _post(self, place: str, body: bytes, kind: str) -> bytes:
-        return (await self._respond(place, body, kind)).content
+        return (await self._respond(place, body, kind, _ANSWER_BYTES))[1]
 
     async def _respond(
         self,
         place: str,
         body: bytes,
         kind: str,
+        most: int = _ANSWER_BYTES,
         about: Mapping[str, str] = MappingProxyType({}),
         seconds: float = _ANSWER_SECONDS,
-    ) -> httpx2.Response:
+    ) -> tuple[httpx2.Response, bytes]:
         if self._closed:
             raise Refusal(Code.STOPPING, "The post office is stopping.", "Do the same again.")
         headers = {"content-type": kind, **about}
+        request = self._client.build_request("POST", f"{wire.PATH}{place}", content=body, headers=headers)
         try:
             with anyio.fail_after(seconds):
-                response = await self._client.post(f"{wire.PATH}{place}", content=body, headers=headers)
+                response = await self._client.send(request, stream=True)
+                try:
+                    content = await _content(response, most)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await response.aclose()
         except TimeoutError:
             raise Away("it does not answer in time") from None
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise Away(_why(error)) from error
-        _check(response)
-        return response
+        _check(response, content)
+        return response, content
+
+
+async def _content(response: httpx2.Response, most: int) -> bytes:
+    """Return what an answer has, as it came. Raises Strange for too much."""
+    content = bytearray()
+    async for piece in response.aiter_raw():
+        content += piece
+        if len(content) > most:
+            raise Strange(f"its answer has more than {most:,} bytes")
+    return bytes(content)
 
 
 def wire_json(said: Mapping[str, object]) -> bytes:
@@ -152,28 +177,32 @@ def wire_json(said: Mapping[str, object]) -> bytes:
     return json.dumps(said, ensure_ascii=True, separators=(",", ":")).encode()
 
 
-def _object(text: bytes) -> Json:
+def parsed(text: str | bytes) -> object:
+    """Read JSON that a hub, whoever that is, has sent. Raises Strange."""
     try:
-        found = json.loads(text)
-    except ValueError:
-        raise Strange("its answer is no JSON") from None
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Strange("what it says is no JSON") from None
+
+
+def _object(text: bytes) -> Json:
+    found = parsed(text)
     if not isinstance(found, dict):
         raise Strange("its answer is no object")
     return found
 
 
-def _check(response: httpx2.Response) -> None:
+def _check(response: httpx2.Response, content: bytes) -> None:
     """Raise for an answer that is none."""
     status = response.status_code
     if status < 300:  # noqa: PLR2004
         return
     if status == httpx2.codes.UNAUTHORIZED:
         raise Strange("it does not know our token: it is wrong, has expired or was revoked")
-    try:
-        said = json.loads(response.content)
-    except ValueError:
-        said = None
-    if isinstance(said, dict) and said.get("error") in _CODES:
+    said: object = None
+    with suppress(Strange):
+        said = parsed(content)
+    if isinstance(said, dict) and str(said.get("error")) in _CODES:
         refusal = refused(said)
         if status == httpx2.codes.SERVICE_UNAVAILABLE and refusal.code is Code.STOPPING:
             raise Away("it is stopping")
@@ -189,5 +218,5 @@ def refused(said: Mapping[str, Any]) -> Refusal:
     return Relayed(_CODES.get(str(said.get("error")), Code.BAD_ARGUMENT), said)
 
 
-def _why(error: httpx2.TransportError) -> str:
+def _why(error: httpx2.RequestError) -> str:
     return str(error) or type(error).__name__

@@ -6,10 +6,10 @@ open, or trickles, is given up and opened anew, and what rang meanwhile is told 
 
 from __future__ import annotations
 
-import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -17,7 +17,7 @@ from httpx2 import ServerSentEvent
 
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.hub import wire
-from mcp_mailbox.link.hub import Away, Hub, Strange
+from mcp_mailbox.link.hub import Away, Hub, Strange, parsed
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Line:
         self._changed = anyio.Event()
         self._hurry = anyio.Event()
         self._stream = anyio.CancelScope()
+        self._relying: set[anyio.CancelScope] = set()
         self._now = now
 
     async def changed(self) -> None:
@@ -61,6 +62,18 @@ class Line:
         """Return once it stands."""
         while not self.up:
             await self._changed.wait()
+
+    @contextmanager
+    def relying(self) -> Iterator[None]:
+        """Give up what the block asks the hub when the line breaks: no answer would come. Raises Away then."""
+        with anyio.CancelScope() as scope:
+            self._relying.add(scope)
+            try:
+                yield
+            finally:
+                self._relying.discard(scope)
+        if scope.cancelled_caught:
+            raise Away(self.why)
 
     def hurry(self) -> None:
         """Try at once: somebody wants something."""
@@ -78,6 +91,7 @@ class Line:
         while True:
             strange = False
             why = self.why
+            self._hurry = anyio.Event()  # who asks during an attempt wants another one, too
             try:
                 with anyio.CancelScope() as self._stream:
                     await self._once()
@@ -91,7 +105,6 @@ class Line:
             self.strange = strange
             self._set(up=False, why=why)
             pause = _FIRST if stood else min(2 * pause, _LONGEST)
-            self._hurry = anyio.Event()
             with anyio.move_on_after(_STRANGE if strange else pause * random.uniform(0.5, 1)):  # noqa: S311 - no secret
                 await self._hurry.wait()
                 await anyio.sleep(_FIRST)  # however many want something
@@ -104,13 +117,13 @@ class Line:
                 said = _read(event)
                 if event.event == "hello":
                     self._begin(said)
-                if event.id:
+                if event.id and len(event.id) <= wire.EVENT_ID_MOST:
                     self._last = event.id
                 await self._told(event.event, said)
 
     def _begin(self, hello: Json) -> None:
         if not hello.get("resumed"):
-            self._last = f"{hello.get('epoch', '')}.0"
+            self._last = f"{hello.get('epoch', '')}"[: wire.EVENT_ID_MOST - 2] + ".0"
         self._set(up=True, why="")
 
     def _set(self, *, up: bool, why: str) -> None:
@@ -126,6 +139,8 @@ class Line:
             self.up = up
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
+            for scope in () if up else list(self._relying):
+                scope.cancel()
 
 
 async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:
@@ -140,8 +155,5 @@ async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:
 
 
 def _read(event: ServerSentEvent) -> Json:
-    try:
-        said = json.loads(event.data or "{}")
-    except ValueError:
-        raise Strange("what it tells is no JSON") from None
+    said = parsed(event.data or "{}")
     return said if isinstance(said, dict) else {}

@@ -68,6 +68,15 @@ async def test_a_repeated_request_to_open_what_was_there_does_not_claim_to_have_
         assert not (await post.open("bob", reader="r", request="7")).created
 
 
+@promise("open-repeats")
+async def test_a_repeated_request_that_wants_another_mailbox_is_a_conflict(post: Post) -> None:
+    await post.open("bob", reader="r", request="7")
+    with pytest.raises(Refusal) as refusal:
+        await post.open("carol", reader="r", request="7")
+    assert refusal.value.code is Code.KEY_CONFLICT
+    assert (await post.open("carol", reader="r", request="8")).created
+
+
 @promise("open-taken")
 @pytest.mark.parametrize("name", ["bob", "BOB"])
 async def test_a_name_that_is_someone_elses_is_refused(post: Post, name: str) -> None:

@@ -77,11 +77,11 @@ class Line:
         status, headers = self.head()
         if "content-length" in headers:
             return Answer(status, headers, self._file.read(int(headers["content-length"])))
-        return Answer(status, headers, b"".join(self._chunks()))
+        return Answer(status, headers, b"".join(self.chunks()))
 
     def event(self) -> Json:
         """Read the next event of a stream whose head was read."""
-        for chunk in self._chunks():
+        for chunk in self.chunks():
             for line in chunk.split(b"\r\n"):
                 if line.startswith(b"data: "):
                     found: Json = json.loads(line[6:])
@@ -90,9 +90,10 @@ class Line:
 
     def ended(self) -> bool:
         """Whether the stream ends without another event."""
-        return not any(b"data: " in chunk for chunk in self._chunks())
+        return not any(b"data: " in chunk for chunk in self.chunks())
 
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the chunks of a body that has no length."""
         while True:
             line = self._file.readline()
             size = int(line, 16) if line.strip() else 0

@@ -20,6 +20,9 @@ class Proxy:
         self.passes = threading.Event()
         """Clear: what comes stays where it is, and nobody is told (a connection that is half open)."""
         self.passes.set()
+        self.answers = threading.Event()
+        """Clear: what the hub says stays where it is, and the hub hears all."""
+        self.answers.set()
         self.refuses = False
         """Whether new connections are closed at once."""
         self.trickle = 0.0
@@ -41,9 +44,11 @@ class Proxy:
     def mend(self) -> None:
         self.refuses = False
         self.passes.set()
+        self.answers.set()
 
     def end(self) -> None:
         self.passes.set()
+        self.answers.set()
         self.trickle = 0
         self.cut()
         with suppress(OSError):
@@ -67,16 +72,17 @@ class Proxy:
             with suppress(OSError):
                 far = stay.enter_context(socket.create_connection(("127.0.0.1", self.target)))
                 self._open |= {near, far}
-                back = threading.Thread(target=self._pump, args=(far, near))
+                back = threading.Thread(target=self._pump, args=(far, near, self.answers))
                 back.start()
-                self._pump(near, far)
+                self._pump(near, far, self.passes)
                 back.join()
                 self._open -= {near, far}
 
-    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+    def _pump(self, one: socket.socket, other: socket.socket, way: threading.Event) -> None:
         with suppress(OSError):
             while data := one.recv(65536):
                 self.passes.wait()
+                way.wait()
                 for piece in (bytes([byte]) for byte in data) if self.trickle else (data,):
                     other.sendall(piece)
                     time.sleep(self.trickle)

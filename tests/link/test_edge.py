@@ -167,13 +167,16 @@ async def test_a_half_open_link_is_noticed_and_the_ring_comes_within_the_promise
     here = machine()
     async with (
         here.agent("alice") as alice,
+        here.agent("carol") as carol,
         there.agent("bob") as bob,
         asking(lambda: alice.wait_one(40)) as waiting,
     ):
         await until(here.reached, "a line")
         here.link.passes.clear()  # no end that anybody could see
         await bob.send("alice", "hello")
-        with anyio.fail_after(wire.LATE_SECONDS + 10):
+        with anyio.fail_after(wire.LATE_SECONDS):  # who asks meanwhile hears of it as soon as that is noticed
+            assert (await carol.send("bob", "later"))["accepted"] == "outbox"
+        with anyio.fail_after(10):
             await until(lambda: not here.reached(), "the edge to notice")
             here.link.passes.set()
             assert (await waiting.answer())["body"] == "hello"
@@ -205,3 +208,19 @@ async def test_an_edge_that_is_killed_gives_back_what_nobody_has_seen(machine: M
         answer = await alice.call("settle", ids=[taken["id"]], outcome="ack")
         assert answer["settled"] == [taken["id"]]
         assert await alice.wait(timeout=0) == []
+
+
+async def test_what_was_handed_out_in_an_answer_that_got_lost_comes_with_the_next_wait(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        assert await alice.wait(timeout=0) == []
+        here.link.answers.clear()
+        await bob.send("alice", "hello")
+        async with asking(lambda: alice.wait(timeout=1)) as waiting:
+            await anyio.sleep(0.3)  # nothing tells when the hub has handed it out
+            here.link.cut()  # with the answer in which it was
+            assert await waiting.answer() == []
+        here.link.mend()
+        assert (await alice.wait_one(timeout=15))["body"] == "hello"

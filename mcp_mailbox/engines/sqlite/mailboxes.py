@@ -55,7 +55,7 @@ class Mailboxes:
     ) -> tuple[Opened, Collection[Address]]:
         """Open the mailbox, or make it; return also whom to ring.
 
-        Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN | OVER_MAILBOXES).
+        Raises Refusal(NAME_CONFUSABLE | NAME_TAKEN | KEY_CONFLICT | OVER_MAILBOXES).
         """
         row = db.execute(query.MAILBOX, (wanted.space, wanted.folded)).fetchone()
         if row is None:
@@ -66,6 +66,12 @@ class Mailboxes:
                     Code.NAME_CONFUSABLE,
                     f"{wanted.name!a} looks like {theirs}.",
                     "Choose a name that nobody can mistake for it.",
+                )
+            if db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone():
+                raise Refusal(
+                    Code.KEY_CONFLICT,
+                    "This request has made another mailbox before.",
+                    "Ask under a new name of the request; repeat one only as it was.",
                 )
             _check_count(db, wanted.owner, most)
             return self._create(db, wanted, profile, origin, bind=bind), ()

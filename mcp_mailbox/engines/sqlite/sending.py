@@ -72,9 +72,10 @@ class Sending:
         known = db.execute(query.KNOWN, (box, key)).fetchone()
         if known is not None:
             if known["hash"] != digest:
+                what = f"The key {draft.key!r}" if draft.key is not None else "The same request"
                 raise Refusal(
                     Code.KEY_CONFLICT,
-                    f"The key {draft.key!r} was used for another message.",
+                    f"{what} was used for another message.",
                     "Use a new key for a new message; the same key only to repeat one.",
                 )
             return self._accepted(json.loads(known["answer"]), repeated=True), []

@@ -29,7 +29,11 @@ from mcp_mailbox.postoffice import Call, Caller
 
 GRACE_SECONDS = 30.0
 """For which the readers of an edge whose stream broke are still counted as present."""
-_LISTENS_MOST = 20_000
+LISTENS_MOST = 20_000
+EDGES_EACH = 200
+"""Edges of one principal."""
+READERS_MOST = 20_000
+"""Readers of one edge that are there at once."""
 _EDGES_MOST = 10_000
 
 Json = dict[str, object]
@@ -75,8 +79,10 @@ class Edge:
     # -- readers
 
     def here(self, caller: Caller) -> None:
-        """Count the reader as present."""
+        """Count the reader as present. Raises Refusal(STOPPING) for too many."""
         if caller.reader not in self.readers:
+            if len(self.readers) >= READERS_MOST:
+                raise _full("readers of one machine")
             self._counter.arrive(caller)
         self.readers[caller.reader] = caller
 
@@ -88,8 +94,8 @@ class Edge:
     def stand(self, name: str, standing: AbstractContextManager[None]) -> None:
         """Have something rung in the place of a reader, from now on. Raises Refusal(BAD_ARGUMENT) for too many."""
         self.sit(name)
-        if len(self.standing) >= _LISTENS_MOST:
-            raise Refusal(Code.BAD_ARGUMENT, f"An edge has {_LISTENS_MOST:,} hooks that wait at most.")
+        if len(self.standing) >= LISTENS_MOST:
+            raise Refusal(Code.BAD_ARGUMENT, f"An edge has {LISTENS_MOST:,} hooks that wait at most.")
         stay = self.standing[name] = ExitStack()
         stay.enter_context(standing)
 
@@ -112,8 +118,8 @@ class Edge:
         """
         found = self._listens.get(key(address))
         if found is None:
-            if len(self._listens) >= _LISTENS_MOST:
-                raise Refusal(Code.BAD_ARGUMENT, f"An edge listens for {_LISTENS_MOST:,} mailboxes at most.")
+            if len(self._listens) >= LISTENS_MOST:
+                raise Refusal(Code.BAD_ARGUMENT, f"An edge listens for {LISTENS_MOST:,} mailboxes at most.")
             stay = ExitStack()
             stay.enter_context(self._counter.waiting(caller, [address]))
             end = self._counter.bell.subscribe(address, lambda: self._ring(address))
@@ -124,6 +130,10 @@ class Edge:
             found.stay.enter_context(self._counter.waiting(caller, [address]))
         if again:
             self._ring(address)
+
+    def hears(self, address: Address) -> bool:
+        """Whether that mailbox's rings are noted."""
+        return key(address) in self._listens
 
     async def deafen(self, address: Address) -> None:
         """Tell no more of its rings."""
@@ -190,14 +200,15 @@ class Edge:
         while self._stream == stream:
             self._moved = anyio.Event()
             unsent, self._unsent = self._unsent, {}
-            for address, number in unsent.items():
-                yield number, "ring", {"mailbox": str(address)}
-            for number, (said, _, _) in list(self._bells.items()):
-                if number not in self._said:
+            due: list[tuple[int, str, Json]] = []
+            due += [(number, "ring", {"mailbox": str(address)}) for address, number in unsent.items()]
+            due += [(number, "bell", bell[0]) for number, bell in self._bells.items() if number not in self._said]
+            # By number: who has seen one has seen all before it, wherever the stream breaks.
+            for number, name, said in sorted(due, key=lambda each: each[0]):
+                if name == "bell":
                     self._said.add(number)
-                    yield number, "bell", said
-            if not self._unsent:
-                await self._moved.wait()
+                yield number, name, said
+            await self._moved.wait()
 
     # -- files
 
@@ -259,7 +270,9 @@ class Edges:
         found = self._edges.get((credential.principal, name))
         if found is None:
             if len(self._edges) >= _EDGES_MOST:
-                raise Refusal(Code.STOPPING, "This hub has as many edges as it can serve.", "Try again later.")
+                raise _full("machines")
+            if sum(principal == credential.principal for principal, _ in self._edges) >= EDGES_EACH:
+                raise _full("machines of one principal")
             found = self._edges[credential.principal, name] = Edge(self.counter, name, lambda: next(self._numbers))
             found.lost_at = anyio.current_time()
         return found
@@ -312,7 +325,9 @@ class Edges:
                     self.counter.attach(caller, bell, _terms(note.bell), resumed=note.bell.resumed)
                 await self.counter.greet(caller)
             case "begins":
-                self.counter.begins(caller, f"{edge.name} {note.host}", resumed=note.resumed)
+                # Of this edge alone: what another one calls its host is its own business.
+                host = f"{caller.reader.removesuffix(who.reader)}{note.host}"
+                self.counter.begins(caller, host, resumed=note.resumed)
             case "gone":
                 await edge.gone(caller, put_back=note.put_back)
             case "reached":
@@ -368,6 +383,10 @@ class Edges:
                 if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
                     del self._edges[known]
                     await edge.end()
+
+
+def _full(of_what: str) -> Refusal:
+    return Refusal(Code.STOPPING, f"This hub serves as many {of_what} as it can.", "Try again later.")
 
 
 class _RemoteBell:

@@ -99,7 +99,14 @@ class StoreRoom:
             return
         if head.method != "POST":
             raise Refused(405, f"{head.method} means nothing here.", {"allow": "POST"})
-        edge = self._edge(visit)
+        try:
+            edge = self._edge(visit)
+        except Refusal as refusal:
+            await _refuse(visit, refusal)
+        else:
+            await self._serve(visit, edge, place)
+
+    async def _serve(self, visit: Visit, edge: Edge, place: str) -> None:
         if place == "stream":
             await self._stream(visit, edge, await _read(visit, wire.Opening))
         elif place == "notes":
@@ -199,8 +206,7 @@ class StoreRoom:
 
     async def _sends(self, visit: Visit, edge: Edge) -> None:
         """Take in a batch, a line after the other; a line that cannot be is answered, and the others go on."""
-        gate.must_be(visit.head, wire.NDJSON)
-        lines = (await body.read(visit.head, visit.receive)).splitlines()
+        lines = (await _body(visit, wire.NDJSON)).splitlines()
         if len(lines) > wire.SENDS_MOST:
             raise Refused(413, f"A batch has {wire.SENDS_MOST} sends at most.")
         batch = [_parse(line, wire.Sent) for line in lines if line.strip()]
@@ -304,7 +310,8 @@ class StoreRoom:
         for name in opening.listens:
             with suppress(Refusal):
                 address = await self._edges.counter.readable(caller, name)
-                await edge.listen(caller, address, again=False)
+                # What rang at one that was not heard until now is not known: that one is told in any case.
+                await edge.listen(caller, address, again=not edge.hears(address))
                 wanted.add(key(address))
         await edge.listen_only(wanted)
         edge.catch_up(int(since) if known else None)
@@ -330,8 +337,12 @@ def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> byt
 
 
 async def _read(visit: Visit, model: type[M]) -> M:
-    gate.must_be(visit.head, JSON)
-    found = _parse(await body.read(visit.head, visit.receive), model)
+    return _parse(await _body(visit, JSON), model)
+
+
+async def _body(visit: Visit, kind: str) -> bytes:
+    gate.must_be(visit.head, kind)
+    found = await body.read(visit.head, visit.receive)
     if not visit.visitor.good():  # a body may take its time
         raise gate.unauthorized()
     return found

@@ -40,6 +40,8 @@ SENDS_MOST = 500
 """Sends in one batch."""
 NOTES_MOST = 1000
 """Notes in one request, and listened mailboxes in the opening of a stream."""
+EVENT_ID_MOST = 64
+"""Characters of an event's id."""
 
 Reader = Annotated[str, Field(min_length=1, max_length=100)]
 Name = Annotated[str, Field(max_length=300)]
@@ -165,7 +167,7 @@ class Notes(_Said):
 class Opening(_Said):
     """The body that opens a stream."""
 
-    since: str | None = Field(default=None, max_length=64)
+    since: str | None = Field(default=None, max_length=EVENT_ID_MOST)
     """The id of the last event that the edge has seen."""
     listens: list[Name] = Field(default=[], max_length=20_000)
     """All mailboxes whose rings it wants."""

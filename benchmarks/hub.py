@@ -1,0 +1,194 @@
+"""A hub's store API: durable sends a second beside bare group commits, rings, and very many listens on one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import anyio
+
+from benchmarks import limits, ratios, web
+from benchmarks.places import Place
+from mcp_mailbox.engines.sqlite.schema import prepare
+from tests.http.caller import Caller
+from tests.http.store import Store
+
+CALLERS = 64
+ROUNDS = 8
+EACH = 16
+"""Sends of each caller in a round."""
+LISTENS = 10_000
+RINGS = 200
+IDLE_SECONDS = 20.0
+
+
+def rows(place: Place) -> Iterator[ratios.Row]:
+    """Measure."""
+    with web._serving(place) as (port, token, pid):  # noqa: SLF001 - the same server, the other room
+        store = Store(Caller(port, token))
+        for number in range(CALLERS):
+            store.call("create_mailbox", store.who(reader=f"m{number}"), name=f"m{number}")
+        yield _throughput(store)
+        yield _rings(store, "1 listen", ["m0@default"])
+        places = _crowd(store)
+        before = web._resident(pid)  # noqa: SLF001
+        began = time.perf_counter()
+        with store.stream(*places):
+            took = time.perf_counter() - began
+            yield ratios.Row(f"a stream with {LISTENS:,} listens opens", took, took, took, bar=10, unit="s")
+            each = (web._resident(pid) - before) / LISTENS  # noqa: SLF001
+            yield ratios.Row(f"a listen, of {LISTENS:,}", each, each, each, bar=20, unit="KB")
+        yield _rings(store, f"{LISTENS:,} listens", places)
+        yield from _idle(place, port, token)
+
+
+def _throughput(store: Store) -> ratios.Row:
+    pair = ratios.Pair()
+    with (
+        TemporaryDirectory(prefix="mcp-mailbox-hub-") as folder,
+        contextlib.closing(prepare(Path(folder, "bare.db"))) as bare,
+    ):
+        for turn in range(ROUNDS):
+            requests = [[_send(store, caller, f"{turn}.{n}") for n in range(EACH)] for caller in range(CALLERS)]
+            pair.theirs.append(limits._insert(bare, CALLERS, EACH))  # noqa: SLF001 - what all engines are measured by
+            pair.ours.append(anyio.run(_load, store.caller.port, requests, backend_options={"use_uvloop": True}))
+    inverse = ratios.Pair(pair.theirs, pair.ours).row("")
+    sends = 1000 * CALLERS * EACH
+    raw = {"send_per_second": sends / inverse.raw["theirs_ms"], "bare_per_second": sends / inverse.raw["ours_ms"]}
+    name = f"store API, sends/s of {CALLERS} callers / bare group commit"
+    return ratios.Row(
+        name, inverse.value, inverse.low, inverse.high, bar=0.15, aim=0.40, smaller_is_better=False, raw=raw
+    )
+
+
+def _send(store: Store, caller: int, request: str) -> bytes:
+    who = {"reader": f"m{caller}", "request": request}
+    body = {"who": who, "given": {"to": f"m{caller}", "body": limits._BODY}}  # noqa: SLF001
+    return store.caller.request("POST", "/store/v1/verbs/send", body=body, mailbox_edge=store.edge)
+
+
+async def _load(port: int, requests: list[list[bytes]]) -> float:
+    loop = asyncio.get_running_loop()
+    clients = [(await loop.create_connection(lambda: _Client(loop), "127.0.0.1", port))[1] for _ in requests]
+    began = time.perf_counter()
+    await asyncio.gather(*[client.call(each) for client, each in zip(clients, requests, strict=True)])
+    took = time.perf_counter() - began
+    for client in clients:
+        client.transport.close()
+    return took
+
+
+class _Client(asyncio.Protocol):
+    """Makes one request after another on one connection."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._done: asyncio.Future[None] = loop.create_future()
+        self._received = b""
+
+    async def call(self, requests: list[bytes]) -> None:
+        self._next = iter(requests)
+        self.transport.write(next(self._next))
+        await self._done
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by birth
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found or not web._is_whole(head.lower(), body):  # noqa: SLF001
+            return
+        if b'"stored"' not in body:
+            self._done.set_exception(RuntimeError(self._received.decode()))
+            return
+        self._received = b""
+        following = next(self._next, None)
+        if following is None:
+            self._done.set_result(None)
+        else:
+            self.transport.write(following)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or EOFError("the server has gone"))
+
+
+def _crowd(store: Store) -> list[str]:
+    """Make so many mailboxes that are listened for."""
+    names = [f"idle{number}" for number in range(LISTENS)]
+    for name in names:
+        store.call("create_mailbox", {"reader": "crowd", "request": name, "binds": False}, name=name)
+    return [f"{name}@default" for name in names]
+
+
+def _rings(store: Store, what: str, places: list[str]) -> ratios.Row:
+    """Send, and see when the ring is there."""
+    took = []
+    with store.stream(*places) as events, store.caller.line() as line:
+        for _ in places:
+            events.next("ring")  # what it may have missed
+        for number in range(RINGS):
+            to = places[number % len(places)].partition("@")[0]
+            who = {"reader": "m0", "request": f"ring {what} {number}"}
+            body = {"who": who, "given": {"to": to, "body": limits._BODY}}  # noqa: SLF001
+            request = store.caller.request("POST", "/store/v1/verbs/send", body=body, mailbox_edge=store.edge)
+            began = time.perf_counter()
+            line.write(request)
+            events.next("ring")
+            took.append(1000 * (time.perf_counter() - began))
+            line.answer()
+    worst = ratios.percentile(took, 0.99)
+    return ratios.Row(f"send to ring at the edge, p99; {what}", worst, min(took), max(took), bar=50, unit="ms")
+
+
+def _idle(place: Place, port: int, token: str) -> Iterator[ratios.Row]:
+    """Say what an edge takes that has a host and nothing to do."""
+    home = place.home / "edge"
+    hub = {"MCP_MAILBOX_HUB": f"http://127.0.0.1:{port}", "MCP_MAILBOX_TOKEN": token}
+    environment = {**place.environment, "HOME": str(home), "MCP_MAILBOX_HOME": str(home / "mail"), **hub}
+    home.mkdir()
+    with subprocess.Popen([str(place.launcher), "stdio"], env=environment, stdin=subprocess.PIPE) as relay:
+        pid = _office(place, environment)
+        time.sleep(8)  # who is present is told after 5 s
+        before, read = _spent(pid), _read(pid)
+        time.sleep(IDLE_SECONDS)
+        share = 100 * (_spent(pid) - before) / IDLE_SECONDS
+        said = 60 * (_read(pid) - read) / IDLE_SECONDS
+        yield ratios.Row("an idle edge, of one core", share, share, share, bar=1, unit="%")
+        yield ratios.Row("an idle edge, read from everything", said, said, said, unit="B/m")
+        subprocess.run([str(place.launcher), "stop"], env=environment, check=True, stdout=subprocess.DEVNULL)
+        relay.kill()
+
+
+def _office(place: Place, environment: dict[str, str]) -> int:
+    deadline = time.monotonic() + 20
+    while True:
+        asked = [str(place.launcher), "status", "--json"]
+        status = subprocess.run(asked, env=environment, capture_output=True, check=False)
+        if status.returncode == 0 and json.loads(status.stdout).get("hub", {}).get("reached"):
+            found: int = json.loads(status.stdout)["pid"]
+            return found
+        if time.monotonic() > deadline:
+            raise RuntimeError(status.stdout.decode() + status.stderr.decode())
+        time.sleep(0.2)
+
+
+def _spent(pid: int) -> float:
+    """Return the seconds of processor that it has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _read(pid: int) -> int:
+    """Return the bytes that it has read, from files and sockets."""
+    lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("rchar")).split()[1])

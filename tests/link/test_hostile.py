@@ -1,0 +1,182 @@
+"""Whatever a hub, or what answers in its place, says: the edge lives, keeps what it has, and serves again after it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.link.hub import Strange, parsed
+from tests.link.hostile import HELLO, Pretender, edge, events, http, say
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Pretender]:
+    found = Pretender()
+    async with found.running():
+        yield found
+
+
+DEEP = b"[" * 200_000
+JUNK = {
+    "deep": http(DEEP),
+    "no JSON": http(b"nonsense"),
+    "no object": http(b"[1]"),
+    "no text": http(b"\xff\xfe\x00"),
+    "empty": http(b""),
+    "null": http(b"null"),
+    "an empty object": http(b"{}"),
+    "other types": http(b'{"address":1,"messages":{"a":1},"mailboxes":3,"settled":"x","id":[]}'),
+    "messages of nothing": http(b'{"messages":[1,{"body":1},{"id":[],"preview":1}]}'),
+    "packed": http(gzip.compress(b" " * 50_000_000), content_encoding="gzip"),
+    "not packed": http(b"nonsense", content_encoding="gzip"),
+    "a redirect": http(b"", status=302, location="http://127.0.0.1:1/"),
+    "a redirect to nowhere": http(b"", status=301, location="http://[::"),
+    "a page": http(b"<html>", "text/html"),
+    "refused deep": http(DEEP, status=400),
+    "refused oddly": http(b'{"error":{"a":[]},"message":[]}', status=400),
+    "a status": http(b"", status=418),
+    "no HTTP": b"nonsense\r\n\r\n\r\nconnection: close",
+    "a long head": b"HTTP/1.1 200 OK\r\nx: " + b"x" * 500_000 + b"\r\nconnection: close\r\n\r\n",
+    "cut": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{",
+    "cookies": http(b"{}", set_cookie="a=" + "x" * 4000),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK.keys())
+async def test_answers_that_are_none_end_nothing_and_lose_nothing(hub: Pretender, tmp_path: Path, junk: bytes) -> None:
+    with anyio.fail_after(8):
+        async with edge(hub, tmp_path) as branch:
+            hub.answer = lambda place, _: None if place == "stream" else junk
+            await branch.line.until_up()
+            sent = await say(branch, "send", "1", to="alice", body="kept")
+            for verb, arguments in (("list_inbox", {}), ("create_mailbox", {"name": "alice"}), ("read", {"id": "x"})):
+                with suppress(Refusal):
+                    await say(branch, verb, verb, **arguments)
+            if sent.get("accepted") == "outbox":
+                hub.answer = lambda _, __: None
+                while "1" not in hub.stored:
+                    await hub.asks(1)
+
+
+STREAMS = {
+    "deep": events(b"event: hello\ndata: " + DEEP + b"\n\n"),
+    "no object": events(b"event: hello\ndata: [1]\n\n"),
+    "no JSON": events(b"event: ring\ndata: x\n\n"),
+    "no text": events(b"event: ring\ndata: \xff\n\n"),
+    "another type": events(b"data: {}\n\n", "text/html"),
+    "JSON": http(b"{}"),
+    "a line without end": events(b"data: " + b"x" * 3_000_000),
+    "an event without end": events(b"data: x\n" * 400_000),
+    "comments without end": events(b": x\n" * 400_000),
+    "odd rings": HELLO + b'event: ring\ndata: {"mailbox":["a"]}\n\nevent: ring\ndata: {"mailbox":"#\\ud800@"}\n\n',
+    "odd bells": HELLO + b'event: bell\ndata: {"reader":[],"number":{},"told":7}\n\nevent: bell\ndata: {}\n\n',
+    "a long id": HELLO + b"id: " + b"x" * 5000 + b"\nevent: beat\ndata: {}\n\n",
+    "a redirect": http(b"", status=307, location="https://evil.example/"),
+    "a long refusal": b"HTTP/1.1 500 X\r\nconnection: close\r\n\r\n" + b"x" * 10_000_000,
+    "nothing": b"connection: close",
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS.keys())
+async def test_streams_that_are_none_are_given_up_and_opened_again(
+    hub: Pretender, tmp_path: Path, stream: bytes
+) -> None:
+    with anyio.fail_after(8):
+        hub.answer = lambda place, _: stream if place == "stream" else None
+        async with edge(hub, tmp_path) as branch:
+            await hub.asks(1)
+            while branch.line.since is None:  # noqa: ASYNC110 - nothing tells of the first attempt
+                await anyio.sleep(0.005)
+            await say(branch, "send", "1", to="alice", body="kept")
+            hub.answer = lambda _, __: None
+            branch.line.hurry()
+            while "1" not in hub.stored:
+                await hub.asks(1)
+
+
+async def test_an_answer_to_what_was_not_handed_in_settles_nothing(hub: Pretender, tmp_path: Path) -> None:
+    """A hub that says that it has everything, up to number 99, after the first."""
+    with anyio.fail_after(8):
+        hub.answer = lambda place, _: http(b"", status=503) if place == "stream" else None
+        async with edge(hub, tmp_path) as branch:
+            while branch.line.since is None:  # noqa: ASYNC110 - nothing tells of the first attempt
+                await anyio.sleep(0.005)
+            await say(branch, "send", "1", to="alice", body="x" * 200_000)
+            for request in range(2, 9):
+                await say(branch, "send", str(request), to="alice", body="x" * 200_000)
+
+            def lie(place: str, _: bytes) -> bytes | None:
+                if place != "sends":
+                    return None
+                return http(b"\n".join(b'{"number":%d,"answer":{"id":"m%d"}}' % (n, n) for n in range(99)))
+
+            hub.answer = lie
+            branch.line.hurry()
+            await branch.line.until_up()
+            while "sends" not in hub.asked:
+                await hub.asks(1)
+            hub.answer = lambda _, __: None
+            while branch.outbox.waiting:  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.005)
+            assert hub.stored.keys() >= {"7", "8"}
+
+
+async def test_a_long_outage_forgets_nothing_that_is_to_be_told(hub: Pretender, tmp_path: Path) -> None:
+    async with edge(hub, tmp_path) as branch:
+        hub.answer = lambda _, __: http(b"", status=503)
+        before = len(branch._notes)
+        for _ in range(5):
+            branch.line.hurry()
+            await hub.asks(1)
+        assert len(branch._notes) <= before + 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+LINES = st.lists(
+    JSON
+    | st.fixed_dictionaries(
+        {}, optional={"number": JSON | st.just(1), "answer": JSON, "error": JSON | st.just("stopping")}
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=LINES)
+async def test_no_answer_to_a_batch_ends_the_edge(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[object]
+) -> None:
+    hub = Pretender()
+    with anyio.fail_after(8):
+        async with hub.running(), edge(hub, tmp_path_factory.mktemp("e")) as branch:
+            answer = http("\n".join(map(json.dumps, lines)).encode(errors="replace"))
+            hub.answer = lambda place, _: {"sends": answer, "verbs/send": http(b"", status=500)}.get(place)
+            await branch.line.until_up()
+            branch.line.suspect("a test wants it in the outbox")
+            await say(branch, "send", "1", to="alice", body="kept")
+            while "sends" not in hub.asked:
+                await hub.asks(1)
+            await branch.outbox.entry(1)
+
+
+@given(text=st.binary() | JSON.map(json.dumps))
+def test_what_is_parsed_is_json_or_strange(text: str | bytes) -> None:
+    try:
+        parsed(text)
+    except Strange:
+        return
