@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 TOKEN_FILE = "token"  # noqa: S105 - its name
 HUB_FILE = "hub.json"
 OUTBOX_FILE = "edge.db"
+_FILE_LETTERS = 12
 EDGE_FILE = "edge"
 _EDGE_BYTES = 16
 COPIES = "opened"
@@ -183,12 +185,23 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
     name = await anyio.to_thread.run_sync(_edge_name, home)
     trusted = await anyio.to_thread.run_sync(_trusted, hub.certificates) if hub.certificates else True
     async with (
-        open_outbox(Path(home) / OUTBOX_FILE) as outbox,
+        open_outbox(Path(home) / _outbox_file(hub)) as outbox,
         Hub(hub.url, hub.token, name, trusted) as asked,
     ):
         branch = Branch(asked, outbox, SystemClock())
         async with branch.running():
             yield _Edge(branch, home, hub.space)
+
+
+def _outbox_file(hub: config.HubSettings) -> str:
+    """Return the name of the file for what is on its way: one for each hub, and for whom one speaks there.
+
+    What waits for one must not go to another, nor in somebody else's name; it goes on when that one is joined again.
+    """
+    if not hub.joined:
+        return OUTBOX_FILE
+    which = hashlib.sha256(hub.joined.encode()).hexdigest()[:_FILE_LETTERS]
+    return f"{Path(OUTBOX_FILE).stem}-{which}.db"
 
 
 def _trusted(certificates: str) -> ssl.SSLContext:
