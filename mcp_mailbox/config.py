@@ -321,6 +321,8 @@ class HubSettings:
     """The space of bare names for hosts that say none: the one that this machine was invited to."""
     certificates: str | None = None
     """A file with the authorities that it joined by; None: the system's, or what SSL_CERT_FILE names."""
+    joined: str = ""
+    """Tells which hub it joined, and for whom it speaks there; empty when variables say so."""
 
 
 def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> HubSettings | None:
@@ -363,6 +365,7 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
         token,
         str(joined.get("space") or addresses.DEFAULT_SPACE),
         str(joined.get("certificates") or "") or None if not env.get("SSL_CERT_FILE") else None,
+        f"{joined.get('url')} {joined.get('principal')}" if joined else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -29,10 +30,11 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 log = logging.getLogger(__name__)
 
 OUTBOX_FILE = "edge.db"
-PARCELS = "edge.db.files"
-"""Where files lie that are on their way to the hub."""
+PARCELS = ".files"
+"""Behind the outbox's name: where files lie that are on their way to the hub."""
 PARCELS_MOST = 1 << 30
 """Bytes of them."""
+_FILE_LETTERS = 12
 EDGE_FILE = "edge"
 _EDGE_BYTES = 16
 COPIES = "opened"
@@ -100,12 +102,15 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
 
     name = await anyio.to_thread.run_sync(_edge_name, home)
     trusted = await anyio.to_thread.run_sync(_trusted, hub.certificates) if hub.certificates else True
+    place = Path(home) / _outbox_file(hub)
     async with (
-        open_outbox(Path(home) / OUTBOX_FILE) as outbox,
+        open_outbox(place) as outbox,
         Hub(hub.url, hub.token, name, trusted) as asked,
     ):
         shelves = Shelves(
-            Parcels(Path(home) / PARCELS, config.office_settings(os.environ).attachments, PARCELS_MOST),
+            Parcels(
+                place.with_name(place.name + PARCELS), config.office_settings(os.environ).attachments, PARCELS_MOST
+            ),
             Tray(Path(home) / HANDED),
             Copies(Path(home) / COPIES),
         )
@@ -113,6 +118,17 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
         branch.log = Journal(Path(home))
         async with branch.running():
             yield EdgeService(branch, home, hub.space)
+
+
+def _outbox_file(hub: config.HubSettings) -> str:
+    """Return the name of the file for what is on its way: one for each hub, and for whom one speaks there.
+
+    What waits for one must not go to another, nor in somebody else's name; it goes on when that one is joined again.
+    """
+    if not hub.joined:
+        return OUTBOX_FILE
+    which = hashlib.sha256(hub.joined.encode()).hexdigest()[:_FILE_LETTERS]
+    return f"{Path(OUTBOX_FILE).stem}-{which}.db"
 
 
 def _trusted(certificates: str) -> ssl.SSLContext:

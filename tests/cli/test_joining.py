@@ -164,8 +164,22 @@ def test_agents_of_a_machine_that_joined_are_in_the_space_and_trust_the_authorit
         assert "SSL_CERT_FILE" in untrusted.stderr
         assert machine.run(*line[1:], SSL_CERT_FILE="../ca.pem").returncode == 0
         assert asked(machine, "create_mailbox", name="ann")["address"] == "ann@team"
-        machine.environment["MCP_MAILBOX_SPACE"] = "elsewhere"
-        assert "space" in asked(machine, "create_mailbox", name="ann")["message"]
+        wrong = Shell(machine.home)
+        wrong.environment["MCP_MAILBOX_SPACE"] = "elsewhere"
+        assert "space" in asked(wrong, "create_mailbox", name="ann")["message"]
+        # What waits for one hub is nothing for another, nor for somebody else there.
+        served.end()
+        sent = asked(machine, "send", to="bob", body="a secret", mailbox="ann")
+        assert sent.get("accepted") == "outbox", sent
+        machine.run("stop")
+        assert "--force" in machine.run("leave").stderr
+        place = machine.home / ".mcp-mailbox" / "hub.json"
+        joined = place.read_text()
+        for principal, waits in (("mallory", 0), (kept(machine)["principal"], 1)):
+            machine.run("stop")
+            place.write_text(json.dumps(json.loads(joined) | {"principal": principal}))
+            asked(machine, "list_inbox")
+            assert json.loads(machine.run("status", "--json").stdout)["hub"]["outbox"] == waits
     finally:
         machine.run("stop")
         served.end()

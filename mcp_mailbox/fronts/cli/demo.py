@@ -42,7 +42,9 @@ def run() -> int:
             return 1
         finally:
             _stop(home)
-    _console.print("\nRegister it in your host (nothing was changed so far):\n")
+    _console.print(
+        "\nNothing was changed so far. `mcp-mailbox setup` registers it in your hosts; by hand, these lines do it:\n"
+    )
     for line in registration.lines():
         _console.print(f"  {line}", markup=False)
     return 0

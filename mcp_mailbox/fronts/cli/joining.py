@@ -33,6 +33,7 @@ Run = Callable[[argparse.Namespace], int]
 _PENDING = f"{HUB_FILE}.pending"
 """The token of a join that has not been answered yet."""
 _SECONDS = 30.0
+_OUTBOXES = "edge*.db"
 _MOST = 1 << 16
 """Bytes of an answer that is read."""
 _SHOWN = 100
@@ -321,8 +322,8 @@ def _leave(chosen: argparse.Namespace) -> int:
     if waiting and not chosen.force:
         raise rendezvous.Refused(
             "outbox_waits",
-            f"Mail waits here for the hub ({waiting}); it would never reach it. Let the hub be reached first, or say"
-            " --force.",
+            f"Mail waits here for the hub ({waiting}); it goes out only once that hub is joined again. Let it be"
+            " reached first, or say --force.",
         )
     path.unlink()
     url, token = str(kept.get("url"))[:_SHOWN], str(kept.get("id"))[:_SHOWN]
@@ -335,8 +336,11 @@ def _leave(chosen: argparse.Namespace) -> int:
 
 
 def _waiting(home: str) -> int:
-    """Return how many messages have not reached the hub, as far as a post office runs here that knows."""
+    """Return how many messages have not reached the hub. The post office knows, which is started for that."""
     with suppress(rendezvous.Refused):
+        if rendezvous.ask(home, frames.STATUS) is None and any(Path(home).glob(_OUTBOXES)):
+            with suppress(rendezvous.Refused):  # what it answers is another matter
+                ask("check")
         hub = json.loads(rendezvous.ask(home, frames.STATUS) or b"{}").get("hub") or {}
         return int(hub.get("outbox", 0))
     return 0
