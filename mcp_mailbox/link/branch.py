@@ -617,8 +617,8 @@ class Branch:
         if isinstance(asked, arguments.Read) and asked.attachment is not None:
             raise self._away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
-            found = await self._read_here(str(address), asked.id)
-            return found if isinstance(asked, arguments.Read) else _entire(found)
+            read = await self._read_here(str(address), asked.id)
+            return read if isinstance(asked, arguments.Read) else _entire(read)
         raise self._away()
 
     async def _read_here(self, mailbox: str, id_: str) -> Json:
