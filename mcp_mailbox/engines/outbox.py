@@ -285,13 +285,13 @@ def _entry(row: sqlite3.Row) -> Entry:
 
 
 @asynccontextmanager
-async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
+async def open_outbox(path: Path, most: int = WAITING_MOST) -> AsyncIterator[Outbox]:
     """Open the file, or make it (mode 0600).
 
     Raises Refusal(STORE_FAILED | STORE_DAMAGED | STORE_FULL | STORE_NEWER).
     """
     try:
-        outbox = Outbox(_open(path))
+        outbox = Outbox(_open(path), most)
     except sqlite3.Error as error:
         raise translate(error) from error
     except OSError as error:

@@ -529,8 +529,8 @@ class Branch:
             self.outbox.bind(caller.reader if caller.binds else None, answer["address"])
             address = addresses.parse(answer["address"], caller.space)
             self._own = OrderedDict((known, each) for known, each in self._own.items() if known[0] != caller.reader)
-            if caller.binds:
-                self._own[caller.reader, caller.space, None] = address
+            name = asking.asked.name if asking.asked.name is not None else asking.default
+            self._own[caller.reader, caller.space, None if caller.binds else name] = address
         mailbox = self._known(asking.call)
         if mailbox is not None:
             if asking.verb in {"wait_for_message", "list_inbox"}:
@@ -546,7 +546,8 @@ class Branch:
         return answer
 
     def _known(self, call: Call) -> str | None:
-        found = self._own.get((call.caller.reader, call.caller.space, call.mailbox))
+        name = call.mailbox if call.caller.binds or call.mailbox is not None else call.caller.mailbox
+        found = self._own.get((call.caller.reader, call.caller.space, name))
         return str(found) if found is not None else None
 
     # -- waiting
@@ -637,7 +638,11 @@ class Branch:
             return {"settled": list(asked.ids), "accepted": "outbox", **self._about_away()}
         if isinstance(asked, arguments.CreateMailbox):
             name = asked.name if asked.name is not None else asking.default
-            address = await self.readable(asking.call.caller, name)
+            caller = asking.call.caller
+            address = await self.readable(caller, name)
+            if caller.binds:
+                self._own[caller.reader, caller.space, None] = address
+                self.outbox.bind(caller.reader, str(address))
             return {"address": str(address), "created": False, **self._about_away()}
         address = await self.readable(asking.call.caller, asking.call.mailbox)
         if isinstance(asked, arguments.ListInbox) and not asked.searches and asked.show in {None, "inbox"}:
@@ -646,7 +651,8 @@ class Branch:
         if isinstance(asked, arguments.Read) and asked.attachment is not None:
             raise self._away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
-            return await self._read_here(str(address), asked.id)
+            read = await self._read_here(str(address), asked.id)
+            return read if isinstance(asked, arguments.Read) else _entire(read)
         raise self._away()
 
     async def _read_here(self, mailbox: str, id_: str) -> Json:
@@ -656,7 +662,8 @@ class Branch:
             files = [{"name": each.name, "size": each.size} for each in pending.files]
             return {
                 "id": id_,
-                "to": given.get("to"),
+                "from": mailbox,
+                "to": [to] if isinstance(to := given.get("to"), str) else to,
                 "subject": given.get("subject", ""),
                 "body": given.get("body"),
                 "sent_at": _moment(pending.asked_at),
@@ -982,6 +989,13 @@ def _pointer(told: Mapping[str, Any]) -> Pointer:
         bool(told["more"]),
         tuple(map(parse, told["places"])),
     )
+
+
+def _entire(message: Json) -> Json:
+    """Return a message as `entire` gives it: its body as text, and what that is."""
+    body = message["body"]
+    text, kind = (body, "text") if isinstance(body, str) else (render.dump(body), "json")
+    return {"thread": plain(message["id"]), "priority": "normal", **message, "body": text, "format": kind}
 
 
 def _preview(message: Json) -> Json:

@@ -183,14 +183,14 @@ def _messages(chosen: argparse.Namespace, whole: Json) -> None:
             _address(each["to"] if sent else each["from"], chosen),
             said(each),
             times.age(each["sent_at"]),
-            _styled(each["state"]),
-            str(each["attempts"]) if each["attempts"] else "",
+            _styled(each.get("state", "")),
+            str(each["attempts"]) if each.get("attempts") else "",
         )
         for each in whole["messages"]
     ]
     screen.table(columns, rows)
-    unread = whole["unread"]
-    if screen.is_terminal():
+    unread = whole.get("unread")  # unknown while a hub is away
+    if screen.is_terminal() and unread is not None:
         screen.note(f"{unread} to be read; `mcp-mailbox read ID` shows one, `mcp-mailbox reply ID` answers it.")
 
 
@@ -240,7 +240,7 @@ def _message(chosen: argparse.Namespace, answer: Json, kind: str) -> None:
     if answer.get("attachments"):
         print()  # noqa: T201
         attached = (Column("ATTACHMENT", rest=True), Column("SIZE", right=True), Column("TYPE", leave=1))
-        rows = [(each["name"], str(each["size"]), each["type"]) for each in answer["attachments"]]
+        rows = [(each["name"], str(each["size"]), each.get("type", "")) for each in answer["attachments"]]
         screen.table(attached, [tuple(map(shown.line, row)) for row in rows])
     if answer.get("sent"):
         print()  # noqa: T201
