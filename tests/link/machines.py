@@ -526,8 +526,8 @@ def main() -> int:
             for seed in range(given.seed, given.seed + given.seeds):
                 try:
                     storm(both, seed, given.strikes)
-                except Trouble as trouble:
-                    say(f"seed {seed}: {trouble}")
+                except Trouble:
+                    say(f"edge: {both.edge.status()}\n{both.edge.log()[-3000:]}\nhub: {both.hub.log()[-3000:]}")
                     raise
     except Trouble as trouble:
         say(f"FAILED: {trouble}")
