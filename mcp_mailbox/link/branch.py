@@ -52,6 +52,8 @@ _Known = tuple[str, str, str | None]
 """A reader, a space, and the name by which it means a mailbox; None is its own."""
 
 MARK = wire.MARK
+_DIGITS = 18
+"""Of a number that SQLite can hold."""
 _KNOWN_MOST = 10_000
 _BATCH = 200
 _BATCH_BYTES = 1 << 20
@@ -705,10 +707,8 @@ class Branch:
 
     async def _pending(self, id_: str) -> Entry | None:
         """Return what is on its way under that id."""
-        number = id_.removeprefix(MARK)
-        if number == id_ or not number.isdigit():
-            return None
-        entry = await self.outbox.entry(int(number))
+        number = _number(id_)
+        entry = await self.outbox.entry(number) if number is not None else None
         return entry if entry is not None and entry.answer is None else None
 
     async def _translated(self, asking: Asking) -> Asking:
@@ -721,8 +721,8 @@ class Branch:
         return replace(asking, given=given, asked=type(asking.asked).model_validate(given, by_alias=True))
 
     async def _hubs_id(self, id_: str) -> str:
-        number = id_.removeprefix(MARK)
-        entry = await self.outbox.entry(int(number)) if number.isdigit() else None
+        number = _number(id_)
+        entry = await self.outbox.entry(number) if number is not None else None
         known = entry.answer.get("id") if entry is not None and entry.answer is not None else None
         return str(known) if known is not None else id_
 
@@ -1006,6 +1006,13 @@ def _preview(message: Json) -> Json:
     text = body if isinstance(body, str) else render.dump(body)
     kept: Json = {name: message[name] for name in _PREVIEWED if name in message}
     return {**kept, "preview": text[:200]}
+
+
+def _number(id_: str) -> int | None:
+    """Return the number in an id of the outbox; None for any other id."""
+    number = id_.removeprefix(MARK)
+    good = number != id_ and number.isascii() and number.isdigit() and len(number) <= _DIGITS
+    return int(number) if good else None
 
 
 def _refers(given: Mapping[str, Any]) -> bool:

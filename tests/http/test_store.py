@@ -371,6 +371,17 @@ def test_numbers_of_rings_that_are_not_ones_own_are_passed_over(alice: Store, ma
 # -- what a stream tells again
 
 
+@pytest.mark.parametrize(
+    "since", ["", ".", "x", "{epoch}", "{epoch}.", "{epoch}.-1", "{epoch}.²", "{epoch}." + "9" * 50]
+)
+def test_a_place_in_a_stream_that_cannot_be_is_as_good_as_none(alice: Store, since: str) -> None:
+    space = alice.caller.headers["mailbox-space"]
+    with alice.stream() as events:
+        epoch = events.hello["epoch"]
+    with alice.stream(f"alice@{space}", since=since.format(epoch=epoch)) as events:
+        assert events.next("ring")[1] == {"mailbox": f"alice@{space}"}
+
+
 def test_what_rang_while_no_stream_stood_is_told_to_the_next_one(alice: Store) -> None:
     space = alice.caller.headers["mailbox-space"]
     names = [f"box{number}" for number in range(4)]

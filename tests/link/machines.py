@@ -259,9 +259,10 @@ class Client:
             except (OSError, EOFError, AssertionError, KeyError, ValueError) as error:
                 if self.stopping.is_set():
                     raise
-                if isinstance(error, AssertionError) and "hub_away" not in str(error) and self._alive():
+                gone = not self._alive() or "closed its output" in str(error)
+                if isinstance(error, AssertionError) and "hub_away" not in str(error) and not gone:
                     raise Trouble(f"{self.mailbox}: {tool} was refused: {error}") from error
-                if not self._alive():
+                if gone:
                     self.leave()
                 time.sleep(0.05)
 
@@ -525,8 +526,8 @@ def main() -> int:
             for seed in range(given.seed, given.seed + given.seeds):
                 try:
                     storm(both, seed, given.strikes)
-                except Trouble as trouble:
-                    say(f"seed {seed}: {trouble}")
+                except Trouble:
+                    say(f"edge: {both.edge.status()}\n{both.edge.log()[-3000:]}\nhub: {both.hub.log()[-3000:]}")
                     raise
     except Trouble as trouble:
         say(f"FAILED: {trouble}")

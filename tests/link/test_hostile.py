@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.link.hub import Strange, parsed
 from tests.link.hostile import HELLO, Pretender, edge, events, http, say
 
@@ -140,6 +140,16 @@ async def test_a_long_outage_forgets_nothing_that_is_to_be_told(hub: Pretender, 
             branch.line.hurry()
             await hub.asks(1)
         assert len(branch._notes) <= before + 1
+
+
+@pytest.mark.parametrize("id_", ["outbox-²", "outbox-" + "9" * 30, "outbox--1", "outbox-", "outbox-0"])
+async def test_ids_that_no_outbox_has_are_unknown(hub: Pretender, tmp_path: Path, id_: str) -> None:
+    hub.answer = lambda _, __: http(b"", status=503)
+    async with edge(hub, tmp_path) as branch:
+        with pytest.raises(Refusal) as refused:
+            await say(branch, "read", "1", id=id_)
+        assert refused.value.code is Code.HUB_AWAY
+        await say(branch, "send", "2", to="alice", body="x", reply_to=id_)
 
 
 JSON = st.recursive(

@@ -12,7 +12,7 @@ def test_what_an_edge_takes_in_alone_arrives_and_a_seed_of_kills_loses_nothing(
 ) -> None:
     with machines.world(homes=True) as both:
         try:
-            machines.offline(both, 100)
-            machines.storm(both, 7, 3)
+            machines.offline(both, 50)
+            machines.storm(both, 7, 2)
         except machines.Trouble as trouble:
             pytest.fail(f"{trouble}\n{capsys.readouterr().out}")

@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 import anyio
 from pydantic import BaseModel, ValidationError
 
+from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending, key
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Blame, Code, Refusal
@@ -304,25 +306,35 @@ class StoreRoom:
 
     async def _tell(self, visit: Visit, edge: Edge, opening: wire.Opening, stream: Stream, number: int) -> None:
         epoch, _, since = (opening.since or "").partition(".")
-        known = epoch == self._edges.epoch and since.isdigit()
+        known = epoch == self._edges.epoch and since.isascii() and since.isdigit()
         caller = self._edges.caller(visit.visitor.credential, edge, wire.Who(reader="edge", request="stream"))
-        wanted = set()
+        wanted: list[Address] = []
         for name in opening.listens:
             with suppress(Refusal):
-                address = await self._edges.counter.readable(caller, name)
-                # What rang at one that was not heard until now is not known: that one is told in any case.
-                await edge.listen(caller, address, again=not edge.hears(address))
-                wanted.add(key(address))
-        await edge.listen_only(wanted)
-        edge.catch_up(int(since) if known else None)
+                wanted.append(addresses.parse(name, caller.space))
+        await edge.listen_only({key(address) for address in wanted})
         hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._beat, stream)
+            # Before thousands of mailboxes are looked up: an edge gives up what is silent.
             await stream.tell(_event("hello", hello))
+            for address in wanted:
+                await self._hear(edge, caller, address)
+            edge.catch_up(int(since) if known else None)
             async with aclosing(edge.events(number)) as events:
                 async for at, name, said in events:
                     await stream.tell(_event(name, said, f"{self._edges.epoch}.{at}"))
             tasks.cancel_scope.cancel()
+
+    async def _hear(self, edge: Edge, caller: Caller, address: Address) -> None:
+        """Have the edge hear of a mailbox if it still may."""
+        try:
+            await self._edges.counter.readable(caller, str(address))
+        except Refusal:
+            await edge.deafen(address)
+        else:
+            # What rang at one that was not heard until now is not known: that one is told in any case.
+            await edge.listen(caller, address, again=not edge.hears(address))
 
     async def _beat(self, stream: Stream) -> None:
         while True:
