@@ -182,8 +182,9 @@ def _get(url: str) -> Mapping[str, Any]:
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", target, headers={"Accept": "application/json", "User-Agent": "mcp-mailbox"})
-        answer = connection.getresponse()
-        body = answer.read(ANSWER_BYTES + 1)
+        # Closed by itself: of a server that ends the connection, the connection does not know its answer any more.
+        with connection.getresponse() as answer:
+            body = answer.read(ANSWER_BYTES + 1)
     finally:
         limit.cancel()
         connection.close()
