@@ -54,9 +54,10 @@ class Line:
         self._relying: set[anyio.CancelScope] = set()
         self._now = now
 
-    async def changed(self) -> None:
-        """Return when it next breaks or stands again."""
-        await self._changed.wait()
+    @property
+    def changed(self) -> Callable[[], Awaitable[object]]:
+        """What returns once it has broken or stands again, counted from when this was asked for."""
+        return self._changed.wait
 
     async def until_up(self) -> None:
         """Return once it stands."""

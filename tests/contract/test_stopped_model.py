@@ -10,6 +10,7 @@ from hypothesis.stateful import initialize, invariant, rule
 
 from mcp_mailbox.budgets import HOUR, Limits
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Kind
 from mcp_mailbox.store import Accepted, Portion
 from tests.contract.engines import ENGINES
@@ -63,7 +64,7 @@ class Machine(StoreMachine):
         self.post.engine.limits = Limits(thread=3, pair=6, hops=3)
         self.run(self.post.engine.open())
         for name, owner in OWNERS.items():
-            self.run(self.post.open(name, owner=owner))
+            self.run(self.post.open(name, owner=owner, profile=Profile(contact=Contact.OPEN)))
 
     @rule(sender=names, to=some)
     def write(self, sender: str, to: list[str]) -> None:
