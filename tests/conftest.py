@@ -22,4 +22,5 @@ def anyio_backend() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "soak: takes long, and is played by .ci/run in a step of its own")
     config.addinivalue_line("markers", "promise(*ids): the promises of the contract that a test is the test of")

@@ -22,7 +22,7 @@ from tests.contract.engines import ENGINES
 from tests.contract.post import Post
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("MCP_MAILBOX_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("MCP_MAILBOX_EXAMPLES", "30"))
 STEPS = 30
 
 

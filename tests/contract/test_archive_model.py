@@ -116,5 +116,6 @@ class Restored(Machine):
 
 @promise("restore-same", "restore-never-again", "mail-all", "fence")
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.soak
 def test_any_order_of_verbs_backups_and_restores_does_what_the_model_does(engine: str) -> None:
     tell_stories(Restored, engine)

@@ -53,5 +53,6 @@ class Kept(Restored):
 
 @promise("keep-settled", "keep-unsettled", "restore-same", "mail-all")
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.soak
 def test_whatever_happens_what_is_settled_and_old_goes_and_nothing_else(engine: str) -> None:
     tell_stories(Kept, engine)

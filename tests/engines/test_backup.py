@@ -158,6 +158,7 @@ async def missing(_path: Path) -> None:
 
 
 @pytest.mark.parametrize("present", [closed, killed, damaged, missing])
+@pytest.mark.soak
 async def test_a_kill_at_any_step_of_a_restore_leaves_the_old_store_or_the_new_one(
     tmp_path: Path, present: Callable[[Path], Awaitable[list[str] | None]]
 ) -> None:

@@ -208,6 +208,7 @@ if sys.platform == "linux" and os.geteuid() == 0:
 # -- kill -9
 
 
+@pytest.mark.soak
 async def test_whenever_it_is_killed_what_was_acknowledged_has_its_attachments_and_the_rest_goes(
     tmp_path: Path,
 ) -> None:

@@ -141,7 +141,9 @@ def test_a_line_that_is_refused_does_not_keep_the_others(alice: Store) -> None:
     answers = alice.sends(*lines)
     assert [each["number"] for each in answers] == [7, -3, 7]
     assert answers[1]["error"] == "unknown_mailbox"
-    assert alice.call("list_inbox")["unread"] == 2
+    listed = alice.call("list_inbox")["messages"]
+    assert [each["preview"] for each in listed if "kind" not in each] == ["x", "x"]
+    assert [each["kind"] for each in listed if "kind" in each] == ["report"], "of what was refused late"
 
 
 def test_paths_of_files_are_nobodys_at_a_hub(alice: Store) -> None:

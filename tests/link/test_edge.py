@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import anyio
+import pytest
 
 from mcp_mailbox.fronts.hub import wire
 from tests.fronts.world import Agent, Town, asking, both_eras, until
@@ -161,6 +162,7 @@ async def test_a_wait_goes_on_through_a_restart_of_the_hub(machine: Machines, ow
         assert (await waiting.answer())["body"] == "after"
 
 
+@pytest.mark.soak
 async def test_a_half_open_link_is_noticed_and_the_ring_comes_within_the_promised_time(
     machine: Machines, there: Town
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.link import machines
 
 
+@pytest.mark.soak
 def test_what_an_edge_takes_in_alone_arrives_and_a_seed_of_kills_loses_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

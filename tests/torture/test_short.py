@@ -10,6 +10,7 @@ from tests.torture import plan, report
 from tests.torture.run import Options, run
 
 
+@pytest.mark.soak
 def test_mail_survives_kills_of_server_relay_and_host_over_stdio_and_http(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(Options(seed=20, seconds=12, kills=8, senders=3, readers=4, mailboxes=2, lease=2, keep=True))
     report.show(outcome)
