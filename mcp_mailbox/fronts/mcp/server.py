@@ -148,6 +148,7 @@ def _is_plain(ctx: Context) -> bool:
         ctx.protocol_version in _PLAIN_VERSIONS
         and params.keys() <= _PLAIN_PARAMS
         and isinstance(params.get("name"), str)
+        and params["name"] in tools.TOOLS  # of others the protocol knows what to say
         and isinstance(params.get("arguments"), dict | None)
         and (ctx.meta is not None or "_meta" not in params)  # one that is malformed is as if there were none
         and ctx.session.client_params is not None  # else there was no handshake yet
