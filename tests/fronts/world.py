@@ -146,7 +146,13 @@ class Served(Home):
         return self
 
     def serves(self) -> bool:
-        answer = rendezvous.ask(str(self.path), frames.STATUS)
+        """Tell whether it does; not yet while the office of an agent that was quicker leaves for it."""
+        try:
+            answer = rendezvous.ask(str(self.path), frames.STATUS)
+        except rendezvous.Refused as refused:
+            if refused.code != "leaving":
+                raise
+            return False
         return answer is not None and bool(json.loads(answer).get("http"))
 
     @property

@@ -43,6 +43,7 @@ async def test_an_idle_host_at_an_edge_is_rung_through_a_cut_link_and_after_its_
         await planner.send("builder", "a secret")
         first = told(door, "planner")
         assert first.endswith("1 new message from planner in builder; call wait_for_message.")
+        await until(lambda: bool(last(here.home.path, 10)), "the ring to be written down: it rings first")
         [ring] = last(here.home.path, 10)
         assert (ring["kind"], ring["outcome"]) == ("claude", "rung")
 
