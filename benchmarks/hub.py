@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import subprocess
@@ -10,12 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
-import anyio
-
-from benchmarks import limits, ratios, web
+from benchmarks import callers, limits, ratios, web
 from benchmarks.places import Place
+from mcp_mailbox import quotas
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.fronts.hub import wire
 from tests.http.caller import Caller
@@ -32,7 +29,8 @@ IDLE_SECONDS = 20.0
 
 def rows(place: Place) -> Iterator[ratios.Row]:
     """Measure."""
-    with web._serving(place) as (port, token, pid):  # noqa: SLF001 - the same server, the other room
+    crowd = {quotas.MAILBOXES_VARIABLE: str(CALLERS + LISTENS)}  # all of one principal: more than a hub lets it have
+    with web.serving(place, **crowd) as (port, token, pid):
         store = Store(Caller(port, token))
         for number in range(CALLERS):
             store.call("create_mailbox", store.who(reader=f"m{number}"), name=f"m{number}")
@@ -40,12 +38,12 @@ def rows(place: Place) -> Iterator[ratios.Row]:
         yield _throughput(store, batch=EACH)
         yield _rings(store, "1 listen", ["m0@default"])
         places = _crowd(store)
-        before = web._resident(pid)  # noqa: SLF001
+        before = web.resident(pid)
         began = time.perf_counter()
         with store.stream(*places):
             took = time.perf_counter() - began
             yield ratios.Row(f"a stream with {LISTENS:,} listens opens", took, took, took, bar=10, unit="s")
-            each = (web._resident(pid) - before) / LISTENS  # noqa: SLF001
+            each = (web.resident(pid) - before) / LISTENS
             yield ratios.Row(f"a listen, of {LISTENS:,}", each, each, each, bar=20, unit="KB")
         yield _rings(store, f"{LISTENS:,} listens", places)
         yield from _idle(place, port, token)
@@ -59,8 +57,8 @@ def _throughput(store: Store, batch: int) -> ratios.Row:
     ):
         for turn in range(ROUNDS):
             requests = [_sends(store, caller, f"{batch}.{turn}", batch) for caller in range(CALLERS)]
-            pair.theirs.append(limits._insert(bare, CALLERS, EACH))  # noqa: SLF001 - what all engines are measured by
-            pair.ours.append(anyio.run(_load, store.caller.port, requests, backend_options={"use_uvloop": True}))
+            pair.theirs.append(limits.insert(bare, CALLERS, EACH))
+            pair.ours.append(callers.timed(store.caller.port, requests, _is_stored))
     inverse = ratios.Pair(pair.theirs, pair.ours).row("")
     sends = 1000 * CALLERS * EACH
     raw = {"send_per_second": sends / inverse.raw["theirs_ms"], "bare_per_second": sends / inverse.raw["ours_ms"]}
@@ -74,7 +72,7 @@ def _throughput(store: Store, batch: int) -> ratios.Row:
 def _sends(store: Store, caller: int, turn: str, batch: int) -> list[bytes]:
     """Spell what one caller sends in a round: one in a request, or a batch as an outbox hands it in."""
     said = [
-        {"who": {"reader": f"m{caller}", "request": f"{turn}.{n}"}, "given": {"to": f"m{caller}", "body": limits._BODY}}  # noqa: SLF001
+        {"who": {"reader": f"m{caller}", "request": f"{turn}.{n}"}, "given": {"to": f"m{caller}", "body": limits.BODY}}
         for n in range(EACH)
     ]
     if batch == 1:
@@ -87,52 +85,9 @@ def _sends(store: Store, caller: int, turn: str, batch: int) -> list[bytes]:
     return [store.caller.request("POST", "/store/v1/sends", body=body, **kind)]
 
 
-async def _load(port: int, requests: list[list[bytes]]) -> float:
-    loop = asyncio.get_running_loop()
-    clients = [(await loop.create_connection(lambda: _Client(loop), "127.0.0.1", port))[1] for _ in requests]
-    began = time.perf_counter()
-    await asyncio.gather(*[client.call(each) for client, each in zip(clients, requests, strict=True)])
-    took = time.perf_counter() - began
-    for client in clients:
-        client.transport.close()
-    return took
-
-
-class _Client(asyncio.Protocol):
-    """Makes one request after another on one connection."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._done: asyncio.Future[None] = loop.create_future()
-        self._received = b""
-
-    async def call(self, requests: list[bytes]) -> None:
-        self._next = iter(requests)
-        self.transport.write(next(self._next))
-        await self._done
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by birth
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found or not web._is_whole(head.lower(), body):  # noqa: SLF001
-            return
-        if b'"stored"' not in body:
-            self._done.set_exception(RuntimeError(self._received.decode()))
-            return
-        self._received = b""
-        following = next(self._next, None)
-        if following is None:
-            self._done.set_result(None)
-        else:
-            self.transport.write(following)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done.done():
-            self._done.set_exception(exc or EOFError("the server has gone"))
+def _is_stored(head: bytes, body: bytes) -> bool:
+    del head
+    return b'"stored"' in body
 
 
 def _crowd(store: Store) -> list[str]:
@@ -152,7 +107,7 @@ def _rings(store: Store, what: str, places: list[str]) -> ratios.Row:
         for number in range(RINGS):
             to = places[number % len(places)].partition("@")[0]
             who = {"reader": "m0", "request": f"ring {what} {number}"}
-            body = {"who": who, "given": {"to": to, "body": limits._BODY}}  # noqa: SLF001
+            body = {"who": who, "given": {"to": to, "body": limits.BODY}}
             request = store.caller.request("POST", "/store/v1/verbs/send", body=body, mailbox_edge=store.edge)
             began = time.perf_counter()
             line.write(request)

@@ -24,7 +24,7 @@ import anyio
 
 from benchmarks import ratios
 from benchmarks.places import Place
-from benchmarks.web import _resident, _serving
+from benchmarks.web import resident, serving
 from mcp_mailbox import __version__, frames
 from tests.http.caller import ENVELOPE, LEGACY, MODERN
 
@@ -60,7 +60,7 @@ def crowd(place: Place) -> Iterator[ratios.Row]:
 
 def _measured(place: Place, many: int) -> Iterator[ratios.Row]:
     for kind in (_Relayed, _InSession, _Alone):
-        with _serving(place) as (port, _, pid):
+        with serving(place) as (port, _, pid):
             secrets = [_token(place) for _ in range(0, many + WARM_UP, EACH)]
             yield from anyio.run(
                 _run, partial(kind, place, port, secrets), many, pid, backend_options={"use_uvloop": True}
@@ -77,10 +77,10 @@ async def _run(make: Callable[[int], _Agent], many: int, pid: int) -> Sequence[r
     agents: list[_Agent] = []
     try:
         await _come(agents, make, WARM_UP)
-        before = _resident(pid)
+        before = resident(pid)
         await _come(agents, make, many)
         await asyncio.sleep(2 * _SETTLES)
-        each = (_resident(pid) - before) / many
+        each = (resident(pid) - before) / many
         heard, began, spent = sum(agent.heard for agent in agents), time.monotonic(), _processor(pid)
         await asyncio.sleep(SECONDS)
         share = 100 * (_processor(pid) - spent) / (time.monotonic() - began)
@@ -92,7 +92,7 @@ async def _run(make: Callable[[int], _Agent], many: int, pid: int) -> Sequence[r
             agent.close()
     what = f"{agents[0].kind}, {many:,} wait"
     middle, worst = ratios.percentile(took, 0.5), ratios.percentile(took, 0.99)
-    raw = {"signs_of_life_each": shown, "resident_mb": _resident(pid) / 1024}
+    raw = {"signs_of_life_each": shown, "resident_mb": resident(pid) / 1024}
     return [
         ratios.Row(f"{what}: a core's share", share, share, share, bar=1, aim=0.1, unit="%", raw=raw),
         ratios.Row(f"{what}: memory of each", each, each, each, bar=None, aim=13, unit="KB", raw=raw),

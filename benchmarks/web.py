@@ -5,7 +5,6 @@ The client is as raw as the one over pipes: one connection each, no library, the
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import select
@@ -16,11 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import cast
 
-import anyio
-
-from benchmarks import ratios
+from benchmarks import callers, ratios
 from benchmarks.peer import Peer
 from benchmarks.places import Place
 from tests.http.caller import ENVELOPE, LEGACY, MODERN, Caller, Line
@@ -41,7 +37,7 @@ _START_SECONDS = 20.0
 
 def rows(place: Place) -> Iterator[ratios.Row]:
     """Measure."""
-    with _serving(place) as (ours, token, _), _noop(place) as theirs:
+    with serving(place) as (ours, token, _), _noop(place) as theirs:
         us = Caller(ours, token)
         for name in _SENDERS:
             us.call("create_mailbox", name=name)
@@ -57,7 +53,7 @@ def rows(place: Place) -> Iterator[ratios.Row]:
             yield _pushes(f"HTTP, beside {STALLED} who do not read", us, heard)
     yield _leaving(place)
     for era in (LEGACY, MODERN):
-        with _serving(place) as (ours, token, pid):  # a fresh one: nothing is freed that could be used again
+        with serving(place) as (ours, token, pid):  # a fresh one: nothing is freed that could be used again
             yield _idle(era, Caller(ours, token), pid)
 
 
@@ -65,10 +61,10 @@ def rows(place: Place) -> Iterator[ratios.Row]:
 
 
 @contextmanager
-def _serving(place: Place) -> Iterator[tuple[int, str, int]]:
-    """Yield port, token and pid of a post office that serves."""
+def serving(place: Place, **settings: str) -> Iterator[tuple[int, str, int]]:
+    """Yield port, token and pid of a post office that serves, with more variables in its environment."""
     port = _free_port()
-    with _process([str(place.launcher), "serve", "--port", str(port)], place, port) as pid:
+    with _process([str(place.launcher), "serve", "--port", str(port)], place, port, **settings) as pid:
         yield port, (place.home / "mail" / "token").read_text().strip(), pid
 
 
@@ -80,9 +76,9 @@ def _noop(place: Place) -> Iterator[int]:
 
 
 @contextmanager
-def _process(command: list[str], place: Place, port: int) -> Iterator[int]:
+def _process(command: list[str], place: Place, port: int, **settings: str) -> Iterator[int]:
     """Run it until the end; yield its pid once it listens."""
-    with subprocess.Popen(command, env=place.environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env={**place.environment, **settings}, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + _START_SECONDS
             while True:
@@ -141,63 +137,11 @@ def _call(caller: Caller, era: str, tool: str, arguments: dict[str, str]) -> byt
 
 def _timed(port: int, requests: list[bytes]) -> float:
     """Return the seconds in which all clients have made their calls."""
-    return anyio.run(_load, port, requests, backend_options={"use_uvloop": True})
+    return callers.timed(port, [[request] * EACH for request in requests], _is_good)
 
 
-async def _load(port: int, requests: list[bytes]) -> float:
-    loop = asyncio.get_running_loop()
-    clients = [(await loop.create_connection(lambda: _Client(loop), "127.0.0.1", port))[1] for _ in requests]
-    began = time.perf_counter()
-    await asyncio.gather(*[client.call(request) for client, request in zip(clients, requests, strict=True)])
-    took = time.perf_counter() - began
-    for client in clients:
-        client.transport.close()
-    return took
-
-
-class _Client(asyncio.Protocol):
-    """Repeats one request on one connection. Cheap: on two cores it runs beside the server."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._done: asyncio.Future[None] = loop.create_future()
-        self._left = EACH
-        self._received = b""
-
-    async def call(self, request: bytes) -> None:
-        self._request = request
-        self.transport.write(request)
-        await self._done
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by birth
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found or not _is_whole(head.lower(), body):
-            return
-        if not head.startswith(b"HTTP/1.1 200") or b'"isError":true' in body or b'"error":' in body:
-            self._done.set_exception(RuntimeError(self._received.decode()))
-            return
-        self._received = b""
-        self._left -= 1
-        if self._left:
-            self.transport.write(self._request)
-        else:
-            self._done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done.done():
-            self._done.set_exception(exc or EOFError("the server has gone"))
-
-
-def _is_whole(head: bytes, body: bytes) -> bool:
-    _, declared, length = head.partition(b"content-length: ")
-    if declared:
-        return len(body) >= int(length.partition(b"\r\n")[0])
-    return body.endswith(b"0\r\n\r\n")
+def _is_good(head: bytes, body: bytes) -> bool:
+    return head.startswith(b"HTTP/1.1 200") and b'"isError":true' not in body and b'"error":' not in body
 
 
 def _subscribe(us: Caller, line: Line, era: str) -> None:
@@ -218,7 +162,7 @@ def _leaving(place: Place) -> ratios.Row:
     took = []
     for _ in range(LEAVES):
         with ExitStack() as stack:
-            port, token, pid = stack.enter_context(_serving(place))
+            port, token, pid = stack.enter_context(serving(place))
             us = Caller(port, token)
             for era in (LEGACY, MODERN):
                 _listen(stack, us, era, 50)
@@ -238,9 +182,9 @@ def _leaving(place: Place) -> ratios.Row:
 def _idle(era: str, us: Caller, pid: int) -> ratios.Row:
     with ExitStack() as stack:
         _listen(stack, us, era, STREAMS // 5)  # what is made once is nobody's
-        before = _resident(pid)
+        before = resident(pid)
         _listen(stack, us, era, STREAMS)
-        each = (_resident(pid) - before) / STREAMS
+        each = (resident(pid) - before) / STREAMS
     what = "session with a stream and a subscription" if era == LEGACY else "stream of subscriptions/listen"
     return ratios.Row(f"idle {what}, of {STREAMS}", each, each, each, bar=60, unit="KB")
 
@@ -250,7 +194,7 @@ def _listen(stack: ExitStack, us: Caller, era: str, many: int) -> None:
         _subscribe(us, stack.enter_context(us.line()), era)
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
     """Return the memory that a process has to itself, in KB."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     return float(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
