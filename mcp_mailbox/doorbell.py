@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -117,6 +118,22 @@ class Doorbell(Protocol):
     async def ring(self, pointer: Pointer) -> Result:
         """Ring; what goes wrong is a result. May take as long as the host does."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """What is rung for a mailbox in the place of a reader that is known by its calls alone: a hook that waits."""
+
+    name: str
+    """One of the same name takes its place, upon which it has to `leave`."""
+    mailbox: Address
+    bell: Doorbell
+    terms: Terms
+    begins: bool
+    """Whether its host has just started, and was told of nothing."""
+    superseded: Callable[[], bool]
+    """Tells whether its host came to have a bell of its own, by which it is rung then."""
+    leave: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.directory import Search
-from mcp_mailbox.doorbell import Doorbell, Pointer, Result
+from mcp_mailbox.doorbell import Doorbell, Pointer, Result, StandIn
 from mcp_mailbox.doorbell import Terms as BellTerms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
@@ -148,19 +148,8 @@ class Counter(Protocol):
         """Note what came of a ring that somebody else has made: see `Doorbells.rang`."""
         ...
 
-    def standing_in(
-        self,
-        name: str,
-        caller: Caller,
-        address: Address,
-        bell: Doorbell,
-        terms: BellTerms,
-        *,
-        begins: bool,
-        superseded: Callable[[], bool],
-        leave: Callable[[], None],
-    ) -> AbstractContextManager[None]:
-        """Ring this for a mailbox while the block lasts: see `Doorbells.standing_in`."""
+    def standing_in(self, caller: Caller, stand: StandIn) -> AbstractContextManager[None]:
+        """Ring this, for which the caller may speak, while the block lasts: see `Doorbells.standing_in`."""
         ...
 
     async def place(self, sizes: Mapping[str, int]) -> Path:
@@ -275,7 +264,7 @@ async def _remind(office: PostOffice, asking: Asking, asked: arguments.Remind) -
 
 async def _news(office: PostOffice, asking: Asking, asked: arguments.News) -> Json:
     address = await office.mailboxes.readable(asking.call.caller, asking.call.mailbox)
-    found = await office.doorbells.arrival(address, frozenset(asked.besides), 0)
+    found = await office.doorbells.arrival(address, frozenset(asked.besides))
     if found is None:
         return {"mailbox": str(address)}
     told, news = found
@@ -452,22 +441,10 @@ class Here:
         """See `Counter`."""
         await self.office.doorbells.rang(kind, result, told)
 
-    def standing_in(
-        self,
-        name: str,
-        caller: Caller,
-        address: Address,
-        bell: Doorbell,
-        terms: BellTerms,
-        *,
-        begins: bool,
-        superseded: Callable[[], bool],
-        leave: Callable[[], None],
-    ) -> AbstractContextManager[None]:
+    def standing_in(self, caller: Caller, stand: StandIn) -> AbstractContextManager[None]:
         """See `Counter`."""
         del caller
-        stand = self.office.doorbells.standing_in
-        return stand(name, address, bell, terms, begins=begins, superseded=superseded, leave=leave)
+        return self.office.doorbells.standing_in(stand)
 
     async def place(self, sizes: Mapping[str, int]) -> Path:
         """See `Counter`."""

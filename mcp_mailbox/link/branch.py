@@ -13,9 +13,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from mcp_mailbox import addresses, attachment
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, key
-from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, Terms
+from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, StandIn, Terms
 from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel, plain
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import arguments, render
@@ -118,18 +117,6 @@ class _Here:
     terms: Terms | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What is rung in the place of a reader: a hook that waits."""
-
-    caller: Caller
-    address: Address
-    bell: Doorbell
-    terms: Terms
-    superseded: Callable[[], bool]
-    leave: Callable[[], None]
-
-
 class Branch:
     """See `Counter`. `running` must be entered for as long as it is asked."""
 
@@ -146,7 +133,8 @@ class Branch:
         self._opened: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
         """Where copies of what is attached to messages lie, by mailbox, id and name."""
         self._readers: dict[str, _Here] = {}
-        self._standing: dict[str, _Standing] = {}
+        self._standing: dict[str, tuple[Caller, StandIn]] = {}
+        """What is rung in the place of readers, and who speaks for it."""
         self._own: OrderedDict[_Known, Address] = OrderedDict()
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
@@ -193,9 +181,9 @@ class Branch:
         oldest = self.outbox.oldest
         return (
             said
-            | ({"oldest": _moment(oldest)} if oldest is not None else {})
+            | ({"oldest": render.moment(oldest)} if oldest is not None else {})
             | ({"outbox_bytes": self._parcels.size} if self._parcels.size else {})
-            | ({"unreachable_since": _moment(line.since)} if line.since is not None else {})
+            | ({"unreachable_since": render.moment(line.since)} if line.since is not None else {})
             | ({"why": line.why} if line.why else {})
         )
 
@@ -251,14 +239,10 @@ class Branch:
         """See `Counter`."""
         self._note("rang", None, mailbox=str(address))
 
-    @contextmanager
-    def _nothing(self) -> Iterator[None]:
-        yield
-
     def waiting(self, caller: Caller, places: Iterable[Address]) -> AbstractContextManager[None]:
         """See `Counter`: who listens is there."""
         del caller, places
-        return self._nothing()
+        return nullcontext()
 
     async def home(self, caller: Caller) -> Address | None:
         """See `Counter`."""
@@ -279,33 +263,22 @@ class Branch:
             await self.rang(told.mailbox)
 
     @contextmanager
-    def standing_in(
-        self,
-        name: str,
-        caller: Caller,
-        address: Address,
-        bell: Doorbell,
-        terms: Terms,
-        *,
-        begins: bool,
-        superseded: Callable[[], bool],
-        leave: Callable[[], None],
-    ) -> Iterator[None]:
+    def standing_in(self, caller: Caller, stand: StandIn) -> Iterator[None]:
         """See `Counter`: the hub decides when it is rung."""
-        if (former := self._standing.get(name)) is not None:
-            former.leave()
-        stands = self._standing[name] = _Standing(caller, address, bell, terms, superseded, leave)
-        self._note_standing(name, stands, resumed=not begins)
+        if (former := self._standing.get(stand.name)) is not None:
+            former[1].leave()
+        mine = self._standing[stand.name] = (caller, stand)
+        self._note_standing(caller, stand, resumed=not stand.begins)
         try:
             yield
         finally:
-            if self._standing.get(name) is stands:
-                del self._standing[name]
-                self._note("sits", None, host=name)
+            if self._standing.get(stand.name) is mine:
+                del self._standing[stand.name]
+                self._note("sits", None, host=stand.name)
 
-    def _note_standing(self, name: str, stands: _Standing, *, resumed: bool) -> None:
-        bell = _bell(stands.bell, stands.terms, resumed=resumed)
-        self._note("stands", stands.caller, mailbox=str(stands.address), bell=bell, host=name)
+    def _note_standing(self, caller: Caller, stand: StandIn, *, resumed: bool) -> None:
+        bell = _bell(stand.bell, stand.terms, resumed=resumed)
+        self._note("stands", caller, mailbox=str(stand.mailbox), bell=bell, host=stand.name)
 
     # -- what fronts ask besides
 
@@ -328,10 +301,13 @@ class Branch:
         address = self._own.get(known)
         if address is None or key(address) not in self._listens:  # it is rung from here on, before anybody listens
             address = await self._own_address(caller, name)
-            self._own[known] = address
-            while len(self._own) > _KNOWN_MOST:
-                self._own.popitem(last=False)
+            self._keep_own(known, address)
         return address
+
+    def _keep_own(self, known: _Known, address: Address) -> None:
+        self._own[known] = address
+        while len(self._own) > _KNOWN_MOST:
+            self._own.popitem(last=False)
 
     async def _own_address(self, caller: Caller, name: str | None) -> Address:
         try:
@@ -373,10 +349,9 @@ class Branch:
     async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
         """See `Counter`."""
         try:
-            with self.line.relying():
+            with self._suspecting(), self.line.relying():
                 said, content = await self.hub.attachment({"who": _who(call), "given": {"id": id, "name": name}})
-        except (Away, Strange) as error:
-            self.line.suspect(str(error))
+        except Away:
             raise self._away("Attachments are read there.") from None
         sha256 = str(said.get("sha256", ""))
         return Attachment(str(said["name"]), str(said["type"]), int(said["size"]), sha256), content
@@ -460,18 +435,10 @@ class Branch:
 
     async def _hand_over(self, asking: Asking, files: Sequence[Parcel]) -> Json:
         """Send with the files to the hub, now. Raises as `_hub`."""
-        if not self.line.up and (self.line.since is not None or self.line.why):
-            self.line.hurry()
-            raise Away(self.line.why)
-        try:
+        self._must_stand()
+        with self._suspecting():
             for each in files:
                 await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
-        except Away as away:
-            self.line.suspect(str(away))
-            raise
-        except Strange as odd:
-            self.line.suspect(str(odd))
-            raise Away(str(odd)) from None
         return await self._hub(asking.verb, _asked(asking) | {"files": _named(files)})
 
     async def _asked_now(self, asking: Asking) -> Json:
@@ -482,23 +449,39 @@ class Branch:
 
     async def _hub(self, verb: str, said: Mapping[str, object]) -> Json:
         """Ask the hub. Raises Refusal as it does; Away when it cannot be reached, and is known or found not to be."""
+        self._must_stand()
+        await self._presence_told()
+        with self._suspecting():
+            for _ in range(_PATIENT - 1):
+                try:
+                    return await self._ask_once(verb, said)
+                except Away:
+                    if self.line.since is not None:
+                        raise
+            return await self._ask_once(verb, said)
+
+    async def _ask_once(self, verb: str, said: Mapping[str, object]) -> Json:
+        with self.line.relying():
+            return _plausible(verb, await self.hub.verb(verb, said))
+
+    def _must_stand(self) -> None:
+        """Raise Away when the line is known not to stand, upon which it is tried at once."""
         if not self.line.up:
             self.line.hurry()
             if self.line.since is not None or self.line.why:
                 raise Away(self.line.why)
-        await self._presence_told()
-        for attempt in range(_PATIENT):
-            try:
-                with self.line.relying():
-                    return _plausible(verb, await self.hub.verb(verb, said))
-            except Away as away:
-                if attempt + 1 == _PATIENT or self.line.since is not None:
-                    self.line.suspect(str(away))
-                    raise
-            except Strange as odd:
-                self.line.suspect(str(odd))
-                raise Away(str(odd)) from None
-        raise AssertionError
+
+    @contextmanager
+    def _suspecting(self) -> Iterator[None]:
+        """Suspect the line when the block comes to nothing. Raises Away, also for what is strange."""
+        try:
+            yield
+        except Away as away:
+            self.line.suspect(str(away))
+            raise
+        except Strange as odd:
+            self.line.suspect(str(odd))
+            raise Away(str(odd)) from None
 
     async def _presence_told(self) -> None:
         """Let what was noted of who is here reach the hub first: what is asked next may rest on it."""
@@ -516,13 +499,13 @@ class Branch:
         )
 
     def _unreachable(self) -> str:
-        since = f" since {_moment(self.line.since)}" if self.line.since is not None else ""
+        since = f" since {render.moment(self.line.since)}" if self.line.since is not None else ""
         return f"The hub {self.hub.url} has not been reached{since} ({self.line.why or 'no connection yet'})."
 
     def _about_away(self) -> Json:
         """Return what an answer says that is given without the hub."""
         since = self.line.since if self.line.since is not None else self.clock.now()
-        return {"unreachable_since": _moment(since), "hint": self._unreachable()}
+        return {"unreachable_since": render.moment(since), "hint": self._unreachable()}
 
     def _seen(self, asking: Asking, answer: Json) -> Json:
         """Keep what the hub has answered, for when it cannot be reached."""
@@ -532,7 +515,7 @@ class Branch:
             address = addresses.parse(answer["address"], caller.space)
             self._own = OrderedDict((known, each) for known, each in self._own.items() if known[0] != caller.reader)
             name = asking.asked.name if asking.asked.name is not None else asking.default
-            self._own[caller.reader, caller.space, None if caller.binds else name] = address
+            self._keep_own((caller.reader, caller.space, None if caller.binds else name), address)
         mailbox = self._known(asking.call)
         if mailbox is not None:
             if asking.verb in {"wait_for_message", "list_inbox"}:
@@ -565,11 +548,10 @@ class Branch:
         said = _asked(asking)
         answer: Json | None = None
         if address is None:
-            return {"messages": [], "timed_out": True, **self._about_away()}
+            return self._nothing_heard()
         with self.bell.listening(address) as ear, asking.ending.telling(ear.hear):
             while True:
                 ear.clear()
-                changed = self.line.changed
                 until = deadline
                 await self._settled_before(deadline)
                 try:
@@ -585,10 +567,13 @@ class Branch:
                 over = clock.now() >= deadline or asking.ending.is_set()
                 if (answer is not None and answer.get("messages")) or over:
                     break
-                await first_of(ear.wait, changed, partial(clock.sleep_until, until))
-        if answer is None:
-            return {"messages": [], "timed_out": True, **self._about_away()}
-        return self._seen(asking, answer)
+                with self.alarms.at(until, ear.hear):  # it hears as well when the hub is back, for whoever listens does
+                    await ear.wait()
+        return self._seen(asking, answer) if answer is not None else self._nothing_heard()
+
+    def _nothing_heard(self) -> Json:
+        """Return the answer of a wait that the hub has not answered."""
+        return {"messages": [], "timed_out": True, **self._about_away()}
 
     def _again(self, call: Call, who: Json) -> Json:
         """Return as whom to ask again when no answer came: under a new name.
@@ -643,7 +628,7 @@ class Branch:
             caller = asking.call.caller
             address = await self.readable(caller, name)
             if caller.binds:
-                self._own[caller.reader, caller.space, None] = address
+                self._keep_own((caller.reader, caller.space, None), address)
                 self.outbox.bind(caller.reader, str(address))
             return {"address": str(address), "created": False, **self._about_away()}
         address = await self.readable(asking.call.caller, asking.call.mailbox)
@@ -668,7 +653,7 @@ class Branch:
                 "to": [to] if isinstance(to := given.get("to"), str) else to,
                 "subject": given.get("subject", ""),
                 "body": given.get("body"),
-                "sent_at": _moment(pending.asked_at),
+                "sent_at": render.moment(pending.asked_at),
                 "state": "outbox",
                 **({"attachments": files} if files else {}),
                 **self._about_away(),
@@ -816,18 +801,19 @@ class Branch:
         elif event == "hello":
             for here in self._readers.values():
                 self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
-            for name, stands in self._standing.items():
-                self._note_standing(name, stands, resumed=True)
+            for caller, stand in self._standing.values():
+                self._note_standing(caller, stand, resumed=True)
             for address in list(self._listens.values()):
                 self.bell.ring(address)
 
     async def _ring_host(self, said: Json) -> None:
-        here, stands = self._readers.get(str(said.get("reader"))), self._standing.get(str(said.get("reader")))
-        bell = here.bell if here is not None else stands.bell if stands is not None else None
+        name = str(said.get("reader"))
+        here, (_, stand) = self._readers.get(name), self._standing.get(name, (None, None))
+        bell = here.bell if here is not None else stand.bell if stand is not None else None
         result = Result(Outcome.FAILED, "its host is not connected")
         try:
             told = _pointer(said["told"])
-            if stands is not None and stands.superseded():
+            if stand is not None and stand.superseded():
                 result = Result(Outcome.SKIPPED, "its host has a bell of its own")
             elif bell is not None:
                 result = await bell.ring(told)
@@ -1032,7 +1018,3 @@ async def _replaced(given: Mapping[str, Any], hubs: Callable[[str], Any]) -> Jso
         else:
             found[name] = each
     return found
-
-
-def _moment(ms: float) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

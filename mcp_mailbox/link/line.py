@@ -42,8 +42,6 @@ class Line:
         """When it broke, in ms since 1970 UTC; None while it stands, or was never tried."""
         self.why = ""
         """Why it does not stand."""
-        self.strange = False
-        """Whether somebody has to mend that: the hub is there, and does not serve us."""
         self._hub = hub
         self._opening = opening
         self._told = told
@@ -103,7 +101,6 @@ class Line:
             except Refusal as refusal:
                 why = str(refusal)
             stood = self.up or self._stream.cancel_called
-            self.strange = strange
             self._set(up=False, why=why)
             pause = _FIRST if stood else min(2 * pause, _LONGEST)
             with anyio.move_on_after(_STRANGE if strange else pause * random.uniform(0.5, 1)):  # noqa: S311 - no secret

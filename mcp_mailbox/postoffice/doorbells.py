@@ -30,6 +30,7 @@ from mcp_mailbox.doorbell import (
     Pointer,
     Result,
     Ring,
+    StandIn,
     Terms,
 )
 from mcp_mailbox.errors import Refusal
@@ -99,26 +100,15 @@ class Doorbells:
         return caller.reader in self._hosts
 
     @contextmanager
-    def standing_in(
-        self,
-        name: str,
-        address: Address,
-        bell: Doorbell,
-        terms: Terms,
-        *,
-        begins: bool,
-        superseded: Callable[[], bool],
-        leave: Callable[[], None],
-    ) -> Iterator[None]:
-        """Ring this for a mailbox while the block lasts, in the place of a reader that is known by its calls alone.
-
-        One of the same `name` has to `leave`. `begins`: its host has just started, and was told of nothing.
-        `superseded` tells whether its host came to have a bell of its own, by which it is rung then.
-        """
+    def standing_in(self, stand: StandIn) -> Iterator[None]:
+        """Ring this in a reader's place while the block lasts."""
+        name, address = stand.name, stand.mailbox
         if (former := self._hosts.get(name)) is not None:
             self._stand_no_more(name, former)
             former.leave()
-        host = self._hosts[name] = Host(bell, terms, not begins, superseded=superseded, leave=leave)
+        host = self._hosts[name] = Host(
+            stand.bell, stand.terms, not stand.begins, superseded=stand.superseded, leave=stand.leave
+        )
         self._standing.setdefault(address, []).append(name)
         self._settle_in(host, address)
         try:
@@ -222,25 +212,14 @@ class Doorbells:
         await self.rang(f"hook {moment}", Result(Outcome.RUNG), said)
         return said
 
-    async def arrival(
-        self, address: Address, besides: Collection[str], patience: float
-    ) -> tuple[Pointer, Sequence[str]] | None:
-        """Return what would ring somebody at that mailbox, once there is more than `besides`; None after `patience` ms.
+    async def arrival(self, address: Address, besides: Collection[str]) -> tuple[Pointer, Sequence[str]] | None:
+        """Return what would ring somebody at that mailbox now, if there is more than `besides`.
 
         With it comes what it is of, to be given as `besides` another time. Nothing is leased, and nobody is told.
         """
-        clock = self._store.clock
-        deadline = clock.now() + patience
-        with self._bell.listening(address) as ear:
-            while True:
-                ear.clear()
-                news = [each for each in await self._store.news(address) if rings(each)]
-                names = [f"{each.id} {each.since}" for each in news]
-                if not set(names) <= set(besides):
-                    return pointer(self.now(), address, news), names
-                if clock.now() >= deadline:
-                    return None
-                await first_of(ear.wait, lambda: clock.sleep_until(deadline))
+        news = [each for each in await self._store.news(address) if rings(each)]
+        names = [f"{each.id} {each.since}" for each in news]
+        return (pointer(self.now(), address, news), names) if not set(names) <= set(besides) else None
 
     async def rang(self, kind: str, result: Result, told: Pointer) -> None:
         """Note what came of a ring that somebody else has made."""

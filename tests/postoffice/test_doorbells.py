@@ -27,6 +27,7 @@ from mcp_mailbox.doorbell import (
     Quiet,
     Result,
     Ring,
+    StandIn,
     Terms,
 )
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
@@ -109,7 +110,7 @@ class World:
         """Stand in for whoever reads builder; yields a list that gets a word when it has to leave."""
         told: list[str] = []
         doorbells = self.office.doorbells
-        with doorbells.standing_in(
+        stand = StandIn(
             name,
             Address("builder", "default"),
             bell,
@@ -117,7 +118,8 @@ class World:
             begins=True,
             superseded=lambda: own is not None and doorbells.can_ring(own),
             leave=lambda: told.append("leave"),
-        ):
+        )
+        with doorbells.standing_in(stand):
             yield told
 
     def call(self, caller: Caller = HOST) -> Call:
@@ -760,9 +762,8 @@ async def test_a_reader_without_a_bell_is_rung_by_who_stands_in_for_it_once_for_
         await world.settle()
     assert len(bell.rung) == 1
     await world.step(UNANSWERED)
-    with world.office.doorbells.standing_in(
-        "rewake.1", Address("builder", "default"), next_one, Terms(), begins=False, superseded=bool, leave=lambda: None
-    ):
+    stand = StandIn("rewake.1", Address("builder", "default"), next_one, Terms(), False, bool, lambda: None)
+    with world.office.doorbells.standing_in(stand):
         await world.settle()
         assert next_one.rung == [], "what was rung for is not rung for by the next"
         await world.send()

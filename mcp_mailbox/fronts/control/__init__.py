@@ -23,7 +23,7 @@ from mcp_mailbox.addresses import DEFAULT_SPACE, Address, parse, parse_channel
 from mcp_mailbox.audit import DONE, Trail
 from mcp_mailbox.credentials import ALL_SCOPES, Credential, Scope
 from mcp_mailbox.delivery import Progress, State
-from mcp_mailbox.doorbell import WAKES, Moment, Pointer, Quiet, Result, Terms
+from mcp_mailbox.doorbell import WAKES, Moment, Pointer, Quiet, Result, StandIn, Terms
 from mcp_mailbox.doorbell import Outcome as RingOutcome
 from mcp_mailbox.doorbells.rewake import RewakeBell
 from mcp_mailbox.errors import Refusal
@@ -306,17 +306,8 @@ async def _rewake(desk: Desk, asked: _Rewake) -> Json:
     call, address = meant
     bell = RewakeBell()
     desk.stay.callback(lambda: bell.over(taken=desk.taken))
-    standing = desk.counter.standing_in(
-        f"{bell.kind}.{asked.host}",
-        call.caller,
-        address,
-        bell,
-        terms,
-        begins=asked.begins,
-        superseded=is_rung,
-        leave=bell.leave,
-    )
-    with standing:
+    stand = StandIn(f"{bell.kind}.{asked.host}", address, bell, terms, asked.begins, is_rung, bell.leave)
+    with desk.counter.standing_in(call.caller, stand):
         pointer = await bell.call()
     return {"text": pointer.text()} if pointer is not None else {}
 

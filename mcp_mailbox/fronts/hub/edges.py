@@ -21,7 +21,7 @@ from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import key
 from mcp_mailbox.credentials import Credential
-from mcp_mailbox.doorbell import Outcome, Pointer, Quiet, Result, Terms
+from mcp_mailbox.doorbell import Outcome, Pointer, Quiet, Result, StandIn, Terms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Counter
@@ -114,7 +114,7 @@ class Edge:
     async def listen(self, caller: Caller, address: Address, *, again: bool) -> None:
         """Tell of each ring of that mailbox from now on; `again` tells of one at once, for what may have come before.
 
-        Raises Refusal(OVER_LIMIT) for too many.
+        Raises Refusal(BAD_ARGUMENT) for too many.
         """
         found = self._listens.get(key(address))
         if found is None:
@@ -349,9 +349,8 @@ class Edges:
         if note.bell is None:
             return
         address = await self.counter.readable(caller, note.mailbox)
-        standing = self.counter.standing_in(
+        stand = StandIn(
             f"{caller.reader}.{note.host}",
-            caller,
             address,
             _RemoteBell(note.bell.kind, edge, None, note.host),
             _terms(note.bell),
@@ -359,7 +358,7 @@ class Edges:
             superseded=bool,  # the edge knows
             leave=lambda: None,
         )
-        edge.stand(note.host, standing)
+        edge.stand(note.host, self.counter.standing_in(caller, stand))
 
     async def asked(self, credential: Credential, edge: Edge, who: wire.Who) -> Call:
         """Return the call that a request of an edge is; its reader is present from now on."""
@@ -367,11 +366,6 @@ class Edges:
         if who.binds:
             edge.here(caller)
         return Call(caller, who.request, who.mailbox)
-
-    async def ended(self, principal: str, names: Sequence[str] | None = None) -> None:
-        """Let go of a principal's edges."""
-        for known in [each for each in self._edges if each[0] == principal and (names is None or each[1] in names)]:
-            await self._edges.pop(known).end()
 
     async def _sweep(self) -> None:
         while True:
