@@ -175,6 +175,18 @@ async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Js
     )
 
 
+async def send_all(office: PostOffice, askings: Sequence[Asking]) -> Sequence[Json | Refusal]:
+    """Send these, which have no files, in their order; of each the answer, or why it is refused.
+
+    Raises Refusal as `PostOffice.send_all`.
+    """
+    said = await office.send_all([(each.call, each.asked.draft) for each in askings])
+    return [
+        each if isinstance(each, Refusal) else render.accepted(each, receipt=asking.asked.receipt)
+        for asking, each in zip(askings, said, strict=True)
+    ]
+
+
 async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments.WaitForMessage) -> Json:
     call = asking.call
     wanted = asked.wanted(call.caller.space)

@@ -17,7 +17,7 @@ from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.consent import REQUEST_TERM
 from mcp_mailbox.credentials import Scope
 from mcp_mailbox.delivery import Delivery, Outcome, Settlement
-from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.alarms import Alarms
@@ -53,6 +53,7 @@ from mcp_mailbox.store import (
     Settled,
     Show,
     Store,
+    Submission,
     Told,
     Wanted,
 )
@@ -171,37 +172,69 @@ class PostOffice:
         async with self.attachments.taken_in(call.caller, attach) as taken:
             return await self._send(call, sender, replace(draft, attachments=taken))
 
+    async def send_all(self, sends: Sequence[tuple[Call, Draft]]) -> Sequence[Accepted | Refusal]:
+        """Send these, which have no files, in their order, with one sync for all; of each what `send` says.
+
+        None overtakes another. Raises Refusal(blame: the store): what was stored is told when they come again.
+        """
+        answers: dict[int, Accepted | Refusal] = {}
+        submissions: dict[int, Submission] = {}
+        for number, (call, draft) in enumerate(sends):
+            try:
+                call.caller.must(Scope.SEND)
+                sender = await self.mailboxes.own(call.caller, call.mailbox)
+                await self.mailboxes.check_reach(call.caller, sender, draft.reply_to)
+                submissions[number] = self._submission(call, sender, draft)
+            except Refusal as refusal:
+                if refusal.blame is Blame.STORE:
+                    raise
+                answers[number] = refusal
+        done = await self._store.accept_all(list(submissions.values())) if submissions else ()
+        for (number, submission), said in zip(submissions.items(), done, strict=True):
+            try:
+                answers[number] = await self._concluded(sends[number][0], submission, said)
+            except Refusal as refusal:
+                answers[number] = refusal
+        return [answers[number] for number in range(len(sends))]
+
     async def _send(self, call: Call, sender: Address, draft: Draft) -> Accepted:
-        to = _addresses(draft.to, call.caller.space)
-        cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
+        each = self._submission(call, sender, draft)
+        said: Accepted | Refusal
         try:
-            accepted = await self._store.accept(
-                sender,
-                list(to.values()),
-                draft,
-                call.origin,
-                list(cc.values()),
-                self.limits.space(call.caller),
-                call.caller.within,
+            said = await self._store.accept(
+                sender, each.recipients, draft, each.origin, each.cc, each.most, each.within
             )
         except Refusal as refusal:
-            self._count_loop(refusal, sender)
-            if refusal.code is Code.OVER_STORAGE:
-                raise storage_again(refusal, self.retention.next_look) from None
-            if refusal.code in {Code.UNKNOWN_MAILBOX, Code.UNKNOWN_CHANNEL}:
-                raise await self._unknown(call.caller, sender, next(iter(to.values()))) from None
-            raise
-        if not accepted.repeated:
-            full = (each.refusal for each in accepted.recipients if each.refusal and each.refusal.code in _LOOPS)
+            said = refusal
+        return await self._concluded(call, each, said)
+
+    def _submission(self, call: Call, sender: Address, draft: Draft) -> Submission:
+        to = _addresses(draft.to, call.caller.space)
+        cc = {key: address for key, address in _addresses(draft.cc, call.caller.space).items() if key not in to}
+        most, within = self.limits.space(call.caller), call.caller.within
+        return Submission(sender, list(to.values()), draft, call.origin, list(cc.values()), most, within)
+
+    async def _concluded(self, call: Call, submission: Submission, said: Accepted | Refusal) -> Accepted:
+        """Note what came of it, and say it to who asked. Raises what was refused."""
+        sender, draft = submission.sender, submission.draft
+        if isinstance(said, Refusal):
+            self._count_loop(said, sender)
+            if said.code is Code.OVER_STORAGE:
+                raise storage_again(said, self.retention.next_look)
+            if said.code in _UNKNOWN:
+                raise await self._unknown(call.caller, sender, submission.recipients[0])
+            raise said
+        if not said.repeated:
+            full = (each.refusal for each in said.recipients if each.refusal and each.refusal.code in _LOOPS)
             self._count_loop(next(full, None), sender)
         if draft.reply_to is not None:
             self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
-        waits = REQUEST_TERM if any(each.held for each in accepted.recipients) else None
+        waits = REQUEST_TERM if any(each.held for each in said.recipients) else None
         for later in (draft.delay, draft.ttl, waits):
             if later:
                 self._readers.expect(now + later)
-        return await self._told(call, sender, accepted)
+        return await self._told(call, sender, said)
 
     def _count_loop(self, refusal: Refusal | None, sender: Address) -> None:
         """Keep for a person that the loop guard has said no, also to a part of a message's recipients."""

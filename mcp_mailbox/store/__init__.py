@@ -48,6 +48,7 @@ from mcp_mailbox.store.mail import (
     Recipient,
     Settled,
     Show,
+    Submission,
     Wanted,
 )
 from mcp_mailbox.store.mailboxes import MailboxStore, Opened
@@ -97,6 +98,7 @@ __all__ = [
     "Show",
     "Source",
     "Store",
+    "Submission",
     "Subscribed",
     "Told",
     "Tray",

@@ -39,6 +39,19 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """A message that is handed in, by whom and for whom: see `accept`, whose arguments these are."""
+
+    sender: Address
+    recipients: Sequence[Address]
+    draft: Draft
+    origin: Origin
+    cc: Sequence[Address] = ()
+    most: int = 0
+    within: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which mail a reader asks for: of one sender or channel, of one thread (any id in it), or any.
 
@@ -223,6 +236,14 @@ class MailStore(Protocol):
         Raises Refusal(UNKNOWN_MESSAGE | STALE_LEASE) for `reply_to`, (TOO_MANY_HOPS | OVER_BUDGET) for its thread,
         (OVER_STORAGE) behind the key and before anything is stored, or why the first recipient does not get it when
         none does.
+        """
+        ...
+
+    async def accept_all(self, submissions: Sequence[Submission]) -> Sequence[Accepted | Refusal]:
+        """Accept these in their order; of each what `accept` answers, or why it refuses.
+
+        None overtakes another: when the store fails at one, nothing behind it is stored. It raises Refusal(blame: the
+        store) then, and what was stored by that time is what the same requests are answered when they come again.
         """
         ...
 

@@ -26,6 +26,7 @@ from mcp_mailbox.store import (
     Settled,
     Show,
     Store,
+    Submission,
     Tray,
     Wanted,
 )
@@ -96,6 +97,9 @@ class Post:
         draft = Draft(to, body, subject, priority, reply_to, key, tuple(cc), **options)
         origin = self.origin(reader or sender, request)
         return await self.store.accept(at(sender), [*map(at, to)], draft, origin, [*map(at, cc)])
+
+    def submission(self, sender: str, *to: str, body: str, key: str | None = None) -> Submission:
+        return Submission(at(sender), [*map(at, to)], Draft(to, body, key=key), self.origin(sender))
 
     async def attach(self, sender: str, *to: str, files: Mapping[str, bytes], **options: Any) -> Accepted:
         """Send these files."""

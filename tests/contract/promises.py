@@ -41,6 +41,7 @@ GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 ATTACH = "issue 4, Attachments"
 HTTP = "issue 3, Credentials from the start"
 LIMITS = "issue 6, Limits"
+LINK = "issue 6, Edge: what waited is forwarded in order, once"
 JOIN = "issue 6, People and machines join by invitation"
 BELLS = "issue 5, Doorbells"
 IMAP = "RFC 3501, 2.3.2 and RFC 2177: listing changes nothing, IDLE says look again"
@@ -67,6 +68,7 @@ PROMISES: dict[str, Promise] = {
     "key-free-after-refusal": Promise("A refused send leaves its key unused.", STRIPE),
     "recipients-apart": Promise("Each recipient has its own result; who exists gets the message, once.", DESIGN),
     "recipients-unknown": Promise("When no recipient exists the send is refused and stores nothing.", DESIGN),
+    "together": Promise("What is handed in together is done in its order, each as if it came alone.", LINK),
     "sender-exists": Promise("Only a mailbox that exists can send, be read or be settled in.", DESIGN),
     "rings": Promise("Whatever becomes ready through a verb rings its mailbox, after the commit.", RING),
     "news": Promise("What is ready and new to a reader can be told of without what it says.", BELLS),

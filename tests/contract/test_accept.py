@@ -11,6 +11,7 @@ import pytest
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Priority
+from mcp_mailbox.store import Accepted
 from tests.contract.post import Post, at, bodies
 from tests.contract.promises import promise
 
@@ -222,6 +223,42 @@ async def test_a_send_to_nobody_is_refused_and_stores_nothing(post: Post) -> Non
     assert refusal.value.code is Code.UNKNOWN_MAILBOX
     await post.mailboxes("nobody", "no-one")
     assert await post.unread("nobody") == await post.unread("no-one") == 0
+
+
+@promise("together")
+async def test_what_is_handed_in_together_is_done_in_its_order_and_what_is_refused_keeps_nobody(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    asked = [post.submission("ann", to, body=body) for to, body in (("bob", "1"), ("eve", "2"), ("bob", "3"))]
+
+    rung: list[Address] = []
+    with post.store.on_ring(rung.append):
+        first, refused, last = await post.store.accept_all(asked)
+
+    assert isinstance(first, Accepted)
+    assert isinstance(last, Accepted)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.UNKNOWN_MAILBOX
+    assert await post.listed("bob") == ["1", "3"]
+    assert set(rung) == {at("bob")}
+    again = await post.store.accept_all(asked)
+    assert [each.id for each in again if isinstance(each, Accepted) and each.repeated] == [first.id, last.id]
+    assert await post.listed("bob") == ["1", "3"]
+    assert await post.store.accept_all([]) == []
+
+
+@promise("together")
+async def test_one_of_several_sees_what_those_before_it_did(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    keyed = [post.submission("ann", "bob", body=body, key="k") for body in ("one", "one", "another")]
+
+    one, same, other = await post.store.accept_all(keyed)
+
+    assert isinstance(one, Accepted)
+    assert isinstance(same, Accepted)
+    assert (same.id, same.repeated) == (one.id, True)
+    assert isinstance(other, Refusal)
+    assert other.code is Code.KEY_CONFLICT
+    assert await post.listed("bob") == ["one"]
 
 
 @promise("sender-exists")

@@ -18,7 +18,7 @@ from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Wanted
+from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Submission, Wanted
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -188,6 +188,28 @@ async def test_a_full_disk_is_a_clean_refusal_and_the_store_recovers_by_itself(
         assert found is not None
         assert found.unread == 3
         assert await store.check() == "ok"
+    assert caplog.records
+
+
+async def test_of_several_that_are_handed_in_none_overtakes_one_that_finds_the_disk_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = ("before", "x" * 200_000, "behind")
+    asked = [Submission(ANN, [BOB], Draft((str(BOB),), body), Origin("ann", body[:9])) for body in bodies]
+    async with opened(tmp_path / "store.db") as store:
+        writing: sqlite3.Connection = store.writer._db
+        pages = writing.execute("PRAGMA page_count").fetchone()[0]
+        writing.execute(f"PRAGMA max_page_count = {pages + 5}")
+        with pytest.raises(Refusal) as refusal:
+            await store.accept_all(asked)
+        assert refusal.value.code is Code.STORE_FULL
+        shown = [each.delivery.message.body for each in (await store.inbox(BOB, Listing(9))).previews]
+        assert "behind" not in shown
+
+        writing.execute("PRAGMA max_page_count = 1000000")
+        assert all(isinstance(each, Accepted) for each in await store.accept_all(asked))
+        shown = [each.delivery.message.body[:6] for each in (await store.inbox(BOB, Listing(9))).previews]
+        assert shown == ["before", "xxxxxx", "behind"]
     assert caplog.records
 
 

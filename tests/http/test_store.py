@@ -146,6 +146,27 @@ def test_a_line_that_is_refused_does_not_keep_the_others(alice: Store) -> None:
     assert [each["kind"] for each in listed if "kind" in each] == ["report"], "of what was refused late"
 
 
+def test_a_batch_is_done_in_its_order_whatever_its_lines_are(alice: Store) -> None:
+    first = alice.call("send", to="alice", body="first")["id"]
+    said: list[Json] = [{"to": "alice", "body": f"{number}"} for number in range(6)]
+    said[2] = {"to": "alice"}  # no body: refused
+    said[4] = {"ids": [first], "outcome": "ack"}
+    lines = [
+        {"number": number, "verb": "settle" if "ids" in each else "send", "who": alice.who(), "given": each}
+        for number, each in enumerate(said)
+    ]
+    answers = alice.sends(*lines)
+    assert [each["number"] for each in answers] == list(range(6))
+    assert [number for number, each in enumerate(answers) if "error" in each] == [2]
+    listed = alice.call("list_inbox")["messages"]
+    assert [each["preview"] for each in listed if "kind" not in each] == ["0", "1", "3", "5"]
+    again = alice.sends(*lines)
+    assert [each["answer"].get("id") for each in again if "answer" in each] == [
+        each["answer"].get("id") for each in answers if "answer" in each
+    ]
+    assert alice.call("list_inbox")["unread"] == len(listed)
+
+
 def test_paths_of_files_are_nobodys_at_a_hub(alice: Store) -> None:
     answer = alice.verb("send", to="alice", body="x", attach=["/etc/passwd"])
     assert (answer.status, answer.json["error"]) == (400, "no_file")

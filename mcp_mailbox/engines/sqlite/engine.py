@@ -86,6 +86,7 @@ from mcp_mailbox.store import (
     Reserved,
     Ring,
     Settled,
+    Submission,
     Subscribed,
     Told,
     Tray,
@@ -288,12 +289,15 @@ class SqliteStore:
         within: str | None = None,
     ) -> Accepted:
         """See `Store.accept`."""
-        answer = await self._do(
-            lambda db: self._sending.accept(db, sender, recipients, cc, draft, origin, most, within)
-        )
+        submission = Submission(sender, recipients, draft, origin, cc, most, within)
+        answer = await self._do(lambda db: self._sending.accept(db, submission))
         if isinstance(answer, Refusal):  # with which something was written: others were told of it
             raise answer
         return answer
+
+    async def accept_all(self, submissions: Sequence[Submission]) -> Sequence[Accepted | Refusal]:
+        """See `Store.accept_all`. All or nothing: it is one transaction."""
+        return await self._do(lambda db: self._sending.accept_all(db, submissions))
 
     async def answered(self, sender: Address, origin: Origin) -> Accepted | None:
         """See `Store.answered`."""

@@ -16,7 +16,7 @@ from mcp_mailbox.budgets import hops_of_answer
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
-from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, request_key
+from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, in_whole, request_key
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.messages import in_a_channel_within_reach
@@ -27,7 +27,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.loopguard import Guard, Stop
 from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft, Kind
-from mcp_mailbox.store import Accepted, Origin, Published, Recipient
+from mcp_mailbox.store import Accepted, Origin, Published, Recipient, Submission
 from mcp_mailbox.view import apply, query
 
 _HELD = "held"
@@ -51,21 +51,15 @@ class Sending:
         self._trimmed = 0
 
     def accept(
-        self,
-        db: sqlite3.Connection,
-        sender: Address,
-        recipients: Sequence[Address],
-        cc: Sequence[Address],
-        draft: Draft,
-        origin: Origin,
-        most: int,
-        within: str | None = None,
+        self, db: sqlite3.Connection, submission: Submission
     ) -> tuple[Accepted | Refusal, Collection[Address | Published]]:
         """Return the answer, for whom to ring, and where something was published.
 
         A refusal is returned where others are told of it, which is to be committed; it is raised where nothing is.
         """
-        own = self._registry.box(db, sender)
+        draft, origin = submission.draft, submission.origin
+        recipients, cc, within = submission.recipients, submission.cc, submission.within
+        own = self._registry.box(db, submission.sender)
         box = own.id
         key = f"k:{draft.key}" if draft.key is not None else request_key(origin)
         digest = _digest(recipients, cc, draft)
@@ -98,8 +92,8 @@ class Sending:
         if not found:
             told_of = self._tell_of_full(db, own, parent, full, direct)
             return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of)
-        if most:
-            _check_size(db, own.address.space, draft, len(found), most)
+        if submission.most:
+            _check_size(db, own.address.space, draft, len(found), submission.most)
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
         holding = {way.id: way.holds for way in found if way.holds is not None}
@@ -140,6 +134,22 @@ class Sending:
         apply.remember(db, box, key, digest, json.dumps(answer), now)
         self._forget_sometimes(db, new.recipients, now)
         return self._accepted(answer, repeated=False), told
+
+    def accept_all(
+        self, db: sqlite3.Connection, submissions: Sequence[Submission]
+    ) -> tuple[Sequence[Accepted | Refusal], Collection[Address | Published]]:
+        """Return the answer to each, in their order, and all for whom to ring."""
+        answers: list[Accepted | Refusal] = []
+        told: set[Address | Published] = set()
+        for each in submissions:
+            try:
+                answer, rung = in_whole(db, partial(self.accept, submission=each))
+            except Refusal as refusal:
+                answers.append(refusal)
+            else:
+                answers.append(answer)
+                told.update(rung)
+        return answers, told
 
     def answered(self, db: sqlite3.Connection, sender: Address, origin: Origin) -> Accepted | None:
         """Return what that request was answered, None when it is new. It had no key of its own."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mcp_mailbox.engines.sqlite import failures
+from mcp_mailbox.engines.sqlite.common import in_whole
 from mcp_mailbox.engines.sqlite.lane import Job, Lane
 from mcp_mailbox.errors import Refusal
 
@@ -66,11 +67,8 @@ class Writer(Lane):
 
 
 def _run(job: Job[Any], db: sqlite3.Connection) -> None:
-    before = db.total_changes
     job.result = job.error = None
     try:
-        job.result = job.work(db)
+        job.result = in_whole(db, job.work)
     except Refusal as refusal:
-        if db.total_changes != before:
-            raise RuntimeError("a verb refused after it had written") from refusal
         job.error = refusal

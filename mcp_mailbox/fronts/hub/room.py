@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from itertools import groupby
 from typing import Any, TypeVar
 
 import anyio
@@ -35,7 +36,7 @@ from mcp_mailbox.fronts.http.stream import JSON, OpenStreams, Stream, reply
 from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
-from mcp_mailbox.fronts.verbs import VERBS, Asking
+from mcp_mailbox.fronts.verbs import VERBS, Asking, send_all
 from mcp_mailbox.postoffice import Caller, Handed, PostOffice
 from mcp_mailbox.report import Undelivered
 
@@ -145,42 +146,49 @@ class StoreRoom:
 
     async def _ask(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Json:
         """Do what the verb says. A wait is answered at once: the edge waits, and hears when to look again."""
+        asking = await self._asking(visit, edge, verb, said)
+        call = asking.call
+        if isinstance(asking.asked, arguments.WaitForMessage | arguments.Own):
+            # Before it looks: what comes in between is rung.
+            address = await self._edges.counter.readable(call.caller, call.mailbox)
+            await edge.listen(call.caller, address, again=False)
+        try:
+            answer = await self._edges.counter.ask(asking)
+        except Refusal as refusal:
+            if refusal.code is Code.NO_FILE and asking.handed:  # not the sender's mistake: it is to come again
+                raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
+            raise
+        for each in asking.handed:
+            edge.staged.pop(each.copy, None)
+            await self._office.attachments.take_back(each.copy)
+        self._log(visit, asking, answer)
+        return answer
+
+    async def _asking(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Asking:
+        """Read what is asked. Raises Refusal for what cannot be read."""
         asked = arguments.parse(VERBS[verb].arguments, verb, said.given)
         if isinstance(asked, arguments.Send) and asked.attach:
             raise Refusal(Code.NO_FILE, "Paths are another machine's.", "Attach where the file is.")
         credential = visit.visitor.credential
-        call = await self._edges.asked(credential, edge, said.who)
-        handed = self._handed(credential, edge, said)
-        if isinstance(asked, arguments.WaitForMessage | arguments.Own):
-            # Before it looks: what comes in between is rung.
-            address = await self._edges.counter.readable(call.caller, call.mailbox)
-            await edge.listen(call.caller, address, again=False)
-        asking = Asking(
+        return Asking(
             verb,
             said.given,
             asked,
-            call,
+            await self._edges.asked(credential, edge, said.who),
             said.label,
             said.longest if said.longest is not None else float("inf"),
             self._ending,
             said.room,
             said.full,
             said.default,
-            handed,
+            self._handed(credential, edge, said),
             at_once=True,
         )
-        try:
-            answer = await self._edges.counter.ask(asking)
-        except Refusal as refusal:
-            if refusal.code is Code.NO_FILE and handed:  # not the sender's mistake: it is to come again, with the file
-                raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
-            raise
-        for each in handed:
-            edge.staged.pop(each.copy, None)
-            await self._office.attachments.take_back(each.copy)
+
+    def _log(self, visit: Visit, asking: Asking, answer: Json) -> None:
         if calls.isEnabledFor(logging.INFO):
-            calls.info("%s", render.summary(credential.principal, verb, said.given, answer))
-        return answer
+            principal = visit.visitor.credential.principal
+            calls.info("%s", render.summary(principal, asking.verb, asking.given, answer))
 
     def _handed(self, credential: Credential, edge: Edge, said: wire.Asked) -> list[Handed]:
         """Return the files that are to be attached, by the names under which they lie here."""
@@ -207,46 +215,74 @@ class StoreRoom:
             await visit.reply(204)
 
     async def _sends(self, visit: Visit, edge: Edge) -> None:
-        """Take in a batch, a line after the other; a line that cannot be is answered, and the others go on."""
+        """Take in a batch in its order; a line that cannot be is answered, and the others go on."""
         lines = (await _body(visit, wire.NDJSON)).splitlines()
         if len(lines) > wire.SENDS_MOST:
             raise Refused(413, f"A batch has {wire.SENDS_MOST} sends at most.")
         batch = [_parse(line, wire.Sent) for line in lines if line.strip()]
         answers = bytearray()
-        for sent in batch:
+        for run in _runs(batch):
             try:
-                answers += _dump({"number": sent.number, "answer": await self._sent(visit, edge, sent)})
+                said = await self._sent_together(visit, edge, run)
             except Refusal as refusal:
-                if refusal.blame is Blame.STORE and not answers:
+                if not answers:
                     await _refuse(visit, refusal)  # nothing was done: it is to come again
                     return
-                answers += _dump({"number": sent.number, **render.problem(refusal)})
-                if refusal.blame is Blame.STORE:
-                    break  # what follows must not overtake it
+                answers += _dump({"number": run[0].number, **render.problem(refusal)})
+                break  # what follows must not overtake it
+            for sent, answer in zip(run, said, strict=True):
+                answers += _dump({"number": sent.number, **answer})
         about = [(b"content-type", wire.NDJSON.encode())]
         await visit.send({"type": "http.response.start", "status": 200, "headers": about})
         await visit.send({"type": "http.response.body", "body": bytes(answers)})
 
-    async def _sent(self, visit: Visit, edge: Edge, sent: wire.Sent) -> Json:
-        """Do what an outbox had. Nobody hears the answer any more: what is refused is reported to its sender."""
+    async def _sent_together(self, visit: Visit, edge: Edge, run: Sequence[wire.Sent]) -> list[Json]:
+        """Do what an outbox had; return what each line is answered. Raises Refusal(blame: the store) alone."""
+        if not _is_plain(run[0]):
+            return [await self._concluded(visit, edge, sent, await self._sent(visit, edge, sent)) for sent in run]
+        askings: dict[int, Asking] = {}
+        said: dict[int, Json | Refusal] = {}
+        for place, sent in enumerate(run):
+            try:
+                askings[place] = await self._asking(visit, edge, sent.verb, _line(sent))
+                askings[place].asked.draft  # noqa: B018 - refuses what no mailbox could hold
+            except Refusal as refusal:
+                if refusal.blame is Blame.STORE:
+                    raise  # before anything behind it is sent
+                askings.pop(place, None)
+                said[place] = refusal
+        done = await send_all(self._office, list(askings.values()))
+        for (place, asking), answer in zip(askings.items(), done, strict=True):
+            said[place] = answer
+            if not isinstance(answer, Refusal):
+                self._log(visit, asking, answer)
+        return [await self._concluded(visit, edge, sent, said[place]) for place, sent in enumerate(run)]
+
+    async def _sent(self, visit: Visit, edge: Edge, sent: wire.Sent) -> Json | Refusal:
         try:
             if sent.refused is not None:
                 raise render.Relayed(_CODES.get(sent.refused.error, Code.GIVEN_UP), sent.refused.model_dump())
-            answer = await self._ask(
-                visit, edge, sent.verb, wire.Asked(who=sent.who, given=sent.given, files=sent.files)
-            )
+            return await self._ask(visit, edge, sent.verb, _line(sent))
         except Refusal as refusal:
-            if refusal.blame is Blame.STORE or sent.verb != "send":
-                raise
-            known = await self._report(visit, edge, sent, [("", refusal.problem, refusal.hint)])
-            if known is None:
-                raise
-            return known
-        refused = [each for each in answer.get("to", ()) if "error" in each]
+            return refusal
+
+    async def _concluded(self, visit: Visit, edge: Edge, sent: wire.Sent, said: Json | Refusal) -> Json:
+        """Return the answer to a line. Nobody hears it any more: what is refused is reported to its sender.
+
+        Raises Refusal(blame: the store) alone: it is to come again.
+        """
+        if isinstance(said, Refusal):
+            if said.blame is Blame.STORE:
+                raise said
+            known = None
+            if sent.verb == "send":
+                known = await self._report(visit, edge, sent, [("", said.problem, said.hint)])
+            return {"answer": known} if known is not None else render.problem(said)
+        refused = [each for each in said.get("to", ()) if "error" in each]
         if refused and sent.verb == "send":
             why = [(each["address"], each["message"], each.get("hint", "")) for each in refused]
-            await self._report(visit, edge, sent, why, answer["id"])
-        return answer
+            await self._report(visit, edge, sent, why, said["id"])
+        return {"answer": said}
 
     async def _report(
         self, visit: Visit, edge: Edge, sent: wire.Sent, why: list[tuple[str, str, str]], stored: str | None = None
@@ -340,6 +376,24 @@ class StoreRoom:
         while True:
             await anyio.sleep(wire.BEAT_SECONDS)
             await stream.tell(_event("beat", {}))
+
+
+def _is_plain(sent: wire.Sent) -> bool:
+    """Whether it is a message without files: many are done with one sync."""
+    return sent.verb == "send" and sent.refused is None and not sent.files
+
+
+def _runs(batch: Sequence[wire.Sent]) -> Iterator[Sequence[wire.Sent]]:
+    """Yield what is done together, in its order."""
+    for plain, run in groupby(batch, key=_is_plain):
+        if plain:
+            yield list(run)
+        else:
+            yield from ([sent] for sent in run)
+
+
+def _line(sent: wire.Sent) -> wire.Asked:
+    return wire.Asked(who=sent.who, given=sent.given, files=sent.files)
 
 
 def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> bytes:
