@@ -188,8 +188,8 @@ def test_opencode_is_prompted_where_it_called_last_though_another_session_is_new
     agent = street.agent("builder", "opencode", **opencode.environment)
     opencode.busy = {"ses_ours"}
     agent.call("list_inbox")
-    # The session is learnt while the call is under way; the next line of this relay comes after it.
     eventually(lambda: any("/session/status" in each for each in opencode.asked))
+    agent.call("list_inbox")  # behind what the relay has heard of the call before
     opencode.busy = set()
     planner = street.agent("planner")
     planner.send()
