@@ -22,7 +22,7 @@ from mcp_mailbox.errors import Code, Refusal
 Json = dict[str, Any]
 
 _APPLICATION = 0x6D626F78  # "mbox"
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,10 +48,19 @@ CREATE TABLE fetched (
     UNIQUE (mailbox, id)
 );
 CREATE INDEX fetched_unsettled ON fetched (mailbox, number) WHERE NOT settled;
-CREATE TABLE reader (id TEXT PRIMARY KEY, mailbox TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE reader (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, mailbox TEXT NOT NULL);
 CREATE TABLE mailbox (address TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-_SINCE_1 = "ALTER TABLE outbox ADD COLUMN files TEXT NOT NULL DEFAULT '[]';"
+_SINCE = {
+    1: "ALTER TABLE outbox ADD COLUMN files TEXT NOT NULL DEFAULT '[]';",
+    2: """
+ALTER TABLE reader RENAME TO reader_2;
+CREATE TABLE reader (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, mailbox TEXT NOT NULL);
+INSERT INTO reader (id, mailbox) SELECT id, mailbox FROM reader_2;
+DROP TABLE reader_2;
+""",
+}
+"""What each schema lacks of the next one."""
 _COUNT = "SELECT count(*) FROM outbox WHERE answer IS NULL"
 KEPT_MS = 30 * 24 * 3600 * 1000
 """For which answers are kept: as long as the hub knows a request again."""
@@ -226,22 +235,24 @@ class Outbox:
 
     # -- whose mailbox
 
-    def bind(self, reader: str | None, mailbox: str) -> None:
-        """Note a mailbox of ours, and that it is the reader's own; soon on disk."""
+    async def bind(self, reader: str | None, mailbox: str) -> None:
+        """Note a mailbox of ours, and that it is the reader's own."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR IGNORE INTO mailbox VALUES (?)", (mailbox,))
             if reader is not None:
-                db.execute("INSERT OR REPLACE INTO reader VALUES (?, ?)", (reader, mailbox))
+                db.execute("INSERT OR REPLACE INTO reader (id, mailbox) VALUES (?, ?)", (reader, mailbox))
 
-        self._writer.later(work)
+        await self._writer.do(work)
 
-    async def bound(self, reader: str) -> str | None:
-        """Return the mailbox that is the reader's own."""
+    async def readers(self, most: int) -> Sequence[tuple[str, str]]:
+        """Return who was bound last, the latest at the end, and each one's mailbox; forget those before."""
 
-        def work(db: sqlite3.Connection) -> str | None:
-            row = db.execute("SELECT mailbox FROM reader WHERE id = ?", (reader,)).fetchone()
-            return str(row[0]) if row is not None else None
+        def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
+            rows = db.execute("SELECT number, id, mailbox FROM reader ORDER BY number DESC LIMIT ?", (most,)).fetchall()
+            if rows:
+                db.execute("DELETE FROM reader WHERE number < ?", (rows[-1]["number"],))
+            return [(row["id"], row["mailbox"]) for row in reversed(rows)]
 
         return await self._writer.do(work)
 
@@ -320,8 +331,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous = FULL")
     [version] = db.execute("PRAGMA user_version").fetchone()
     [application] = db.execute("PRAGMA application_id").fetchone()
-    if version == 1 and application == _APPLICATION:
-        db.executescript(f"BEGIN IMMEDIATE; {_SINCE_1} PRAGMA user_version = {_VERSION}; COMMIT;")
+    if application == _APPLICATION and version in _SINCE:
+        lacks = "".join(_SINCE[each] for each in range(version, _VERSION))
+        db.executescript(f"BEGIN IMMEDIATE; {lacks} PRAGMA user_version = {_VERSION}; COMMIT;")
     if version == 0:
         # One transaction: a kill leaves an empty file, which begins anew.
         db.executescript(

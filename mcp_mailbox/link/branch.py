@@ -36,6 +36,7 @@ from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
 from mcp_mailbox.link.line import Line
+from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.postoffice import DAY, Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
@@ -47,8 +48,6 @@ from mcp_mailbox.store import Clock
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-_Known = tuple[str, str, str | None]
-"""A reader, a space, and the name by which it means a mailbox; None is its own."""
 
 MARK = wire.MARK
 _DIGITS = 18
@@ -135,7 +134,7 @@ class Branch:
         self._readers: dict[str, _Here] = {}
         self._standing: dict[str, tuple[Caller, StandIn]] = {}
         """What is rung in the place of readers, and who speaks for it."""
-        self._own: OrderedDict[_Known, Address] = OrderedDict()
+        self.names = Names(outbox)
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
         self._notes: list[Json] = []
@@ -156,6 +155,7 @@ class Branch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep the line, forward what waits, tell what is to be told. Raises Refusal for a disk that cannot be used."""
+        await self.names.load()
         copies = await self.outbox.copies()
         await to_thread.run_sync(self._parcels.begin, copies)
         async with anyio.create_task_group() as tasks:
@@ -297,42 +297,28 @@ class Branch:
 
     async def readable(self, caller: Caller, name: str | None) -> Address:
         """See `Counter`."""
-        known = (caller.reader, caller.space, name)
-        address = self._own.get(known)
+        address = self.names.of(caller, name)
         if address is None or key(address) not in self._listens:  # it is rung from here on, before anybody listens
-            address = await self._own_address(caller, name)
-            self._keep_own(known, address)
+            try:
+                said = await self._hub("own", self._asked(plainly("own", {}, Call(caller, "own", name))))
+            except Away:
+                return self._remembered(caller, name)
+            address = addresses.parse(said["address"], caller.space)
+            self._listens[key(address)] = address
+            await self.names.keep(caller, name, address)
         return address
 
-    def _keep_own(self, known: _Known, address: Address) -> None:
-        self._own[known] = address
-        while len(self._own) > _KNOWN_MOST:
-            self._own.popitem(last=False)
-
-    async def _own_address(self, caller: Caller, name: str | None) -> Address:
-        try:
-            said = await self._hub("own", _asked(plainly("own", {}, Call(caller, "own", name))))
-        except Away:
-            return await self._remembered(caller, name)
-        address = addresses.parse(said["address"], caller.space)
-        self._listens[key(address)] = address
-        self.outbox.bind(caller.reader if name is None and caller.binds else None, str(address))
-        return address
-
-    async def _remembered(self, caller: Caller, name: str | None) -> Address:
+    def _remembered(self, caller: Caller, name: str | None) -> Address:
         """Return the address of a mailbox that was ours when the hub was last heard."""
+        known = self.names.of(caller, name)
         name = name if name is not None else caller.mailbox
-        if name is None:
-            bound = await self.outbox.bound(caller.reader)
-            if bound is None:
-                raise self._away("It has to say which mailbox is yours.")
-            return addresses.parse(bound, caller.space)
-        asked = addresses.parse(name, caller.space)
-        for each in await self.outbox.mailboxes():
-            address = addresses.parse(each, caller.space)
-            if key(address) == key(asked):
-                return address
-        raise self._away(f"It has to say whether you have a mailbox {name!r}.")
+        if known is None and name is None:
+            raise self._away("It has to say which mailbox is yours.")
+        if known is None and name is not None:
+            known = self.names.ours(caller, name)
+        if known is None:
+            raise self._away(f"It has to say whether you have a mailbox {name!r}.")
+        return known
 
     async def listed(self, caller: Caller, limit: int, after: str = "") -> Sequence[Address]:
         """See `Counter`."""
@@ -350,7 +336,7 @@ class Branch:
         """See `Counter`."""
         try:
             with self._suspecting(), self.line.relying():
-                said, content = await self.hub.attachment({"who": _who(call), "given": {"id": id, "name": name}})
+                said, content = await self.hub.attachment({"who": self._who(call), "given": {"id": id, "name": name}})
         except Away:
             raise self._away("Attachments are read there.") from None
         sha256 = str(said.get("sha256", ""))
@@ -385,7 +371,7 @@ class Branch:
         queued = asking.verb in _LATER and self.outbox.waiting > 0
         if not queued:
             try:
-                answer = self._seen(asking, await self._hub(asking.verb, _asked(asking)))
+                answer = await self._seen(asking, await self._hub(asking.verb, self._asked(asking)))
             except Away:
                 pass
             else:
@@ -404,7 +390,7 @@ class Branch:
         try:
             if not self.outbox.waiting:
                 try:
-                    return self._seen(asking, await self._hand_over(asking, files))
+                    return await self._seen(asking, await self._hand_over(asking, files))
                 except Away:
                     pass
                 except Refusal as refusal:
@@ -439,11 +425,11 @@ class Branch:
         with self._suspecting():
             for each in files:
                 await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
-        return await self._hub(asking.verb, _asked(asking) | {"files": _named(files)})
+        return await self._hub(asking.verb, self._asked(asking) | {"files": _named(files)})
 
     async def _asked_now(self, asking: Asking) -> Json:
         try:
-            return await self._hub(asking.verb, _asked(asking))
+            return await self._hub(asking.verb, self._asked(asking))
         except Away:
             raise self._away() from None
 
@@ -490,6 +476,33 @@ class Branch:
             told, changed = self._notes_told, self.line.changed
             await first_of(told.wait, changed)
 
+    def _who(self, call: Call) -> Json:
+        caller = call.caller
+        said = {
+            "reader": caller.reader,
+            "request": call.request,
+            "space": caller.space,
+            "own": self.names.own(caller),
+            "mailbox": call.mailbox,
+            "binds": caller.binds,
+            "several": caller.several,
+        }
+        return {name: each for name, each in said.items() if each is not None}
+
+    def _asked(self, asking: Asking) -> Json:
+        said: Json = {
+            "who": self._who(asking.call),
+            "given": dict(asking.given),
+            "label": asking.label,
+            "room": asking.room,
+            "full": asking.full,
+        }
+        if asking.longest != float("inf"):
+            said["longest"] = asking.longest
+        if asking.default is not None:
+            said["default"] = asking.default
+        return said
+
     def _away(self, why: str = "") -> Refusal:
         """Return the refusal for what has to wait for the hub."""
         return Refusal(
@@ -507,15 +520,16 @@ class Branch:
         since = self.line.since if self.line.since is not None else self.clock.now()
         return {"unreachable_since": render.moment(since), "hint": self._unreachable()}
 
-    def _seen(self, asking: Asking, answer: Json) -> Json:
+    async def _seen(self, asking: Asking, answer: Json) -> Json:
         """Keep what the hub has answered, for when it cannot be reached."""
         caller = asking.call.caller
         if isinstance(asking.asked, arguments.CreateMailbox):
-            self.outbox.bind(caller.reader if caller.binds else None, answer["address"])
             address = addresses.parse(answer["address"], caller.space)
-            self._own = OrderedDict((known, each) for known, each in self._own.items() if known[0] != caller.reader)
-            name = asking.asked.name if asking.asked.name is not None else asking.default
-            self._keep_own((caller.reader, caller.space, None if caller.binds else name), address)
+            if caller.binds:
+                await self.names.become(caller, address)
+            else:
+                name = asking.asked.name if asking.asked.name is not None else asking.default
+                await self.names.keep(caller, name, address)
         mailbox = self._known(asking.call)
         if mailbox is not None:
             if asking.verb in {"wait_for_message", "list_inbox"}:
@@ -531,8 +545,7 @@ class Branch:
         return answer
 
     def _known(self, call: Call) -> str | None:
-        name = call.mailbox if call.caller.binds or call.mailbox is not None else call.caller.mailbox
-        found = self._own.get((call.caller.reader, call.caller.space, name))
+        found = self.names.of(call.caller, call.mailbox)
         return str(found) if found is not None else None
 
     # -- waiting
@@ -545,7 +558,7 @@ class Branch:
         deadline = clock.now() + lasts
         refusable = clock.now() + min(lasts, _SETTLING)
         address = await self._until_known(asking, deadline)
-        said = _asked(asking)
+        said = self._asked(asking)
         answer: Json | None = None
         if address is None:
             return self._nothing_heard()
@@ -569,7 +582,7 @@ class Branch:
                     break
                 with self.alarms.at(until, ear.hear):  # it hears as well when the hub is back, for whoever listens does
                     await ear.wait()
-        return self._seen(asking, answer) if answer is not None else self._nothing_heard()
+        return await self._seen(asking, answer) if answer is not None else self._nothing_heard()
 
     def _nothing_heard(self) -> Json:
         """Return the answer of a wait that the hub has not answered."""
@@ -628,8 +641,7 @@ class Branch:
             caller = asking.call.caller
             address = await self.readable(caller, name)
             if caller.binds:
-                self._keep_own((caller.reader, caller.space, None), address)
-                self.outbox.bind(caller.reader, str(address))
+                await self.names.become(caller, address)
             return {"address": str(address), "created": False, **self._about_away()}
         address = await self.readable(asking.call.caller, asking.call.mailbox)
         if isinstance(asked, arguments.ListInbox) and not asked.searches and asked.show in {None, "inbox"}:
@@ -685,7 +697,7 @@ class Branch:
         return answer, entry.files == tuple(files)
 
     async def _put(self, asking: Asking, files: Sequence[Parcel] = ()) -> Entry:
-        who, given = _who(asking.call), dict(asking.given)
+        who, given = self._who(asking.call), dict(asking.given)
         entry = await self.outbox.put(asking.verb, who, given, self.clock.now(), files)
         self._filled.set()
         return entry
@@ -846,7 +858,7 @@ class Branch:
     # -- notes
 
     def _note(self, note: str, caller: Caller | None, request: str = "note", **about: object) -> None:
-        who = _who(Call(caller, request)) if caller is not None else {"reader": "edge", "request": "note"}
+        who = self._who(Call(caller, request)) if caller is not None else {"reader": "edge", "request": "note"}
         if len(self._notes) < _NOTES_MOST:
             said = {name: each for name, each in about.items() if each is not None}
             self._notes.append({"note": note, "who": who, **said})
@@ -882,35 +894,6 @@ class Branch:
             await self.line.until_up()
             self._note("present", None, readers=list(self._readers))
             await self.line.changed()
-
-
-def _who(call: Call) -> Json:
-    caller = call.caller
-    said = {
-        "reader": caller.reader,
-        "request": call.request,
-        "space": caller.space,
-        "own": caller.mailbox,
-        "mailbox": call.mailbox,
-        "binds": caller.binds,
-        "several": caller.several,
-    }
-    return {name: each for name, each in said.items() if each is not None}
-
-
-def _asked(asking: Asking) -> Json:
-    said: Json = {
-        "who": _who(asking.call),
-        "given": dict(asking.given),
-        "label": asking.label,
-        "room": asking.room,
-        "full": asking.full,
-    }
-    if asking.longest != float("inf"):
-        said["longest"] = asking.longest
-    if asking.default is not None:
-        said["default"] = asking.default
-    return said
 
 
 def _named(files: Sequence[Parcel]) -> list[Json]:

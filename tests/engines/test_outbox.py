@@ -45,3 +45,43 @@ async def test_a_file_that_is_not_ours_is_refused(tmp_path: Path, pragma: str, c
     with closing(sqlite3.connect(tmp_path / "edge.db")) as db:
         db.execute(f"PRAGMA {pragma}")
     assert await refused(tmp_path / "edge.db") is code
+
+
+async def test_who_was_bound_last_is_known_again_and_more_than_are_asked_for_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "edge.db"
+    async with open_outbox(path) as outbox:
+        for reader, mailbox in (("one", "a@s"), ("two", "b@s"), ("three", "c@s"), ("one", "d@s")):
+            await outbox.bind(reader, mailbox)
+        await outbox.bind(None, "e@s")
+    async with open_outbox(path) as outbox:
+        assert await outbox.readers(2) == [("three", "c@s"), ("one", "d@s")]
+        assert await outbox.readers(9) == [("three", "c@s"), ("one", "d@s")]
+        assert await outbox.mailboxes() == ["a@s", "b@s", "c@s", "d@s", "e@s"]
+
+
+SCHEMA_1 = """
+CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, reader TEXT NOT NULL, request TEXT NOT NULL,
+    verb TEXT NOT NULL, who TEXT NOT NULL, given TEXT NOT NULL, asked_at INTEGER NOT NULL, answer TEXT,
+    answered_at INTEGER, UNIQUE (reader, request));
+CREATE TABLE fetched (number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox TEXT NOT NULL, id TEXT NOT NULL,
+    settled INTEGER NOT NULL DEFAULT 0, message TEXT NOT NULL, UNIQUE (mailbox, id));
+CREATE TABLE reader (id TEXT PRIMARY KEY, mailbox TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE mailbox (address TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO outbox (reader, request, verb, who, given, asked_at) VALUES ('r', '1', 'send', '{}', '{"to": "bob"}', 5);
+INSERT INTO reader VALUES ('r', 'a@s');
+INSERT INTO mailbox VALUES ('a@s');
+PRAGMA application_id = 0x6D626F78;
+"""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_file_of_an_older_program_is_taken_over_with_all_that_waits_in_it(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "edge.db"
+    with closing(sqlite3.connect(path)) as db:
+        later = "ALTER TABLE outbox ADD COLUMN files TEXT NOT NULL DEFAULT '[]';" if version > 1 else ""
+        db.executescript(f"{SCHEMA_1}{later} PRAGMA user_version = {version};")
+    for _ in range(2):
+        async with open_outbox(path) as outbox:
+            assert [each.given for each in await outbox.next(9)] == [{"to": "bob"}]
+            assert await outbox.readers(9) == [("r", "a@s")]
+            assert await outbox.mailboxes() == ["a@s"]

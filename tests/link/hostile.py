@@ -112,7 +112,7 @@ async def edge(hub: Pretender, directory: Path) -> AsyncIterator[Branch]:
         open_outbox(directory / "edge.db") as outbox,
         Hub(f"http://127.0.0.1:{hub.port}", "mbx_x", "e" * 20) as link,
     ):
-        outbox.bind("relay", "alice@default")
+        await outbox.bind("relay", "alice@default")
         parcels = Parcels(directory / "parcels", Limits(), 1 << 20)
         shelves = Shelves(parcels, Tray(directory / "handed"), Copies(directory / "opened"))
         branch = Branch(link, outbox, SystemClock(), shelves)

@@ -72,6 +72,28 @@ async def test_the_outbox_survives_a_killed_post_office(machine: Machines, there
         assert await drain(bob, 2) == ["before", "after"]
 
 
+async def test_an_agent_that_starts_anew_while_the_hub_is_away_still_sends_from_its_mailbox(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob:
+        async with here.agent("alice") as alice:
+            address = alice.address
+        here.link.cut()
+        async with here.agent("alice") as again:  # a reader of which the hub has never heard
+            assert again.address == address
+            assert (await again.send("bob", "1"))["accepted"] == "outbox"
+            here.home.kill_office()
+            assert (await again.send("bob", "2"))["accepted"] == "outbox"
+            here.link.mend()
+            await until(lambda: here.reached() and here.waits() == 0, "an empty outbox")
+            await again.send("bob", "3")
+            assert await drain(bob, 3) == ["1", "2", "3"]
+            await bob.send("alice", "well")
+            message = await again.wait_one()
+            assert message["body"] == "well"
+
+
 async def test_a_send_whose_answer_is_lost_is_stored_once(machine: Machines, there: Town) -> None:
     here = machine()
     async with there.agent("bob") as bob, here.agent("alice") as alice:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import TypeVar
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.sqlite.codec import Codec
 from mcp_mailbox.engines.sqlite.rows import Box, find_mailbox, unknown_mailbox
-from mcp_mailbox.errors import Refusal
 from mcp_mailbox.store import Origin
-
-T = TypeVar("T")
 
 KEY_AGE = 30 * 24 * 3600 * 1000
 """ms that a key is remembered."""
@@ -60,17 +56,6 @@ class Common:
         self.registry = Registry()
         self.skips: set[tuple[str, str]] = set()
         """Mailboxes, by folded name and space, that may have to be told what was skipped: looked into for no other."""
-
-
-def in_whole(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Return what the work does. It refuses before its first write, or not at all: so it needs no savepoint."""
-    before = db.total_changes
-    try:
-        return work(db)
-    except Refusal as refusal:
-        if db.total_changes != before:
-            raise RuntimeError("a verb refused after it had written") from refusal
-        raise
 
 
 def request_key(origin: Origin) -> str:

@@ -16,13 +16,14 @@ from mcp_mailbox.budgets import hops_of_answer
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
-from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, in_whole, request_key
+from mcp_mailbox.engines.sqlite.common import KEY_AGE, READER_AGE, Common, request_key
 from mcp_mailbox.engines.sqlite.ending import Ending
 from mcp_mailbox.engines.sqlite.fence import fenced, stale_lease
 from mcp_mailbox.engines.sqlite.messages import in_a_channel_within_reach
 from mcp_mailbox.engines.sqlite.requests import Requests
 from mcp_mailbox.engines.sqlite.rows import Box, find_mailbox, unknown, waiting_delivery
 from mcp_mailbox.engines.sqlite.stopping import Stopped, Stopping
+from mcp_mailbox.engines.sqlite.writer import in_whole
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.loopguard import Guard, Stop
 from mcp_mailbox.mailbox import Contact

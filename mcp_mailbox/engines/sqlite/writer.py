@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mcp_mailbox.engines.sqlite import failures
-from mcp_mailbox.engines.sqlite.common import in_whole
 from mcp_mailbox.engines.sqlite.lane import Job, Lane
 from mcp_mailbox.errors import Refusal
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BATCH = 256
 
@@ -64,6 +65,17 @@ class Writer(Lane):
                 self._db.execute("ROLLBACK")
             except sqlite3.Error:
                 logger.exception("rolling back failed")
+
+
+def in_whole(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Return what the work does. It refuses before its first write, or not at all: so it needs no savepoint."""
+    before = db.total_changes
+    try:
+        return work(db)
+    except Refusal as refusal:
+        if db.total_changes != before:
+            raise RuntimeError("a verb refused after it had written") from refusal
+        raise
 
 
 def _run(job: Job[Any], db: sqlite3.Connection) -> None:
