@@ -7,6 +7,7 @@ answers say since when the hub has not been heard.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import secrets
@@ -76,8 +77,8 @@ _NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
 """Verbs whose answers have names that are kept."""
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
-_PRESENCE = {"here", "begins", "gone"}
-"""Notes that say who is here."""
+_FIRST = {"here", "begins", "gone", "missed"}
+"""Notes that go before what is asked next: who is here, and what nobody has seen, which comes before later mail."""
 _PATIENT = 2
 """Attempts at a request while the line stands: a connection that was idle may have been closed."""
 
@@ -141,15 +142,16 @@ class Branch:
         self._noted = anyio.Event()
         self._notes_told = anyio.Event()
         """Happens when some of them were told."""
-        self._all_notes = self._told_notes = self._presence = 0
-        """How many there were ever, how many of these were told, and which is the last that says who is here."""
+        self._all_notes = self._told_notes = self._first_notes = 0
+        """How many there were ever, how many of these were told, which is the last that goes before what is asked."""
         self._filled = anyio.Event()
         self._drained = anyio.Event()
         self._ringing = 0
-        self._epoch = secrets.token_hex(4)
-        self._attempts = 0
-        self._asked_as: OrderedDict[tuple[str, str], str] = OrderedDict()
-        """Under which name a wait was asked last, where that is not its own."""
+        self._life = f"{clock.now():012x}{secrets.token_hex(4)}"
+        """Tells what this process asks from what others did that had its file before."""
+        self._attempts = itertools.count()
+        self._asked_by: OrderedDict[tuple[str, str], int] = OrderedDict()
+        """By which attempt a wait was asked last, as long as nobody has said what became of the answer."""
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -229,11 +231,11 @@ class Branch:
 
     async def reached(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
-        self._note("reached", caller, self._asked_as.pop((caller.reader, request), request))
+        self._note("reached", caller, request, self._asked_by.pop((caller.reader, request), None))
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
-        self._note("missed", caller, self._asked_as.pop((caller.reader, request), request))
+        self._note("missed", caller, request, self._asked_by.pop((caller.reader, request), None))
 
     async def rang(self, address: Address) -> None:
         """See `Counter`."""
@@ -433,12 +435,12 @@ class Branch:
         except Away:
             raise self._away() from None
 
-    async def _hub(self, verb: str, said: Mapping[str, object]) -> Json:
+    async def _hub(self, verb: str, said: Mapping[str, object], tries: int = _PATIENT) -> Json:
         """Ask the hub. Raises Refusal as it does; Away when it cannot be reached, and is known or found not to be."""
         self._must_stand()
-        await self._presence_told()
+        await self._first_notes_told()
         with self._suspecting():
-            for _ in range(_PATIENT - 1):
+            for _ in range(tries - 1):
                 try:
                     return await self._ask_once(verb, said)
                 except Away:
@@ -469,14 +471,14 @@ class Branch:
             self.line.suspect(str(odd))
             raise Away(str(odd)) from None
 
-    async def _presence_told(self) -> None:
-        """Let what was noted of who is here reach the hub first: what is asked next may rest on it."""
-        due = self._presence
+    async def _first_notes_told(self) -> None:
+        """Let the notes reach the hub first on which what is asked next may rest."""
+        due = self._first_notes
         while self._told_notes < due and self.line.up:
             told, changed = self._notes_told, self.line.changed
             await first_of(told.wait, changed)
 
-    def _who(self, call: Call) -> Json:
+    def _who(self, call: Call, attempt: int | None = None) -> Json:
         caller = call.caller
         said = {
             "reader": caller.reader,
@@ -486,6 +488,8 @@ class Branch:
             "mailbox": call.mailbox,
             "binds": caller.binds,
             "several": caller.several,
+            "life": self._life if attempt is not None else None,
+            "attempt": attempt,
         }
         return {name: each for name, each in said.items() if each is not None}
 
@@ -558,21 +562,21 @@ class Branch:
         deadline = clock.now() + lasts
         refusable = clock.now() + min(lasts, _SETTLING)
         address = await self._until_known(asking, deadline)
-        said = self._asked(asking)
         answer: Json | None = None
         if address is None:
             return self._nothing_heard()
+        said = self._asked(asking) | {"who": self._attempt(asking.call)}
         with self.bell.listening(address) as ear, asking.ending.telling(ear.hear):
             while True:
                 ear.clear()
                 until = deadline
                 await self._settled_before(deadline)
                 try:
-                    answer = await self._hub("wait_for_message", said)
+                    answer = await self._hub("wait_for_message", said, tries=1)
                     said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
                 except Away:
                     answer = None
-                    said["who"] = self._again(asking.call, said["who"])
+                    said["who"] = self._attempt(asking.call)
                 except Refusal as refusal:
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
                         raise
@@ -588,20 +592,19 @@ class Branch:
         """Return the answer of a wait that the hub has not answered."""
         return {"messages": [], "timed_out": True, **self._about_away()}
 
-    def _again(self, call: Call, who: Json) -> Json:
-        """Return as whom to ask again when no answer came: under a new name.
+    def _attempt(self, call: Call) -> Json:
+        """Return as whom a wait is asked: by an attempt of its own.
 
-        What the lost answer may have handed out was seen by nobody. The hub is told so under the old name, which then
-        must not be that of what it hands out next.
+        What the answer to an earlier one may have handed out was seen by nobody if it did not come. The hub is told so
+        before it is asked again, and does that one no more if it arrives later.
         """
-        self._note("missed", call.caller, who["request"])
-        self._attempts += 1
-        request = f"{call.request}+{self._epoch}{self._attempts}"
-        known = self._asked_as
-        known[call.caller.reader, call.request] = request
-        while len(known) > _KNOWN_MOST:
-            known.popitem(last=False)
-        return {**who, "request": request}
+        asked, known = self._asked_by, (call.caller.reader, call.request)
+        if (former := asked.pop(known, None)) is not None:
+            self._note("missed", call.caller, call.request, former)
+        asked[known] = next(self._attempts)
+        while len(asked) > _KNOWN_MOST:
+            asked.popitem(last=False)
+        return self._who(call, asked[known])
 
     async def _settled_before(self, deadline: float) -> None:
         """Let what was settled without the hub reach it first: else it would hand that out again."""
@@ -801,7 +804,7 @@ class Branch:
 
     def _opening(self) -> Mapping[str, object]:
         self._listens = {each: address for each, address in self._listens.items() if each in self.bell.listened}
-        return {"listens": [str(address) for address in self._listens.values()]}
+        return {"life": self._life, "listens": [str(address) for address in self._listens.values()]}
 
     async def _told(self, event: str, said: Json) -> None:
         if event == "ring":
@@ -857,14 +860,16 @@ class Branch:
 
     # -- notes
 
-    def _note(self, note: str, caller: Caller | None, request: str = "note", **about: object) -> None:
-        who = self._who(Call(caller, request)) if caller is not None else {"reader": "edge", "request": "note"}
+    def _note(
+        self, note: str, caller: Caller | None, request: str = "note", attempt: int | None = None, **about: object
+    ) -> None:
+        who = self._who(Call(caller, request), attempt) if caller is not None else {"reader": "edge", "request": "note"}
         if len(self._notes) < _NOTES_MOST:
             said = {name: each for name, each in about.items() if each is not None}
             self._notes.append({"note": note, "who": who, **said})
             self._all_notes += 1
-            if note in _PRESENCE:
-                self._presence = self._all_notes
+            if note in _FIRST:
+                self._first_notes = self._all_notes
         self._noted.set()
 
     async def _tell_notes(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -406,6 +406,10 @@ class PostOffice:
         self.channels.missed(caller, request)
         if self._shown.pop((caller.reader, request), None) is None:
             await self._readers.put_back(caller.reader, request)
+
+    async def lost(self, which: Callable[[Origin], bool]) -> None:
+        """Put back what was leased by these requests: who asked has begun anew, and had no answer that it kept."""
+        await self._readers.put_back_those(which)
 
     # -- inside
 

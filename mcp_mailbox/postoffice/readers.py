@@ -19,7 +19,7 @@ import anyio.abc
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice.audience import Audience
-from mcp_mailbox.store import Published, Store
+from mcp_mailbox.store import Origin, Published, Store
 
 T = TypeVar("T")
 
@@ -197,9 +197,15 @@ class Readers:
         self._look_again()
         self._known.set()
         # Readers that ended together with the post office before us: nobody has seen what they were handed.
-        for reader in await self._patiently(self._store.unreached):
+        for reader in {each.reader for each in await self._patiently(self._store.unreached)}:
             if not self.is_here(reader):
                 await self._put_back(_Owed(reader, None))
+
+    async def put_back_those(self, lost: Callable[[Origin], bool]) -> None:
+        """Give back what was leased by these requests, of which it is known that their answers reached nobody."""
+        for each in await self._patiently(self._store.unreached):
+            if lost(each):
+                await self._put_back(_Owed(each.reader, each.request))
 
     async def _patiently(self, ask: Callable[[], Awaitable[Sequence[T]]]) -> Sequence[T]:
         while True:

@@ -366,8 +366,8 @@ class MailStore(Protocol):
         """Return where something became ready to be handed out after `after` and by now, and when to look again."""
         ...
 
-    async def unreached(self) -> Sequence[str]:
-        """Return the readers that hold leases whose answer has not reached them, as far as is known."""
+    async def unreached(self) -> Sequence[Origin]:
+        """Return by which requests leases are held whose answer has not reached its reader, as far as is known."""
         ...
 
     async def holders(self) -> Sequence[tuple[str, int]]:

@@ -520,7 +520,7 @@ WHERE lease_until > 0 AND lease_until > ? AND lease_until <= ?
 NEXT_LAPSE = "SELECT min(lease_until) FROM inbox INDEXED BY inbox_lapse WHERE lease_until > 0 AND lease_until > ?"
 NEXT_EXPIRY = "SELECT min(expires) FROM inbox INDEXED BY inbox_expiry WHERE expires > 0 AND expires > ?"
 UNREACHED = """
-SELECT DISTINCT reader FROM inbox INDEXED BY inbox_reader WHERE reader IS NOT NULL AND NOT surfaced
+SELECT DISTINCT reader, request FROM inbox INDEXED BY inbox_reader WHERE reader IS NOT NULL AND NOT surfaced
 """
 HOLDERS = """
 SELECT reader, min(lease_until) FROM inbox INDEXED BY inbox_reader WHERE reader IS NOT NULL GROUP BY reader

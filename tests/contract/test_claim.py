@@ -341,7 +341,7 @@ async def test_after_a_crash_one_can_tell_who_never_saw_what_it_was_handed(post:
     settled = await post.claim_one("bob", "three")
     await post.settle("bob", settled.handle, reader="three")
     await post.reopen()
-    assert await post.store.unreached() == ["two"]
+    assert [each.reader for each in await post.store.unreached()] == ["two"]
     assert await post.store.give_back("two", None, surfaced=False) == 1
     assert await post.store.unreached() == []
 

@@ -56,10 +56,10 @@ class Store:
         return [json.loads(line) for line in answer.body.splitlines()]
 
     @contextmanager
-    def stream(self, *listens: str, since: str | None = None) -> Iterator[Events]:
+    def stream(self, *listens: str, since: str | None = None, life: str = "") -> Iterator[Events]:
         """Open the stream."""
         with self.caller.line() as line:
-            body = {"listens": list(listens), **({"since": since} if since is not None else {})}
+            body = {"listens": list(listens), "life": life, **({"since": since} if since is not None else {})}
             line.write(self.caller.request("POST", f"{wire.PATH}stream", body=body, mailbox_edge=self.edge))
             status, headers = line.head()
             assert (status, headers["content-type"]) == (200, "text/event-stream")

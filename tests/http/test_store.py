@@ -352,6 +352,38 @@ def test_a_hundred_at_once_with_one_request_are_one_message(alice: Store) -> Non
     assert alice.call("list_inbox")["unread"] == 2
 
 
+def test_a_wait_that_was_given_up_is_not_done_when_it_arrives_late(alice: Store) -> None:
+    alice.call("send", to="alice", body="hello")
+    for note in ("missed", "reached"):
+        late = alice.who(life="1", attempt=4)
+        assert alice.notes({"note": note, "who": late}).status == 204
+        assert alice.verb("wait_for_message", late, timeout=0).status == 409
+        assert alice.verb("wait_for_message", {**late, "life": "0"}, timeout=0).status == 409, "of a life before"
+    again = alice.who(life="1", attempt=5)
+    assert [each["body"] for each in alice.call("wait_for_message", again, timeout=0)["messages"]] == ["hello"]
+
+
+def test_what_an_edge_was_handed_and_nobody_saw_comes_first_after_it_has_begun_anew(alice: Store) -> None:
+    def take(life: str) -> list[str]:
+        who = alice.who(life=life)
+        taken = alice.call("wait_for_message", who, timeout=0)["messages"]
+        seen.append(who)
+        return [each["body"] for each in taken]
+
+    seen: list[Json] = []
+    for body in ("seen", "lost", "next"):
+        alice.call("send", to="alice", body=body)
+        if body != "next":
+            assert take("1") == [body]
+        if body == "seen":
+            alice.notes({"note": "reached", "who": seen[-1]})
+    assert take("2") == ["lost", "next"], "before any stream of that life"
+    with alice.stream(life="2"):
+        assert take("2") == []
+    with alice.stream(life="3"):
+        assert take("3") == ["lost", "next"]
+
+
 def test_a_replay_does_nothing_again_whichever_way_it_comes(alice: Store) -> None:
     who, given = alice.who(), {"to": "alice", "body": "x"}
     first = alice.call("send", who, **given)

@@ -419,9 +419,9 @@ class SqliteStore:
         """See `Store.due`."""
         return await self._reader.do(lambda db: self._looking.due(db, after))
 
-    async def unreached(self) -> Sequence[str]:
+    async def unreached(self) -> Sequence[Origin]:
         """See `Store.unreached`."""
-        return await self._reader.do(lambda db: [row[0] for row in db.execute(query.UNREACHED).fetchall()])
+        return await self._reader.do(lambda db: [Origin(*row) for row in db.execute(query.UNREACHED).fetchall()])
 
     async def holders(self) -> Sequence[tuple[str, int]]:
         """See `Store.holders`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.store import Origin
 
 GRACE_SECONDS = 30.0
 """For which the readers of an edge whose stream broke are still counted as present."""
@@ -35,6 +37,8 @@ EDGES_EACH = 200
 READERS_MOST = 20_000
 """Readers of one edge that are there at once."""
 _EDGES_MOST = 10_000
+_OVER_MOST = 10_000
+"""Waits of one edge of which it is remembered that they are over."""
 
 Json = dict[str, object]
 
@@ -75,6 +79,12 @@ class Edge:
         """Files that were handed in: how many bytes each has by now, and until when it is kept."""
         self.lost_at: float | None = None
         """When the last stream broke, while there is none."""
+        self.life = ""
+        """Which life of it is heard now."""
+        self.beginning = anyio.Lock()
+        """Held while what an earlier life was handed is put back: before that nothing is handed to the next."""
+        self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Waits that are over: one that was on its way for long may arrive after that was told."""
 
     # -- readers
 
@@ -108,6 +118,19 @@ class Edge:
         """Count out everybody else."""
         for caller in [each for each in self.readers.values() if each.reader not in readers]:
             await self.gone(caller)
+
+    # -- waits
+
+    def over(self, who: wire.Who) -> None:
+        """Note that nobody is interested in an answer to that attempt any more."""
+        if who.life:
+            self._over[who.reader, who.name] = None
+            while len(self._over) > _OVER_MOST:
+                self._over.popitem(last=False)
+
+    def is_over(self, who: wire.Who) -> bool:
+        """Whether whatever it is handed would be seen by nobody: it was given up, or is of an earlier life."""
+        return bool(who.life) and (who.life < self.life or (who.reader, who.name) in self._over)
 
     # -- rings
 
@@ -245,9 +268,15 @@ class Edge:
 class Edges:
     """All edges. `running` must be entered for as long as they are served."""
 
-    def __init__(self, counter: Counter, take_back: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        counter: Counter,
+        take_back: Callable[[str], Awaitable[None]],
+        lost: Callable[[Callable[[Origin], bool]], Awaitable[None]],
+    ) -> None:
         self.counter = counter
         self._take_back = take_back
+        self._lost = lost
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
         self._numbers = itertools.count(1)
@@ -280,9 +309,8 @@ class Edges:
     def caller(self, credential: Credential, edge: Edge, who: wire.Who) -> Caller:
         """Return who asks. Its reader's id is nobody else's: that of another edge or principal is another one."""
         space = addresses.check_name(who.space, "space")
-        owner = hashlib.sha256(f"{credential.principal}\0{edge.name}".encode()).hexdigest()[:24]
         return Caller(
-            f"edge.{owner}.{who.reader}",
+            f"{_prefix(credential, edge)}{who.reader}",
             credential.principal,
             space,
             mailbox=who.own if who.own is not None else credential.mailbox,
@@ -301,7 +329,7 @@ class Edges:
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:
         """Do what a note says. What it says of others' mailboxes is passed over."""
         if note.note == "present":
-            prefix = self.caller(credential, edge, wire.Who(reader="x", request="x")).reader[:-1]
+            prefix = _prefix(credential, edge)
             await edge.only({prefix + reader for reader in note.readers})
         elif note.note == "belled":
             edge.belled(note.number, note.outcome, note.reason)
@@ -331,9 +359,11 @@ class Edges:
             case "gone":
                 await edge.gone(caller, put_back=note.put_back)
             case "reached":
-                await self.counter.reached(caller, who.request)
+                edge.over(who)
+                await self.counter.reached(caller, who.name)
             case _:
-                await self.counter.missed(caller, who.request)
+                edge.over(who)
+                await self.counter.missed(caller, who.name)
 
     async def _note_of_mailbox(self, caller: Caller, edge: Edge, note: wire.Note) -> None:
         with suppress(Refusal):
@@ -365,7 +395,19 @@ class Edges:
         caller = self.caller(credential, edge, who)
         if who.binds:
             edge.here(caller)
-        return Call(caller, who.request, who.mailbox)
+        return Call(caller, who.name, who.mailbox)
+
+    async def begin(self, credential: Credential, edge: Edge, life: str) -> None:
+        """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back."""
+        prefix, ours = _prefix(credential, edge), f"+{life}."
+
+        def lost(origin: Origin) -> bool:
+            return origin.reader.startswith(prefix) and "+" in origin.request and ours not in origin.request
+
+        async with edge.beginning:
+            if life > edge.life:
+                await self._lost(lost)
+                edge.life = life
 
     async def _sweep(self) -> None:
         while True:
@@ -377,6 +419,12 @@ class Edges:
                 if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
                     del self._edges[known]
                     await edge.end()
+
+
+def _prefix(credential: Credential, edge: Edge) -> str:
+    """Return how the ids of its readers begin here."""
+    owner = hashlib.sha256(f"{credential.principal}\0{edge.name}".encode()).hexdigest()[:24]
+    return f"edge.{owner}."
 
 
 def _full(of_what: str) -> Refusal:

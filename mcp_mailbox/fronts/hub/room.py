@@ -148,7 +148,11 @@ class StoreRoom:
         """Do what the verb says. A wait is answered at once: the edge waits, and hears when to look again."""
         asking = await self._asking(visit, edge, verb, said)
         call = asking.call
-        if isinstance(asking.asked, arguments.WaitForMessage | arguments.Own):
+        waits = isinstance(asking.asked, arguments.WaitForMessage)
+        if waits:
+            await self._edges.begin(visit.visitor.credential, edge, said.who.life)
+            _must_matter(edge, said.who)
+        if waits or isinstance(asking.asked, arguments.Own):
             # Before it looks: what comes in between is rung.
             address = await self._edges.counter.readable(call.caller, call.mailbox)
             await edge.listen(call.caller, address, again=False)
@@ -158,6 +162,12 @@ class StoreRoom:
             if refusal.code is Code.NO_FILE and asking.handed:  # not the sender's mistake: it is to come again
                 raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
             raise
+        if waits:
+            try:
+                _must_matter(edge, said.who)
+            except Refused:
+                await self._edges.counter.missed(call.caller, call.request)
+                raise
         for each in asking.handed:
             edge.staged.pop(each.copy, None)
             await self._office.attachments.take_back(each.copy)
@@ -348,6 +358,7 @@ class StoreRoom:
         for name in opening.listens:
             with suppress(Refusal):
                 wanted.append(addresses.parse(name, caller.space))
+        await self._edges.begin(visit.visitor.credential, edge, opening.life)
         await edge.listen_only({key(address) for address in wanted})
         hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
         async with anyio.create_task_group() as tasks:
@@ -376,6 +387,12 @@ class StoreRoom:
         while True:
             await anyio.sleep(wire.BEAT_SECONDS)
             await stream.tell(_event("beat", {}))
+
+
+def _must_matter(edge: Edge, who: wire.Who) -> None:
+    """Refuse a wait whose answer nobody would see. It may have been on its way for longer than the word of that."""
+    if edge.is_over(who):
+        raise Refused(409, "Whoever asked this has given it up.")
 
 
 def _is_plain(sent: wire.Sent) -> bool:

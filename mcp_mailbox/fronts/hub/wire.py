@@ -43,6 +43,7 @@ NOTES_MOST = 1000
 EVENT_ID_MOST = 64
 """Characters of an event's id."""
 
+LIFE_PATTERN = r"[0-9a-f]{0,32}"
 Reader = Annotated[str, Field(min_length=1, max_length=100)]
 Name = Annotated[str, Field(max_length=300)]
 
@@ -58,6 +59,11 @@ class Who(_Said):
     """A relay's id: durable, and nobody else's on that machine."""
     request: str = Field(min_length=1, max_length=200)
     """Repeated only when the same request is: what it did the first time is answered, and not done again."""
+    life: str = Field(default="", pattern=f"^{LIFE_PATTERN}$")
+    """Of a wait: in which life of the edge it is asked (`Opening.life`). What a wait was handed in an earlier one, and
+    reached nobody, is put back."""
+    attempt: int = Field(default=0, ge=0, le=1 << 31)
+    """Of a wait: which attempt it is. One that was told to be `reached` or `missed` is done no more if it arrives."""
     space: Name = "default"
     own: Name | None = None
     """The mailbox of calls that name none."""
@@ -67,6 +73,11 @@ class Who(_Said):
     """Whether what the reader opens is its own from then on."""
     several: bool = False
     """Whether other agents may have the same reader's id."""
+
+    @property
+    def name(self) -> str:
+        """The request's name at the hub: attempts at a wait have one each."""
+        return f"{self.request}+{self.life}.{self.attempt}" if self.life else self.request
 
 
 class Parcel(_Said):
@@ -171,4 +182,6 @@ class Opening(_Said):
     """The id of the last event that the edge has seen."""
     listens: list[Name] = Field(default=[], max_length=20_000)
     """All mailboxes whose rings it wants."""
+    life: str = Field(default="", pattern=f"^{LIFE_PATTERN}$")
+    """Of the process that asks, later ones sort behind earlier ones: it knows nothing of what these have asked."""
     space: Name = "default"
