@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -445,9 +446,15 @@ def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else math.ceil(min(seconds * 1000, 1e15))
 
 
+@cache
+def _names(model: type[Arguments]) -> Sequence[str]:
+    """Return how its arguments are spelled."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
     """Return the arguments, or raise Refusal(BAD_ARGUMENT) that names each problem and says what would do."""
-    names = [field.alias or name for name, field in model.model_fields.items()]
+    names = _names(model)
     given = arguments or {}
     if len(given) > meaning.MOST:
         problem = f"{tool} was given {len(given):,} parameters."

@@ -54,9 +54,8 @@ class Twice(Exception):  # noqa: N818
 
 def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of its members, as a hook of `json.loads`. Raises Twice."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise Twice(name)
-        found[name] = value
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise Twice(next(name for name in names if names.count(name) > 1))
     return found

@@ -59,8 +59,10 @@ class _Listening:
 class Edge:
     """One machine, for one principal."""
 
-    def __init__(self, counter: Counter, name: str, numbers: Callable[[], int]) -> None:
+    def __init__(self, counter: Counter, name: str, numbers: Callable[[], int], owner: str) -> None:
         self.name = name
+        self.prefix = f"edge.{owner}."
+        """How the ids of its readers begin here: nobody else's do."""
         self.readers: dict[str, Caller] = {}
         self._counter = counter
         self._numbers = numbers
@@ -302,7 +304,9 @@ class Edges:
                 raise _full("machines")
             if sum(principal == credential.principal for principal, _ in self._edges) >= EDGES_EACH:
                 raise _full("machines of one principal")
-            found = self._edges[credential.principal, name] = Edge(self.counter, name, lambda: next(self._numbers))
+            found = self._edges[credential.principal, name] = Edge(
+                self.counter, name, lambda: next(self._numbers), _digest(credential.principal, name)[:24]
+            )
             found.lost_at = anyio.current_time()
         return found
 
@@ -310,7 +314,7 @@ class Edges:
         """Return who asks. Its reader's id is nobody else's: that of another edge or principal is another one."""
         space = addresses.check_name(who.space, "space")
         return Caller(
-            f"{_prefix(credential, edge)}{who.reader}",
+            f"{edge.prefix}{who.reader}",
             credential.principal,
             space,
             mailbox=who.own if who.own is not None else credential.mailbox,
@@ -324,13 +328,12 @@ class Edges:
 
     def staged(self, credential: Credential, edge: Edge, copy: str) -> str:
         """Return under which name such a file lies here: nobody else's name is the same."""
-        return hashlib.sha256(f"{credential.principal}\0{edge.name}\0{copy}".encode()).hexdigest()[:32]
+        return _digest(credential.principal, edge.name, copy)[:32]
 
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:
         """Do what a note says. What it says of others' mailboxes is passed over."""
         if note.note == "present":
-            prefix = _prefix(credential, edge)
-            await edge.only({prefix + reader for reader in note.readers})
+            await edge.only({edge.prefix + reader for reader in note.readers})
         elif note.note == "belled":
             edge.belled(note.number, note.outcome, note.reason)
         elif note.note == "sits":
@@ -397,9 +400,9 @@ class Edges:
             edge.here(caller)
         return Call(caller, who.name, who.mailbox)
 
-    async def begin(self, credential: Credential, edge: Edge, life: str) -> None:
+    async def begin(self, edge: Edge, life: str) -> None:
         """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back."""
-        prefix, ours = _prefix(credential, edge), f"+{life}."
+        prefix, ours = edge.prefix, f"+{life}."
 
         def lost(origin: Origin) -> bool:
             return origin.reader.startswith(prefix) and "+" in origin.request and ours not in origin.request
@@ -421,10 +424,8 @@ class Edges:
                     await edge.end()
 
 
-def _prefix(credential: Credential, edge: Edge) -> str:
-    """Return how the ids of its readers begin here."""
-    owner = hashlib.sha256(f"{credential.principal}\0{edge.name}".encode()).hexdigest()[:24]
-    return f"edge.{owner}."
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _full(of_what: str) -> Refusal:

@@ -150,7 +150,7 @@ class StoreRoom:
         call = asking.call
         waits = isinstance(asking.asked, arguments.WaitForMessage)
         if waits:
-            await self._edges.begin(visit.visitor.credential, edge, said.who.life)
+            await self._edges.begin(edge, said.who.life)
             _must_matter(edge, said.who)
         if waits or isinstance(asking.asked, arguments.Own):
             # Before it looks: what comes in between is rung.
@@ -254,7 +254,7 @@ class StoreRoom:
         said: dict[int, Json | Refusal] = {}
         for place, sent in enumerate(run):
             try:
-                askings[place] = await self._asking(visit, edge, sent.verb, _line(sent))
+                askings[place] = await self._asking(visit, edge, sent.verb, sent)
                 askings[place].asked.draft  # noqa: B018 - refuses what no mailbox could hold
             except Refusal as refusal:
                 if refusal.blame is Blame.STORE:
@@ -272,7 +272,7 @@ class StoreRoom:
         try:
             if sent.refused is not None:
                 raise render.Relayed(_CODES.get(sent.refused.error, Code.GIVEN_UP), sent.refused.model_dump())
-            return await self._ask(visit, edge, sent.verb, _line(sent))
+            return await self._ask(visit, edge, sent.verb, sent)
         except Refusal as refusal:
             return refusal
 
@@ -358,7 +358,7 @@ class StoreRoom:
         for name in opening.listens:
             with suppress(Refusal):
                 wanted.append(addresses.parse(name, caller.space))
-        await self._edges.begin(visit.visitor.credential, edge, opening.life)
+        await self._edges.begin(edge, opening.life)
         await edge.listen_only({key(address) for address in wanted})
         hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
         async with anyio.create_task_group() as tasks:
@@ -407,10 +407,6 @@ def _runs(batch: Sequence[wire.Sent]) -> Iterator[Sequence[wire.Sent]]:
             yield list(run)
         else:
             yield from ([sent] for sent in run)
-
-
-def _line(sent: wire.Sent) -> wire.Asked:
-    return wire.Asked(who=sent.who, given=sent.given, files=sent.files)
 
 
 def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> bytes:

@@ -87,14 +87,14 @@ class Parcel(_Said):
     copied: str = Field(pattern=f"^{FILE_PATTERN}$")
 
 
-Parcels = Annotated[list[Parcel], Field(max_length=COUNT_LIMIT)]
+Parcels = Annotated[tuple[Parcel, ...], Field(max_length=COUNT_LIMIT)]
 
 
 class Asked(_Said):
     """The body of a verb."""
 
     who: Who
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = Field(default_factory=dict)
     """The verb's arguments: those of the tool of that name."""
     label: str = Field(default="a host", max_length=200)
     """How a person would recognise who asks."""
@@ -105,7 +105,7 @@ class Asked(_Said):
     full: bool = False
     default: Name | None = None
     """The mailbox that `create_mailbox` makes when none is named."""
-    files: Parcels = []
+    files: Parcels = ()
     """What `send` is to attach."""
 
 
@@ -117,7 +117,7 @@ class Problem(_Said):
     hint: str = Field(default="", max_length=2000)
 
 
-class Sent(_Said):
+class Sent(Asked):
     """A line of what an outbox had: `number` comes back with its answer. `at` is when the edge took it in.
 
     `refused`: the edge itself gives it up; nothing is done but to tell its sender.
@@ -125,11 +125,8 @@ class Sent(_Said):
 
     number: int
     verb: Literal["send", "settle"] = "send"
-    who: Who
-    given: dict[str, Any]
     at: int | None = None
     refused: Problem | None = None
-    files: Parcels = []
 
 
 class Bell(_Said):
