@@ -34,6 +34,8 @@ GRACE_SECONDS = 5.0  # how long answers are awaited once the host closed stdin
 FAREWELL_SECONDS = 0.25  # how long the office may take to read our last frames
 HEALTHY_SECONDS = 30.0  # an epoch this long, or one answer, ends a row of crashes
 CRASHES = 5  # reconnects in a row before a request is taken for what kills the office
+SERVED_SECONDS = 0.25  # an epoch this long is less of a crash: what kills an office mostly does so when it is read
+SERVED_SHARE = 0.2  # and counts so much; what kills it slowly is found in the end
 PAUSE_SECONDS = 1.0  # the longest pause between two of them
 REST_SECONDS = 30.0  # pause after such a row while the host says nothing
 OUTPUT_LIMIT = 1024 * 1024  # bytes that wait for the host to read before we stop reading the office
@@ -134,7 +136,7 @@ class Relay:
         self.received = bytearray()
         self.searched = 0
         self.outgoing = bytearray()
-        self.reconnects = 0
+        self.reconnects = 0.0
         self.wake_at = 0.0
 
     # ------------------------------------------------------------ the loop
@@ -367,11 +369,12 @@ class Relay:
             self.outgoing.clear()
         now = time.monotonic()
         if self.acknowledged and now - self.since >= HEALTHY_SECONDS:
-            self.reconnects = 0
+            self.reconnects = 0.0
         if rest and not self.awaited:
             self.wake_at = _NEVER
             return
-        self.reconnects += 1
+        served = self.acknowledged and now - self.since >= SERVED_SECONDS
+        self.reconnects += SERVED_SHARE if served else 1.0
         if self.reconnects > CRASHES:
             self._give_up_on_lines()
         elif self.reconnects > 1:
@@ -381,12 +384,12 @@ class Relay:
 
     def _give_up_on_lines(self) -> None:
         """Take the lines in flight for what kills the office, and go on without them."""
-        self.reconnects = 0
+        self.reconnects = 0.0
         self.wake_at = 0.0 if self.awaited else time.monotonic() + REST_SECONDS
         self._answer_errors(
             rendezvous.Refused(
                 "office_crashes",
-                f"The post office ended {CRASHES + 1} times while this request waited. Its log says why:"
+                "The post office ended again and again while this request waited. Its log says why:"
                 f" {rendezvous.log_path(self.home)}. Do not repeat the request unchanged.",
             )
         )
@@ -469,7 +472,7 @@ class Relay:
     def _answer(self, serial: int, line: bytes) -> None:
         if serial not in self.awaited:
             return  # a kept line, replayed: the host has its answer
-        self.reconnects = 0
+        self.reconnects = 0.0
         self._print(line, serial)
         self._settle(serial)
         if serial not in self.kept:

@@ -98,6 +98,18 @@ def test_a_line_that_kills_every_office_is_answered_with_an_error_and_the_relay_
     assert len(world.frames("m", "r")) >= 6
 
 
+def test_a_request_that_waits_is_not_to_blame_for_an_office_that_is_killed_over_and_over(world: World) -> None:
+    host = world.host(patches={"relay.PAUSE_SECONDS": 0.05, "relay.SERVED_SECONDS": 0.0})
+    host.ask("initialize")
+    host.send("hang")
+    for epochs in range(1, 9):
+        world.wait_for("frame", epochs, serial=2)
+        world.kill_office()
+    world.wait_for("frame", 9, serial=2)
+    host.close()
+    assert host.line()["result"] == "early"
+
+
 def test_an_office_that_never_gets_up_is_reported_with_the_reason(world: World) -> None:
     world.want(die="start")
     host = world.host()
