@@ -66,7 +66,7 @@ _SETTLING = 1_000
 _DRAINING = 5_000
 """ms that a wait gives the outbox to be emptied."""
 _NOTES_MOST = 20_000
-_PRESENT_AFTER = 5.0
+_PRESENT_AFTER = 3.0
 """Seconds after a start until relays have come back: the hub is told who is there, and that the others have gone."""
 _AGAIN = 1.0
 """Seconds after which what the hub did not take is handed in again."""
@@ -144,6 +144,8 @@ class Branch:
         """Happens when some of them were told."""
         self._all_notes = self._told_notes = self._first_notes = 0
         """How many there were ever, how many of these were told, which is the last that goes before what is asked."""
+        self._gone_told = False
+        """Whether the hub knows which readers of our former life have gone."""
         self._filled = anyio.Event()
         self._drained = anyio.Event()
         self._ringing = 0
@@ -473,7 +475,10 @@ class Branch:
 
     async def _first_notes_told(self) -> None:
         """Let the notes reach the hub first on which what is asked next may rest."""
-        due = self._first_notes
+        await self._until_told(self._first_notes)
+
+    async def _until_told(self, due: int) -> None:
+        """Return once so many notes were told; earlier when the line breaks."""
         while self._told_notes < due and self.line.up:
             told, changed = self._notes_told, self.line.changed
             await first_of(told.wait, changed)
@@ -578,9 +583,10 @@ class Branch:
                     answer = None
                     said["who"] = self._attempt(asking.call)
                 except Refusal as refusal:
-                    if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
+                    again = refusable if self._gone_told else max(refusable, clock.now() + _SETTLING)
+                    if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= min(again, deadline):
                         raise
-                    answer, until = None, min(refusable, deadline)
+                    answer, until = None, min(again, deadline)
                 over = clock.now() >= deadline or asking.ending.is_set()
                 if (answer is not None and answer.get("messages")) or over:
                     break
@@ -897,8 +903,11 @@ class Branch:
         await anyio.sleep(_PRESENT_AFTER)
         while True:
             await self.line.until_up()
+            changed = self.line.changed
             self._note("present", None, readers=list(self._readers))
-            await self.line.changed()
+            await self._until_told(self._all_notes)
+            self._gone_told = self._gone_told or self.line.up
+            await changed()
 
 
 def _named(files: Sequence[Parcel]) -> list[Json]:

@@ -234,6 +234,21 @@ async def test_an_edge_that_is_killed_gives_back_what_nobody_has_seen(machine: M
         assert await alice.wait(timeout=0) == []
 
 
+async def test_who_comes_after_a_reader_that_its_killed_post_office_could_not_report_gets_the_mail(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob:
+        async with here.agent("alice") as alice:
+            assert await alice.wait(timeout=0) == []
+            here.link.cut()
+        here.home.kill_office()
+        here.link.mend()
+        async with here.agent("alice") as again:
+            await bob.send("alice", "hello")
+            assert (await again.wait_one(timeout=20))["body"] == "hello"
+
+
 async def test_what_was_handed_out_in_an_answer_that_got_lost_comes_with_the_next_wait(
     machine: Machines, there: Town
 ) -> None:
