@@ -18,14 +18,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import anyio
 
 from benchmarks import ratios
 from benchmarks.places import Place
 from benchmarks.web import resident, serving
-from mcp_mailbox import __version__, frames
+from mcp_mailbox import __version__, frames, quotas
+from mcp_mailbox.fronts.hub import wire
 from tests.http.caller import ENVELOPE, LEGACY, MODERN
 
 __all__ = ["crowd", "rows"]
@@ -40,6 +41,8 @@ AT_ONCE = 32
 """Agents that come at the same time."""
 EACH = 1_900
 """Sessions of one token: a token may have 2,000."""
+PER_EDGE = 200
+"""Agents of one machine whose mail a hub keeps."""
 WAKES = 200
 _HOST = {"name": "claude-code", "version": "1"}
 _WAIT = {"timeout": 1500}
@@ -59,8 +62,8 @@ def crowd(place: Place) -> Iterator[ratios.Row]:
 
 
 def _measured(place: Place, many: int) -> Iterator[ratios.Row]:
-    for kind in (_Relayed, _InSession, _Alone):
-        with serving(place) as (port, _, pid):
+    for kind in (_Relayed, _AtEdge, _InSession, _Alone):
+        with serving(place, **{quotas.MAILBOXES_VARIABLE: str(2 * MANY)}) as (port, _, pid):
             secrets = [_token(place) for _ in range(0, many + WARM_UP, EACH)]
             yield from anyio.run(
                 _run, partial(kind, place, port, secrets), many, pid, backend_options={"use_uvloop": True}
@@ -276,6 +279,8 @@ def _in_frames(data: bytes) -> Json | None:
 class _Web(_Agent):
     """Over HTTP."""
 
+    path = "/mcp"
+
     async def _connect(self) -> _Wire:
         return (await asyncio.get_running_loop().create_connection(lambda: _Wire(_in_http), "127.0.0.1", self._port))[1]
 
@@ -288,7 +293,7 @@ class _Web(_Agent):
             "content-length": str(len(content)),
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
-        lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in about.items()), "", ""]
+        lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in about.items()), "", ""]
         return "\r\n".join(lines).encode() + content
 
     @asynccontextmanager
@@ -349,3 +354,105 @@ def _in_http(data: bytes) -> Json | None:
     if (session := _SESSION.search(head)) is not None:
         answer["session"] = session[1].decode()
     return answer
+
+
+class _AtEdge(_Web):
+    """At a machine whose mail the hub keeps: it has one stream for all of them, and a wait is the machine's own."""
+
+    kind = "edges"
+    _edges: ClassVar[dict[int, _Edge]] = {}
+
+    async def come(self) -> None:
+        place = int(self.name.rpartition("-")[2]) // PER_EDGE
+        if place not in self._edges:
+            self._edges[place] = _Edge(self, place)
+        self._edge = self._edges[place]
+        await self._ask("create_mailbox", {"name": self.name})
+
+    def wait(self, *done: str) -> None:
+        self._waiting = asyncio.ensure_future(self._waited(done))
+
+    async def _waited(self, done: Sequence[str]) -> Json:
+        rung = self._edge.rung.setdefault(self.name, asyncio.Event())
+        while True:
+            rung.clear()
+            answer = await self._ask("wait_for_message", {"ack": done})
+            if answer["messages"]:
+                return {"result": {"structuredContent": answer}}
+            done = ()
+            await rung.wait()
+
+    async def send(self, to: str) -> None:
+        await self._ask("send", {"to": to, "body": _BODY})
+
+    async def _ask(self, verb: str, given: Json) -> Json:
+        self._asked += 1
+        return await self._edge.ask(f"verbs/{verb}", {"who": self._who(), "given": given})
+
+    def _who(self) -> Json:
+        return {"reader": self.name, "request": str(self._asked)}
+
+    @property
+    def heard(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self._waiting.cancel()
+        self._edge.close()
+        self._edges.clear()
+
+
+class _Edge:
+    """Such a machine: its stream, and a connection on which one of its agents after another asks."""
+
+    def __init__(self, agent: _AtEdge, number: int) -> None:
+        self.rung: dict[str, asyncio.Event] = {}
+        self._agent = agent
+        self._name = f"benchmark-edge-{number:04}"
+        self._turn = asyncio.Lock()
+        self._wire: _Wire | None = None
+        self._stream: asyncio.Transport
+
+    async def ask(self, place: str, said: Json) -> Json:
+        async with self._turn:
+            if self._wire is None:
+                self._wire = await self._agent._connect()  # noqa: SLF001 - one of us
+                await self._listen()
+            return await self._wire.ask(self._request(place, said))
+
+    async def _listen(self) -> None:
+        connected = asyncio.get_running_loop().create_connection(
+            lambda: _Rings(self.rung),
+            "127.0.0.1",
+            self._agent._port,  # noqa: SLF001
+        )
+        self._stream = (await connected)[0]
+        self._stream.write(self._request("stream", {}))
+
+    def _request(self, place: str, said: Json) -> bytes:
+        agent = self._agent
+        agent.path = f"{wire.PATH}{place}"
+        accept = "text/event-stream" if place == "stream" else "application/json"
+        return agent._request(json.dumps(said).encode(), mailbox_edge=self._name, accept=accept)  # noqa: SLF001
+
+    def close(self) -> None:
+        for transport in (self._wire.transport if self._wire is not None else None, getattr(self, "_stream", None)):
+            if transport is not None:
+                transport.close()
+
+
+class _Rings(asyncio.Protocol):
+    """The stream: tells whose mailbox was rung."""
+
+    def __init__(self, rung: dict[str, asyncio.Event]) -> None:
+        self._rung = rung
+        self._received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        *events, self._received = self._received.split(b"\n\n")
+        for event in events:
+            if b"event: ring" in event:
+                name = json.loads(event.rpartition(b"data: ")[2])["mailbox"].partition("@")[0]
+                if name in self._rung:
+                    self._rung[name].set()

@@ -139,12 +139,10 @@ class PostOffice:
 
         `put_back` False leaves the first to `missed`: others of the same id may be about to be answered.
         """
-        if await self._readers.depart(caller.reader):
+        if await self._readers.depart(caller.reader, put_back=put_back):
             self.doorbells.detach(caller)
             await self.attendance.left(caller)
             self.mailboxes.forget(caller.reader)
-            if put_back:
-                await self._readers.put_back(caller.reader)
 
     @property
     def present(self) -> int:

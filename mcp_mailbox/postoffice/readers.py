@@ -72,15 +72,18 @@ class Readers:
         """Count it as present: its leases are not handed to others."""
         self._here[reader] += 1
 
-    async def depart(self, reader: str) -> bool:
+    async def depart(self, reader: str, *, put_back: bool = True) -> bool:
         """Count it out; return whether it is gone. It is not when it has reconnected already.
 
-        What ran out while it was here is handed to others from now on.
+        What never reached it is given back, if `put_back`, and what ran out while it was here is handed to others
+        from now on. The first is asked for at once: who comes after it is not to be handed later mail before.
         """
         self._here[reader] -= 1
         if self._here[reader] > 0:
             return False
         del self._here[reader]
+        if put_back:
+            await self.put_back(reader)
         now = self._store.clock.now()
         if self._holders.get(reader, now + 1) <= now:
             await self._ring_lapsed(reader)
@@ -193,13 +196,14 @@ class Readers:
 
     async def _end_grace(self) -> None:
         await self._pause(min(_RETURN_GRACE, self._term))
-        self._everybody = False
-        self._look_again()
-        self._known.set()
-        # Readers that ended together with the post office before us: nobody has seen what they were handed.
+        # Readers that ended together with the post office before us: nobody has seen what they were handed. It goes
+        # back before anybody else may read in their place, for it is older than what that one would be handed.
         for reader in {each.reader for each in await self._patiently(self._store.unreached)}:
             if not self.is_here(reader):
                 await self._put_back(_Owed(reader, None))
+        self._everybody = False
+        self._look_again()
+        self._known.set()
 
     async def put_back_those(self, lost: Callable[[Origin], bool]) -> None:
         """Give back what was leased by these requests, of which it is known that their answers reached nobody."""

@@ -292,6 +292,8 @@ class Letters:
     got: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     """By reader: sender and body, first deliveries alone."""
     acked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    story: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By reader: when what came, and over its how manieth relay."""
     trouble: list[str] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
 
@@ -331,6 +333,9 @@ class Reader(Client):
                 done = []
             for each in answer["messages"]:
                 id_ = each["id"].partition(".")[0]
+                letters.story[self.mailbox].append(
+                    f"{time.time():.3f} relay {self.started} {each['id']} {each['body']}"
+                )
                 if id_ in letters.acked[self.mailbox]:
                     letters.trouble.append(f"{each['body']!r} came again although it was acked")
                 if id_ not in seen:
@@ -501,8 +506,12 @@ def _judge(letters: Letters) -> None:
         got = [body for each, body in letters.got[reader] if each == sender]
         if len(got) != len(set(got)):
             trouble.append(f"{reader} got something of {sender} as two messages")
-        if [body for body in got if body in set(sent)] != sent:
-            trouble.append(f"what {sender} sent to {reader} came in another order")
+        accepted = set(sent)
+        came = [body for body in got if body in accepted]
+        if came != sent:
+            wrong = [pair for pair in zip(came, sent, strict=False) if pair[0] != pair[1]][:3]
+            story = [line for line in letters.story[reader] if any(body in line for pair in wrong for body in pair)]
+            trouble.append(f"what {sender} sent to {reader} came in another order: {wrong}\n" + "\n".join(story))
     if trouble:
         raise Trouble("; ".join(trouble[:10]))
 

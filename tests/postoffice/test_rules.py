@@ -52,8 +52,14 @@ class World:
             profile = Profile(kind=Kind.POOL, share=100)
             await self.office.mailboxes.open(call(reader), "box", profile)
 
-    async def send(self, body: str = "x") -> None:
-        await self.office.send(call("sender"), Draft(("box",), body))
+    async def own_desk(self, *readers: str) -> None:
+        """Have these come to a personal mailbox."""
+        for reader in readers:
+            self.office.arrive(caller(reader))
+            await self.office.mailboxes.open(call(reader), "desk", Profile())
+
+    async def send(self, body: str = "x", to: str = "box") -> None:
+        await self.office.send(call("sender"), Draft((to,), body))
 
     async def wait(self, reader: str, patience: float = 0, request: str | None = None) -> Sequence[Delivery]:
         found, _ = await self.office.wait(call(reader, request), patience, Wanted(), 1 << 20, Ending())
@@ -133,6 +139,50 @@ async def test_a_lapsed_lease_of_a_reader_that_is_here_waits_until_it_leaves(wor
         assert not await world.wait("two")
         await world.office.depart(caller("one"))
         assert len(await answer()) == 1
+
+
+async def test_who_comes_after_a_reader_that_left_gets_first_what_that_one_never_saw(world: World) -> None:
+    await world.own_desk("one", "two")
+    await world.send("seen", to="desk")
+    await world.wait("one", request="r")
+    await world.office.reached(caller("one"), "r")
+    await world.step(LEASE_TERM - 1)
+    await world.send("never seen", to="desk")
+    assert len(await world.wait("one")) == 1
+    await world.step(1)  # so that there is more to do when it leaves
+    await world.send("new", to="desk")
+    found: list[str] = []
+
+    async def come_after() -> None:
+        found.extend(each.message.body for each in await world.wait("two", 10_000))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.office.depart, caller("one"))
+        tasks.start_soon(come_after)
+    assert found == ["seen", "never seen", "new"]
+
+
+async def test_who_comes_after_a_reader_that_ended_with_the_office_gets_first_what_that_one_never_saw(
+    world: World,
+) -> None:
+    await world.own_desk("one", "two")
+    await world.send("first", to="desk")
+    assert len(await world.wait("one")) == 1
+    await world.send("second", to="desk")
+    office = PostOffice(world.store)
+    async with office.business():
+        office.arrive(caller("two"))
+        found: list[str] = []
+
+        async def come_after() -> None:
+            deliveries, _ = await office.wait(call("two"), 60_000, Wanted(), 1 << 20, Ending())
+            found.extend(each.message.body for each in deliveries)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come_after)
+            await anyio.wait_all_tasks_blocked()
+            await world.step(GRACE)
+        assert found == ["first", "second"]
 
 
 async def test_a_receipt_wakes_no_wait_and_is_there_at_its_end(world: World) -> None:

@@ -56,6 +56,8 @@ def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of its members, as a hook of `json.loads`. Raises Twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise Twice(next(name for name in names if names.count(name) > 1))
+        for name, _ in pairs:
+            if name not in found:
+                raise Twice(name)
+            del found[name]
     return found
