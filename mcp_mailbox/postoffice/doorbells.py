@@ -284,6 +284,7 @@ class Doorbells:
             return
         resumed = all(self._hosts[reader].resumed for reader in readers)
         place = await self._place(address, news, resumed=resumed)
+        readers = self._readers(address)  # somebody may have gone meanwhile
         now = self.now()
         place.told &= {key(each) for each in news}
         fresh = [each for each in news if key(each) not in place.told]
@@ -298,7 +299,7 @@ class Doorbells:
             hosts.sort(key=lambda host: (host.busy > now, host.last))
             hosts = hosts[: len(fresh)]
         else:
-            hosts = [self._hosts[readers[0]]] if fresh else []
+            hosts = [self._hosts[each] for each in readers[:1]] if fresh else []
         rung = [self._try(address, place, host, news, fresh) for host in hosts]
         if any(rung):
             place.told |= keys

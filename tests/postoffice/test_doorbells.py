@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -221,6 +222,28 @@ async def test_somebody_who_waits_for_other_mail_is_rung(world: World) -> None:
         await world.step(WAITER)
         assert len(bell.rung) == 1
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("moment", range(1, 5))
+async def test_a_host_that_goes_while_it_is_looked_whom_to_ring_keeps_nobody_from_being_rung(
+    world: World, moment: int
+) -> None:
+    await world.office.mailboxes.open(world.call(), "builder", Profile())
+    await world.send()
+    calls, going = count(1), ExitStack()
+
+    def superseded() -> bool:
+        if next(calls) == moment:
+            asyncio.get_running_loop().call_soon(going.close)
+        return False
+
+    there, gone = Bell(), Bell()
+    place = Address("builder", "default")
+    stand = StandIn("goes", place, gone, Terms(), begins=True, superseded=superseded, leave=lambda: None)
+    with world.standing_in(there), going:
+        going.enter_context(world.office.doorbells.standing_in(stand))
+        await world.step(WAITER)
+        assert [each.count for each in there.rung + gone.rung] == [1]
 
 
 async def test_a_burst_rings_once_and_once_more_half_a_minute_later_if_nobody_has_looked(world: World) -> None:
