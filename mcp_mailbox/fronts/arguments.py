@@ -185,6 +185,12 @@ class Send(Arguments):
     attach: Paths = ()
     mailbox: Mailbox | None = None
 
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Send:
+        if not isinstance(self.body, str):
+            meaning.check_json(self.body)
+        return self
+
     @property
     def format(self) -> Format:
         """What the body is."""

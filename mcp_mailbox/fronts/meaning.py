@@ -12,7 +12,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -81,6 +81,40 @@ def shown(value: object) -> str:
         case list() | tuple():
             return "a list"
     return "null"
+
+
+# -- JSON
+
+DEEPEST = 100
+"""Levels of lists and objects in a body: parsers of those who are to read it give up at 128, 200 or 1,000."""
+
+
+def is_deeper(value: object, most: int) -> bool:
+    """Whether there are more than so many lists and objects in each other."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [inner for each in level for inner in _members(each) if isinstance(inner, list | dict)]
+        if not level:
+            return False
+    return True
+
+
+def _members(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def check_json(value: object) -> None:
+    """Raise for what not everybody can read who gets it as JSON."""
+    if is_deeper([value], DEEPEST):
+        raise wrong(
+            f"`body`: lists and objects stand in each other on more than {DEEPEST} levels", "Send it as a text."
+        )
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise wrong("`body`: a number in it is none of JSON's", "Give it as a text.") from None
 
 
 # -- several texts
