@@ -19,6 +19,8 @@ from mcp_mailbox.postoffice.roots import File
 
 LEFT = 3600.0
 """Seconds after which what stands there is nobody's."""
+_LOOKED = 60.0
+"""Seconds for which pieces come without another look at all that stands there, which may be thousands."""
 _NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | _SAFE
@@ -37,13 +39,19 @@ class Tray:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._look = 0.0
+        """When to look again, as `time.monotonic` has it."""
 
-    def place(self) -> Path:
-        """Return where copies may be put, each under 32 hex digits. Raises Refusal(STORE_FULL)."""
+    def place(self, *, piece: bool = False) -> Path:
+        """Return where copies may be put, each under 32 hex digits. Raises Refusal(STORE_FULL).
+
+        What was left goes away, now and then when it is only for a piece.
+        """
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._directory.chmod(0o700)
-            self._clear_away()
+            if not piece or time.monotonic() > self._look:
+                self._clear_away()
         except OSError as error:
             hint = "Free some space, and see to its permissions."
             raise Refusal(Code.STORE_FULL, f"{self._directory}: {error.strerror}.", hint) from error
@@ -66,7 +74,7 @@ class Tray:
 
     def append(self, copy: str, offset: int, piece: bytes) -> None:
         """Write a piece of a copy, which begins anew at 0. Raises Refusal(STORE_FULL), (NO_FILE) for a gap."""
-        self.place()
+        self.place(piece=True)
         try:
             begin = os.O_CREAT | os.O_TRUNC if offset == 0 else 0
             descriptor = os.open(self._directory / copy, os.O_WRONLY | os.O_APPEND | _SAFE | begin, 0o600)
@@ -89,6 +97,7 @@ class Tray:
             (self._directory / copy).unlink()
 
     def _clear_away(self) -> None:
+        self._look = time.monotonic() + _LOOKED
         for each in list(self._directory.iterdir()):
             with contextlib.suppress(OSError):
                 if time.time() - each.lstat().st_mtime > LEFT:

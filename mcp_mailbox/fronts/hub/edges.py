@@ -8,10 +8,10 @@ is a set of mailboxes, however long it was away.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import secrets
+import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -32,10 +32,11 @@ from mcp_mailbox.store import Origin
 GRACE_SECONDS = 30.0
 """For which the readers of an edge whose stream broke are still counted as present."""
 LISTENS_MOST = 20_000
+"""Mailboxes that one edge listens for."""
 EDGES_EACH = 200
 """Edges of one principal."""
 READERS_MOST = 20_000
-"""Readers of one edge that are there at once."""
+"""Readers of all of them that are there at once, and hooks that wait."""
 _EDGES_MOST = 10_000
 _OVER_MOST = 10_000
 """Waits of one edge of which it is remembered that they are over."""
@@ -59,13 +60,16 @@ class _Listening:
 class Edge:
     """One machine, for one principal."""
 
-    def __init__(self, counter: Counter, name: str, numbers: Callable[[], int], owner: str) -> None:
+    def __init__(self, counter: Counter, name: str, owner: str, siblings: Mapping[str, Edge]) -> None:
+        """`siblings`: all edges of its principal, itself among them."""
         self.name = name
         self.prefix = f"edge.{owner}."
         """How the ids of its readers begin here: nobody else's do."""
         self.readers: dict[str, Caller] = {}
         self._counter = counter
-        self._numbers = numbers
+        self._number = 0
+        """The last that something was told under."""
+        self._siblings = siblings
         self._listens: dict[tuple[str, str], _Listening] = {}
         self._unsent: dict[Address, int] = {}
         """Rings that are to be told, and the number of each."""
@@ -88,13 +92,17 @@ class Edge:
         self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Waits that are over: one that was on its way for long may arrive after that was told."""
 
+    def _together(self, what: Callable[[Edge], Sized]) -> int:
+        """Return how many of these all edges of the principal have."""
+        return sum(len(what(each)) for each in self._siblings.values())
+
     # -- readers
 
     def here(self, caller: Caller) -> None:
         """Count the reader as present. Raises Refusal(STOPPING) for too many."""
         if caller.reader not in self.readers:
-            if len(self.readers) >= READERS_MOST:
-                raise _full("readers of one machine")
+            if self._together(lambda each: each.readers) >= READERS_MOST:
+                raise _full("readers of one principal")
             self._counter.arrive(caller)
         self.readers[caller.reader] = caller
 
@@ -106,8 +114,8 @@ class Edge:
     def stand(self, name: str, standing: AbstractContextManager[None]) -> None:
         """Have something rung in the place of a reader, from now on. Raises Refusal(BAD_ARGUMENT) for too many."""
         self.sit(name)
-        if len(self.standing) >= LISTENS_MOST:
-            raise Refusal(Code.BAD_ARGUMENT, f"An edge has {LISTENS_MOST:,} hooks that wait at most.")
+        if self._together(lambda each: each.standing) >= READERS_MOST:
+            raise Refusal(Code.BAD_ARGUMENT, f"A principal has {READERS_MOST:,} hooks that wait at most.")
         stay = self.standing[name] = ExitStack()
         stay.enter_context(standing)
 
@@ -135,6 +143,14 @@ class Edge:
         return bool(who.life) and (who.life < self.life or (who.reader, who.name) in self._over)
 
     # -- rings
+
+    def _next(self) -> int:
+        """Return a number that is higher than all before it, also those of an edge of this name that was forgotten.
+
+        It is no count: one of all edges would tell each how much the others are rung.
+        """
+        self._number = max(self._number + 1, time.monotonic_ns())
+        return self._number
 
     async def listen(self, caller: Caller, address: Address, *, again: bool) -> None:
         """Tell of each ring of that mailbox from now on; `again` tells of one at once, for what may have come before.
@@ -175,13 +191,13 @@ class Edge:
     def _ring(self, address: Address) -> None:
         found = self._listens.get(key(address))
         if found is not None:
-            found.rang = self._numbers()
+            found.rang = self._next()
             self._unsent[address] = found.rang
             self._moved.set()
 
     async def ring_host(self, reader: str, told: Pointer) -> Result:
         """Have a reader's host rung by its machine; return what came of it."""
-        number = self._numbers()
+        number = self._next()
         answered, results = anyio.Event(), list[Result]()
         said: Json = {"reader": reader, "number": number, "told": _spelled(told)}
         self._bells[number] = (said, answered, results)
@@ -206,7 +222,7 @@ class Edge:
         self._said.clear()
         for found in self._listens.values():
             if since is None or found.rang > since:
-                self._unsent[found.address] = found.rang or self._numbers()
+                self._unsent[found.address] = found.rang or self._next()
         self._moved.set()
 
     def begin(self) -> int:
@@ -215,14 +231,18 @@ class Edge:
         self.supersede()
         return self._stream
 
+    def is_newest(self, stream: int) -> bool:
+        """Whether no newer stream has ended it."""
+        return stream == self._stream
+
     def broke(self, stream: int) -> None:
         """Note that a stream has ended."""
-        if stream == self._stream:
+        if self.is_newest(stream):
             self.lost_at = anyio.current_time()
 
     async def events(self, stream: int) -> AsyncGenerator[tuple[int, str, Json]]:
         """Yield what is to be told, with its number and name, for as long as this is the edge's newest stream."""
-        while self._stream == stream:
+        while self.is_newest(stream):
             self._moved = anyio.Event()
             unsent, self._unsent = self._unsent, {}
             due: list[tuple[int, str, Json]] = []
@@ -239,11 +259,20 @@ class Edge:
 
     def stage(self, copy: str, size: int) -> None:
         """Count a file that is handed in, which will have so many bytes. Raises Refusal(STORE_FULL) for too many."""
-        others = sum(each for name, (each, _) in self.staged.items() if name != copy)
-        if others + size > wire.STAGED_BYTES:
-            hint = "Send what was handed in, or try again in ten minutes."
+        hint = "Send what was handed in, or try again in ten minutes."
+        own, everywhere = (
+            self.staged_without(copy),
+            sum(each.staged_without(copy) for each in self._siblings.values()),
+        )
+        if own + size > wire.STAGED_BYTES or everywhere + size > wire.STAGED_BYTES_EACH:
             raise Refusal(Code.STORE_FULL, f"At most {wire.STAGED_BYTES:,} bytes may be handed in and not sent.", hint)
+        if copy not in self.staged and self._together(lambda each: each.staged) >= wire.STAGED_MOST:
+            raise Refusal(Code.STORE_FULL, f"At most {wire.STAGED_MOST:,} files may be handed in and not sent.", hint)
         self.staged[copy] = (size, anyio.current_time() + wire.STAGED_SECONDS)
+
+    def staged_without(self, copy: str) -> int:
+        """Return how many bytes were handed in, but for that file."""
+        return sum(size for name, (size, _) in self.staged.items() if name != copy)
 
     def stale(self) -> Sequence[str]:
         """Return the files that nobody has named in time, and forget them."""
@@ -281,8 +310,8 @@ class Edges:
         self._lost = lost
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
-        self._numbers = itertools.count(1)
-        self._edges: dict[tuple[str, str], Edge] = {}
+        self._edges: dict[str, dict[str, Edge]] = {}
+        """By principal and name."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -294,19 +323,19 @@ class Edges:
 
     def __len__(self) -> int:
         """Return how many are known."""
-        return len(self._edges)
+        return sum(map(len, self._edges.values()))
 
     def of(self, credential: Credential, name: str) -> Edge:
         """Return the edge of that name that a credential's principal has."""
-        found = self._edges.get((credential.principal, name))
+        own = self._edges.get(credential.principal, {})
+        found = own.get(name)
         if found is None:
-            if len(self._edges) >= _EDGES_MOST:
+            if len(self) >= _EDGES_MOST:
                 raise _full("machines")
-            if sum(principal == credential.principal for principal, _ in self._edges) >= EDGES_EACH:
+            if len(own) >= EDGES_EACH:
                 raise _full("machines of one principal")
-            found = self._edges[credential.principal, name] = Edge(
-                self.counter, name, lambda: next(self._numbers), _digest(credential.principal, name)[:24]
-            )
+            own = self._edges.setdefault(credential.principal, own)
+            found = own[name] = Edge(self.counter, name, _digest(credential.principal, name)[:24], own)
             found.lost_at = anyio.current_time()
         return found
 
@@ -416,12 +445,15 @@ class Edges:
         while True:
             await anyio.sleep(1)
             late = anyio.current_time() - GRACE_SECONDS
-            for known, edge in list(self._edges.items()):
-                for copy in edge.stale():
-                    await self._take_back(copy)
-                if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
-                    del self._edges[known]
-                    await edge.end()
+            for principal, own in list(self._edges.items()):
+                for edge in list(own.values()):
+                    for copy in edge.stale():
+                        await self._take_back(copy)
+                    if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
+                        del own[edge.name]
+                        await edge.end()
+                if not own:
+                    del self._edges[principal]
 
 
 def _digest(*parts: str) -> str:

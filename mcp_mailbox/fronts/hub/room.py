@@ -29,7 +29,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending, key
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.fronts import arguments, meaning, render
 from mcp_mailbox.fronts.http import body, gate
 from mcp_mailbox.fronts.http.gate import Refused
 from mcp_mailbox.fronts.http.stream import JSON, OpenStreams, Stream, reply
@@ -206,13 +206,14 @@ class StoreRoom:
 
     async def _file(self, visit: Visit, edge: Edge) -> None:
         """Keep a piece of a file for the send that will name it."""
-        gate.must_be(visit.head, _OCTETS)
         copy, offset = visit.head.get(wire.FILE_HEADER) or "", visit.head.get(wire.OFFSET_HEADER) or ""
         if not _FILE.fullmatch(copy) or not _OFFSET.fullmatch(offset):
             raise Refused(400, f"{wire.FILE_HEADER} must match {wire.FILE_PATTERN}, {wire.OFFSET_HEADER} be a number.")
-        piece = await body.read(visit.head, visit.receive)
+        piece = await _body(visit, _OCTETS)
         if len(piece) > wire.PIECE_BYTES:
             raise Refused(413, f"A piece has {wire.PIECE_BYTES:,} bytes at most.")
+        if int(offset) + len(piece) > wire.STAGED_BYTES:
+            raise Refused(413, f"A file has {wire.STAGED_BYTES:,} bytes at most.")
         credential = visit.visitor.credential
         try:
             Caller("edge", credential.principal, "default", scopes=credential.scopes).must(Scope.SEND)
@@ -300,8 +301,8 @@ class StoreRoom:
         """Have it reported; return the answer of what was done after all. Raises Refusal(blame: the store) alone."""
         problems = [(whom, " ".join(filter(None, (problem, hint)))) for whom, problem, hint in why]
         to, subject = sent.given.get("to", ()), sent.given.get("subject", "")
-        names = [str(each) for each in to] if isinstance(to, list) else [str(to)]
-        what = Undelivered(f"{wire.MARK}{sent.number}", names, str(subject), sent.at, problems, stored)
+        names = [_text(each) for each in to] if isinstance(to, list) else [_text(to)]
+        what = Undelivered(f"{wire.MARK}{sent.number}", names, _text(subject), sent.at, problems, stored)
         try:
             call = await self._edges.asked(visit.visitor.credential, edge, sent.who)
             known = await self._office.undelivered(call, what)
@@ -366,6 +367,8 @@ class StoreRoom:
             # Before thousands of mailboxes are looked up: an edge gives up what is silent.
             await stream.tell(_event("hello", hello))
             for address in wanted:
+                if not edge.is_newest(number):
+                    break
                 await self._hear(edge, caller, address)
             edge.catch_up(int(since) if known else None)
             async with aclosing(edge.events(number)) as events:
@@ -381,7 +384,8 @@ class StoreRoom:
             await edge.deafen(address)
         else:
             # What rang at one that was not heard until now is not known: that one is told in any case.
-            await edge.listen(caller, address, again=not edge.hears(address))
+            with suppress(Refusal):  # for too many
+                await edge.listen(caller, address, again=not edge.hears(address))
 
     async def _beat(self, stream: Stream) -> None:
         while True:
@@ -409,6 +413,11 @@ def _runs(batch: Sequence[wire.Sent]) -> Iterator[Sequence[wire.Sent]]:
             yield from ([sent] for sent in run)
 
 
+def _text(said: object) -> str:
+    """Return what was to be a text as one that can be kept: it may have been refused for not being one."""
+    return str(said).encode(errors="replace").decode()
+
+
 def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> bytes:
     """Spell an event (WHATWG HTML, section 9.2)."""
     about = f"id: {id_}\n" if id_ is not None else ""
@@ -416,7 +425,23 @@ def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> byt
 
 
 async def _read(visit: Visit, model: type[M]) -> M:
-    return _parse(await _body(visit, JSON), model)
+    text = await _body(visit, JSON)
+    found = _parse(text, model)
+    if _has_half(text):
+        why = Refusal(Code.BAD_ARGUMENT, "A text holds a lone surrogate.", "Send valid Unicode.")
+        raise Refused(400, why.problem, body=render.problem(why))
+    return found
+
+
+def _has_half(text: bytes) -> bool:
+    """Whether there is half of a letter in JSON, which nothing takes in that keeps or tells it."""
+    if b"\\u" not in text and b"\xed" not in text:
+        return False
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 async def _body(visit: Visit, kind: str) -> bytes:
@@ -430,7 +455,10 @@ async def _body(visit: Visit, kind: str) -> bytes:
 def _parse(text: bytes, model: type[M]) -> M:
     """Read an object. Raises Refused(400) with what is wrong with it."""
     try:
-        return model.model_validate(json.loads(text, object_pairs_hook=body.refuse_twice, parse_constant=_no_number))
+        said = json.loads(text, object_pairs_hook=body.refuse_twice, parse_constant=_no_number)
+        if meaning.is_deeper(said, wire.DEEPEST):
+            raise Refused(400, "The body is nested too deeply.")
+        return model.model_validate(said)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Refused(400, f"{'.'.join(map(str, first['loc'])) or 'The body'}: {first['msg']}.") from None

@@ -27,7 +27,11 @@ PIECE_BYTES = 1 << 20
 STAGED_SECONDS = 600.0
 """For which a file that was handed in is kept for the send that names it."""
 STAGED_BYTES = 256 << 20
-"""Of all files that an edge has handed in and not sent."""
+"""Of all files that an edge has handed in and not sent,"""
+STAGED_BYTES_EACH = 2 << 30
+"""that all edges of a principal have,"""
+STAGED_MOST = 5_000
+"""and how many files: twice as many as the largest batch of an outbox has."""
 FILE_PATTERN = r"[0-9a-f]{32}"
 NDJSON = "application/x-ndjson"
 
@@ -42,6 +46,10 @@ NOTES_MOST = 1000
 """Notes in one request, and listened mailboxes in the opening of a stream."""
 EVENT_ID_MOST = 64
 """Characters of an event's id."""
+DEEPEST = 200
+"""Lists and objects in each other: what a verb takes, and what is around it, has fewer."""
+LATEST = 253_402_300_799_999
+"""The end of the year 9999, in ms."""
 
 LIFE_PATTERN = r"[0-9a-f]{0,32}"
 Reader = Annotated[str, Field(min_length=1, max_length=100)]
@@ -125,7 +133,7 @@ class Sent(Asked):
 
     number: int
     verb: Literal["send", "settle"] = "send"
-    at: int | None = None
+    at: int | None = Field(default=None, ge=0, le=LATEST)
     refused: Problem | None = None
 
 
