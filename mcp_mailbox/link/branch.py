@@ -344,7 +344,7 @@ class Branch:
         except Away:
             raise self._away("Attachments are read there.") from None
         sha256 = str(said.get("sha256", ""))
-        return Attachment(str(said["name"]), str(said["type"]), int(said["size"]), sha256), content
+        return Attachment(said["name"], said["type"], len(content), sha256), content
 
     async def _with_copy(self, asking: Asking, asked: arguments.Read, answer: Json) -> Json:
         """Put a copy of an attachment where the caller's programs can open it, as a post office of its own does."""
@@ -921,13 +921,27 @@ def _plausible(verb: str, answer: Json) -> Json:
     names = [*_list(answer.get("settled", [])), *_list(answer.get("mailboxes", []))]
     if verb in {"own", "create_mailbox"}:
         names.append(answer.get("address"))
+    if verb == "mailboxes" and "mailboxes" not in answer:
+        raise Strange("its answer has no mailboxes")
     if verb in {"read", "entire"} and "body" in answer:
         messages = [answer]
+    if verb == "read" and ("body" not in answer or "uri" in answer) and not _is_file(answer):
+        raise Strange("its answer is neither a message nor a file")
     if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in _list(messages)):
         raise Strange("its answer has messages without ids")
     if verb in _NAMING and not all(isinstance(each, str) for each in names):
         raise Strange("its answer has other things than names")
+    for each in names if verb in _NAMING - {"settle"} else ():
+        try:
+            addresses.parse(each, addresses.DEFAULT_SPACE)
+        except Refusal:
+            raise Strange("its answer has other things than addresses") from None
     return answer
+
+
+def _is_file(answer: Json) -> bool:
+    """Whether it says what a copy of an attachment needs."""
+    return isinstance(answer.get("attachment"), str) and isinstance(answer.get("size"), int)
 
 
 def _list(found: object) -> list[Any]:

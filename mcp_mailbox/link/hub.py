@@ -14,6 +14,7 @@ import httpx2
 
 from mcp_mailbox import __version__
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts import meaning
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.render import Relayed
 
@@ -99,7 +100,10 @@ class Hub:
         response, content = await self._respond(
             "attachment", wire_json(asked), "application/json", _CONTENT_BYTES, seconds=_CONTENT_SECONDS
         )
-        return _object(response.headers.get("mailbox-attachment", "").encode()), content
+        said = _object(response.headers.get("mailbox-attachment", "").encode())
+        if not all(isinstance(said.get(name), str) for name in ("name", "type")) or said.get("size") != len(content):
+            raise Strange("what it says of an attachment is something else")
+        return said, content
 
     @asynccontextmanager
     async def stream(self, opening: Mapping[str, object]) -> AsyncIterator[AsyncIterator[httpx2.ServerSentEvent]]:
@@ -178,11 +182,16 @@ def wire_json(said: Mapping[str, object]) -> bytes:
 
 
 def parsed(text: str | bytes) -> object:
-    """Read JSON that a hub, whoever that is, has sent. Raises Strange."""
+    """Read JSON that a hub, whoever that is, has sent, and that can be kept and told. Raises Strange."""
     try:
-        return json.loads(text)
+        said = json.loads(text)
+        # Python reads halves of letters, and numbers that are none, and no file or host would take them.
+        json.dumps(said, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise Strange("what it says is no JSON") from None
+    if meaning.is_deeper(said, wire.DEEPEST):
+        raise Strange("what it says is nested too deeply")
+    return said
 
 
 def _object(text: bytes) -> Json:

@@ -85,6 +85,9 @@ STREAMS = {
     "a redirect": http(b"", status=307, location="https://evil.example/"),
     "a long refusal": b"HTTP/1.1 500 X\r\nconnection: close\r\n\r\n" + b"x" * 10_000_000,
     "nothing": b"connection: close",
+    "packed": events(gzip.compress(b"data: " + b"x" * 30_000_000), "text/event-stream\r\ncontent-encoding: gzip"),
+    "halves of letters": events(b'event: hello\ndata: {"epoch":"\\ud800","resumed":false}\n\n'),
+    "no numbers": HELLO + b'event: bell\ndata: {"number":1e999,"reader":"relay"}\n\n',
 }
 
 
