@@ -18,6 +18,7 @@ from mcp_mailbox.fronts.join.room import BODY_BYTES, REFUSED_AFTER
 from mcp_mailbox.fronts.join.throttle import EACH, TERM, TOGETHER, Throttle
 from tests.http.caller import Answer, Caller, Json
 from tests.http.conftest import Post
+from tests.http.store import Store
 
 _hosts = count(1)
 TOKEN = "mbx_" + "t" * 43
@@ -104,6 +105,34 @@ def test_of_fifty_who_race_for_one_code_one_gets_in(post: Post, stranger: Callab
     tokens = [each for each in post.command("token list")["tokens"] if each["principal"] == f"racer {post.space}"]
     [winner] = [each for each in answers if each.status == 200]
     assert [each["id"] for each in tokens] == [winner.json["id"]]
+
+
+def test_fifty_tries_at_once_of_one_machine_are_one_token(post: Post, stranger: Callable[[], Stranger]) -> None:
+    code = invite(post, f"retry {post.space}")["code"]
+    tries = [stranger() for _ in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        answers = [*pool.map(lambda one: one.join(code, token(post)), tries)]
+    assert {each.status for each in answers} == {200}
+    assert len({each.body for each in answers}) == 1
+    tokens = [each for each in post.command("token list")["tokens"] if each["principal"] == f"retry {post.space}"]
+    assert len(tokens) == 1
+
+
+def test_what_an_invitation_gives_is_a_machine_of_its_principal_and_ends_with_its_token(
+    post: Post, stranger: Callable[[], Stranger]
+) -> None:
+    made = invite(post, f"edge {post.space}", space=post.space, scopes=["read", "create"])
+    joined = stranger().join(made["code"], token(post)).json
+    edge = Store(Caller(post.home.port, token(post), post.space))
+    edge.call("create_mailbox", name="laptop")
+    assert edge.verb("send", to="laptop", body="x").status == 403
+    with edge.stream() as events:
+        post.command("token revoke", id=joined["id"])
+        assert events.line.ended()
+    assert edge.verb("own").status == 401
+    for again in (token(post), f"{token(post)}y"):
+        assert stranger().join(made["code"], again).status == 403
+        assert Store(Caller(post.home.port, again, post.space)).verb("own").status == 401
 
 
 def test_every_code_that_is_no_good_is_answered_alike_and_as_slowly(

@@ -21,6 +21,7 @@ from tests.fronts.world import Served
 from tests.http.authority import AUDIENCE, Authority, Json, Key, part
 from tests.http.caller import Answer, Caller
 from tests.http.conftest import Post
+from tests.http.store import Store
 
 METADATA = "https://mail.example.org/.well-known/oauth-protected-resource/mcp"
 
@@ -159,12 +160,35 @@ BAD: dict[str, Callable[[Authority], str]] = {
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_not_a_good_token_of_the_issuer_lets_nobody_in(post: Post, authority: Authority, what: str) -> None:
     authority.keys = [authority.first.public, WEAK.public]
-    answer = ask(post, BAD[what](authority))
-    assert answer.status == 401, answer.body
-    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
-    assert f'resource_metadata="{METADATA}"' in answer.headers["www-authenticate"]
+    token = BAD[what](authority)
+    for answer in (
+        ask(post, token),
+        Store(post.caller(token)).verb("own"),
+        Store(post.caller(token)).post("stream", {}),
+    ):
+        assert answer.status == 401, answer.body
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+        assert f'resource_metadata="{METADATA}"' in answer.headers["www-authenticate"]
     assert not any("evil" in path for path in authority.asked), "a token says where a key is, and it is fetched"
     authority.keys = [authority.first.public]
+
+
+def test_an_edge_of_the_issuers_subject_is_nobody_elses(post: Post, authority: Authority) -> None:
+    ann, bob = (Store(post.caller(authority.token(sub=sub))) for sub in ("ann edge", "bob edge"))
+    ann.call("create_mailbox", name="annedge")
+    who = ann.who()
+    sent = ann.call("send", who, to="annedge", body="secret")
+    theirs, nobodys = (bob.verb("own", bob.who(mailbox=name)) for name in ("annedge", "nobody0"))
+    assert (theirs.status, theirs.body.replace(b"annedge", b"nobody0")) == (nobodys.status, nobodys.body)
+    assert bob.verb("read", who, id=sent["id"]).status == 404
+    reader = Store(post.caller(authority.token(sub="ann edge", scope="mailbox:read")))
+    assert reader.verb("send", reader.who(), to="annedge", body="x").status == 403
+    assert reader.post("files", b"x", content_type="application/octet-stream", **FILE).status == 403
+    later = Store(post.caller(authority.token(sub="ann edge", exp=int(time.time()) + 900)))
+    assert later.call("send", who, to="annedge", body="secret")["id"] == sent["id"], "a new token, the same machine"
+
+
+FILE = {"mailbox_file": "0" * 32, "mailbox_offset": "0"}
 
 
 def test_clients_are_told_where_a_token_is_to_be_had(post: Post, authority: Authority) -> None:
