@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
@@ -46,7 +47,9 @@ def alice(hasty: Served) -> Iterator[Store]:
     post = Post(hasty)
     store = Store(post.caller(post.issue("alice")["token"]))
     store.call("create_mailbox", name=f"alice.{post.space}")
+    began = time.monotonic()
     yield store
+    assert time.monotonic() - began < 8, "whoever is slow has a second"
     assert store.call("list_inbox")["unread"] == 0
     assert "Traceback" not in hasty.log()
 
