@@ -416,8 +416,9 @@ class _Edge:
     async def ask(self, place: str, said: Json) -> Json:
         async with self._turn:
             if self._wire is None:
-                self._wire = await self._agent._connect()  # noqa: SLF001 - one of us
                 await self._listen()
+            if self._wire is None or self._wire.transport.is_closing():  # a server keeps no connection that idles
+                self._wire = await self._agent._connect()  # noqa: SLF001 - one of us
             return await self._wire.ask(self._request(place, said))
 
     async def _listen(self) -> None:
