@@ -469,7 +469,10 @@ def moment(ms: int) -> str:
 
 def dump(content: object) -> str:
     """Return compact JSON; letters of all scripts as they are."""
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(content)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def size(content: object) -> int:

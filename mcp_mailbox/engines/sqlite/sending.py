@@ -408,16 +408,15 @@ def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) 
     to = sorted({f"{address.folded}@{address.space}" for address in recipients})
     content = [str(len(to)), *to, draft.body, draft.subject, draft.priority.word, draft.reply_to or ""]
     content += sorted(f"cc {address.folded}@{address.space}" for address in cc)
-    options = {
-        "format": draft.format or "",
-        "ttl": draft.ttl or "",
-        "delay": draft.delay or "",
-        "topic": draft.topic or "",
-        "receipt": draft.receipt or "",
-    }
-    content += [f"{name} {value}" for name, value in options.items() if value]
+    options = (
+        ("format", draft.format),
+        ("ttl", draft.ttl),
+        ("delay", draft.delay),
+        ("topic", draft.topic),
+        ("receipt", draft.receipt),
+    )
+    content += [f"{name} {value}" for name, value in options if value]
     content += [f"attachment {each.sha256} {each.name}" for each in draft.attachments]
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (text.encode() for text in content):
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.digest()
+    parts = [text.encode() for text in content]
+    spelled = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return hashlib.blake2b(spelled, digest_size=16).digest()

@@ -424,6 +424,13 @@ def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> byt
     return f"event: {name}\n{about}data: {render.dump(said)}\n\n".encode()
 
 
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=body.refuse_twice, parse_constant=_no_number)
+
+
 async def _read(visit: Visit, model: type[M]) -> M:
     text = await _body(visit, JSON)
     found = _parse(text, model)
@@ -455,7 +462,7 @@ async def _body(visit: Visit, kind: str) -> bytes:
 def _parse(text: bytes, model: type[M]) -> M:
     """Read an object. Raises Refused(400) with what is wrong with it."""
     try:
-        said = json.loads(text, object_pairs_hook=body.refuse_twice, parse_constant=_no_number)
+        said = _DECODER.decode(text.decode())
         if meaning.is_deeper(said, wire.DEEPEST):
             raise Refused(400, "The body is nested too deeply.")
         return model.model_validate(said)
@@ -466,10 +473,6 @@ def _parse(text: bytes, model: type[M]) -> M:
         raise Refused(400, f"The name {twice.name[:40]!a} stands twice in one object.") from None
     except (ValueError, RecursionError):
         raise Refused(400, "The body is not valid JSON.") from None
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(text)
 
 
 def _dump(answer: Mapping[str, object]) -> bytes:
