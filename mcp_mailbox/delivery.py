@@ -226,6 +226,8 @@ class Progress:
     """Since when it waited for its sender to be let in, where it had to."""
     let_in_at: int | None = None
     """When that was let in: stored from then on."""
+    by: str | None = None
+    """Whose words the reason is, where it is told to somebody else."""
 
     @property
     def since(self) -> int | None:

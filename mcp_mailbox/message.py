@@ -5,6 +5,7 @@ What becomes of it in each mailbox is `delivery.py`'s business.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,6 +22,9 @@ RECIPIENT_LIMIT = 100
 """Addresses that one message can be sent to."""
 TOPIC_LIMIT = 100
 """Characters in a topic."""
+SIGNATURE_LIMIT = 8_192
+"""Characters of a signature."""
+_SIGNATURE = re.compile(rf"[A-Za-z0-9._-]{{1,{SIGNATURE_LIMIT}}}", re.ASCII)
 LONGEST = 365 * 24 * 3600 * 1000
 """ms of a time to live; a message may be held back for a twelfth of that."""
 
@@ -74,7 +78,8 @@ class Draft:
     `key` makes a retry harmless; `reply_to` is a message id or a lease's handle. Who is in `cc` gets the message but is
     not rung. After `ttl` nobody is handed it any more; before `delay` is over nobody is yet. Of what one sender sends
     one mailbox under one `topic`, only the newest that nobody has seen is kept. `receipt` asks to be told of the ack.
-    `attachments` are contents that were kept before (`store.attachments`).
+    `attachments` are contents that were kept before (`store.attachments`). The same content under another signature is
+    the same message.
     """
 
     to: tuple[str, ...]
@@ -90,6 +95,8 @@ class Draft:
     topic: str | None = None
     receipt: bool = False
     attachments: tuple[Attachment, ...] = ()
+    signature: str | None = None
+    """What the sender's own machine has signed it with: handed on as it is, and read by nobody here."""
 
     def __post_init__(self) -> None:
         """Refuse what no mailbox could hold.
@@ -119,6 +126,12 @@ class Draft:
                 raise Refusal(Code.BAD_ARGUMENT, "`key` is empty.", "Leave it out, or choose one per message.")
         self._check_options()
         check_count(len(self.attachments))
+        if self.signature is not None and not _SIGNATURE.fullmatch(self.signature):
+            raise Refusal(
+                Code.BAD_ARGUMENT,
+                "The signature is none that could be handed on.",
+                f"It is a JWS in its compact form, of at most {SIGNATURE_LIMIT:,} characters.",
+            )
 
     def _check_options(self) -> None:
         if self.topic is not None:
@@ -154,6 +167,15 @@ class Message:
     format: Format = Format.TEXT
     expires_at: int | None = None
     attachments: tuple[Attachment, ...] = ()
+    principal: str = ""
+    """Whose the sender's mailbox is; nobody's but the post office's where it is empty."""
+    quotes: bool = False
+    """Of a notice: whether it has words of another principal than whom it is for."""
+    signature: str | None = None
+
+    def is_strangers(self, reader: str) -> bool:
+        """Whether it has words of another principal than the reader: data for it, and never what its user wants."""
+        return self.quotes if self.kind is not Kind.MESSAGE else self.principal != reader
 
 
 def check_text(what: str, text: str) -> None:

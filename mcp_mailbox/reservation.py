@@ -114,7 +114,8 @@ def told(conflict: Conflict, now: int) -> str:
     held = conflict.held
     holder = str(held.holder) if held.holder is not None else SOMEBODY
     minutes = -(-(held.until - now) // _MINUTE)
-    as_what = "" if held.name == conflict.name else f", as {held.name!r}"
+    # A name of another principal's is its words: it stands where it can be told from ours.
+    as_what = "" if held.name == conflict.name or held.holder is None else f", as {held.name!r}"
     return f"{holder} ({held.mode}{as_what}) until {ending(held.until)}, {minutes} min from now"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mcp_mailbox import addresses, presence
@@ -22,7 +22,7 @@ from mcp_mailbox.channel import MOST_COUNT
 from mcp_mailbox.delivery import Outcome, Settlement
 from mcp_mailbox.doorbell import Moment
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts import meaning
+from mcp_mailbox.fronts import fence, meaning
 from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft, Format, Priority
 from mcp_mailbox.presence import Status
@@ -66,7 +66,8 @@ Id = Annotated[str, BeforeValidator(meaning.one_id)]
 Mailbox = Annotated[str, BeforeValidator(meaning.one_address)]
 NewName = Annotated[str, BeforeValidator(meaning.new_name)]
 OneChannel = Annotated[str, BeforeValidator(meaning.one_channel)]
-OneText = Annotated[str, BeforeValidator(meaning.one_text)]
+OneText = Annotated[str, BeforeValidator(meaning.one_text), AfterValidator(fence.bare)]
+"""As an answer shows it, with its fence or without."""
 Line = Annotated[str, BeforeValidator(meaning.line)]
 Words = Annotated[str, BeforeValidator(meaning.words)]
 Seconds = Annotated[float, BeforeValidator(meaning.seconds)]
@@ -442,7 +443,7 @@ class FindMailboxes(Arguments):
     }
 
     query: Words = ""
-    skill: str = ""
+    skill: Annotated[str, AfterValidator(fence.bare)] = ""
     space: str | None = None
     limit: Limit = DEFAULT_LIST_LIMIT
     cursor: str | None = None

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.audit import DONE, Entry, Trail
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.verbs import Asking, Here, Json
 from mcp_mailbox.postoffice import Call, PostOffice
+from mcp_mailbox.postoffice.attachments import Given
 
 CANCELLED = "cancelled"
 FAILED = "failed"
@@ -36,7 +36,7 @@ class Audited(Here):
         """See `Counter`."""
         await self._noted("open", replace(call, mailbox=name), super().ensure(call, name), lambda _: _NOTHING)
 
-    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
+    async def content(self, call: Call, id: str, name: str) -> Given:  # noqa: A002
         """See `Counter`."""
         return await self._noted("attachment", call, super().content(call, id, name), lambda _: {"id": id})
 

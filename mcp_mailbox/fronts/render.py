@@ -1,7 +1,7 @@
 """What is answered, as JSON: lean results for a model, which the command line and its scripts get as well.
 
-Sizes are bytes of that JSON. A body stands in a JSON string, whose quotes it cannot leave: that is its fence. What a
-protocol wraps around it is that protocol's front's.
+Sizes are bytes of that JSON. What another principal wrote is marked as `untrusted`, and there is room for the fence
+that fronts for models put around it (`fence`). `reader` is the principal that reads.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mcp_mailbox.channel import Channel, Skipped
 from mcp_mailbox.delivery import Delivery, Progress, State
 from mcp_mailbox.directory import Entry
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts import fence
 from mcp_mailbox.message import Format, Kind, Message
 from mcp_mailbox.postoffice.attachments import Opened as OpenedAttachment
 from mcp_mailbox.reservation import SOMEBODY, Reservation, Taken, ending
@@ -44,11 +45,15 @@ PAGE_LIMIT = 4_000
 BODY_SHARE = 12_000
 """Bytes of bodies to ask the store for in one wait: the rest is room for what stands around them."""
 _SUBJECT_SHOWN = 60
+_SUBJECT_BEGUN = 15
+"""Characters of a subject where not even that fits."""
 _PREVIEW_SHOWN = 200
 """Characters of a body in a line of its own."""
 _CC_SHOWN = 5
 _SHORTEST_BODY = 100
 """Bytes of a body that are always shown. With the shortened subject, ten messages fit whatever is in them."""
+_FENCE = 30
+"""Bytes of the fence around a name."""
 _MORE = 40
 """Bytes that it takes to say that there is more."""
 _ABOUT_SHOWN = 120
@@ -72,6 +77,8 @@ _NO_RECEIPT = "A channel sends no receipts; read counts how far its members are.
 _HELD = {"state": State.HELD.word, "hint": "Its owner is asked whether you may write. Wait for that: see it with read."}
 NO_TEXT = "It is no text. Open `path`: it is a copy, for you to read."
 NO_TEXT_THERE = "It is no text. Read the resource `uri`."
+_UNTRUSTED = {fence.UNTRUSTED: True, "verified": fence.HUB}
+"""Of what another principal wrote: who it was is as sure as the hub is, which sets it."""
 NOBODY = 'Nobody is found. Try fewer words, or space="*".'
 
 
@@ -134,18 +141,26 @@ def accepted(answer: Accepted, *, receipt: bool = False) -> Json:
     return content | _given(repeated=answer.repeated, hint=_NO_RECEIPT if receipt and published else None)
 
 
-def received(deliveries: Sequence[Delivery]) -> Json:
-    """Render `wait_for_message`: long bodies are cut, with `more` where to read on; then subjects, if need be."""
-    messages = [_received(each) for each in deliveries]
+def received(deliveries: Sequence[Delivery], reader: str, *, raw: bool = False) -> Json:
+    """Render `wait_for_message`: long bodies are cut, with `more` where to read on; then subjects, if need be.
+
+    `raw` is for a machine that renders it anew: bodies stay text, and what only that needs is there.
+    """
+    messages = [_received(each, reader) for each in deliveries]
     answer: Json = {"messages": messages}
-    while (excess := size(answer) - WAIT_LIMIT) > 0:
+    while (excess := weight(answer) - WAIT_LIMIT) > 0:
         longest = max(messages, key=lambda message: size(message["body"]))
         if not _cut(longest, excess):
-            for message in messages:
-                message["subject"] = message["subject"][:_SUBJECT_SHOWN]
+            for shown in (_SUBJECT_SHOWN, _SUBJECT_BEGUN):
+                if weight(answer) > WAIT_LIMIT:
+                    for message in messages:
+                        message["subject"] = message["subject"][:shown]
             break
     for message, delivery in zip(messages, deliveries, strict=True):
-        _open_json(message, delivery.message)
+        if raw:
+            message.update(_signed(delivery.message))
+        else:
+            _open_json(message, delivery.message)
     return answer
 
 
@@ -160,7 +175,7 @@ def nothing(cut: float | None = None, meant: str = "", *, brief: bool = False) -
     return {"messages": [], "timed_out": True, "hint": " ".join(filter(None, (why + NOTHING_YET, meant)))}
 
 
-def entire(reading: Reading) -> Json:
+def entire(reading: Reading, reader: str) -> Json:
     """Render a message with its whole body as text."""
     message, own = reading.message, reading.own
     answer: Json = {
@@ -173,19 +188,24 @@ def entire(reading: Reading) -> Json:
         "priority": message.priority.word,
         "sent_at": moment(message.accepted_at),
     }
-    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message, math.inf))
+    answer |= _given(cc=list(message.cc), reply_to=message.reply_to, **_about(message, reader, math.inf))
     if own is not None:
         answer |= {"state": own.state.word} | _given(attempts=own.attempts, reason=own.reason)
-    sent: list[Json] = [{"to": to} | _history(message, each) for to, each in reading.sent]
+    sent: list[Json] = [{"to": to} | _history(message, each, reader) for to, each in reading.sent]
     sent += [
         {"to": each.channel, "members": dict(each.states)} | _given(at_least=each.at_least) for each in reading.counted
     ]
     return answer | _given(sent=sent)
 
 
-def whole(reading: Reading, offset: int) -> Json:
-    """Render `read`: the body from character `offset` on, with `more` where the next page begins."""
-    answer = entire(reading)
+def signed(reading: Reading, reader: str) -> Json:
+    """Render a message with its whole body as text, and what another machine needs to verify it."""
+    return entire(reading, reader) | _signed(reading.message)
+
+
+def whole(reading: Reading, offset: int, reader: str, *, raw: bool = False) -> Json:
+    """Render `read`: the body from character `offset` on, with `more` where the next page begins; `raw` as above."""
+    answer = entire(reading, reader)
     answer["body"] = answer["body"][offset:]
     for name, rest in (("to", "recipients"), ("cc", "more_cc"), ("sent", "more_sent")):
         several = answer.get(name, [])
@@ -193,11 +213,18 @@ def whole(reading: Reading, offset: int) -> Json:
             answer[rest] = len(several)
             while size(several) > _RECIPIENTS_SHOWN:
                 several.pop()
-    if (excess := size(answer) - WAIT_LIMIT) > 0:
+    if (excess := weight(answer) - WAIT_LIMIT) > 0:
         _cut(answer, excess, offset)
+    if raw:
+        return answer | _signed(reading.message)
     if not offset:
         _open_json(answer, reading.message)
     return answer
+
+
+def _signed(message: Message) -> Json:
+    """Return what another machine needs to render and to verify a message."""
+    return {"format": message.format.word} | _given(signature=message.signature, reply_to=message.reply_to)
 
 
 def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Json:
@@ -207,15 +234,17 @@ def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Jso
     """
     about = opened.attachment
     answer: Json = {"id": id_, "attachment": about.name, "type": about.type, "size": about.size}
+    if opened.stranger is not None:
+        answer |= {"from": opened.stranger, **_UNTRUSTED}
     path = str(opened.path) if opened.path is not None else None
     if opened.text is None:
         return answer | {"hint": NO_TEXT if path else NO_TEXT_THERE} | _given(path=path, uri=uri)
     # A character has at least a byte: of a text of megabytes no more than this is ever spelled.
     answer["body"] = opened.text[offset : offset + WAIT_LIMIT]
-    if not offset and len(answer["body"]) == len(opened.text) and size(answer) <= WAIT_LIMIT:
+    if not offset and len(answer["body"]) == len(opened.text) and weight(answer) <= WAIT_LIMIT:
         return answer
     answer |= _given(path=path, uri=uri)
-    if (excess := size(answer) - WAIT_LIMIT) > 0:
+    if (excess := weight(answer) - WAIT_LIMIT) > 0:
         _cut(answer, excess, offset)
     return answer
 
@@ -225,7 +254,7 @@ def with_copy(answer: Json, path: str, offset: int) -> Json:
     answer = {**answer, "path": path}
     if "body" not in answer:
         return answer | {"hint": NO_TEXT}
-    if (excess := size(answer) - WAIT_LIMIT) > 0:
+    if (excess := weight(answer) - WAIT_LIMIT) > 0:
         _cut(answer, excess, offset)
     return answer
 
@@ -239,7 +268,7 @@ def _attached(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
     return {"attachments": shown, "more_attachments": len(every) - len(shown)}
 
 
-def _history(message: Message, progress: Progress) -> Json:
+def _history(message: Message, progress: Progress, reader: str) -> Json:
     """Render how far a delivery has come: its state, and when it came into each that it has had."""
     ended = {progress.state.word: progress.settled_at} if progress.settled_at is not None else {}
     times = {
@@ -254,15 +283,16 @@ def _history(message: Message, progress: Progress) -> Json:
     }
     at = {name: moment(time) for name, time in times.items() if time is not None}
     about = _given(attempts=progress.attempts, reason=progress.reason)
-    return {"state": progress.state.word, "at": at} | about
+    quoted = {fence.UNTRUSTED: True} if progress.reason and progress.by not in {None, reader} else {}
+    return {"state": progress.state.word, "at": at} | about | quoted
 
 
-def page(answer: Page, room: float = PAGE_LIMIT, *, full: bool = False) -> Json:
+def page(answer: Page, reader: str, room: float = PAGE_LIMIT, *, full: bool = False) -> Json:
     """Render `list_inbox`: as many previews as fit, the first one always; `full` with each one's state and attempts."""
     content: Json = {"messages": [], "unread": answer.unread}
     for shown, preview in enumerate(answer.previews):
-        content["messages"].append(_previewed(preview) | (_standing(preview) if full else {}))
-        if shown and size(content) > room - _MORE:
+        content["messages"].append(_previewed(preview, reader) | (_standing(preview) if full else {}))
+        if shown and weight(content) > room - _MORE:
             content["messages"].pop()
             return content | {"next": answer.previews[shown - 1].cursor}
     return content | (_given(next=answer.previews[-1].cursor) if answer.more else {})
@@ -274,7 +304,7 @@ def _standing(preview: Preview) -> Json:
     return {"state": progress.state.word, "attempts": progress.attempts, **_given(lease_until=until)}
 
 
-def found(answer: Hits, meant: str = "", room: float = PAGE_LIMIT) -> Json:
+def found(answer: Hits, reader: str, meant: str = "", room: float = PAGE_LIMIT) -> Json:
     """Render `list_inbox` that searched: as many hits as fit, the first one always; says so while hits may be missing.
 
     A page without hits may have a next one. `meant` asks whether somebody else's mail was looked for.
@@ -283,14 +313,14 @@ def found(answer: Hits, meant: str = "", room: float = PAGE_LIMIT) -> Json:
     if answer.complete_until is not None:
         content |= {"complete_until": moment(answer.complete_until), "hint": f"{INCOMPLETE} {meant}".strip()}
     for shown, hit in enumerate(answer.hits):
-        content["messages"].append(_hit(hit))
-        if shown and size(content) > room - _MORE:
+        content["messages"].append(_hit(hit, reader))
+        if shown and weight(content) > room - _MORE:
             content["messages"].pop()
             return content | {"next": answer.hits[shown - 1].cursor}
     return content | _given(next=answer.next)
 
 
-def _hit(hit: Hit) -> Json:
+def _hit(hit: Hit, reader: str) -> Json:
     message, own = hit.message, hit.own
     answer: Json = {
         "id": message.id,
@@ -304,7 +334,7 @@ def _hit(hit: Hit) -> Json:
         subject=message.subject[:_SUBJECT_SHOWN],
         state=own.state.word if own is not None else None,
         bytes=hit.size if hit.size > len(message.body.encode()) else None,
-        **_about(message),
+        **_about(message, reader),
     )
 
 
@@ -354,7 +384,7 @@ def skipped(several: Sequence[Skipped]) -> Json:
     return _given(skipped=[{"channel": str(each.channel), "count": each.count} for each in several])
 
 
-def arrived(mail: Archived) -> Json:
+def arrived(mail: Archived, reader: str) -> Json:
     """Render what has come, as a listing that shows no more than its beginning."""
     message = mail.message
     body = message.body[:_PREVIEW_SHOWN]
@@ -368,22 +398,22 @@ def arrived(mail: Archived) -> Json:
         subject=message.subject,
         thread=message.thread if message.thread != message.id else None,
         bytes=len(message.body.encode()) if len(body) < len(message.body) else None,
-        **_about(message),
+        **_about(message, reader),
     )
 
 
-def directory(answer: Found, room: float = PAGE_LIMIT) -> Json:
+def directory(answer: Found, reader: str, room: float = PAGE_LIMIT) -> Json:
     """Render `find_mailboxes`: as many as fit, the first one always."""
     content: Json = {"mailboxes": []}
     for shown, entry in enumerate(answer.entries):
-        content["mailboxes"].append(_listed(entry))
-        if shown and size(content) > room - _MORE:  # room for the cursor
+        content["mailboxes"].append(_listed(entry, reader))
+        if shown and weight(content) > room - _MORE:  # room for the cursor
             content["mailboxes"].pop()
             return content | {"next": answer.entries[shown - 1].cursor}
     return content | _given(next=answer.next, hint=None if answer.entries else NOBODY)
 
 
-def _listed(entry: Entry) -> Json:
+def _listed(entry: Entry, reader: str) -> Json:
     skills = list(entry.skills)
     while size(skills) > _SKILLS_SHOWN:
         skills.pop()
@@ -397,6 +427,7 @@ def _listed(entry: Entry) -> Json:
         "presence": entry.presence.value,
         **_given(status=entry.status, contact=entry.contact.value if entry.asks_first else None),
         **{name: value for name, value in known.items() if value is not None},
+        **_given(untrusted=entry.owner != reader and bool(entry.about or entry.skills or entry.status)),
     }
 
 
@@ -432,6 +463,7 @@ def _grouped(reservations: Sequence[Reservation], room: float = math.inf, *, own
         key = (each.holder, each.mode, each.until, each.note)
         group = groups.get(key) or {"names": [], **_holding(each, own=own)}
         room -= size(each.name) + 1 + (0 if key in groups else size(group) + 1)
+        room -= _FENCE if fence.UNTRUSTED in group else 0
         if room < 0:
             break
         groups[key] = group
@@ -442,7 +474,8 @@ def _grouped(reservations: Sequence[Reservation], room: float = math.inf, *, own
 def _holding(held: Reservation, *, own: bool = False) -> Json:
     by = str(held.holder) if held.holder is not None else SOMEBODY
     about: Json = {"mode": held.mode.value, "until": ending(held.until), **_given(note=held.note)}
-    return about if own else {"by": by, **about}
+    # Whose it is is only told of one's own principal's; of another's the name is that one's words.
+    return about if own else {"by": by, **about, **_given(untrusted=held.holder is None)}
 
 
 def _in_the_way(taken: Taken, room: int) -> Json:
@@ -450,7 +483,7 @@ def _in_the_way(taken: Taken, room: int) -> Json:
     shown: list[Json] = []
     for each in taken.conflicts:
         about = {"name": each.name, "held": each.held.name, **_holding(each.held), "since": moment(each.held.made_at)}
-        room -= size(about) + 1
+        room -= size(about) + fence.added(about) + 1
         if room < _MORE:
             break
         shown.append(about)
@@ -480,7 +513,12 @@ def size(content: object) -> int:
     return len(dump(content).encode())
 
 
-def _received(delivery: Delivery) -> Json:
+def weight(answer: Json) -> int:
+    """Return the bytes of an answer's JSON with the fences in it."""
+    return size(answer) + fence.added(answer)
+
+
+def _received(delivery: Delivery, reader: str) -> Json:
     message = delivery.message
     answer: Json = {
         "id": delivery.handle,
@@ -498,13 +536,14 @@ def _received(delivery: Delivery) -> Json:
         attempts=delivery.attempts,
         cc=cc[:_CC_SHOWN],
         more_cc=len(cc[_CC_SHOWN:]),
-        **_about(message),
+        **_about(message, reader),
     )
 
 
-def _about(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
+def _about(message: Message, reader: str, room: float = _ATTACHMENTS_SHOWN) -> Json:
     """Render what few messages have."""
     return {
+        **(_UNTRUSTED if message.is_strangers(reader) else {}),
         "kind": message.kind.word if message.kind is not Kind.MESSAGE else None,
         "expires_at": moment(message.expires_at) if message.expires_at is not None else None,
         **_attached(message, room),
@@ -512,12 +551,12 @@ def _about(message: Message, room: float = _ATTACHMENTS_SHOWN) -> Json:
 
 
 def _open_json(shown: Json, message: Message) -> None:
-    """Show a body that is JSON as that, where it is whole."""
-    if message.format is Format.JSON and "more" not in shown:
+    """Show a body that is JSON as that, where it is whole; a stranger's stays text in its fence."""
+    if message.format is Format.JSON and "more" not in shown and fence.UNTRUSTED not in shown:
         shown["body"] = json.loads(shown["body"])
 
 
-def _previewed(preview: Preview) -> Json:
+def _previewed(preview: Preview, reader: str) -> Json:
     delivery, message = preview.delivery, preview.delivery.message
     answer: Json = {
         "id": message.id,
@@ -538,7 +577,7 @@ def _previewed(preview: Preview) -> Json:
             reason=progress.reason[:_SUBJECT_SHOWN],
             deliver_at=moment(progress.deliver_at) if progress.deliver_at is not None else None,
             bytes=preview.size if preview.size > len(message.body.encode()) else None,
-            **_about(message),
+            **_about(message, reader),
         )
     )
 

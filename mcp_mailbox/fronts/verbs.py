@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, Ending
 from mcp_mailbox.channel import Keep
 from mcp_mailbox.directory import Search
@@ -25,8 +24,10 @@ from mcp_mailbox.doorbell import Terms as BellTerms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.mailbox import Contact, Kind, Profile
+from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Call, Caller, Handed, PostOffice
 from mcp_mailbox.postoffice.alarms import Alarms
+from mcp_mailbox.postoffice.attachments import Given
 from mcp_mailbox.reservation import Mode, Terms
 from mcp_mailbox.store import Claimer, Clock, Portion
 
@@ -59,6 +60,10 @@ class Asking:
     """Files to be attached that the front has handed in."""
     at_once: bool = False
     """Whether a wait is to answer what is there now: who asks waits by itself."""
+    raw: bool = False
+    """Whether another machine renders it anew for whoever reads it: with what that needs to verify it."""
+    signature: str | None = None
+    """What the sender's own machine has signed a `send` with."""
 
 
 class Counter(Protocol):
@@ -132,7 +137,7 @@ class Counter(Protocol):
         """Return the principal's addresses that begin like this."""
         ...
 
-    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002 - the domain's word
+    async def content(self, call: Call, id: str, name: str) -> Given:  # noqa: A002 - the domain's word
         """Return an attachment and what is in it."""
         ...
 
@@ -170,9 +175,14 @@ async def _create_mailbox(office: PostOffice, asking: Asking, asked: arguments.C
 
 
 async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Json:
-    return render.accepted(
-        await office.send(asking.call, asked.draft, (*asked.attach, *asking.handed)), receipt=asked.receipt
-    )
+    files = (*asked.attach, *asking.handed)
+    return render.accepted(await office.send(asking.call, draft_of(asking), files), receipt=asked.receipt)
+
+
+def draft_of(asking: Asking) -> Draft:
+    """Return what a `send` hands in, its files aside. Raises Refusal for what no mailbox could hold."""
+    draft: Draft = asking.asked.draft
+    return replace(draft, signature=asking.signature)
 
 
 async def send_all(office: PostOffice, askings: Sequence[Asking]) -> Sequence[Json | Refusal]:
@@ -180,7 +190,7 @@ async def send_all(office: PostOffice, askings: Sequence[Asking]) -> Sequence[Js
 
     Raises Refusal as `PostOffice.send_all`.
     """
-    said = await office.send_all([(each.call, each.asked.draft) for each in askings])
+    said = await office.send_all([(each.call, draft_of(each)) for each in askings])
     return [
         each if isinstance(each, Refusal) else render.accepted(each, receipt=asking.asked.receipt)
         for asking, each in zip(askings, said, strict=True)
@@ -197,7 +207,8 @@ async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments
     )
     cut = timeout if timeout < asked.timeout and not asking.ending.is_set() else None
     meant = await _meant(office, call, wanted.sender) if not found else ""
-    answer = render.received(found) if found else render.nothing(cut, meant, brief=asking.full)
+    reader = call.caller.principal
+    answer = render.received(found, reader, raw=asking.raw) if found else render.nothing(cut, meant, brief=asking.full)
     refused = [{"id": each.handle} | render.problem(each.refusal) for each in settled if each.refusal]
     answer |= render.skipped(await office.channels.skipped(call))
     return answer | ({"ack_failed": refused} if refused else {})
@@ -215,8 +226,9 @@ async def _list_inbox(office: PostOffice, asking: Asking, asked: arguments.ListI
         find = office.search.find
         hits = await find(call, asked.limit, asked.query, sender, asked.since, thread, asked.cursor)
         source = addresses.parse_any(sender, call.caller.space) if sender and not hits.hits else None
-        return render.found(hits, await _meant(office, call, source), asking.room)
-    page = render.page(await office.list_inbox(call, asked.listing), asking.room, full=asking.full)
+        return render.found(hits, call.caller.principal, await _meant(office, call, source), asking.room)
+    listed = await office.list_inbox(call, asked.listing)
+    page = render.page(listed, call.caller.principal, asking.room, full=asking.full)
     return page | render.skipped(await office.channels.skipped(call))
 
 
@@ -230,7 +242,7 @@ async def _read(office: PostOffice, asking: Asking, asked: arguments.Read) -> Js
         return render.attachment(opened, asked.id, asked.offset, uri)
     found = await office.read(call, asked.id)
     _check_offset("body", len(found.message.body), asked.offset)
-    return render.whole(found, asked.offset)
+    return render.whole(found, asked.offset, call.caller.principal, raw=asking.raw)
 
 
 def _check_offset(what: str, length: int, offset: int) -> None:
@@ -245,7 +257,10 @@ def _check_offset(what: str, length: int, offset: int) -> None:
 async def _entire(office: PostOffice, asking: Asking, asked: arguments.Entire) -> Json:
     """Return a message with its whole body as text, and what that is."""
     found = await office.read(asking.call, asked.id)
-    return render.entire(found) | ({"format": found.message.format.word} if asking.full else {})
+    reader = asking.call.caller.principal
+    if asking.raw:
+        return render.signed(found, reader)
+    return render.entire(found, reader) | ({"format": found.message.format.word} if asking.full else {})
 
 
 async def _own(office: PostOffice, asking: Asking, asked: arguments.Own) -> Json:
@@ -264,7 +279,7 @@ async def _mailboxes(office: PostOffice, asking: Asking, asked: arguments.Mailbo
 
 async def _arrivals(office: PostOffice, asking: Asking, asked: arguments.Arrivals) -> Json:
     page = await office.arrivals(asking.call, Portion(100, 1 << 18, asked.place))
-    come = [render.arrived(each) for each in page.mail if each.own is not None]
+    come = [render.arrived(each, asking.call.caller.principal) for each in page.mail if each.own is not None]
     return {"messages": come, "place": page.place, "more": page.next is not None}
 
 
@@ -327,7 +342,7 @@ async def _subscribe(office: PostOffice, asking: Asking, asked: arguments.Subscr
 async def _find_mailboxes(office: PostOffice, asking: Asking, asked: arguments.FindMailboxes) -> Json:
     search = Search(asked.space or asking.call.caller.space, asked.query, asked.skill)
     found = await office.directory.find(asking.call, search, asked.limit, asked.cursor)
-    return render.directory(found, asking.room)
+    return render.directory(found, asking.call.caller.principal, asking.room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,7 +452,7 @@ class Here:
         """See `Counter`."""
         return await self.office.mailboxes.complete(caller, prefix, limit)
 
-    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
+    async def content(self, call: Call, id: str, name: str) -> Given:  # noqa: A002
         """See `Counter`."""
         return await self.office.attachments.content(call, id, name)
 

@@ -41,6 +41,7 @@ from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.postoffice import DAY, Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
+from mcp_mailbox.postoffice.attachments import Given
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.handed import Tray
 from mcp_mailbox.postoffice.readers import first_of
@@ -336,15 +337,16 @@ class Branch:
         said = await self._asked_now(plainly("mailboxes", given, Call(caller, "mailboxes")))
         return [addresses.parse(each, caller.space) for each in said["mailboxes"]]
 
-    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002
+    async def content(self, call: Call, id: str, name: str) -> Given:  # noqa: A002
         """See `Counter`."""
         try:
             with self._suspecting(), self.line.relying():
                 said, content = await self.hub.attachment({"who": self._who(call), "given": {"id": id, "name": name}})
         except Away:
             raise self._away("Attachments are read there.") from None
-        sha256 = str(said.get("sha256", ""))
-        return Attachment(said["name"], said["type"], len(content), sha256), content
+        found = Attachment(said["name"], said["type"], len(content), str(said.get("sha256", "")))
+        stranger = said.get("stranger")
+        return Given(found, content, str(stranger) if stranger is not None else None)
 
     async def _with_copy(self, asking: Asking, asked: arguments.Read, answer: Json) -> Json:
         """Put a copy of an attachment where the caller's programs can open it, as a post office of its own does."""
@@ -355,7 +357,7 @@ class Branch:
         known = (self._known(asking.call) or "", plain(asked.id), name)
         path = self._opened.get(known)
         if path is None or not await to_thread.run_sync(path.is_file):
-            found, content = await self.content(asking.call, asked.id, name)
+            found, content, _ = await self.content(asking.call, asked.id, name)
             of = f"{plain(asked.id)} {found.sha256}"
             path = await to_thread.run_sync(self._copies.put, of, attachment.clean_name(found.name), content)
             self._opened[known] = path

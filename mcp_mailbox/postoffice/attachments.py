@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio.to_thread
 
 from mcp_mailbox import attachment
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment, Limits, too_large
 from mcp_mailbox.credentials import Scope
 from mcp_mailbox.errors import Code, Refusal
@@ -18,12 +20,20 @@ from mcp_mailbox.postoffice.addressbook import AddressBook
 from mcp_mailbox.postoffice.callers import Call, Caller
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.handed import Handed, Tray
-from mcp_mailbox.store import AttachmentStore
+from mcp_mailbox.store import Store
 
 COPY_FROM = 12_000
 """Bytes of a text from which on who is on this machine gets a copy too: fewer are one answer."""
 
 _NO_TRAY, _NO_TRAY_HINT = "This post office takes no files.", "Put the text into the body."
+
+
+class Given(NamedTuple):
+    """An attachment and what is in it; `stranger` is who sent it, where that is another principal than who reads it."""
+
+    attachment: Attachment
+    content: bytes
+    stranger: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,8 @@ class Opened:
     attachment: Attachment
     text: str | None
     path: Path | None
+    stranger: str | None = None
+    """See `Given`."""
 
 
 class Attachments:
@@ -40,7 +52,7 @@ class Attachments:
 
     def __init__(
         self,
-        store: AttachmentStore,
+        store: Store,
         mailboxes: AddressBook,
         limits: Limits,
         copies: Copies | None,
@@ -125,24 +137,34 @@ class Attachments:
         assert caller.files is not None  # noqa: S101 - refused above
         return roots.open_file(caller.files, given)
 
-    async def content(self, call: Call, id: str, name: str) -> tuple[Attachment, bytes]:  # noqa: A002 - the domain's word
+    async def content(self, call: Call, id: str, name: str) -> Given:  # noqa: A002 - the domain's word
         """Return an attachment of a message that the mailbox received or sent. Raises Refusal as the store does."""
         call.caller.must(Scope.READ)
         address = await self._mailboxes.own(call.caller, call.mailbox)
         await self._mailboxes.check_reach(call.caller, address, id)
-        return await self._store.attachment(address, id, name)
+        found, content = await self._store.attachment(address, id, name)
+        return Given(found, content, await self._stranger(call.caller, address, id))
+
+    async def _stranger(self, caller: Caller, address: Address, id_: str) -> str | None:
+        try:
+            message = (await self._store.read(address, id_)).message
+        except Refusal as refusal:
+            if refusal.code is not Code.STORE_DAMAGED:
+                raise
+            return "?"  # whoever it was: what is attached can still be read
+        return message.sender if message.is_strangers(caller.principal) else None
 
     async def read(self, call: Call, id: str, name: str) -> Opened:  # noqa: A002
         """Return it as text, or where it can be opened. Raises Refusal as `content`, (STORE_FULL) without room."""
-        found, content = await self.content(call, id, name)
-        return await anyio.to_thread.run_sync(self._opened, call, id, found, content)
+        return await anyio.to_thread.run_sync(self._opened, call, id, await self.content(call, id, name))
 
-    def _opened(self, call: Call, id_: str, found: Attachment, content: bytes) -> Opened:
+    def _opened(self, call: Call, id_: str, given: Given) -> Opened:
+        found, content, stranger = given
         said = attachment.text(content)
         path = None
         if self._copies is not None and call.caller.files is not None and (said is None or len(content) > COPY_FROM):
             path = self._copies.put(f"{id_.partition('.')[0]} {found.sha256}", found.name, content)
-        return Opened(found, said, path)
+        return Opened(found, said, path, stranger)
 
 
 def _names(files: Sequence[str | Handed]) -> Sequence[str]:

@@ -286,6 +286,9 @@ SELECT b.space, sum(512 + 128 * json_array_length(m.recipients) + m.size
     + ifnull((SELECT sum(a.size) FROM attachment a WHERE a.message = m.seq), 0))
 FROM message m JOIN mailbox b ON b.id = m.sender GROUP BY b.space;
 """,
+    14: """
+CREATE TABLE signature (message INTEGER PRIMARY KEY, jws TEXT NOT NULL);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

@@ -387,7 +387,7 @@ WHERE i.reader = :reader AND i.lease_until <= :now AND {_IS_OVER}
 
 _MESSAGE = """
        m.seq, m.thread, m.recipients, m.cc, m.reply_to, m.priority, m.accepted, m.size, m.subject, m.kind, m.format,
-       m.expires, s.name AS sender_name, s.space AS sender_space
+       m.expires, s.name AS sender_name, s.space AS sender_space, s.owner AS sender_owner
 """
 # A body is read as bytes: damaged text may be no UTF-8, and must not stop what reads it.
 _BODY = "CAST(m.body AS BLOB) AS text, m.checksum"
@@ -401,6 +401,7 @@ SELECT {_BODY}, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.s
 """  # noqa: S608
 
 ATTACHMENTS = "SELECT name, type, size, sha256 FROM attachment WHERE message = ? ORDER BY position"
+SIGNATURE = "SELECT jws FROM signature WHERE message = ?"
 FORMAT = "SELECT seq, format FROM message WHERE seq = ?"
 IS_ATTACHED = "SELECT 1 FROM attachment WHERE sha256 = ? LIMIT 1"
 ALL_ATTACHED = "SELECT DISTINCT sha256 FROM attachment"

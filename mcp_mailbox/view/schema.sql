@@ -299,6 +299,9 @@ CREATE TABLE reservation (
 CREATE INDEX reservation_space ON reservation (space, until);
 CREATE INDEX reservation_until ON reservation (until);
 
+-- What a sender's machine has signed a message with: a JWS, as it came. `message.format` says that there is one.
+CREATE TABLE signature (message INTEGER PRIMARY KEY, jws TEXT NOT NULL);
+
 -- Who reads a personal mailbox.
 CREATE TABLE occupant (
     mailbox INTEGER PRIMARY KEY,

@@ -50,6 +50,7 @@ BACK = {
     11: "DROP INDEX inbox_post; DROP INDEX done_post;",
     12: "DROP TABLE invitation; ALTER TABLE token DROP COLUMN confined; ALTER TABLE subscription DROP COLUMN known;",
     13: "DROP TABLE space_size;",
+    14: "DROP TABLE signature;",
 }
 """What undoes each migration, so that a test has an older store."""
 

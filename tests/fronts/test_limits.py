@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcp_mailbox.attachment import COUNT_LIMIT, NAME_LIMIT, Attachment
 from mcp_mailbox.delivery import Delivery, Progress, State
-from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts import fence, render
 from mcp_mailbox.message import RECIPIENT_LIMIT, SUBJECT_LIMIT, Message, Priority
 from mcp_mailbox.postoffice import CLAIM_COUNT
 from mcp_mailbox.store import Page, Preview, Reading
@@ -47,6 +47,8 @@ ATTACHED = st.lists(
 
 
 def size(content: Any) -> int:
+    """Return how long it is as a model reads it: all of it is a stranger's."""
+    content = fence.fenced(content) if isinstance(content, dict) else content
     return len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
 
 
@@ -73,8 +75,7 @@ def leased(message: Message) -> Delivery:
 
 def reading(message: Message) -> Reading:
     """A message to oneself, of which its sender sees all there is to see."""
-    times = dict.fromkeys(("rung_at", "surfaced_at", "leased_at", "settled_at"), DUE)
-    done = Progress(State.REJECTED, 99, None, None, **times, reason="r" * 500)
+    done = Progress(State.REJECTED, 99, None, None, DUE, DUE, DUE, DUE, reason="r" * 500, by="somebody else")
     return Reading(message, done, tuple((address, done) for address in message.to))
 
 
@@ -97,7 +98,7 @@ def worst(count: int) -> list[Delivery]:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(messages(), min_size=1, max_size=CLAIM_COUNT))
 def test_a_waits_answer_is_short_and_reading_on_gives_the_rest(sent: list[Message]) -> None:
-    answer = render.received([leased(message) for message in sent])
+    answer = render.received([leased(message) for message in sent], "local")
     assert size(answer) <= WAIT_BYTES
     assert len(answer["messages"]) == len(sent)
     for shown, message in zip(answer["messages"], sent, strict=True):
@@ -107,15 +108,15 @@ def test_a_waits_answer_is_short_and_reading_on_gives_the_rest(sent: list[Messag
 
 
 def test_ten_of_the_worst_messages_fit_into_a_waits_answer() -> None:
-    answer = render.received(worst(CLAIM_COUNT))
+    answer = render.received(worst(CLAIM_COUNT), "local")
     assert size(answer) <= WAIT_BYTES
     assert len(answer["messages"]) == CLAIM_COUNT
 
 
 def test_one_long_message_fills_a_waits_answer_well() -> None:
     message = Message("id", "id", "alice@default", (), "s", "word " * 10_000, Priority.NORMAL, DUE)
-    assert size(render.received([leased(message)])) > 0.98 * WAIT_BYTES
-    assert size(render.whole(reading(message), 0)) > 0.98 * WAIT_BYTES
+    assert size(render.received([leased(message)], "local")) > 0.98 * WAIT_BYTES
+    assert size(render.whole(reading(message), 0, "local")) > 0.98 * WAIT_BYTES
 
 
 def rest_of(message: Message, shown: dict[str, Any]) -> tuple[str, int]:
@@ -123,7 +124,7 @@ def rest_of(message: Message, shown: dict[str, Any]) -> tuple[str, int]:
     rest = ""
     pages = 0
     while "more" in shown:
-        shown = render.whole(reading(message), shown["more"])
+        shown = render.whole(reading(message), shown["more"], "local")
         assert size(shown) <= WAIT_BYTES
         rest += shown["body"]
         pages += 1
@@ -133,7 +134,7 @@ def rest_of(message: Message, shown: dict[str, Any]) -> tuple[str, int]:
 @settings(deadline=None, max_examples=60)
 @given(messages(st.integers(1, RECIPIENT_LIMIT)))
 def test_pages_of_a_message_are_short_and_put_together_they_are_its_body(message: Message) -> None:
-    shown = render.whole(reading(message), 0)
+    shown = render.whole(reading(message), 0, "local")
     assert size(shown) <= WAIT_BYTES
     rest, _ = rest_of(message, shown)
     assert shown["body"] + rest == message.body
@@ -145,7 +146,7 @@ def test_pages_of_a_message_are_short_and_put_together_they_are_its_body(message
 @given(st.lists(messages(), min_size=1, max_size=100), st.booleans())
 def test_a_page_of_inbox_is_short_and_says_where_it_goes_on(sent: list[Message], more: bool) -> None:
     previews = [as_preview(message, f"c{number}" + "z" * 17) for number, message in enumerate(sent)]
-    content = render.page(Page(tuple(previews), 10**9, more))
+    content = render.page(Page(tuple(previews), 10**9, more), "local")
     assert size(content) <= PAGE_BYTES
     shown = len(content["messages"])
     assert shown >= 1

@@ -13,7 +13,7 @@ from mcp_mailbox import addresses, message
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite.common import Common
-from mcp_mailbox.engines.sqlite.rows import address_of
+from mcp_mailbox.engines.sqlite.rows import address_of, owner_of
 from mcp_mailbox.mailbox import DEFAULT_ATTEMPTS, DEFAULT_SHARE, Contact, Kind
 from mcp_mailbox.message import Priority
 from mcp_mailbox.report import POSTMASTER, SYSTEM, Notice, notice
@@ -74,7 +74,8 @@ class Ending:
             reason=reason,
             held=held,
         )
-        self.post(db, told["sender"], sender.space, told["thread"], seq, said, hops=told["hops"])
+        quotes = bool(reason) and owner_of(db, mailbox) != owner_of(db, told["sender"])
+        self.post(db, told["sender"], sender.space, told["thread"], seq, said, hops=told["hops"], quotes=quotes)
         return (sender,) if said.kind is message.Kind.REPORT else ()
 
     def post(
@@ -89,9 +90,11 @@ class Ending:
         expires: int = 0,
         hops: int = 0,
         priority: Priority = Priority.NORMAL,
+        quotes: bool = False,
     ) -> int:
         """Write to a mailbox of that space, in that thread and about that message, if any; return the notice's number.
 
+        `quotes` says that it has words of another principal.
         It has the hops of what it is about: to answer reports with more mail is a chain, too.
         """
         return apply.store_message(
@@ -110,6 +113,7 @@ class Ending:
                 format=int(said.format),
                 expires=expires,
                 hops=hops,
+                quotes=quotes,
             ),
         )
 

@@ -11,7 +11,7 @@ from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
-from mcp_mailbox.engines.sqlite.rows import attached, format_of, waiting_delivery
+from mcp_mailbox.engines.sqlite.rows import attached, format_of, owner_of, signature_of, waiting_delivery
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Kind, Message, Priority
 from mcp_mailbox.view import apply, query
@@ -37,7 +37,7 @@ def whole(
             f"To go on without it, settle {name} with reject; a backup may still have it.",
         )
     rest = tuple(address for address in to if address not in cc)
-    return message(codec, row, rest, body.decode(), cc, attachments)
+    return message(codec, row, rest, body.decode(), cc, attachments, signature_of(db, row))
 
 
 def message(
@@ -47,6 +47,7 @@ def message(
     body: str,
     cc: tuple[str, ...] = (),
     attachments: tuple[Attachment, ...] = (),
+    signature: str | None = None,
 ) -> Message:
     """Return the message with that text for a body."""
     return Message(
@@ -64,6 +65,9 @@ def message(
         format=format_of(row),
         expires_at=row["expires"] or None,
         attachments=attachments,
+        principal=row["sender_owner"],
+        quotes=bool(row["format"] & apply.QUOTES),
+        signature=signature,
     )
 
 
@@ -126,8 +130,13 @@ def progress_of_all(
 ) -> tuple[tuple[str, Progress], ...]:
     """Return how far a message has come with each of its recipients: numbers as it keeps them, and names."""
     boxes = json.loads(recipients)
-    found = [(name, progress_in(db, box, seq, now)) for name, box in zip(names, boxes, strict=True)]
+    found = [(name, _told(db, box, progress_in(db, box, seq, now))) for name, box in zip(names, boxes, strict=True)]
     return tuple((name, each) for name, each in found if each is not None)
+
+
+def _told(db: sqlite3.Connection, box: int, found: Progress | None) -> Progress | None:
+    """Return it with whose words the reason is."""
+    return replace(found, by=owner_of(db, box)) if found is not None and found.reason else found
 
 
 def thread_of(codec: Codec, db: sqlite3.Connection, box: int, text: str) -> int:

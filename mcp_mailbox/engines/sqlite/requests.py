@@ -60,7 +60,7 @@ class Requests:
             preview=apply.preview(new.body),
         )
         notice = self._ending.post(
-            db, box.id, box.address.space, new.thread or seq, seq, said, expires=expires, hops=new.hops
+            db, box.id, box.address.space, new.thread or seq, seq, said, expires=expires, hops=new.hops, quotes=True
         )
         asked = apply.NewRequest(box.id, sender.id, now, seq, notice, sender.owner, expires, new.deliver_at, new.topic)
         apply.ask(db, asked)

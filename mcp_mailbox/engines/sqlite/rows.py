@@ -114,15 +114,28 @@ def attached(db: sqlite3.Connection, row: sqlite3.Row) -> tuple[Attachment, ...]
     return tuple(Attachment(each["name"], each["type"], each["size"], each["sha256"].hex()) for each in rows)
 
 
+def signature_of(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
+    """Return what the message of this row is signed with; where it is not, nobody is asked."""
+    if not row["format"] & apply.SIGNED:
+        return None
+    found = db.execute(query.SIGNATURE, (row["seq"],)).fetchone()
+    return str(found["jws"]) if found is not None else None
+
+
 def format_of(row: sqlite3.Row) -> Format:
     """Return what the body of this row's message is."""
-    return Format(row["format"] & ~apply.ATTACHED)
+    return Format(row["format"] & ~apply.FLAGS)
 
 
 def address_of(db: sqlite3.Connection, mailbox: int) -> Address:
     """Return the address of the mailbox with that number."""
     row = db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()
     return Address(row["name"], row["space"])
+
+
+def owner_of(db: sqlite3.Connection, mailbox: int) -> str:
+    """Return the principal whose the mailbox with that number is."""
+    return str(db.execute(query.MAILBOX_BY_ID, (mailbox,)).fetchone()["owner"])
 
 
 def channel_of(db: sqlite3.Connection, channel: int) -> Address:

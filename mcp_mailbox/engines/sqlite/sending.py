@@ -117,6 +117,7 @@ class Sending:
             held=tuple(holding),
             hops=parent.hops if parent else 0,
             attachments=draft.attachments,
+            signature=draft.signature,
         )
         # Nothing is refused any more: from here on it writes.
         self._guard.count(new.thread, own.owner, box, new.recipients, now)

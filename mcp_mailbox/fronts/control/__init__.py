@@ -251,7 +251,7 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
 async def _attachment(desk: Desk, asked: _Attachment) -> Json:
     """Return a part of an attachment: it is spelled in one go, as above."""
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
-    _, content = await desk.counter.content(call, asked.id, asked.name)
+    _, content, _ = await desk.counter.content(call, asked.id, asked.name)
     end = asked.offset + _PIECE
     part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
     return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}
@@ -488,6 +488,7 @@ def _archived(each: Archived) -> Json:
         "priority": message.priority.word,
         "accepted_at": message.accepted_at,
         "expires_at": message.expires_at,
+        "signature": message.signature,
         "attachments": [asdict(attachment) for attachment in message.attachments],
         "sent": each.sent,
         "recipients": [{"to": to, "state": one.state.word, "at": one.since} for to, one in each.recipients],

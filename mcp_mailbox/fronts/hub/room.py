@@ -29,14 +29,14 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending, key
 from mcp_mailbox.credentials import Credential, Scope
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.fronts import arguments, meaning, render
+from mcp_mailbox.fronts import arguments, fence, meaning, render
 from mcp_mailbox.fronts.http import body, gate
 from mcp_mailbox.fronts.http.gate import Refused
 from mcp_mailbox.fronts.http.stream import JSON, OpenStreams, Stream, reply
 from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
-from mcp_mailbox.fronts.verbs import VERBS, Asking, send_all
+from mcp_mailbox.fronts.verbs import VERBS, Asking, draft_of, send_all
 from mcp_mailbox.postoffice import Caller, Handed, PostOffice
 from mcp_mailbox.report import Undelivered
 
@@ -142,7 +142,7 @@ class StoreRoom:
         except Refusal as refusal:
             await _refuse(visit, refusal)
         else:
-            await _answer(visit, answer)
+            await _answer(visit, answer if said.raw else fence.fenced(answer))
 
     async def _ask(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Json:
         """Do what the verb says. A wait is answered at once: the edge waits, and hears when to look again."""
@@ -193,6 +193,8 @@ class StoreRoom:
             said.default,
             self._handed(credential, edge, said),
             at_once=True,
+            raw=said.raw,
+            signature=said.signature,
         )
 
     def _log(self, visit: Visit, asking: Asking, answer: Json) -> None:
@@ -256,7 +258,7 @@ class StoreRoom:
         for place, sent in enumerate(run):
             try:
                 askings[place] = await self._asking(visit, edge, sent.verb, sent)
-                askings[place].asked.draft  # noqa: B018 - refuses what no mailbox could hold
+                draft_of(askings[place])  # refuses what no mailbox could hold
             except Refusal as refusal:
                 if refusal.blame is Blame.STORE:
                     raise  # before anything behind it is sent
@@ -317,11 +319,19 @@ class StoreRoom:
         try:
             call = await self._edges.asked(visit.visitor.credential, edge, said.who)
             id_, name = str(said.given.get("id", "")), str(said.given.get("name", ""))
-            found, content = await self._edges.counter.content(call, id_, name)
+            found, content, stranger = await self._edges.counter.content(call, id_, name)
         except Refusal as refusal:
             await _refuse(visit, refusal)
             return
-        about = json.dumps({"name": found.name, "type": found.type, "size": found.size, "sha256": found.sha256})
+        about = json.dumps(
+            {
+                "name": found.name,
+                "type": found.type,
+                "size": found.size,
+                "sha256": found.sha256,
+                "stranger": stranger,
+            }
+        )
         headers = [(b"content-type", b"application/octet-stream"), (b"mailbox-attachment", about.encode())]
         headers.append((b"content-length", b"%d" % len(content)))
         await visit.send({"type": "http.response.start", "status": 200, "headers": headers})

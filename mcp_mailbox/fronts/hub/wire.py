@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mcp_mailbox.attachment import COUNT_LIMIT
 from mcp_mailbox.fronts.render import PAGE_LIMIT
+from mcp_mailbox.message import SIGNATURE_LIMIT
 
 PATH = "/store/v1/"
 EDGE_HEADER = "mailbox-edge"
@@ -54,6 +55,7 @@ LATEST = 253_402_300_799_999
 LIFE_PATTERN = r"[0-9a-f]{0,32}"
 Reader = Annotated[str, Field(min_length=1, max_length=100)]
 Name = Annotated[str, Field(max_length=300)]
+Signature = Annotated[str | None, Field(max_length=SIGNATURE_LIMIT)]
 
 
 class _Said(BaseModel):
@@ -115,6 +117,10 @@ class Asked(_Said):
     """The mailbox that `create_mailbox` makes when none is named."""
     files: Parcels = ()
     """What `send` is to attach."""
+    raw: bool = False
+    """Whether bodies are wanted as they are, without fences, and what verifies them: who asks fences them."""
+    signature: Signature = None
+    """Of a `send`: see docs/security.md."""
 
 
 class Problem(_Said):

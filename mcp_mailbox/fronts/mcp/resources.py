@@ -18,7 +18,7 @@ from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import text as text_of
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts import fence, render
 from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
 from mcp_mailbox.fronts.render import SCHEME
 from mcp_mailbox.fronts.verbs import asking
@@ -131,14 +131,14 @@ async def read(client: Client, context: Context, text: str) -> types.ReadResourc
     except Refusal as refusal:
         raise _told(text, refusal) from None
     return types.ReadResourceResult(
-        contents=[types.TextResourceContents(uri=text, mime_type=_JSON, text=render.dump(content))]
+        contents=[types.TextResourceContents(uri=text, mime_type=_JSON, text=render.dump(fence.fenced(content)))]
     )
 
 
 async def _attachment(client: Client, call: Call, text: str, id_: str, name: str) -> types.ReadResourceResult:
     """Return an attachment, one that is no text as a blob. Raises as `rings`."""
     try:
-        found, content = await client.counter.content(call, id_, name)
+        found, content, stranger = await client.counter.content(call, id_, name)
     except Refusal as refusal:
         raise _told(text, refusal) from None
     if len(content) > _LARGEST:
@@ -146,7 +146,11 @@ async def _attachment(client: Client, call: Call, text: str, id_: str, name: str
         raise Refusal(Code.ATTACHMENT_TOO_LARGE, problem, "An agent on the server's machine can open it (`read`).")
     said = await anyio.to_thread.run_sync(text_of, content)
     one: types.TextResourceContents | types.BlobResourceContents
-    if said is not None:
+    if said is not None and stranger is not None:
+        said, nonce = fence.text(said, stranger)
+        meta = {fence.UNTRUSTED: True, fence.NONCE: nonce}
+        one = types.TextResourceContents(uri=text, mime_type=found.type, text=said, _meta=meta)
+    elif said is not None:
         one = types.TextResourceContents(uri=text, mime_type=found.type, text=said)
     else:
         blob = (await anyio.to_thread.run_sync(base64.b64encode, content)).decode()

@@ -33,7 +33,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from mcp_mailbox import __version__
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Blame, Refusal
-from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts import fence, render
 from mcp_mailbox.fronts.mcp import answers, resources, tools
 from mcp_mailbox.fronts.mcp.client import SUBSCRIPTION_LIMIT, Client, Coalesced, Context
 from mcp_mailbox.fronts.mcp.prompts import prompts
@@ -206,11 +206,11 @@ async def _answer(context: Context, name: str, arguments: Mapping[str, Any] | No
         answer = await tools.run(client, context, name, arguments)
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s", render.summary(client.caller.principal, name, arguments or {}, answer))
-        return _Answer(answer)
+        return _Answer(fence.fenced(answer))
     except Refusal as refusal:
         if calls.isEnabledFor(logging.INFO):
             calls.info("%s: %s refused: %s", client.caller.principal, name, refusal.problem)
-        return _Answer(render.problem(client.explain(refusal)), is_error=True)
+        return _Answer(fence.fenced(render.problem(client.explain(refusal))), is_error=True)
     except MCPError:
         raise
     except Exception:

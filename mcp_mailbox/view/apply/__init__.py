@@ -52,16 +52,26 @@ from mcp_mailbox.view.apply.mailboxes import (
     occupy,
     say_status,
 )
-from mcp_mailbox.view.apply.messages import ATTACHED, NewMessage, checksum, forget_message, preview, store_message
+from mcp_mailbox.view.apply.messages import (
+    ATTACHED,
+    FLAGS,
+    QUOTES,
+    SIGNED,
+    NewMessage,
+    checksum,
+    forget_message,
+    preview,
+    store_message,
+)
 from mcp_mailbox.view.apply.reservations import Holding, hold, let_go, replace_reservations
 from mcp_mailbox.view.apply.upkeep import forget_keys, go_on, note_time, note_told, remember
 
 __all__ = [
-    "ATTACHED", "Holding", "Key", "NewChannel", "NewMailbox", "NewMessage", "NewRequest", "advance", "ask",
-    "bind_reader", "checksum", "count_members", "create_channel", "create_mailbox", "deliver", "describe_mailbox",
-    "extend", "forget_invitations", "forget_keys", "forget_message", "forget_readers", "give_back", "go_on", "grant",
-    "hold", "invite", "join", "keep", "lease", "leave_channel", "let_go", "let_in", "list_mailbox", "note_let_in",
-    "note_seen", "note_time", "note_told", "occupy", "place", "preview", "purge", "redeem", "regrant", "release",
-    "remember", "replace_invitations", "replace_reservations", "replace_tokens", "revive", "revoke", "ring",
+    "ATTACHED", "FLAGS", "QUOTES", "SIGNED", "Holding", "Key", "NewChannel", "NewMailbox", "NewMessage", "NewRequest",
+    "advance", "ask", "bind_reader", "checksum", "count_members", "create_channel", "create_mailbox", "deliver",
+    "describe_mailbox", "extend", "forget_invitations", "forget_keys", "forget_message", "forget_readers", "give_back",
+    "go_on", "grant", "hold", "invite", "join", "keep", "lease", "leave_channel", "let_go", "let_in", "list_mailbox",
+    "note_let_in", "note_seen", "note_time", "note_told", "occupy", "place", "preview", "purge", "redeem", "regrant",
+    "release", "remember", "replace_invitations", "replace_reservations", "replace_tokens", "revive", "revoke", "ring",
     "say_status", "settle", "show", "skip", "store_message", "supersede", "surface", "trim", "turn_away", "uninvite",
 ]  # fmt: skip

@@ -15,6 +15,11 @@ from mcp_mailbox.view.query import FOREVER
 
 ATTACHED = 16
 """In `message.format`: there are rows of `attachment`. Whoever reads a message without any asks for none."""
+SIGNED = 32
+"""There, too: there is a row of `signature`."""
+QUOTES = 64
+"""There, too: it is a notice that has words of another principal than whom it is for."""
+FLAGS = ATTACHED | SIGNED | QUOTES
 _PREVIEW_LENGTH = 120
 # The ring that was of message ?2, when it is of no other.
 _FORGET_RING = f"""
@@ -48,6 +53,14 @@ class NewMessage:
     """Those of the recipients who have to let it in first."""
     hops: int = 0
     attachments: Sequence[Attachment] = ()
+    quotes: bool = False
+    signature: str | None = None
+
+    @property
+    def flags(self) -> int:
+        """What its format says besides."""
+        signed = SIGNED if self.signature is not None else 0
+        return (ATTACHED if self.attachments else 0) | signed | (QUOTES if self.quotes else 0)
 
 
 def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
@@ -68,7 +81,7 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
             len(body),
             checksum(new.subject, body, new.attachments),
             new.kind,
-            new.format | (ATTACHED if new.attachments else 0),
+            new.format | new.flags,
             new.expires,
             new.receipt,
             _array(new.cc),
@@ -88,6 +101,8 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
                 for position, each in enumerate(new.attachments)
             ],
         )
+    if new.signature is not None:
+        db.execute("INSERT INTO signature (message, jws) VALUES (?, ?)", (seq, new.signature))
     attached = [each.size for each in new.attachments]
     _weigh(db, new.space, quotas.footprint(len(body), len(new.recipients), attached))
     rest = (new.deliver_at, new.expires, new.topic)
@@ -142,6 +157,7 @@ def forget_message(db: sqlite3.Connection, seq: int, recipients: Iterable[int]) 
     if weighed is not None:
         _weigh(db, weighed[0], -weighed[1])
     db.execute("DELETE FROM attachment WHERE message = ?", (seq,))
+    db.execute("DELETE FROM signature WHERE message = ?", (seq,))
     db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
     db.executemany(_FORGET_RING, rows)
     db.execute("DELETE FROM message WHERE seq = ?", (seq,))
