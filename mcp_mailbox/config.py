@@ -15,6 +15,7 @@ MCP_MAILBOX_ATTACH    directories whose files this host may attach, separated as
 MCP_MAILBOX_HUB       the address of the hub that keeps this machine's mail, https://mail.example.org; default none
 MCP_MAILBOX_TOKEN     the token for it; default what `mcp-mailbox join` has kept
 MCP_MAILBOX_HUB_INSECURE  1: reach it without TLS beyond this machine, in a network that is private itself
+MCP_MAILBOX_SIGN      on: this machine signs what it sends (docs/security.md)
 
 MCP_MAILBOX_ATTACH_FILE_MIB    MiB of one attachment; default 10
 MCP_MAILBOX_ATTACH_TOTAL_MIB   MiB of all attachments of a message; default 25
@@ -323,6 +324,8 @@ class HubSettings:
     """A file with the authorities that it joined by; None: the system's, or what SSL_CERT_FILE names."""
     joined: str = ""
     """Tells which hub it joined, and for whom it speaks there; empty when variables say so."""
+    sign: bool = False
+    """Whether this machine signs what it sends."""
 
 
 def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> HubSettings | None:
@@ -360,12 +363,17 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if not token:
         hint = f"Set {rendezvous.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."
         raise Refusal(Code.BAD_ARGUMENT, f"There is no token for the hub {url[:_SHOWN]}.", hint)
+    sign = (env.get(rendezvous.SIGN_VARIABLE) or "off").lower()
+    if sign not in {"on", "off"}:
+        problem = f"{rendezvous.SIGN_VARIABLE} is {sign[:20]!a}."
+        raise Refusal(Code.BAD_ARGUMENT, problem, "Set it to on, or leave it out.")
     return HubSettings(
         url.rstrip("/").removesuffix("/mcp"),
         token,
         str(joined.get("space") or addresses.DEFAULT_SPACE),
         str(joined.get("certificates") or "") or None if not env.get("SSL_CERT_FILE") else None,
         f"{joined.get('url')} {joined.get('principal')}" if joined else "",
+        sign == "on",
     )
 
 

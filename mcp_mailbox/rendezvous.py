@@ -39,6 +39,7 @@ DOORBELL_VARIABLE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
 FILE_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_FILE_MIB"
 TOTAL_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_TOTAL_MIB"
 HUB_VARIABLE = "MCP_MAILBOX_HUB"
+SIGN_VARIABLE = "MCP_MAILBOX_SIGN"
 HUB_TOKEN_VARIABLE = "MCP_MAILBOX_TOKEN"  # noqa: S105 - its name
 INSECURE_VARIABLE = "MCP_MAILBOX_HUB_INSECURE"  # lets the hub be reached without TLS beyond this machine
 HUB_FILE = "hub.json"  # in the home directory: the hub that this machine has joined, and the token for it
@@ -55,6 +56,7 @@ OFFICE_SETTINGS = (
     FILE_MIB_VARIABLE,
     TOTAL_MIB_VARIABLE,
     HUB_VARIABLE,
+    SIGN_VARIABLE,
 )
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves

@@ -193,7 +193,7 @@ class EdgeService(Relays):
 
     async def command(self, asked: object, asker: office.Asker) -> None:
         """See `office.Service`."""
-        await control.command(self.counter, None, asker, asked, self._reader_of)
+        await control.command(self.counter, None, asker, asked, self._reader_of, keys=self.branch.keyring)
 
 
 def _end_with(connection: office.RelayConnection, client: Client, wire: Wire) -> None:

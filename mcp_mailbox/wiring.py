@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -27,6 +28,9 @@ from mcp_mailbox.postoffice import PostOffice
 from mcp_mailbox.services import EdgeService, OfficeService
 from mcp_mailbox.tokens import LOCAL, Tokens
 
+if TYPE_CHECKING:
+    from mcp_mailbox.link.signatures import Key
+
 log = logging.getLogger(__name__)
 
 OUTBOX_FILE = "edge.db"
@@ -36,6 +40,7 @@ PARCELS_MOST = 1 << 30
 """Bytes of them."""
 _FILE_LETTERS = 12
 EDGE_FILE = "edge"
+KEY_FILE = "signing-key.json"
 _EDGE_BYTES = 16
 COPIES = "opened"
 """Where attachments are put for agents to open, in the home directory."""
@@ -107,6 +112,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
         open_outbox(place) as outbox,
         Hub(hub.url, hub.token, name, trusted) as asked,
     ):
+        key = await anyio.to_thread.run_sync(_signing_key, home) if hub.sign else None
         shelves = Shelves(
             Parcels(
                 place.with_name(place.name + PARCELS), config.office_settings(os.environ).attachments, PARCELS_MOST
@@ -114,7 +120,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
             Tray(Path(home) / HANDED),
             Copies(Path(home) / COPIES),
         )
-        branch = Branch(asked, outbox, SystemClock(), shelves)
+        branch = Branch(asked, outbox, SystemClock(), shelves, key)
         branch.log = Journal(Path(home))
         async with branch.running():
             yield EdgeService(branch, home, hub.space)
@@ -161,6 +167,24 @@ def _kept_hub(home: str) -> dict[str, object] | None:
             Code.BAD_ARGUMENT, f"{place}, which says which hub this machine has joined, cannot be read.", hint
         )
     return found
+
+
+def _signing_key(home: str) -> Key:
+    """Return the key by which this machine signs, made when there is none. Raises Refusal for one that is damaged."""
+    from mcp_mailbox.link.signatures import Key, new_key  # noqa: PLC0415 - only who signs needs it
+
+    place = Path(home) / KEY_FILE
+    if not place.exists():
+        files.replace(str(place), new_key() + "\n")
+    try:
+        os.close(files.open_private(str(place), os.O_RDONLY))
+        return Key(place.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise Refusal(
+            Code.BAD_ARGUMENT,
+            f"The key {place} cannot be used: {error}.",
+            "Put it back from a backup; with another one, others have to trust it anew.",
+        ) from error
 
 
 def _edge_name(home: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from mcp_mailbox.engines import pins
 from mcp_mailbox.engines.sqlite.failures import translate
 from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Code, Refusal
@@ -22,7 +23,7 @@ from mcp_mailbox.errors import Code, Refusal
 Json = dict[str, Any]
 
 _APPLICATION = 0x6D626F78  # "mbox"
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -58,6 +59,12 @@ ALTER TABLE reader RENAME TO reader_2;
 CREATE TABLE reader (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, mailbox TEXT NOT NULL);
 INSERT INTO reader (id, mailbox) SELECT id, mailbox FROM reader_2;
 DROP TABLE reader_2;
+""",
+    # What was fetched by an older version does not say whose words it is.
+    3: pins.SCHEMA
+    + """
+UPDATE fetched SET message = json_set(message, '$.untrusted', json('true'), '$.verified',
+    'not checked: it was fetched by an older version');
 """,
 }
 """What each schema lacks of the next one."""
@@ -97,6 +104,7 @@ class Outbox:
 
     def __init__(self, db: sqlite3.Connection, most: int = WAITING_MOST) -> None:
         self._writer = Writer(db, lambda _: None, lambda: None)
+        self.pins = pins.Pins(db, self._writer)
         self._most = most
         self.waiting, self.oldest = _standing(db)
         """How many wait, and since when the first does, in ms since 1970 UTC."""
@@ -337,7 +345,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if version == 0:
         # One transaction: a kill leaves an empty file, which begins anew.
         db.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION};"
+            f"BEGIN IMMEDIATE; {_SCHEMA} {pins.SCHEMA} PRAGMA application_id = {_APPLICATION};"
             f" PRAGMA user_version = {_VERSION}; COMMIT;"
         )
     elif application != _APPLICATION:

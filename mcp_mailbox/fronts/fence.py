@@ -28,6 +28,7 @@ _NONCE_BYTES = 3
 _PLACEHOLDER = "0" * 2 * _NONCE_BYTES
 _INSIDE = ("messages", "mailboxes", "reserved", "yours", "others", "conflicts", "sent")
 """Fields with a list of objects. What mail says is never gone into: it may be JSON that looks like ours."""
+_REQUEST = "request"
 _LABELLED = ("body", "preview")
 _TEXTS = ("subject", "reason", "about", "status", "held", "attachment")
 _LISTS = ("names", "skills")
@@ -102,6 +103,8 @@ def _marked(value: Mapping[str, Any], mark: Mark) -> Json:
     for name in _INSIDE:
         if isinstance(value.get(name), list):
             found[name] = [_marked(each, mark) if isinstance(each, dict) else each for each in value[name]]
+    if value.get("kind") == _REQUEST and isinstance(value.get("body"), dict):
+        found["body"] = _marked(value["body"], mark)  # of these the post office has written the frame
     if value.get(UNTRUSTED) is True:
         found |= _marked_fields(value, mark)
     return found
@@ -134,7 +137,7 @@ def _fence(nonce: str, text: str, label: str) -> str:
 
 def _label(message: Mapping[str, Any]) -> str:
     """Return whose words these are. Nothing of it can end a fence, whoever says it: a hub may be anybody."""
-    sender = str(message.get("from", ""))
+    sender = str(message.get("from", message.get("asks", "")))
     if not sender or not all(each.isalnum() or each in "@._-#+" for each in sender):
         sender = "somebody"
     if len(sender.encode()) > _SENDER_SHOWN:

@@ -47,6 +47,8 @@ BODY_SHARE = 12_000
 _SUBJECT_SHOWN = 60
 _SUBJECT_BEGUN = 15
 """Characters of a subject where not even that fits."""
+SUBJECTS_CUT = {_SUBJECT_SHOWN, _SUBJECT_BEGUN}
+"""Lengths of a subject of which there may be more."""
 _PREVIEW_SHOWN = 200
 """Characters of a body in a line of its own."""
 _CC_SHOWN = 5
@@ -160,7 +162,7 @@ def received(deliveries: Sequence[Delivery], reader: str, *, raw: bool = False) 
         if raw:
             message.update(_signed(delivery.message))
         else:
-            _open_json(message, delivery.message)
+            open_json(message, delivery.message.format.word)
     return answer
 
 
@@ -218,7 +220,7 @@ def whole(reading: Reading, offset: int, reader: str, *, raw: bool = False) -> J
     if raw:
         return answer | _signed(reading.message)
     if not offset:
-        _open_json(answer, reading.message)
+        open_json(answer, reading.message.format.word)
     return answer
 
 
@@ -550,9 +552,16 @@ def _about(message: Message, reader: str, room: float = _ATTACHMENTS_SHOWN) -> J
     }
 
 
-def _open_json(shown: Json, message: Message) -> None:
-    """Show a body that is JSON as that, where it is whole; a stranger's stays text in its fence."""
-    if message.format is Format.JSON and "more" not in shown and fence.UNTRUSTED not in shown:
+def open_json(shown: Json, kind: str) -> None:
+    """Show a body that is JSON as that, where it is whole; a stranger's stays text in its fence.
+
+    What the post office says of a stranger is opened, and of that the stranger's words alone are fenced.
+    """
+    if kind != Format.JSON.word or "more" in shown:
+        return
+    if shown.get("kind") == Kind.REQUEST.word:
+        shown["body"] = json.loads(shown["body"]) | {name: shown.pop(name) for name in _UNTRUSTED if name in shown}
+    elif fence.UNTRUSTED not in shown:
         shown["body"] = json.loads(shown["body"])
 
 

@@ -7,6 +7,7 @@ answers say since when the hub has not been heard.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -36,9 +37,12 @@ from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
+from mcp_mailbox.link.keyring import Keyring
 from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.parcels import Opener, Parcels
+from mcp_mailbox.link.signatures import Key
+from mcp_mailbox.link.verdicts import Verdicts, shown
 from mcp_mailbox.postoffice import DAY, Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.attachments import Given
@@ -73,7 +77,7 @@ _AGAIN = 1.0
 """Seconds after which what the hub did not take is handed in again."""
 _RINGS_MOST = 1_000
 """Hosts that are rung at once; a hub that wants more is passed over."""
-_PREVIEWED = ("id", "from", "subject", "priority", "sent_at")
+_PREVIEWED = ("id", "from", "subject", "priority", "sent_at", "kind", "untrusted", "verified")
 _NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
 """Verbs whose answers have names that are kept."""
 _LATER = {"send", "settle"}
@@ -121,7 +125,7 @@ class _Here:
 class Branch:
     """See `Counter`. `running` must be entered for as long as it is asked."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock, shelves: Shelves) -> None:
+    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock, shelves: Shelves, signing: Key | None = None) -> None:
         self.bell: Bell = _Bell(self._wanted)
         self.alarms = Alarms(clock)
         self.clock = clock
@@ -129,6 +133,8 @@ class Branch:
         """Told of every ring of this machine's hosts."""
         self.hub = hub
         self.outbox = outbox
+        self.keyring = Keyring(outbox.pins, clock, signing)
+        self._verdicts = Verdicts(self.keyring, self._mine, self._all_of)
         self.line = Line(hub, self._opening, self._told, clock.now)
         self._parcels, self._handed, self._copies = shelves
         self._opened: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
@@ -377,7 +383,8 @@ class Branch:
         queued = asking.verb in _LATER and self.outbox.waiting > 0
         if not queued:
             try:
-                answer = await self._seen(asking, await self._hub(asking.verb, self._asked(asking)))
+                said = self._asked(asking) | await self._signature(asking)
+                answer = await self._taken(asking, await self._hub(asking.verb, said))
             except Away:
                 pass
             else:
@@ -396,7 +403,7 @@ class Branch:
         try:
             if not self.outbox.waiting:
                 try:
-                    return await self._seen(asking, await self._hand_over(asking, files))
+                    return await self._taken(asking, await self._hand_over(asking, files))
                 except Away:
                     pass
                 except Refusal as refusal:
@@ -431,7 +438,47 @@ class Branch:
         with self._suspecting():
             for each in files:
                 await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
-        return await self._hub(asking.verb, self._asked(asking) | {"files": _named(files)})
+        return await self._hub(
+            asking.verb, self._asked(asking) | {"files": _named(files)} | await self._signature(asking)
+        )
+
+    # -- signatures
+
+    async def _taken(self, asking: Asking, answer: Json) -> Json:
+        """Return an answer of the hub's as who asked gets it: judged here, kept, and then shown."""
+        return shown(asking, await self._seen(asking, await self._verdicts.judged(asking, answer)))
+
+    async def _mine(self, call: Call) -> Address:
+        """Return the mailbox that a call acts for; the hub is asked once, and not whether it is rung."""
+        known = self.names.of(call.caller, call.mailbox)
+        return known if known is not None else await self.readable(call.caller, call.mailbox)
+
+    async def _all_of(self, call: Call, id_: str) -> Json:
+        """Return a message whole, as the hub keeps it. Raises Away, and Refusal as it does."""
+        said = self._asked(plainly("entire", {"id": id_}, call))
+        said["who"]["request"] = f"verify {id_}"
+        return await self._hub("entire", said)
+
+    async def _signature(self, asking: Asking) -> Json:
+        """Return what is said besides where this machine signs what it sends."""
+        if not isinstance(asking.asked, arguments.Send) or not self.keyring.signs:
+            return {}
+        sender = await self._mine(asking.call)
+        return await self._signed(str(sender), asking.asked, self._who(asking.call), self.clock.now())
+
+    async def _late_signature(self, entry: Entry, given: Json) -> Json:
+        """Return the signature of what has waited here: only now the ids in it are the hub's."""
+        sender = entry.who.get("address")
+        if entry.verb != "send" or sender is None or not self.keyring.signs:
+            return {}
+        asked = arguments.parse(arguments.Send, "send", given)
+        return await self._signed(str(sender), asked, entry.who, entry.asked_at)
+
+    async def _signed(self, sender: str, asked: arguments.Send, who: Mapping[str, Any], at: int) -> Json:
+        space = str(who.get("space", addresses.DEFAULT_SPACE))
+        once = hashlib.sha256(f"{who['reader']}\0{who['request']}".encode()).hexdigest()[:32]
+        signature = await self.keyring.sign(addresses.parse(sender, space), asked, space, once, at)
+        return {"signature": signature} if signature is not None else {}
 
     async def _asked_now(self, asking: Asking) -> Json:
         try:
@@ -507,6 +554,7 @@ class Branch:
             "label": asking.label,
             "room": asking.room,
             "full": asking.full,
+            "raw": True,
         }
         if asking.longest != float("inf"):
             said["longest"] = asking.longest
@@ -594,7 +642,7 @@ class Branch:
                     break
                 with self.alarms.at(until, ear.hear):  # it hears as well when the hub is back, for whoever listens does
                     await ear.wait()
-        return await self._seen(asking, answer) if answer is not None else self._nothing_heard()
+        return await self._taken(asking, answer) if answer is not None else self._nothing_heard()
 
     def _nothing_heard(self) -> Json:
         """Return the answer of a wait that the hub has not answered."""
@@ -662,7 +710,7 @@ class Branch:
             raise self._away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
             read = await self._read_here(str(address), asked.id)
-            return read if isinstance(asked, arguments.Read) else _entire(read)
+            return shown(asking, read if isinstance(asked, arguments.Read) else _entire(read))
         raise self._away()
 
     async def _read_here(self, mailbox: str, id_: str) -> Json:
@@ -694,7 +742,7 @@ class Branch:
         draft = asked.draft  # refuses what no mailbox could hold
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
         mailbox = await self.readable(asking.call.caller, asking.call.mailbox)
-        entry = await self._put(asking, files)
+        entry = await self._put(asking, files, mailbox)
         if asked.reply_to is not None:
             self.outbox.settled(str(mailbox), [asked.reply_to])
         if entry.answer is not None:
@@ -707,9 +755,9 @@ class Branch:
         )
         return answer, entry.files == tuple(files)
 
-    async def _put(self, asking: Asking, files: Sequence[Parcel] = ()) -> Entry:
-        who, given = self._who(asking.call), dict(asking.given)
-        entry = await self.outbox.put(asking.verb, who, given, self.clock.now(), files)
+    async def _put(self, asking: Asking, files: Sequence[Parcel] = (), sender: Address | None = None) -> Entry:
+        who = self._who(asking.call) | ({"address": str(sender)} if sender is not None else {})
+        entry = await self.outbox.put(asking.verb, who, dict(asking.given), self.clock.now(), files)
         self._filled.set()
         return entry
 
@@ -763,6 +811,7 @@ class Branch:
             given = await _replaced(entry.given, self._hubs_id)
             line: Json = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given}
             line["at"] = entry.asked_at
+            line |= await self._late_signature(entry, given)
             size += len(json.dumps(line))
             handed += sum(each.size for each in entry.files)
             if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
@@ -994,7 +1043,7 @@ def _entire(message: Json) -> Json:
     """Return a message as `entire` gives it: its body as text, and what that is."""
     body = message["body"]
     text, kind = (body, "text") if isinstance(body, str) else (render.dump(body), "json")
-    return {"thread": plain(message["id"]), "priority": "normal", **message, "body": text, "format": kind}
+    return {"thread": plain(message["id"]), "priority": "normal", "format": kind, **message, "body": text}
 
 
 def _preview(message: Json) -> Json:

@@ -206,6 +206,12 @@ COMMANDS: dict[str, Command] = {
         ("join https://hub.example.org CODE",),
     ),
     "leave": Command(OFFICE, "leave the hub that was joined", "joining:leave", ("leave",)),
+    "keys": Command(
+        OFFICE,
+        "show whose signatures this machine knows, trust a key, or forget one",
+        "keys:add",
+        ("keys", "keys --trust alice@team FINGERPRINT", "keys --forget alice@team"),
+    ),
     "guard": Command(
         OFFICE,
         "for git's pre-commit hook: refuse a commit that touches what others have reserved",

@@ -30,7 +30,7 @@ from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.audited import CANCELLED, entry
 from mcp_mailbox.fronts.control import mail
-from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, ReaderOf
+from mcp_mailbox.fronts.control.desk import Asker, Desk, Json, Keys, ReaderOf
 from mcp_mailbox.fronts.verbs import Counter, asking
 from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.postoffice import Call, Caller, PostOffice
@@ -55,6 +55,16 @@ _UNNOTED = {"hook", "watch", "rang"}
 _NAMED = {"mail": "export", "attachment": "export attachment"}
 _NOWHERE = Progress(State.STORED)
 """Of what was only sent: no time, no reason, no attempt."""
+
+
+class _Key(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    address: str
+    space: str = DEFAULT_SPACE
+
+
+class _Trusted(_Key):
+    fingerprint: str
 
 
 class _Create(BaseModel):
@@ -352,6 +362,19 @@ async def _news(desk: Desk, call: Call, address: Address, asked: _Watch) -> Json
             await ear.wait()
 
 
+async def _keys(desk: Desk, asked: _Nothing) -> Json:
+    del asked
+    return await desk.keys.listed()
+
+
+async def _trust(desk: Desk, asked: _Trusted) -> Json:
+    return await desk.keys.trust(asked.address, asked.fingerprint, asked.space)
+
+
+async def _forget(desk: Desk, asked: _Key) -> Json:
+    return await desk.keys.forget(asked.address, asked.space)
+
+
 async def _rang(desk: Desk, asked: _Rang) -> Json:
     caller = Caller("watch", LOCAL, asked.space, binds=False, several=True, exempt=True)
     address = await desk.counter.readable(caller, asked.mailbox)
@@ -382,6 +405,9 @@ COMMANDS: Mapping[str, tuple[_Verb, type[BaseModel]]] = {
     "rewake": (_rewake, _Rewake),
     "watch": (_watch, _Watch),
     "rang": (_rang, _Rang),
+    "keys": (_keys, _Nothing),
+    "keys trust": (_trust, _Trusted),
+    "keys forget": (_forget, _Key),
 }
 
 
@@ -392,13 +418,14 @@ async def command(
     asked: object,
     reader_of: ReaderOf,
     trail: Trail | None = None,
+    keys: Keys | None = None,
 ) -> None:
     """Do what is asked, and answer. Never raises for what the command line may get wrong.
 
-    `own` is the store of this machine, None where a hub keeps its mail.
+    `own` is the store of this machine, None where a hub keeps its mail; `keys` are those that it knows then.
     """
     async with AsyncExitStack() as stay:
-        desk = Desk(counter, own, asker.tell, stay, reader_of)
+        desk = Desk(counter, own, asker.tell, stay, reader_of, keys)
         answer: Json = {"error": CANCELLED}
         try:
             answer = await _done(desk, asked)

@@ -31,6 +31,22 @@ class Asker(Protocol):
         ...
 
 
+class Keys(Protocol):
+    """Whose signatures a machine knows. Every verb may raise Refusal."""
+
+    async def listed(self) -> Json:
+        """Return `own`, a fingerprint, and `keys`."""
+        ...
+
+    async def trust(self, address: str, fingerprint: str, space: str) -> Json:
+        """Know that key of that address."""
+        ...
+
+    async def forget(self, address: str, space: str) -> Json:
+        """Know no key of that address any more."""
+        ...
+
+
 @dataclass(slots=True)
 class Desk:
     """What one command is carried out with, and how who asked is told how far it is."""
@@ -43,6 +59,8 @@ class Desk:
     """What ends once the answer was taken, or nobody was there to take it."""
     reader_of: ReaderOf
     """Finds who is meant by the processes that led to who asks, and by its thread."""
+    known_keys: Keys | None = None
+    """Those that this machine knows, where a hub keeps its mail."""
     taken: bool = False
     """Whether it was taken: known when what is in `stay` ends."""
 
@@ -55,6 +73,14 @@ class Desk:
     def post_office(self) -> PostOffice:
         """What serves the store. Raises Refusal(AT_HUB)."""
         return self._own[1]
+
+    @property
+    def keys(self) -> Keys:
+        """Whose signatures this machine knows. Raises Refusal."""
+        if self.known_keys is None:
+            hint = "Run it on a machine whose mail a hub keeps; who writes here is set by this post office itself."
+            raise Refusal(Code.BAD_ARGUMENT, "Only a machine whose mail is kept by a hub knows keys.", hint)
+        return self.known_keys
 
     @property
     def _own(self) -> tuple[Tokens, PostOffice]:
