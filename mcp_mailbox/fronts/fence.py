@@ -29,6 +29,7 @@ _PLACEHOLDER = "0" * 2 * _NONCE_BYTES
 _INSIDE = ("messages", "mailboxes", "reserved", "yours", "others", "conflicts", "sent")
 """Fields with a list of objects. What mail says is never gone into: it may be JSON that looks like ours."""
 _REQUEST = "request"
+_QUOTED = ("subject", "preview")
 _LABELLED = ("body", "preview")
 _TEXTS = ("subject", "reason", "about", "status", "held", "attachment")
 _LISTS = ("names", "skills")
@@ -55,7 +56,9 @@ def fenced(answer: Json) -> Json:
     if not texts:
         return answer
     nonce = _nonce("\n".join(texts))
-    return {NONCE: nonce, **_marked(answer, lambda text, label: _fence(nonce, text, label))}
+    marked = _marked(answer, lambda text, label: _fence(nonce, text, label))
+    marked.pop(NONCE, None)  # a hub may say one, too
+    return {NONCE: nonce, **marked}
 
 
 def added(answer: Json) -> int:
@@ -104,7 +107,8 @@ def _marked(value: Mapping[str, Any], mark: Mark) -> Json:
         if isinstance(value.get(name), list):
             found[name] = [_marked(each, mark) if isinstance(each, dict) else each for each in value[name]]
     if value.get("kind") == _REQUEST and isinstance(value.get("body"), dict):
-        found["body"] = _marked(value["body"], mark)  # of these the post office has written the frame
+        said = value["body"]  # the post office's words, and of a stranger's its subject and preview
+        found["body"] = said | {name: mark(str(said[name]), "") for name in _QUOTED if name in said}
     if value.get(UNTRUSTED) is True:
         found |= _marked_fields(value, mark)
     return found
@@ -137,7 +141,7 @@ def _fence(nonce: str, text: str, label: str) -> str:
 
 def _label(message: Mapping[str, Any]) -> str:
     """Return whose words these are. Nothing of it can end a fence, whoever says it: a hub may be anybody."""
-    sender = str(message.get("from", message.get("asks", "")))
+    sender = str(message.get("from", ""))
     if not sender or not all(each.isalnum() or each in "@._-#+" for each in sender):
         sender = "somebody"
     if len(sender.encode()) > _SENDER_SHOWN:

@@ -560,7 +560,9 @@ def open_json(shown: Json, kind: str) -> None:
     if kind != Format.JSON.word or "more" in shown:
         return
     if shown.get("kind") == Kind.REQUEST.word:
-        shown["body"] = json.loads(shown["body"]) | {name: shown.pop(name) for name in _UNTRUSTED if name in shown}
+        shown["body"] = json.loads(shown["body"])
+        for name in _UNTRUSTED:
+            shown.pop(name, None)
     elif fence.UNTRUSTED not in shown:
         shown["body"] = json.loads(shown["body"])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mcp_mailbox.fronts import fence
 from tests.http.caller import Caller, Json
 from tests.http.conftest import Post
 
@@ -129,7 +130,7 @@ def test_a_search_finds_nothing_of_somebody_else_and_does_not_tell_that_there_is
     assert len(scene.bob.call("list_inbox", query="secret")["messages"]) == 4
     for asked in ({"query": "secret"}, {"query": "secret", "from": "bob"}, {"from": "bob"}):
         found = scene.eve.call("list_inbox", **asked)["messages"]
-        assert [each["preview"] for each in found] == ["a secret for eve"]
+        assert [fence.bare(each["preview"]) for each in found] == ["a secret for eve"]
     for address in ("alice", "nobody"):  # whether there is such a mailbox must not show either
         assert scene.eve.call("list_inbox", **{"query": "secret", "from": address}) == {"messages": []}
     theirs, made_up = (scene.eve.refused("list_inbox", thread=each) for each in (scene.sent["thread"], "zzzzz"))
@@ -156,7 +157,7 @@ def test_a_sender_is_who_has_the_token_whatever_else_is_said(scene: Scene, post:
     }
     headers = scene.eve.modern(message) | {"from": "alice", "x_forwarded_user": "alice", "x_mailbox_principal": "local"}
     assert not scene.eve.ask(body=message, **headers).result.get("isError")
-    [got] = [each for each in scene.bob.call("list_inbox")["messages"] if each["preview"] == "hello"]
+    [got] = [each for each in scene.bob.call("list_inbox")["messages"] if fence.bare(each["preview"]) == "hello"]
     assert got["from"] == f"eve@{post.space}"
     as_alice = scene.eve.message("tools/call", name="send", arguments={"to": "bob", "body": "spoofed"})
     answer = scene.eve.ask(body=as_alice, **scene.eve.modern(as_alice), mailbox_address="alice")
@@ -222,9 +223,10 @@ def test_of_what_somebody_else_holds_only_that_it_is_held_is_told(post: Post) ->
     refused = eve.refused("reserve", names="src/a.py")
     listed = eve.call("reserve")
     assert refused["error"] == "reserved"
-    assert refused["message"].startswith("'src/a.py' is held by somebody else (exclusive, as 'src/') until ")
+    assert refused["message"].startswith("'src/a.py' is held by somebody else (exclusive) until "), "no words of theirs"
     assert refused["conflicts"][0]["by"] == listed["others"][0]["by"] == "somebody else"
-    assert listed["others"][0]["names"] == ["secret-plan", "src/"]
+    assert fence.bare(refused["conflicts"][0]["held"]) == "src/"
+    assert [fence.bare(each) for each in listed["others"][0]["names"]] == ["secret-plan", "src/"]
     for answer in (refused, listed):
         assert "olga" not in str(answer), "neither whose it is nor what for"
     assert "send to" not in refused["hint"]
@@ -304,7 +306,10 @@ def test_of_somebody_elses_mailbox_nothing_but_what_it_says_and_its_presence_is_
         "presence": "away",
         "status": "until 15:00",
     }
-    assert found(eve)["olga"] == expected
+    theirs = fence.stripped(eve.call("find_mailboxes"))
+    assert [each for each in theirs["mailboxes"] if each["address"] == expected["address"]] == [
+        {**expected, "untrusted": True}
+    ]
     friends = found(friend)["olga"]
     assert friends.pop("last_seen").endswith("Z")
     assert friends == {**expected, "unread": 1}

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from mcp_mailbox.fronts import fence
 from tests.fronts.world import ERAS, Agent, Era, Json, Served, Town, asking
 from tests.http.conftest import Post
 
@@ -40,17 +41,19 @@ async def test_a_stranger_is_let_in_by_the_owners_word(post: Post, era: Era) -> 
         assert (sent["to"][0]["state"], "read" in sent["to"][0]["hint"]) == ("held", True)
         assert (request["kind"], request["from"]) == ("request", f"postmaster@{post.space}")
         said = request["body"]
-        assert (said["asks"], said["subject"], said["preview"]) == (eve.address, "business", "may I?")
+        shown = {name: fence.bare(said[name]) for name in ("subject", "preview")}
+        assert (said["asks"], shown) == (eve.address, {"subject": "business", "preview": "may I?"})
+        assert "untrusted" not in request, "the post office's own words are not fenced"
         assert said["held"] == sent["id"]
         assert set((await state(eve, sent["id"]))["at"]) == {"held"}
         again = await eve.refused("send", to="olga", body="hello?")
         assert (again["error"], "wait" in again["hint"].lower()) == ("contact_pending", True)
         [waits] = (await olga.call("list_inbox", show="requests"))["messages"]
-        assert (waits["id"], waits["state"], waits["preview"]) == (sent["id"], "held", "may I?")
+        assert (waits["id"], waits["state"], fence.bare(waits["preview"])) == (sent["id"], "held", "may I?")
         assert "may I?" not in [each["preview"] for each in (await olga.call("list_inbox"))["messages"]]
         assert await olga.call("settle", ids=[request["id"]], outcome="accept") == {"settled": [request["id"]]}
         got = await olga.wait_one()
-        assert (got["from"], got["body"]) == (eve.address, "may I?")
+        assert (got["from"], fence.bare(got["body"])) == (eve.address, "may I?")
         assert set((await state(eve, sent["id"]))["at"]) >= {"held", "stored", "leased"}
         assert (await eve.send("olga", "thanks"))["to"][0]["state"] == "stored"
 
