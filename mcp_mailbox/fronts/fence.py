@@ -146,7 +146,9 @@ def _label(message: Mapping[str, Any]) -> str:
         sender = "somebody"
     if len(sender.encode()) > _SENDER_SHOWN:
         sender = sender.encode()[:_SENDER_SHOWN].decode(errors="ignore") + "…"
-    verified = _WORDS.get(str(message.get("verified")), "NOT VERIFIED")
+    verified = _WORDS.get(str(message.get("verified")))
+    if verified is None:
+        return f"from {sender}, NOT VERIFIED"
     whose = "another principal" if message.get("kind") in {None, "message"} else "quoting another principal"
     return f"from {sender}, {whose}, {verified}"
 

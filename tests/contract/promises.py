@@ -39,6 +39,7 @@ CHANNELS = "design.md, Channels; issue 4, The language"
 SEARCH = "issue 4, Search"
 GUARD = "design.md, Loop guard; RFC 3834, 2 when not to answer"
 ATTACH = "issue 4, Attachments"
+SIGN = "issue 6, Limits; RFC 7515, JSON Web Signature"
 HTTP = "issue 3, Credentials from the start"
 LIMITS = "issue 6, Limits"
 LINK = "issue 6, Edge: what waited is forwarded in order, once"
@@ -314,6 +315,11 @@ PROMISES: dict[str, Promise] = {
     "room-counted": Promise("What a space keeps is what was sent from it and not removed, after a crash, too.", LIMITS),
     "mailboxes-bounded": Promise("An owner has at most so many mailboxes, and opens those it has.", LIMITS),
     "report-once": Promise("What is told of a request is told once, however often, and rings.", RFC3464),
+    # whose words they are
+    "signed": Promise(
+        "A signature is handed on as it came, with the message alone; the same content under another is the same.", SIGN
+    ),
+    "whose": Promise("Of a message is told whose the sender is; of a notice, whether it quotes somebody else.", SIGN),
     "answered": Promise("What a request without a key was answered can be asked.", RELAY),
     # time
     "due": Promise("`due` tells where leases ran out and when the next one will.", DESIGN),

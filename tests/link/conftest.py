@@ -33,10 +33,10 @@ class Machine(Town):
 class Hub(Served):
     """A hub that is known by the names of its links, too."""
 
-    def __init__(self, directory: Path, links: int, **settings: str) -> None:
+    def __init__(self, directory: Path, links: int, *, program: str | None = None, **settings: str) -> None:
         self.links = [Proxy() for _ in range(links)]
         names = [each for link in self.links for each in ("--allow-host", f"127.0.0.1:{link.port}")]
-        super().__init__(directory, *names, **settings)
+        super().__init__(directory, *names, program=program, **settings)
 
     def connect(self, environment: dict[str, str], python: str, mailbox: str | None, era: Era) -> Link:
         """Return what an agent on the hub's own machine is started with: by stdio it outlives a restart."""
