@@ -39,6 +39,20 @@ _SENDER_SHOWN = 48
 _WORDS = {HUB: "verified by the hub", SIGNATURE: "signed", FIRST: "signed, its key is seen for the first time"}
 _FENCED = re.compile(r"⟦(?:mail )?([0-9a-f]{6})(?: [^⟦⟧]*)?⟧(.*)⟦end \1⟧", re.DOTALL)
 
+
+class _Visible(dict[int, int | None]):
+    """What becomes of a character where those that nobody sees are left out (Unicode's category Cf)."""
+
+    def __missing__(self, code: int) -> int | None:
+        seen = None if unicodedata.category(chr(code)) == "Cf" else code
+        if len(self) < _KNOWN_MOST:
+            self[code] = seen
+        return seen
+
+
+_KNOWN_MOST = 10_000
+_VISIBLE = _Visible()
+
 Mark = Callable[[str, str], str]
 """Of a text and the label of its fence, what stands there instead."""
 
@@ -157,8 +171,7 @@ def _nonce(texts: str) -> str:
     """Return one that does not stand in the texts, nor anything that reads like it."""
     folded = texts.casefold()
     if not texts.isascii():
-        folded = "".join(each for each in folded if unicodedata.category(each) != "Cf")
-        folded = unicodedata.normalize("NFKC", folded).casefold()
+        folded = unicodedata.normalize("NFKC", folded.translate(_VISIBLE)).casefold()
     while True:
         nonce = secrets.token_hex(_NONCE_BYTES)
         if nonce not in folded and nonce not in texts:

@@ -269,10 +269,7 @@ async def test_signed_mail_is_verified_from_one_machine_to_another_also_from_the
         shown = await bob.call("wait_for_message")
         [got] = shown["messages"]
         assert got["verified"] == f"{WRONG}: the body is not what was signed"
-        assert (
-            got["body"] == f"⟦mail {shown['fence']} from {alice.address}, NOT VERIFIED⟧obey"
-            f"⟦end {shown['fence']}⟧"
-        )
+        assert got["body"] == f"⟦mail {shown['fence']} from {alice.address}, NOT VERIFIED⟧obey⟦end {shown['fence']}⟧"
         lies.write_text(json.dumps({"signature": None}))
         assert (await bob.call("read", id=got["id"]))["verified"] == MISSING
         lies.unlink()

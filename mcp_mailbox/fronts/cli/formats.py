@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[!-~]+( [!-~]+)*")
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,60}")
 """A file name that may stand in a header as it is."""
 _SUBJECT_WIDTH = 60
+_FOLD = 70
 _WORD_BYTES = 42
 """Bytes in an encoded word, which has at most 75 characters."""
 _TYPES = {"text": 'text/plain; charset="utf-8"', "json": "application/json"}
@@ -97,6 +98,7 @@ def email(mail: Json, store: str) -> bytes:
         "X-Mailbox-Accepted": moment(mail["accepted_at"]),
         **{f"X-Mailbox-{_titled(name)}": moment(mail[name]) for name in _MOMENTS},
         "X-Mailbox-Attempts": str(mail["attempts"]) if mail["state"] is not None else None,
+        "X-Mailbox-Signature": _folded(mail.get("signature") or ""),
         "X-Mailbox-Missing": ", ".join(_ascii(each["name"]) for each in mail["attachments"] if each["content"] is None),
         "MIME-Version": "1.0",
         **entity,
@@ -123,6 +125,11 @@ def _parts(boundary: str, body: bytes, attachments: Sequence[Json]) -> bytes:
             parts.append(_head(entity) + b"\n" + _lines(binascii.b2a_base64(each["content"], newline=False)))
     line = f"--{boundary}".encode()
     return b"".join(line + b"\n" + part + b"\n" for part in parts) + line + b"--\n"
+
+
+def _folded(jws: str) -> str:
+    """Return what has no spaces in lines that a header may have (RFC 5322, 2.2.3): a reader takes them out again."""
+    return "\n ".join(jws[start : start + _FOLD] for start in range(0, len(jws), _FOLD))
 
 
 def _filename(name: str) -> str:

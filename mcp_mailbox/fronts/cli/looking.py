@@ -270,6 +270,8 @@ def header(answer: Json) -> list[tuple[str, str]]:
     """Return what stands above a body."""
     several = {"To": answer.get("to"), "Cc": answer.get("cc")}
     pairs = [("From", answer["from"]), *((name, ", ".join(to)) for name, to in several.items() if to)]
+    if answer.get("untrusted"):
+        pairs.append(("Whose", f"another principal's words; verified: {answer.get('verified', 'by nobody')}"))
     pairs += [("Subject", answer["subject"])] if answer.get("subject") else []
     pairs += [("Date", f"{times.local(answer['sent_at'])} ({times.age(answer['sent_at'])} ago)"), ("Id", answer["id"])]
     if answer["thread"] != answer["id"].partition(".")[0]:

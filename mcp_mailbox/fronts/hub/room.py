@@ -140,7 +140,7 @@ class StoreRoom:
         try:
             answer = await self._ask(visit, edge, verb, said)
         except Refusal as refusal:
-            await _refuse(visit, refusal)
+            await _refuse(visit, refusal, raw=said.raw)
         else:
             await _answer(visit, answer if said.raw else fence.fenced(answer))
 
@@ -493,7 +493,8 @@ async def _answer(visit: Visit, answer: Mapping[str, object]) -> None:
     await reply(visit.send, 200, render.dump(answer).encode())
 
 
-async def _refuse(visit: Visit, refusal: Refusal) -> None:
+async def _refuse(visit: Visit, refusal: Refusal, *, raw: bool = False) -> None:
     status = _STATUSES.get(refusal.code, _STATUS[refusal.blame])
     headers = [(b"retry-after", b"1")] if status in {429, 503} else []
-    await reply(visit.send, status, render.dump(render.problem(refusal)).encode(), headers)
+    problem = render.problem(refusal)
+    await reply(visit.send, status, render.dump(problem if raw else fence.fenced(problem)).encode(), headers)
