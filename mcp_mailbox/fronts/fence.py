@@ -38,20 +38,12 @@ _SENDER_SHOWN = 48
 """Bytes of a sender in a label; `from` has it whole."""
 _WORDS = {HUB: "verified by the hub", SIGNATURE: "signed", FIRST: "signed, its key is seen for the first time"}
 _FENCED = re.compile(r"⟦(?:mail )?([0-9a-f]{6})(?: [^⟦⟧]*)?⟧(.*)⟦end \1⟧", re.DOTALL)
-
-
-class _Visible(dict[int, int | None]):
-    """What becomes of a character where those that nobody sees are left out (Unicode's category Cf)."""
-
-    def __missing__(self, code: int) -> int | None:
-        seen = None if unicodedata.category(chr(code)) == "Cf" else code
-        if len(self) < _KNOWN_MOST:
-            self[code] = seen
-        return seen
-
-
-_KNOWN_MOST = 10_000
-_VISIBLE = _Visible()
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""What nobody sees: Unicode's category Cf and its default ignorable characters, but for Hangul fillers."""
 
 Mark = Callable[[str, str], str]
 """Of a text and the label of its fence, what stands there instead."""
@@ -171,7 +163,7 @@ def _nonce(texts: str) -> str:
     """Return one that does not stand in the texts, nor anything that reads like it."""
     folded = texts.casefold()
     if not texts.isascii():
-        folded = unicodedata.normalize("NFKC", folded.translate(_VISIBLE)).casefold()
+        folded = unicodedata.normalize("NFKC", _UNSEEN.sub("", folded)).casefold()
     while True:
         nonce = secrets.token_hex(_NONCE_BYTES)
         if nonce not in folded and nonce not in texts:
