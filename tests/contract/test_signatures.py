@@ -39,8 +39,8 @@ async def test_a_signature_comes_with_its_message_and_goes_with_it(post: Post) -
 @promise("whose")
 async def test_a_message_says_whose_its_sender_is_and_a_notice_whether_it_quotes(post: Post) -> None:
     await post.open("ann", owner="me")
-    await post.open("bob", owner="me")
-    await post.open("eve", owner="eve")
+    await post.open("bob", owner="me", profile=Profile(contact=Contact.OPEN))
+    await post.open("eve", owner="eve", profile=Profile(contact=Contact.OPEN))
     for sender in ("ann", "eve"):
         await post.send(sender, "bob")
     got = await post.claim("bob")
