@@ -55,9 +55,9 @@ class Over(Refusal):
         self.again = again
 
 
-def footprint(body: int, recipients: int, attachments: Iterable[int] = ()) -> int:
-    """Return what a message counts for, in bytes: of the body, of how many recipients, of each attachment."""
-    return MESSAGE_BYTES + DELIVERY_BYTES * recipients + body + sum(attachments)
+def footprint(body: int, recipients: int, attachments: Iterable[int] = (), signature: int = 0) -> int:
+    """Return what a message counts for, in bytes: of body, recipients, each attachment, a signature."""
+    return MESSAGE_BYTES + DELIVERY_BYTES * recipients + body + sum(attachments) + signature
 
 
 def over_rate(rate: int, now: int, again: int) -> Over:

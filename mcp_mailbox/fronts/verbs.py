@@ -175,7 +175,7 @@ async def _create_mailbox(office: PostOffice, asking: Asking, asked: arguments.C
 
 
 async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Json:
-    files = (*asked.attach, *asking.handed)
+    files: list[str | Handed] = [*asked.attach, *asking.handed]
     return render.accepted(await office.send(asking.call, draft_of(asking), files), receipt=asked.receipt)
 
 

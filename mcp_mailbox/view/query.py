@@ -39,11 +39,12 @@ WHERE owner = ? AND space = ? AND folded >= ? AND folded < ? ORDER BY folded LIM
 OWNED_BEYOND = "SELECT 1 FROM mailbox WHERE owner = ? LIMIT 1 OFFSET ?"
 FOOTPRINT = (
     f"{MESSAGE_BYTES} + {DELIVERY_BYTES} * json_array_length(m.recipients) + m.size"  # noqa: S608
-    " + CASE WHEN m.format & 16"  # `apply.ATTACHED`: most have none, and are not asked
-    " THEN ifnull((SELECT sum(a.size) FROM attachment a WHERE a.message = m.seq), 0) ELSE 0 END"
+    " + CASE WHEN m.format & 48"  # `apply.ATTACHED | apply.SIGNED`: most have neither, and are not asked
+    " THEN ifnull((SELECT sum(a.size) FROM attachment a WHERE a.message = m.seq), 0)"
+    " + ifnull((SELECT length(g.jws) FROM signature g WHERE g.message = m.seq), 0) ELSE 0 END"
 )
 """`quotas.footprint` of a row of message `m`."""
-WEIGHED = f"SELECT b.space, {FOOTPRINT} FROM message m JOIN mailbox b ON b.id = m.sender WHERE m.seq = ?"  # noqa: S608
+WEIGHED = f"SELECT b.space, {FOOTPRINT}, m.format FROM message m JOIN mailbox b ON b.id = m.sender WHERE m.seq = ?"  # noqa: S608
 SPACE_SIZE = "SELECT bytes FROM space_size WHERE space = ?"
 
 NAMES = "SELECT name FROM mailbox WHERE owner = ? AND space = ? ORDER BY folded LIMIT ?"

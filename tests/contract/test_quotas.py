@@ -63,6 +63,20 @@ async def test_what_is_removed_makes_room_with_all_that_was_attached(post: Post)
     assert await post.store.check() == "ok"
 
 
+@promise("room-counted")
+async def test_a_signature_counts_and_makes_room_when_it_goes_with_its_message(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    sent = await post.send("ann", "bob", body="hello", signature="a" * 5000)
+    most = footprint(5, 1) + 5000
+    with pytest.raises(Refusal):
+        await send(post, most)
+    await post.settle("bob", sent.id)
+    while await post.store.forget_settled(post.store.clock.now()):
+        pass
+    await send(post, footprint(5, 1))
+    assert await post.store.check() == "ok"
+
+
 @promise("mailboxes-bounded")
 async def test_an_owner_has_so_many_mailboxes_and_opens_those_it_has(post: Post) -> None:
     async def make(name: str, owner: str = "eve") -> bool:
@@ -101,11 +115,12 @@ class Room(StoreMachine):
         sender=senders,
         to=st.lists(senders, min_size=1, max_size=3, unique=True),
         body=st.text("aß", min_size=1, max_size=40),
+        signature=st.sampled_from([None, "a.b.c", "a.b." + "c" * 500]),
         spare=st.sampled_from([-1, 0]),
     )
-    def send(self, sender: Address, to: list[Address], body: str, spare: int) -> None:
-        size = footprint(len(body.encode()), len(to))
-        draft = Draft(tuple(map(str, to)), body)
+    def send(self, sender: Address, to: list[Address], body: str, signature: str | None, spare: int) -> None:
+        size = footprint(len(body.encode()), len(to), signature=len(signature or ""))
+        draft = Draft(tuple(map(str, to)), body, signature=signature)
         most = self.used(sender.space) + size + spare
         done = self.attempt(self.post.store.accept(sender, to, draft, self.post.origin("r"), most=most))
         if spare < 0:

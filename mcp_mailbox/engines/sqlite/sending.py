@@ -341,7 +341,9 @@ def _check_size(db: sqlite3.Connection, space: str, draft: Draft, recipients: in
     """Raise Refusal(OVER_STORAGE) when the space would keep more than that with this message."""
     kept = db.execute(query.SPACE_SIZE, (space,)).fetchone()
     used = kept["bytes"] if kept is not None else 0
-    size = quotas.footprint(len(draft.body.encode()), recipients, [each.size for each in draft.attachments])
+    size = quotas.footprint(
+        len(draft.body.encode()), recipients, [each.size for each in draft.attachments], len(draft.signature or "")
+    )
     if used + size > most:
         raise quotas.over_storage(space, used, size, most)
 

@@ -104,7 +104,7 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
     if new.signature is not None:
         db.execute("INSERT INTO signature (message, jws) VALUES (?, ?)", (seq, new.signature))
     attached = [each.size for each in new.attachments]
-    _weigh(db, new.space, quotas.footprint(len(body), len(new.recipients), attached))
+    _weigh(db, new.space, quotas.footprint(len(body), len(new.recipients), attached, len(new.signature or "")))
     rest = (new.deliver_at, new.expires, new.topic)
     stored = [each for each in new.recipients if each > 0 and each not in new.held]
     db.executemany(
@@ -156,8 +156,9 @@ def forget_message(db: sqlite3.Connection, seq: int, recipients: Iterable[int]) 
     weighed = db.execute(query.WEIGHED, (seq,)).fetchone()
     if weighed is not None:
         _weigh(db, weighed[0], -weighed[1])
+        if weighed[2] & SIGNED:
+            db.execute("DELETE FROM signature WHERE message = ?", (seq,))
     db.execute("DELETE FROM attachment WHERE message = ?", (seq,))
-    db.execute("DELETE FROM signature WHERE message = ?", (seq,))
     db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
     db.executemany(_FORGET_RING, rows)
     db.execute("DELETE FROM message WHERE seq = ?", (seq,))
