@@ -79,11 +79,15 @@ WAITING_MOST = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A file on its way: what it is called, under which name its copy stands beside the outbox, how many bytes."""
+    """A file on its way: what it is called, under which name its copy stands beside the outbox, how many bytes.
+
+    `sha256` is in hex digits; empty of what an older version took in.
+    """
 
     name: str
     copy: str
     size: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class Outbox:
 
         def work(db: sqlite3.Connection) -> set[str]:
             rows = db.execute("SELECT files FROM outbox WHERE answer IS NULL AND files != '[]'")
-            return {copy for row in rows for _, copy, _ in json.loads(row["files"])}
+            return {each[1] for row in rows for each in json.loads(row["files"])}
 
         return await self._writer.do(work)
 

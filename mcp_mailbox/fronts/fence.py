@@ -58,13 +58,13 @@ def fenced(answer: Json) -> Json:
         texts.append(label)
         return text
 
+    if NONCE in answer:  # a hub may say one, too
+        answer = {name: each for name, each in answer.items() if name != NONCE}
     _marked(answer, gather)
     if not texts:
         return answer
     nonce = _nonce("\n".join(texts))
-    marked = _marked(answer, lambda text, label: _fence(nonce, text, label))
-    marked.pop(NONCE, None)  # a hub may say one, too
-    return {NONCE: nonce, **marked}
+    return {NONCE: nonce, **_marked(answer, lambda text, label: _fence(nonce, text, label))}
 
 
 def added(answer: Json) -> int:
@@ -100,9 +100,9 @@ def stripped(answer: Json) -> Json:
     return _marked({name: each for name, each in answer.items() if name != NONCE}, strip)
 
 
-def text(content: str, sender: str) -> tuple[str, str]:
+def text(content: str, sender: str, verified: str) -> tuple[str, str]:
     """Return a text that stands alone in its fence, and the nonce."""
-    label = _label({"from": sender, "verified": HUB})
+    label = _label({"from": sender, "verified": verified})
     nonce = _nonce(f"{content}\n{label}")
     return _fence(nonce, content, label), nonce
 

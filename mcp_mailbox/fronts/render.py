@@ -225,8 +225,11 @@ def whole(reading: Reading, offset: int, reader: str, *, raw: bool = False) -> J
 
 
 def _signed(message: Message) -> Json:
-    """Return what another machine needs to render and to verify a message."""
-    return {"format": message.format.word} | _given(signature=message.signature, reply_to=message.reply_to)
+    """Return what another machine needs to render and to verify a message; `files` are names and SHA-256 in hex."""
+    signed_too = [[each.name, each.sha256] for each in message.attachments] if message.signature is not None else []
+    return {"format": message.format.word} | _given(
+        signature=message.signature, reply_to=message.reply_to, files=signed_too
+    )
 
 
 def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Json:
@@ -238,6 +241,7 @@ def attachment(opened: OpenedAttachment, id_: str, offset: int, uri: str) -> Jso
     answer: Json = {"id": id_, "attachment": about.name, "type": about.type, "size": about.size}
     if opened.stranger is not None:
         answer |= {"from": opened.stranger, **_UNTRUSTED}
+    answer |= _given(verified=opened.verified)
     path = str(opened.path) if opened.path is not None else None
     if opened.text is None:
         return answer | {"hint": NO_TEXT if path else NO_TEXT_THERE} | _given(path=path, uri=uri)

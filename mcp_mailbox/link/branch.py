@@ -13,6 +13,7 @@ import json
 import logging
 import secrets
 import time
+import unicodedata
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
@@ -32,7 +33,7 @@ from mcp_mailbox.bell import Bell, key
 from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, StandIn, Terms
 from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel, plain
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.fronts import arguments, fence, render
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
@@ -42,10 +43,10 @@ from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.link.signatures import Key
-from mcp_mailbox.link.verdicts import Verdicts, shown
+from mcp_mailbox.link.verdicts import Verdicts, is_judged, of_attachment, shown
 from mcp_mailbox.postoffice import DAY, Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
-from mcp_mailbox.postoffice.attachments import Given
+from mcp_mailbox.postoffice.attachments import Given, Opened
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.handed import Tray
 from mcp_mailbox.postoffice.readers import first_of
@@ -78,6 +79,8 @@ _AGAIN = 1.0
 _RINGS_MOST = 1_000
 """Hosts that are rung at once; a hub that wants more is passed over."""
 _PREVIEWED = ("id", "from", "subject", "priority", "sent_at", "kind", "untrusted", "verified")
+_WHOSE = ("from", fence.UNTRUSTED, "verified")
+"""What an answer says of whose words an attachment is."""
 _NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
 """Verbs whose answers have names that are kept."""
 _LATER = {"send", "settle"}
@@ -137,8 +140,8 @@ class Branch:
         self._verdicts = Verdicts(self.keyring, self._mine, self._all_of)
         self.line = Line(hub, self._opening, self._told, clock.now)
         self._parcels, self._handed, self._copies = shelves
-        self._opened: OrderedDict[tuple[str, str, str], Path] = OrderedDict()
-        """Where copies of what is attached to messages lie, by mailbox, id and name."""
+        self._opened: OrderedDict[tuple[str, str, str, str], Path] = OrderedDict()
+        """Where copies of what is attached to messages lie, by mailbox, id, name, and what it was found to be worth."""
         self._readers: dict[str, _Here] = {}
         self._standing: dict[str, tuple[Caller, StandIn]] = {}
         """What is rung in the place of readers, and who speaks for it."""
@@ -350,20 +353,46 @@ class Branch:
                 said, content = await self.hub.attachment({"who": self._who(call), "given": {"id": id, "name": name}})
         except Away:
             raise self._away("Attachments are read there.") from None
-        found = Attachment(said["name"], said["type"], len(content), str(said.get("sha256", "")))
-        stranger = said.get("stranger")
-        return Given(found, content, str(stranger) if stranger is not None else None)
+        sha256 = (await to_thread.run_sync(hashlib.sha256, content)).hexdigest()
+        found = Attachment(unicodedata.normalize("NFC", name), str(said["type"]), len(content), sha256)
+        return of_attachment(await self._judged(call, id), Given(found, content))
 
-    async def _with_copy(self, asking: Asking, asked: arguments.Read, answer: Json) -> Json:
+    async def _judged(self, call: Call, id_: str) -> Json:
+        """Return a message as it was judged here: what is kept, or else the hub is asked for it."""
+        kept = await self.outbox.fetched(str(await self._mine(call)), id_)
+        if kept is not None and is_judged(kept):
+            return kept
+        asking = plainly("entire", {"id": plain(id_)}, call)
+        try:
+            return await self._seen(asking, await self._verdicts.judged(asking, await self._all_of(call, plain(id_))))
+        except Away:
+            raise self._away("It has to say whose words these are.") from None
+
+    async def _attachment(self, asking: Asking, asked: arguments.Read, answer: Json) -> Json:
+        """Return an attachment as its message was judged; of a signed one the content is asked for, and shown."""
+        message = await self._judged(asking.call, asked.id)
+        name, given = str(asked.attachment), None
+        if message.get("verified") in {fence.SIGNATURE, fence.FIRST}:
+            given = await self.content(asking.call, asked.id, name)
+            text = await to_thread.run_sync(attachment.text, given.content)
+            uri = render.uri(await self._mine(asking.call), asked.id, name)
+            opened = Opened(given.attachment, text, None, given.stranger, given.verified)
+            answer = render.attachment(opened, asked.id, asked.offset, uri)
+        else:
+            answer = {each: said for each, said in answer.items() if each not in _WHOSE}
+            answer |= {each: message[each] for each in _WHOSE if message.get(fence.UNTRUSTED) and each in message}
+        return await self._with_copy(asking, asked, answer, given)
+
+    async def _with_copy(self, asking: Asking, asked: arguments.Read, answer: Json, given: Given | None) -> Json:
         """Put a copy of an attachment where the caller's programs can open it, as a post office of its own does."""
         whole = "body" in answer and "uri" not in answer
         if asking.call.caller.files is None or whole or int(answer.get("size", 0)) == 0:
             return answer
         name = str(answer["attachment"])
-        known = (self._known(asking.call) or "", plain(asked.id), name)
+        known = (self._known(asking.call) or "", plain(asked.id), name, str(answer.get("verified")))
         path = self._opened.get(known)
         if path is None or not await to_thread.run_sync(path.is_file):
-            found, content, _ = await self.content(asking.call, asked.id, name)
+            found, content, *_ = given or await self.content(asking.call, asked.id, name)
             of = f"{plain(asked.id)} {found.sha256}"
             path = await to_thread.run_sync(self._copies.put, of, attachment.clean_name(found.name), content)
             self._opened[known] = path
@@ -389,7 +418,7 @@ class Branch:
                 pass
             else:
                 if isinstance(asking.asked, arguments.Read) and asking.asked.attachment is not None:
-                    return await self._with_copy(asking, asking.asked, answer)
+                    return await self._attachment(asking, asking.asked, answer)
                 return answer
         return await self._without_hub(asking)
 
@@ -438,9 +467,8 @@ class Branch:
         with self._suspecting():
             for each in files:
                 await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
-        return await self._hub(
-            asking.verb, self._asked(asking) | {"files": _named(files)} | await self._signature(asking)
-        )
+        signature = await self._signature(asking, files)
+        return await self._hub(asking.verb, self._asked(asking) | {"files": _named(files)} | signature)
 
     # -- signatures
 
@@ -459,12 +487,12 @@ class Branch:
         said["who"]["request"] = f"verify {id_}"
         return await self._hub("entire", said)
 
-    async def _signature(self, asking: Asking) -> Json:
+    async def _signature(self, asking: Asking, files: Sequence[Parcel] = ()) -> Json:
         """Return what is said besides where this machine signs what it sends."""
         if not isinstance(asking.asked, arguments.Send) or not self.keyring.signs:
             return {}
         sender = await self._mine(asking.call)
-        return await self._signed(str(sender), asking.asked, self._who(asking.call), self.clock.now())
+        return await self._signed(str(sender), asking.asked, self._who(asking.call), self.clock.now(), files)
 
     async def _late_signature(self, entry: Entry, given: Json) -> Json:
         """Return the signature of what has waited here: only now the ids in it are the hub's."""
@@ -472,12 +500,18 @@ class Branch:
         if entry.verb != "send" or sender is None or not self.keyring.signs:
             return {}
         asked = arguments.parse(arguments.Send, "send", given)
-        return await self._signed(str(sender), asked, entry.who, entry.asked_at)
+        return await self._signed(str(sender), asked, entry.who, entry.asked_at, entry.files)
 
-    async def _signed(self, sender: str, asked: arguments.Send, who: Mapping[str, Any], at: int) -> Json:
+    async def _signed(
+        self, sender: str, asked: arguments.Send, who: Mapping[str, Any], at: int, files: Sequence[Parcel]
+    ) -> Json:
+        names = attachment.apart(each.name for each in files)  # as the hub calls them
+        attached = [(name, each.sha256) for name, each in zip(names, files, strict=True)]
+        if not all(sha256 for _, sha256 in attached):
+            return {}  # taken in by an older version, which signed nothing
         space = str(who.get("space", addresses.DEFAULT_SPACE))
         once = hashlib.sha256(f"{who['reader']}\0{who['request']}".encode()).hexdigest()[:32]
-        signature = await self.keyring.sign(addresses.parse(sender, space), asked, space, once, at)
+        signature = await self.keyring.sign(addresses.parse(sender, space), asked, space, once, at, attached)
         return {"signature": signature} if signature is not None else {}
 
     async def _asked_now(self, asking: Asking) -> Json:

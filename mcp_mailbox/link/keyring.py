@@ -19,7 +19,7 @@ from mcp_mailbox.engines.outbox import plain
 from mcp_mailbox.engines.pins import CHOSEN, OWN, Pins
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, fence
-from mcp_mailbox.link.signatures import EARLY, Key, Manifest, Mismatch, Said, opened
+from mcp_mailbox.link.signatures import EARLY, File, Key, Manifest, Mismatch, Said, opened
 from mcp_mailbox.store import Clock
 
 Json = dict[str, Any]
@@ -44,7 +44,9 @@ class Keyring:
         """Whether this machine signs what it sends."""
         return self._key is not None
 
-    async def sign(self, sender: Address, asked: arguments.Send, space: str, once: str, at: int) -> str | None:
+    async def sign(
+        self, sender: Address, asked: arguments.Send, space: str, once: str, at: int, files: Sequence[File] = ()
+    ) -> str | None:
         """Return the signature of what is sent, `once` for each message; None where this machine does not sign."""
         if self._key is None:
             return None
@@ -54,7 +56,8 @@ class Keyring:
             self._own.add(own)
         to = [addresses.parse_any(each, space) for each in (*asked.draft.to, *asked.draft.cc)]
         reply_to = plain(asked.reply_to) if asked.reply_to is not None else None
-        return self._key.sign(Said(once, sender, to, asked.subject, asked.text, asked.format.word, at, reply_to))
+        said = Said(once, sender, to, asked.subject, asked.text, asked.format.word, at, reply_to, files)
+        return self._key.sign(said)
 
     async def judge(self, message: Json, whole: Json, mine: Address, *, delivered: bool) -> Json:
         """Return the message with what its signature is worth.
@@ -122,8 +125,9 @@ def _check(said: Manifest, sender: Address, whole: Json, mine: Address, *, deliv
     """Raise Mismatch unless the message is what was signed, and was sent here."""
     body = whole["body"] if isinstance(whole.get("body"), str) else json.dumps(whole.get("body"))
     said.check(sender, str(whole.get("subject", "")), body, str(whole.get("format")))
-    if whole.get("kind") is not None or whole.get("attachments"):
-        raise Mismatch("what it is, or what is attached, was not signed")
+    if whole.get("kind") is not None:
+        raise Mismatch("what it is was not signed")
+    said.check_files(_files(whole))
     if said.reply_to != whole.get("reply_to"):
         raise Mismatch("it answers another message")
     channel = [str(whole["channel"])] if whole.get("channel") else []
@@ -133,6 +137,18 @@ def _check(said: Manifest, sender: Address, whole: Json, mine: Address, *, deliv
     sent_at = whole.get("sent_at")
     if not isinstance(sent_at, str) or said.at > _ms(sent_at) + EARLY:
         raise Mismatch("it is dated before it was signed")
+
+
+def _files(whole: Json) -> Sequence[File]:
+    """Return what a hub says is attached: all of it, of which as much is shown as there is room for."""
+    try:
+        files = [(str(name), str(sha256)) for name, sha256 in whole.get("files", ())]
+        shown = [str(each["name"]) for each in whole.get("attachments", ())]
+    except (TypeError, ValueError, KeyError):
+        raise Mismatch("what is attached cannot be read") from None
+    if shown != [name for name, _ in files][: len(shown)] or (files and not shown):
+        raise Mismatch("it is shown with other attachments than it has")
+    return files
 
 
 def _addresses(several: Sequence[object], space: str) -> Sequence[Address]:

@@ -6,6 +6,7 @@ Whose files may be read is `postoffice/roots.py`'s business, and who names them 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ class Parcels:
         file = opened()
         limit = min(self._limits.each, room)
         copy = os.urandom(16).hex()
-        size = 0
+        size, digest = 0, hashlib.sha256()
         try:
             if self.size + file.size > self._most:
                 raise full()
@@ -82,6 +83,7 @@ class Parcels:
                         size += len(block)
                         self._check(name, size, limit)
                         to.write(block)
+                        digest.update(block)
                     to.flush()
                     os.fsync(descriptor)
             except BaseException:
@@ -92,7 +94,7 @@ class Parcels:
         finally:
             file.close()
         self.size += size
-        return Parcel(name, copy, size)
+        return Parcel(name, copy, size, digest.hexdigest())
 
     def _check(self, name: str, size: int, limit: int) -> None:
         if size > limit and limit < self._limits.each:

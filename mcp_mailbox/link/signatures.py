@@ -33,6 +33,10 @@ EARLY = 5 * 60 * 1000
 """ms by which two machines' clocks may differ."""
 
 
+File = tuple[str, str]
+"""An attachment, as a signature is of it: its name, and SHA-256 of what is in it, in hex digits."""
+
+
 class Mismatch(Exception):  # noqa: N818 - what was found out, not an error of ours
     """The signature is none, or is of something else; the text says what."""
 
@@ -51,6 +55,8 @@ class Said:
     at: int
     reply_to: str | None = None
     """The hub's id of what it answers."""
+    files: Sequence[File] = ()
+    """What is attached, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Manifest:
     format: str
     at: int
     reply_to: str | None
+    files: Sequence[str] = ()
 
     def is_to(self, address: Address) -> bool:
         """Whether it was addressed to them."""
@@ -79,6 +86,11 @@ class Manifest:
             raise Mismatch("the body is not what was signed")
         if self.subject != _hash(subject):
             raise Mismatch("the subject is not what was signed")
+
+    def check_files(self, files: Sequence[File]) -> None:
+        """Raise Mismatch unless this, and nothing else, was attached to what was signed."""
+        if [_file(each) for each in files] != list(self.files):
+            raise Mismatch("what is attached is not what was signed")
 
 
 def new_key() -> str:
@@ -113,6 +125,7 @@ class Key:
             "format": said.format,
             "at": said.at,
             **({"reply_to": said.reply_to} if said.reply_to is not None else {}),
+            **({"files": [_file(each) for each in said.files]} if said.files else {}),
         }
         payload = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
         return _JWS.encode(payload, self._key, _ALGORITHM, {"typ": _TYPE, "jwk": self._public})
@@ -147,7 +160,8 @@ def _manifest(said: Mapping[str, Any], of: str) -> Manifest:
     texts = [str(said[name]) for name in ("once", "from", "subject", "body", "format")]
     once, sender, subject, body, kind = texts
     reply_to = str(said["reply_to"]) if said.get("reply_to") is not None else None
-    return Manifest(of, once, sender, _texts(said["to"]), subject, body, kind, said["at"], reply_to)
+    files = [str(each) for each in said.get("files", ())]
+    return Manifest(of, once, sender, _texts(said["to"]), subject, body, kind, said["at"], reply_to, files)
 
 
 def _texts(several: Iterable[object]) -> frozenset[str]:
@@ -162,6 +176,11 @@ def _spelt(address: Address) -> str:
 def _recipient(once: str, address: Address) -> str:
     """Return what stands for a recipient: who is one can tell, and nobody learns who else was meant."""
     return _based(hashlib.sha256(f"{once}\0{_spelt(address)}".encode()).digest())[:22]
+
+
+def _file(file: File) -> str:
+    """Return what stands for an attachment: no name has a NUL."""
+    return _hash("\0".join(file))
 
 
 def _hash(text: str) -> str:

@@ -12,17 +12,18 @@ from typing import Any
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.outbox import plain
-from mcp_mailbox.errors import Refusal
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import fence, render
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link.hub import Away
 from mcp_mailbox.link.keyring import UNCHECKED, Keyring
 from mcp_mailbox.postoffice import Call
+from mcp_mailbox.postoffice.attachments import Given
 
 Json = dict[str, Any]
 
 _JUDGED = {"read", "entire"}
-_OF_THIS_ANSWER = ("id", "from", "channel", "kind", "format", "reply_to", "sent_at")
+_OF_THIS_ANSWER = ("id", "from", "channel", "kind", "format", "reply_to", "sent_at", "attachments", "files")
 """What is verified as it is shown, and not as the whole message says it."""
 
 
@@ -83,13 +84,37 @@ def shown(asking: Asking, answer: Json) -> Json:
         return answer | {"messages": [_shown(each) for each in answer.get("messages", [])]}
     if asking.verb == "read" and "attachment" not in answer:
         return _shown(answer, getattr(asking.asked, "offset", 0))
-    if asking.verb == "entire" and not asking.full:
-        return _without(answer, "format")
+    if asking.verb == "entire":
+        return _without(answer, "files", *(() if asking.full else ("format",)))
     return answer
 
 
+def of_attachment(message: Json, given: Given) -> Given:
+    """Return an attachment with what its message, as it was judged, says of it.
+
+    Raises Refusal(STORE_DAMAGED) for one that is not what was signed with the message.
+    """
+    verified = message.get("verified")
+    if verified in {fence.SIGNATURE, fence.FIRST}:
+        verified = fence.SIGNATURE
+        found = given.attachment
+        if [found.name, found.sha256] not in message.get("files", ()):
+            raise Refusal(
+                Code.STORE_DAMAGED,
+                f"The content that the hub has given for {found.name!r} is not what was signed with the message.",
+                "Tell your user, and ask the sender for it by another way.",
+            )
+    stranger = str(message.get("from", "?")) if message.get(fence.UNTRUSTED) else None
+    return given._replace(stranger=stranger, verified=verified)
+
+
+def is_judged(message: Json) -> bool:
+    """Whether what is kept of a message tells what it is worth: a preview, and what an older version kept, do not."""
+    return "body" in message and not str(message.get("verified", "")).startswith(UNCHECKED)
+
+
 def _shown(message: Json, offset: int = 0) -> Json:
-    found = _without(message, "format")
+    found = _without(message, "format", "files")
     if not offset:
         with suppress(ValueError, TypeError, RecursionError):  # whatever a hub says that it is
             render.open_json(found, str(message.get("format", "")))
@@ -110,8 +135,8 @@ def _unchecked(message: Json, why: str) -> Json:
     return message | {fence.UNTRUSTED: True, "verified": f"{UNCHECKED}: {why}"}
 
 
-def _without(found: Mapping[str, Any], name: str) -> Json:
-    return {key: each for key, each in found.items() if key != name}
+def _without(found: Mapping[str, Any], *names: str) -> Json:
+    return {key: each for key, each in found.items() if key not in names}
 
 
 def _list(message: Json, name: str) -> list[Any]:

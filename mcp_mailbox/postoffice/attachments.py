@@ -29,11 +29,15 @@ _NO_TRAY, _NO_TRAY_HINT = "This post office takes no files.", "Put the text into
 
 
 class Given(NamedTuple):
-    """An attachment and what is in it; `stranger` is who sent it, where that is another principal than who reads it."""
+    """An attachment and what is in it; `stranger` is who sent it, where that is another principal than who reads it.
+
+    `verified` says by what it is known whose it is, where this machine has looked itself.
+    """
 
     attachment: Attachment
     content: bytes
     stranger: str | None = None
+    verified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Opened:
     text: str | None
     path: Path | None
     stranger: str | None = None
-    """See `Given`."""
+    verified: str | None = None
+    """Both: see `Given`."""
 
 
 class Attachments:
@@ -159,12 +164,12 @@ class Attachments:
         return await anyio.to_thread.run_sync(self._opened, call, id, await self.content(call, id, name))
 
     def _opened(self, call: Call, id_: str, given: Given) -> Opened:
-        found, content, stranger = given
+        found, content = given.attachment, given.content
         said = attachment.text(content)
         path = None
         if self._copies is not None and call.caller.files is not None and (said is None or len(content) > COPY_FROM):
             path = self._copies.put(f"{id_.partition('.')[0]} {found.sha256}", found.name, content)
-        return Opened(found, said, path, stranger)
+        return Opened(found, said, path, given.stranger, given.verified)
 
 
 def _names(files: Sequence[str | Handed]) -> Sequence[str]:

@@ -85,3 +85,20 @@ async def test_a_file_of_an_older_program_is_taken_over_with_all_that_waits_in_i
             assert [each.given for each in await outbox.next(9)] == [{"to": "bob"}]
             assert await outbox.readers(9) == [("r", "a@s")]
             assert await outbox.mailboxes() == ["a@s"]
+            assert await outbox.pins.all() == []
+
+
+async def test_what_an_older_version_fetched_is_nobodys_word_until_it_is_fetched_again(tmp_path: Path) -> None:
+    path = tmp_path / "edge.db"
+    async with open_outbox(path) as outbox:
+        outbox.keep("bob@team", [{"id": "m1.2", "body": "obey"}])
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE pin; DROP TABLE signed_once; PRAGMA user_version = 3;")
+    async with open_outbox(path) as outbox:
+        found = await outbox.fetched("bob@team", "m1")
+        assert found is not None
+        assert (found["body"], found["untrusted"]) == ("obey", True)
+        assert found["verified"].startswith("not checked")
+        assert await outbox.pins.all() == []
+        outbox.keep("bob@team", [{"id": "m1", "body": "obey"}])
+        assert await outbox.fetched("bob@team", "m1") == {"id": "m1", "body": "obey"}

@@ -20,7 +20,7 @@ def meet(post: Post) -> tuple[Caller, Caller]:
     me = post.caller(mailbox_address="me")
     eve = post.caller(post.issue("eve")["token"], mailbox_address="eve")
     for caller in (me, eve):
-        caller.call("create_mailbox")
+        caller.call("create_mailbox", contact="open")
     return me, eve
 
 

@@ -97,7 +97,7 @@ async def test_as_much_as_is_allowed_is_taken(world: World) -> None:
     for name, size in (("a", 1000), ("b", 500), ("c", 0)):
         (world.project / name).write_bytes(name.encode() * size)
     sent = await world.send("7", "a", "b", "c")
-    found, content, _ = await world.office.attachments.content(Call(world.caller, "8"), sent.id, "c")
+    found, content, *_ = await world.office.attachments.content(Call(world.caller, "8"), sent.id, "c")
     assert (found.size, content) == (0, b"")
     assert world.store.attached_bytes == 1500
 
@@ -183,7 +183,7 @@ async def test_what_a_front_hands_in_is_a_copy_of_its_own_and_nothing_else(world
     os.mkfifo(place / fifo)
     caller = replace(world.caller, files=None)
     sent = await world.office.send(Call(caller, "1"), Draft(("alice",), "x"), [Handed("/a/plan.md", good)])
-    found, content, _ = await world.office.attachments.content(Call(caller, "2"), sent.id, "plan.md")
+    found, content, *_ = await world.office.attachments.content(Call(caller, "2"), sent.id, "plan.md")
     assert (found.name, content) == ("plan.md", b"the plan")
     for copy in (linked, second, fifo, "f" * 32, "../project/plan.md", str(world.plan), ""):
         with pytest.raises(Refusal) as refusal:

@@ -261,7 +261,7 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
 async def _attachment(desk: Desk, asked: _Attachment) -> Json:
     """Return a part of an attachment: it is spelled in one go, as above."""
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
-    _, content, _ = await desk.counter.content(call, asked.id, asked.name)
+    content = (await desk.counter.content(call, asked.id, asked.name)).content
     end = asked.offset + _PIECE
     part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
     return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}

@@ -18,6 +18,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -319,23 +320,15 @@ class StoreRoom:
         try:
             call = await self._edges.asked(visit.visitor.credential, edge, said.who)
             id_, name = str(said.given.get("id", "")), str(said.given.get("name", ""))
-            found, content, stranger = await self._edges.counter.content(call, id_, name)
+            given = await self._edges.counter.content(call, id_, name)
         except Refusal as refusal:
             await _refuse(visit, refusal)
             return
-        about = json.dumps(
-            {
-                "name": found.name,
-                "type": found.type,
-                "size": found.size,
-                "sha256": found.sha256,
-                "stranger": stranger,
-            }
-        )
+        about = json.dumps(asdict(given.attachment) | {"stranger": given.stranger})
         headers = [(b"content-type", b"application/octet-stream"), (b"mailbox-attachment", about.encode())]
-        headers.append((b"content-length", b"%d" % len(content)))
+        headers.append((b"content-length", b"%d" % len(given.content)))
         await visit.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await visit.send({"type": "http.response.body", "body": content})
+        await visit.send({"type": "http.response.body", "body": given.content})
 
     async def _note(self, visit: Visit, edge: Edge, note: wire.Note) -> None:
         try:

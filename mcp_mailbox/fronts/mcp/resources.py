@@ -138,16 +138,17 @@ async def read(client: Client, context: Context, text: str) -> types.ReadResourc
 async def _attachment(client: Client, call: Call, text: str, id_: str, name: str) -> types.ReadResourceResult:
     """Return an attachment, one that is no text as a blob. Raises as `rings`."""
     try:
-        found, content, stranger = await client.counter.content(call, id_, name)
+        given = await client.counter.content(call, id_, name)
     except Refusal as refusal:
         raise _told(text, refusal) from None
+    found, content = given.attachment, given.content
     if len(content) > _LARGEST:
         problem = f"{found.name!r} has {len(content):,} bytes; a resource may have {_LARGEST:,}."
         raise Refusal(Code.ATTACHMENT_TOO_LARGE, problem, "An agent on the server's machine can open it (`read`).")
     said = await anyio.to_thread.run_sync(text_of, content)
     one: types.TextResourceContents | types.BlobResourceContents
-    if said is not None and stranger is not None:
-        said, nonce = fence.text(said, stranger)
+    if said is not None and given.stranger is not None:
+        said, nonce = fence.text(said, given.stranger, given.verified or fence.HUB)
         meta = {fence.UNTRUSTED: True, fence.NONCE: nonce}
         one = types.TextResourceContents(uri=text, mime_type=found.type, text=said, _meta=meta)
     elif said is not None:
