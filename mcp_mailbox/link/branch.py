@@ -379,7 +379,7 @@ class Branch:
             opened = Opened(given.attachment, text, None, given.stranger, given.verified)
             answer = render.attachment(opened, asked.id, asked.offset, uri)
         else:
-            answer = {each: said for each, said in answer.items() if each not in _WHOSE}
+            answer = {each: said for each, said in answer.items() if each not in {*_WHOSE, "path"}}
             answer |= {each: message[each] for each in _WHOSE if message.get(fence.UNTRUSTED) and each in message}
         return await self._with_copy(asking, asked, answer, given)
 

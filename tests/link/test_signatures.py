@@ -398,6 +398,22 @@ async def test_what_a_hub_says_of_its_own_honesty_is_not_believed(machine: Machi
             lies.unlink()
 
 
+async def test_a_hub_names_no_file_of_a_machine_for_an_attachment(
+    machine: Machines, lying: Hub, tmp_path: Path
+) -> None:
+    here = machine(lying)
+    lies = lying.path / "lies.json"
+    (tmp_path / "plan.md").write_text("the plan")
+    async with here.agent("alice", env={"MCP_MAILBOX_ATTACH": str(tmp_path)}) as alice:
+        sent = await alice.send("alice", "x", attach=[str(tmp_path / "plan.md")])
+        lies.write_text(json.dumps({"path": "/etc/passwd", "verified": "signature"}))
+        try:
+            shown = await alice.call("read", id=sent["id"], attachment="plan.md")
+        finally:
+            lies.unlink()
+        assert (shown["body"], "path" in shown, "verified" in shown) == ("the plan", False, False)
+
+
 async def test_mail_of_another_principal_is_fenced_at_an_edge_too(machine: Machines, lying: Hub) -> None:
     theirs, here = machine(lying, MCP_MAILBOX_TOKEN=token_of(lying, "eve")), machine(lying)
     async with theirs.agent("eve") as eve, here.agent("bob") as bob:
