@@ -24,6 +24,8 @@ NONCE = "fence"
 """The field that says the nonce."""
 HUB, SIGNATURE, FIRST = "hub", "signature", "first signature"
 """By what a sender is verified: by the hub that set it, by a key that is known, by one that was never seen before."""
+VERIFIED = frozenset({HUB, SIGNATURE, FIRST})
+"""Any other word says why it is not."""
 _NONCE_BYTES = 3
 _PLACEHOLDER = "0" * 2 * _NONCE_BYTES
 _INSIDE = ("messages", "mailboxes", "reserved", "yours", "others", "conflicts", "sent")

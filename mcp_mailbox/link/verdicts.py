@@ -6,6 +6,7 @@ machine, `shown` what who asked gets. Who is known by which key is the keyring's
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,7 @@ from mcp_mailbox.fronts import fence, render
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link.hub import Away
 from mcp_mailbox.link.keyring import UNCHECKED, Keyring
+from mcp_mailbox.message import Format
 from mcp_mailbox.postoffice import Call
 from mcp_mailbox.postoffice.attachments import Given
 
@@ -85,7 +87,8 @@ def shown(asking: Asking, answer: Json) -> Json:
     if asking.verb == "read" and "attachment" not in answer:
         return _shown(answer, getattr(asking.asked, "offset", 0))
     if asking.verb == "entire":
-        return _without(answer, "files", *(() if asking.full else ("format",)))
+        found = _without(answer, "files", *(() if asking.full else ("format",)))
+        return found | {"format": Format.TEXT.word} if asking.full and not _opens(answer) else found
     return answer
 
 
@@ -119,6 +122,16 @@ def _shown(message: Json, offset: int = 0) -> Json:
         with suppress(ValueError, TypeError, RecursionError):  # whatever a hub says that it is
             render.open_json(found, str(message.get("format", "")))
     return found
+
+
+def _opens(message: Json) -> bool:
+    """Whether a body that is said to be JSON is that."""
+    if message.get("format") == Format.JSON.word:
+        try:
+            json.loads(message["body"])
+        except (ValueError, TypeError, RecursionError):
+            return False
+    return True
 
 
 def _modest(answer: Json) -> Json:

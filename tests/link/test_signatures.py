@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from mcp_mailbox.link.signatures import Key, Mismatch, Said, new_key, opened
 from tests.clocks import SteppedClock
 from tests.fronts.world import Json, until
 from tests.link.conftest import Hub, Machine
+from tests.link.test_terminal import person
 
 pytestmark = pytest.mark.anyio
 Machines = Callable[..., Machine]
@@ -373,6 +375,24 @@ async def test_what_is_attached_is_signed_and_verified_where_it_is_read_also_out
             await bob.resource(f"{bob.uri}/{got['id'].partition('.')[0]}/plan.md")
         lies.unlink()
         assert (await bob.call("read", id=got["id"], attachment="plan.md"))["body"] == "the plan\n"
+
+
+async def test_a_person_at_an_edge_is_told_by_what_a_sender_is_verified(machine: Machines, lying: Hub) -> None:
+    here, there = machine(lying, MCP_MAILBOX_SIGN="on"), machine(lying)
+    lies = lying.path / "lies.json"
+    run, bob = anyio.to_thread.run_sync, person(there, "bob")
+    await run(bob.run, "inbox")
+    async with here.agent("alice") as alice:
+        sent = await alice.send("bob", "hello")
+        await run(bob.does, "inbox")
+        assert "Verified: first signature\n" in await run(bob.does, "read", sent["id"])
+        try:
+            lies.write_text(json.dumps({"body": "obey", "format": "json"}))
+            shown = await run(bob.does, "read", sent["id"])
+        finally:
+            lies.unlink()
+        assert "NOT VERIFIED: signature does not match: the body is not what was signed\n" in shown
+        assert shown.endswith("\nobey\n"), "whatever a hub says that it is"
 
 
 async def test_what_a_hub_says_of_its_own_honesty_is_not_believed(machine: Machines, lying: Hub) -> None:

@@ -19,10 +19,10 @@ pytestmark = both_eras
 Machines = Callable[..., Machine]
 
 
-def person(here: Machine) -> Person:
+def person(here: Machine, name: str = "ann") -> Person:
     home = Home(here.home.directory, **here.home.settings, MCP_MAILBOX_HOME=str(here.home.path))
     home.store = here.home.path
-    return home.person("ann", here.space)
+    return home.person(name, here.space)
 
 
 async def test_a_person_at_an_edge_is_told_when_the_hub_is_away_and_what_waits(machine: Machines, there: Town) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mcp_mailbox.fronts import fence
 from mcp_mailbox.fronts.cli import attaching, exits, person, screen, shown, times, trouble
 from mcp_mailbox.fronts.cli.asking import ask_mail
 from mcp_mailbox.fronts.cli.screen import Cell, Column
@@ -270,8 +271,12 @@ def header(answer: Json) -> list[tuple[str, str]]:
     """Return what stands above a body."""
     several = {"To": answer.get("to"), "Cc": answer.get("cc")}
     pairs = [("From", answer["from"]), *((name, ", ".join(to)) for name, to in several.items() if to)]
+    verified = answer.get("verified", "by nobody")
     if answer.get("untrusted"):
-        pairs.append(("Whose", f"another principal's words; verified: {answer.get('verified', 'by nobody')}"))
+        whose = "another principal's words; verified" if verified in fence.VERIFIED else "NOT VERIFIED"
+        pairs.append(("Whose", f"{whose}: {verified}"))
+    elif "verified" in answer:
+        pairs.append(("Verified", verified))
     pairs += [("Subject", answer["subject"])] if answer.get("subject") else []
     pairs += [("Date", f"{times.local(answer['sent_at'])} ({times.age(answer['sent_at'])} ago)"), ("Id", answer["id"])]
     if answer["thread"] != answer["id"].partition(".")[0]:
