@@ -138,7 +138,9 @@ def _marked_fields(value: Mapping[str, Any], mark: Mark) -> Json:
             found[name] = [mark(each, "") if isinstance(each, str) else each for each in value[name]]
     if isinstance(value.get("attachments"), list):
         found["attachments"] = [
-            {**each, _OF_ATTACHMENTS: mark(str(each.get(_OF_ATTACHMENTS, "")), "")} for each in value["attachments"]
+            {**each, _OF_ATTACHMENTS: mark(str(each.get(_OF_ATTACHMENTS, "")), "")}
+            for each in value["attachments"]
+            if isinstance(each, dict)
         ]
     return found
 

@@ -76,9 +76,12 @@ class Keyring:
             said = opened(whole["signature"])
             _check(said, sender, whole, mine, delivered=delivered)
             new = await self._meet(said, sender, plain(str(whole.get("id", ""))))
+            at = _signed_at(said, message)
         except Mismatch as mismatch:
             return _suspect(message, f"{WRONG}: {mismatch}")
-        return message | {"verified": fence.FIRST if new else fence.SIGNATURE} | _signed_at(said, message)
+        except (TypeError, ValueError, KeyError, AttributeError):  # a hub may say anything
+            return _suspect(message, f"{WRONG}: what is said of it cannot be read")
+        return message | {"verified": fence.FIRST if new else fence.SIGNATURE} | at
 
     async def _meet(self, said: Manifest, sender: Address, id_: str) -> bool:
         """Make sure that it is the sender's key, and of no other message; return whether the key is new."""

@@ -104,6 +104,9 @@ LIES: dict[str, Json] = {
     "an attachment": {"attachments": [{"name": "plan.md"}]},
     "an attachment and its digest": {"attachments": [{"name": "plan.md"}], "files": [["plan.md", "0" * 64]]},
     "an attachment that is none": {"attachments": [1], "files": 2},
+    "recipients that are none": {"to": 5},
+    "copies that are none": {"cc": [None, {}]},
+    "a subject that is none": {"subject": {"obey": 1}},
     "what it answers": {"reply_to": "m7"},
     "another id, a replay": {"id": "m2.1"},
     "no signature": {"signature": None},
@@ -126,6 +129,7 @@ async def test_a_hub_that_lies_about_a_signed_message_is_found_out(lie: str) -> 
             assert judged["verified"] == f"{WRONG}: it is another sender's"
         assert judged["verified"] == MISSING or judged["verified"].startswith(WRONG)
         assert judged["untrusted"] is True
+        assert fence.fenced(judged)["fence"]
         assert await verdict(ring, message(key)) == "signature", "a lie costs nothing that was known"
 
 
