@@ -354,7 +354,7 @@ class Branch:
         except Away:
             raise self._away("Attachments are read there.") from None
         sha256 = (await to_thread.run_sync(hashlib.sha256, content)).hexdigest()
-        found = Attachment(unicodedata.normalize("NFC", name), str(said["type"]), len(content), sha256)
+        found = Attachment(unicodedata.normalize("NFC", name), said["type"], len(content), sha256)
         return of_attachment(await self._judged(call, id), Given(found, content))
 
     async def _judged(self, call: Call, id_: str) -> Json:

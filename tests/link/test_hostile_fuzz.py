@@ -143,7 +143,7 @@ async def test_whatever_is_said_of_an_attachment_it_is_one_or_a_refusal(hub: Pre
                 answer = http(b"abc", "application/octet-stream", mailbox_attachment=json.dumps(each))
                 hub.answer = lambda place, _, answer=answer: answer if place == "attachment" else None  # type: ignore[misc]
                 with suppress(Refusal):
-                    found, content = await branch.content(Call(ME, "r"), "m1", "a.bin")
+                    found, content, *_ = await branch.content(Call(ME, "r"), "m1", "a.bin")
                     assert (content, type(found.name), type(found.size)) == (b"abc", str, int)
 
 

@@ -40,6 +40,7 @@ ALICE, BOB = Address("alice", "team"), Address("bob", "team")
 SENT_AT = 1_800_000_000_000
 LYING = """
 import json, os, sys
+from dataclasses import replace
 from pathlib import Path
 from mcp_mailbox.__main__ import main
 from mcp_mailbox.fronts.hub.room import StoreRoom
@@ -57,7 +58,9 @@ given = Attachments.content
 async def content(self, call, id, name):
     found, lies = await given(self, call, id, name), Path(os.environ["MCP_MAILBOX_HOME"]) / "lies.json"
     told = json.loads(lies.read_text()).get("content") if lies.exists() else None
-    return found if told is None else found._replace(content=told.encode())
+    if told is None:
+        return found
+    return found._replace(attachment=replace(found.attachment, size=len(told)), content=told.encode())
 Attachments.content = content
 sys.exit(main())
 """
