@@ -8,7 +8,7 @@ import sys
 
 from tests.torture import plan, report
 from tests.torture.report import say
-from tests.torture.run import Options, run
+from tests.torture.run import WAYS, Options, run
 
 
 def main() -> int:
@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mailboxes", type=int, default=default.mailboxes)
     parser.add_argument("--lease", type=float, default=default.lease, help="seconds")
     parser.add_argument("--pace", type=float, default=default.pace, help="mean seconds between a sender's letters")
-    parser.add_argument("--over", choices=["both", "stdio", "http"], default=default.over, help="how hosts connect")
+    parser.add_argument("--over", choices=list(WAYS), default=default.over, help="how hosts connect")
     parser.add_argument("--faults", default=",".join(default.faults), help="which, with commas; all by default")
     parser.add_argument("--keep", action="store_true", help="keep the home and the histories")
     parser.add_argument(

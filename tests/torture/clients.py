@@ -37,9 +37,14 @@ _SETTLE_LIMIT = 100
 _WORK = 0.03
 """Mean seconds that a reader works on what it got."""
 
+DRAIN = "drain"
+"""Who takes what is left in the end."""
+
 Role = Literal["sender", "reader"]
-Over = Literal["stdio", "session", "alone"]
-"""By a relay; over HTTP in a session (2025-11-25); over HTTP with each request alone (2026-07-28)."""
+Over = Literal["stdio", "session", "alone", "edge"]
+"""By a relay; over HTTP in a session (2025-11-25); over HTTP with each request alone (2026-07-28); by a relay at the
+edge of the hub that the others ask."""
+RELAYED = ("stdio", "edge")
 Json = dict[str, Any]
 
 
@@ -141,7 +146,7 @@ class Agent:
                 return InSession(spec.port, spec.token)
             case "alone":
                 return Alone(spec.port, spec.token, spec.mailbox)
-            case "stdio":
+            case _:
                 relay = Relay(spec.environment, Path(spec.directory) / "relays.err")
                 self._tell_relay(relay.pid)
                 return relay
@@ -212,12 +217,15 @@ class Agent:
     def wait(
         self, timeout: float, ack: Sequence[str] = (), patience: float = PATIENCE, box: str | None = None
     ) -> list[Json] | None:
-        """Return what came, long bodies whole; None when the answer is unknown."""
+        """Return what came, long bodies whole; None when the answer is unknown, or given without the hub.
+
+        Such an answer says nothing of what was to be acked, which is acked once more with the next one.
+        """
         mailbox = box or self.spec.mailbox
         note = {"mailbox": address(mailbox), "ack": list(ack), "timeout": timeout}
         arguments = {"timeout": timeout, "ack": list(ack)} | ({"mailbox": box} if box else {})
         result, answer = self.attempt("wait", "wait_for_message", arguments, note, _received, patience)
-        if result != "ok":
+        if result != "ok" or "unreachable_since" in answer:
             return None
         for message in answer["messages"]:
             if "more" in message:
@@ -270,7 +278,7 @@ class Agent:
             arguments = {"mailbox": box, "limit": 100} | ({"cursor": cursor} if cursor else {})
             note = {"mailbox": address(box)}
             result, answer = self.attempt("list", "list_inbox", arguments, note, _listed)
-            if result != "ok":
+            if result != "ok" or "unreachable_since" in answer:
                 return None
             found |= {message["id"]: message.get("state", "stored") for message in answer["messages"]}
             cursor = answer.get("next")
@@ -282,7 +290,7 @@ class Agent:
 
 
 def address(name: str) -> str:
-    return f"{name}@default"
+    return name if "@" in name else f"{name}@default"
 
 
 def token(body: str) -> str:
@@ -297,25 +305,33 @@ def handle(text: str) -> tuple[str, int]:
 
 def _sent(answer: Json) -> Json:
     to = {each["address"]: each.get("state") or each["error"] for each in answer["to"]}
-    return {"id": answer["id"], "to": to, "repeated": answer.get("repeated", False)}
+    return {"id": answer["id"], "to": to, "repeated": answer.get("repeated", False), **_without_hub(answer)}
+
+
+def _without_hub(answer: Json) -> Json:
+    """Keep what an edge says when the hub has not answered."""
+    return {name: answer[name] for name in ("accepted", "unreachable_since") if name in answer}
 
 
 def _listed(answer: Json) -> Json:
-    return {"unread": answer["unread"], "listed": len(answer["messages"])}
+    return {"unread": answer.get("unread"), "listed": len(answer["messages"]), **_without_hub(answer)}
 
 
 def _settled(answer: Json) -> Json:
-    return {"settled": answer["settled"], "failed": {each["id"]: each["error"] for each in answer.get("failed", ())}}
+    failed = {each["id"]: each["error"] for each in answer.get("failed", ())}
+    return {"settled": answer["settled"], "failed": failed, **_without_hub(answer)}
 
 
 def _received(answer: Json) -> Json:
     failed = {each["id"]: each["error"] for each in answer.get("ack_failed", ())}
-    return {"messages": [_noted(message) for message in answer["messages"]], "ack_failed": failed}
+    messages = [_noted(message) for message in answer["messages"]]
+    return {"messages": messages, "ack_failed": failed, **_without_hub(answer)}
 
 
 def _noted(message: Json) -> Json:
     number, generation = handle(message["id"])
-    return {
+    kind = message.get("kind", "message")
+    return ({} if kind == "message" else {"said": message["body"]}) | {
         "id": number,
         "generation": generation,
         "token": token(message["body"]),
@@ -323,7 +339,7 @@ def _noted(message: Json) -> Json:
         "from": message["from"],
         "priority": message["priority"],
         "subject": message["subject"],
-        "kind": message.get("kind", "message"),
+        "kind": kind,
         "lease_until_ns": int(datetime.fromisoformat(message["lease_until"]).timestamp()) * 1_000_000_000,
     }
 
@@ -426,7 +442,12 @@ def _note_left(agent: Agent, box: str) -> bool:
     if states is None:
         return False
     agent.history.left(address(box), states)
-    return all(state in {"rejected", "dead"} for state in states.values())  # dead: taken too often while it was slow
+    return is_done(states)
+
+
+def is_done(states: Mapping[str, str] | None) -> bool:
+    """Tell whether nobody has to take anything there any more. Dead: it was taken too often while it was slow."""
+    return states is not None and all(state in {"rejected", "dead"} for state in states.values())
 
 
 def main() -> None:

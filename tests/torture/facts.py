@@ -2,6 +2,16 @@
 
 Rules how operations are read, and how little an answer that never came may be taken to mean. Refuses to know what is
 right and wrong (`checker.py`).
+
+An edge may take something in without its hub (`accepted: "outbox"`). For who asked, that is done: it is promised. At
+the hub it is done later, at an unknown moment until the hub's answer, which the outbox keeps. So
+
+- a letter has two moments: `done_ns`, when its sender was told, from which on it comes before whatever else this
+  machine sends; and `kept_ns`, when the hub certainly had it, which is what other machines' letters are ordered by,
+  and what channels' members are counted by. Without an outbox the two are one.
+- its id is the hub's, by the outbox's record; who promised it is bound by its token alone (`pledged`, `numbers`).
+- a lease that was settled into an outbox ended only if the hub's answer says so: it may have run out before. The same
+  holds for an answer (`reply_to`). What a wait was to ack is nothing certain when it was answered without the hub.
 """
 
 from __future__ import annotations
@@ -11,11 +21,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tests.torture.clients import handle
-from tests.torture.history import Histories, Op, Session
+from tests.torture.clients import address, handle, token
+from tests.torture.history import Entry, Histories, Op, Session
 
 NEVER = 1 << 62
 """Later than any time."""
+_DRIFT_NS = 50_000_000
+"""By how much an edge's clock, which has milliseconds, may say another time than the run's."""
 
 
 @dataclass(slots=True)
@@ -32,6 +44,14 @@ class Sent:
     began_ns: int
     done_ns: int | None = None
     """When its first good answer was there; None: its fate is unknown, or it was refused."""
+    kept_ns: int | None = None
+    """When the hub certainly had it; None: that is unknown."""
+    machine: str = "hub"
+    """Where it was sent."""
+    pledged: set[str] = field(default_factory=set)
+    """Mailboxes and channels for which an outbox took it in."""
+    numbers: set[int] = field(default_factory=set)
+    """Under which numbers."""
     ids: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
     """Mailboxes for which it was promised to be stored."""
@@ -57,12 +77,29 @@ class Received:
     subject: str
     lease_until_ns: int
     kind: str = "message"
+    said: str = ""
+    """The body of what the post office itself wrote."""
 
     @property
     def about(self) -> tuple[str, str]:
         """Of a notice: the recipient and the message that it is about (`report.notice` words it so)."""
         words = self.token.split()
         return words[4], words[2]
+
+    @property
+    def number(self) -> int | None:
+        """Of a report about what an outbox had: its number there (`report.undelivered` words it so)."""
+        return outbox_number(self.token.split()[2])
+
+    @property
+    def nobody_has_it(self) -> bool:
+        """Of such a report: whether it says that nobody got it."""
+        return self.token.endswith(" was not sent.")
+
+    @property
+    def concerns(self) -> set[str]:
+        """Of such a report: which recipients did not get it when others did."""
+        return {address(line.partition(": ")[0]) for line in self.said.splitlines()[1:-1]}
 
     @property
     def done_ns(self) -> int:
@@ -91,6 +128,8 @@ class Facts:
         self.received: list[Received] = []
         self.notices: list[Received] = []
         """What the post office itself wrote: reports of what came to nothing."""
+        self.undelivered: list[Received] = []
+        """Those of them that are about what an outbox had."""
         self.endings: list[Ended] = []
         self.whole: dict[tuple[str, str], set[str]] = defaultdict(set)
         """Digests of long bodies that were read to their end, by mailbox and id."""
@@ -99,6 +138,8 @@ class Facts:
         self._last_good: dict[str, int] = {}
         for op in histories.ops:
             self._read(op)
+        for entry in histories.outbox.values():
+            self._read_entry(entry)
 
     def _read(self, op: Op) -> None:
         if op.result == "ok":
@@ -108,7 +149,10 @@ class Facts:
                 self._read_send(op)
             case "wait":
                 for message in _messages(op):
-                    (self.received if message.kind == "message" else self.notices).append(message)
+                    if message.kind == "message":
+                        self.received.append(message)
+                    else:
+                        (self.notices if message.number is None else self.undelivered).append(message)
                 self._read_endings(op, op.args["mailbox"], op.args["ack"], "ack", op.answer.get("ack_failed", {}))
             case "settle":
                 failed = op.answer.get("failed", {})
@@ -126,6 +170,7 @@ class Facts:
         if sent is None:
             content = (args["digest"], args["priority"], args["subject"])
             sent = Sent(args["token"], args["sender"], frozenset(args["to"]), args["key"], *content, op.invoke_ns)
+            sent.machine = self._machine(op)
             self.sent[sent.token] = sent
         sent.began_ns = min(sent.began_ns, op.invoke_ns)
         sent.possible |= op.result != "fail"
@@ -133,8 +178,14 @@ class Facts:
             sent.refusals.append(op.answer["why"])
         elif op.result == "ok":
             sent.done_ns = min(sent.done_ns or NEVER, op.complete_ns or NEVER)
-            sent.ids.add(op.answer["id"])
-            sent.stored |= {mailbox for mailbox, state in op.answer["to"].items() if state == "stored"}
+            number = outbox_number(op.answer["id"])
+            if number is not None:
+                sent.numbers.add(number)
+                sent.pledged |= op.answer["to"].keys()
+            else:
+                sent.ids.add(op.answer["id"])
+                sent.kept_ns = min(sent.kept_ns or NEVER, op.complete_ns or NEVER)
+                sent.stored |= {mailbox for mailbox, state in op.answer["to"].items() if state == "stored"}
         if args["reply_to"]:
             self._read_endings(op, args["sender"], [args["reply_to"]], "ack", {})
 
@@ -142,9 +193,32 @@ class Facts:
         if op.result == "fail":
             return
         refused = set(failed)
+        sure = op.result == "ok" and not op.answer.keys() & {"accepted", "unreachable_since"}
         for text in handles:
             if text not in refused:
-                self.endings.append(Ended(op, mailbox, *handle(text), outcome, op.result == "ok"))
+                self.endings.append(Ended(op, mailbox, *handle(text), outcome, sure))
+
+    def _read_entry(self, entry: Entry) -> None:
+        """Read what the hub answered to what an outbox had: what was done there, and until when."""
+        if entry.answered_ns is None or entry.answer is None or "error" in entry.answer:
+            return
+        op = Op("outbox", "outbox", f"{entry.verb} {entry.number}", entry.asked_ns - _DRIFT_NS, {}, "ok")
+        op.complete_ns = entry.answered_ns + _DRIFT_NS
+        if entry.verb == "settle":
+            failed = {each["id"] for each in entry.answer.get("failed", ())}
+            self._read_endings(op, entry.mailbox, entry.given["ids"], entry.given["outcome"], failed)
+            return
+        sent = self.sent.get(token(entry.given["body"]))
+        if sent is not None:
+            sent.ids.add(entry.answer["id"])
+            sent.kept_ns = min(sent.kept_ns or NEVER, op.complete_ns)
+            sent.stored |= {each["address"] for each in entry.answer["to"] if each.get("state") == "stored"}
+        if "reply_to" in entry.given:
+            self._read_endings(op, entry.mailbox, [entry.given["reply_to"]], "ack", {})
+
+    def _machine(self, op: Op) -> str:
+        session = self.histories.sessions.get(op.session)
+        return "edge" if session is not None and session.over == "edge" else "hub"
 
     def members(self, sent: Sent) -> Iterator[str]:
         """Yield who was certainly a member of one of the channels that the letter was published in; not its sender."""
@@ -166,7 +240,7 @@ class Facts:
         last = "leave"
         certain = True
         for op in moves:
-            if op.invoke_ns > (sent.done_ns or NEVER):
+            if op.invoke_ns > (sent.kept_ns or NEVER):
                 break
             if op.result == "ok" and (op.complete_ns or NEVER) < sent.began_ns:
                 last, certain = op.op, True
@@ -190,6 +264,24 @@ class Facts:
         found: dict[tuple[str, str], list[Ended]] = defaultdict(list)
         for each in self.endings:
             found[each.mailbox, each.id].append(each)
+        return found
+
+    @cached_property
+    def ids(self) -> dict[str, set[str]]:
+        """Return all ids under which each letter is known: those that were answered, and those that came."""
+        found = {token_: set(sent.ids) for token_, sent in self.sent.items()}
+        for each in self.received:
+            if each.token in found:
+                found[each.token].add(each.id)
+        return found
+
+    @cached_property
+    def refused_late(self) -> dict[int, list[Received]]:
+        """Return what senders were told of what an outbox had, by its number there."""
+        found: dict[int, list[Received]] = defaultdict(list)
+        for each in self.undelivered:
+            if each.number is not None:
+                found[each.number].append(each)
         return found
 
     @cached_property
@@ -227,6 +319,12 @@ class Facts:
         return min([lease.lease_until_ns, self.session_ends.get(lease.op.session, NEVER), *asked])
 
 
+def outbox_number(id_: str) -> int | None:
+    """Return the number of what waits in an outbox; None for an id of the hub's."""
+    number = id_.removeprefix("outbox-")
+    return int(number) if number != id_ else None
+
+
 def _messages(op: Op) -> Iterator[Received]:
     if op.result != "ok":
         return
@@ -243,5 +341,6 @@ def _messages(op: Op) -> Iterator[Received]:
             priority=message["priority"],
             subject=message["subject"],
             kind=message.get("kind", "message"),
+            said=message.get("said", ""),
             lease_until_ns=message["lease_until_ns"],
         )

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +64,29 @@ class Strike:
     deadly: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What an edge's outbox took in, as its file says in the end: times are the edge's own, to the millisecond."""
+
+    number: int
+    verb: str
+    mailbox: str
+    given: Mapping[str, Any]
+    asked_ns: int
+    answered_ns: int | None = None
+    answer: Mapping[str, Any] | None = None
+    """What the hub answered; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long readers went on after the last fault: until all inboxes were empty, or for as long as they were let."""
+
+    began_ns: int
+    ended_ns: int
+    emptied: bool
+
+
 @dataclass(slots=True)
 class Histories:
     """All that a run left behind. `left` is what was still in an inbox at the end: id, state by mailbox."""
@@ -72,6 +95,9 @@ class Histories:
     sessions: dict[str, Session] = field(default_factory=dict)
     strikes: list[Strike] = field(default_factory=list)
     left: dict[str, dict[str, str]] = field(default_factory=dict)
+    outbox: dict[int, Entry] = field(default_factory=dict)
+    """By number."""
+    wait: Wait | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +139,12 @@ class Recorder:
     def left(self, mailbox: str, states: Mapping[str, str]) -> None:
         self._line(t="left", mailbox=mailbox, states=states)
 
+    def outbox(self, entry: Entry) -> None:
+        self._line(t="outbox", entry=asdict(entry))
+
+    def waited(self, began_ns: int, *, emptied: bool) -> None:
+        self._line(t="waited", began=began_ns, emptied=emptied)
+
     def strike(self, kind: str, deadly: Iterable[int]) -> None:
         self._line(t="strike", kind=kind, deadly=list(deadly))
 
@@ -153,6 +185,10 @@ def _add(found: Histories, path: Path) -> None:
                 op.complete_ns, op.result, op.answer = entry["ns"], entry["result"], entry["answer"]
             case "left":
                 found.left[entry["mailbox"]] = entry["states"]
+            case "outbox":
+                found.outbox[entry["entry"]["number"]] = Entry(**entry["entry"])
+            case "waited":
+                found.wait = Wait(entry["began"], entry["ns"], entry["emptied"])
             case "strike":
                 found.strikes.append(Strike(entry["ns"], entry["kind"], tuple(entry["deadly"])))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 PRIORITIES = ("urgent", "normal", "low")
@@ -18,7 +18,8 @@ NOWHERE = "nobody-there"
 """A mailbox that nobody makes: some mail goes there beside real ones, and is refused."""
 
 KILLS: dict[str, str] = {
-    "office": "kill -9 of the post office",
+    "office": "kill -9 of the post office; where there is an edge, the hub's",
+    "edge": "kill -9 of the edge's post office",
     "relay": "kill -9 of a relay: its host sees EOF and starts another one",
     "client": "kill -9 of a host: its relay sees EOF, a server its connection's end",
     "agent": "kill -9 of a host, together with its relay if it has one",
@@ -28,9 +29,17 @@ STOPS: dict[str, str] = {
     "stop": "SIGSTOP of a reader's host for longer than its lease",
     "stale": "the same, and its relay is killed meanwhile: it wakes up with leases that others may hold by then",
 }
-FAULTS = KILLS | STOPS
+LINKS: dict[str, str] = {
+    "cut": "the link between edge and hub is cut",
+    "silent": "nothing passes it and nobody is told; what was held comes late, or is lost",
+    "deaf": "the same for what the hub answers: it does what it is asked",
+    "trickle": "it passes a byte at a time",
+}
+FAULTS = KILLS | STOPS | LINKS
 RELAYS = ("relay", "stale")
 """What can be done to hosts that have a relay only."""
+EDGES = ("edge", *LINKS)
+"""What can be done only where there is an edge."""
 
 _LETTERS = 'abcdefghijklmnopqrstuvwxyz      äß→語\U0001f4ec"\\\n\t<>&{}0123456789'
 _ODD_BODY = 0.04
@@ -55,13 +64,17 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One blow. `victim` picks among those there are; `early` strikes a post office before it has served."""
+    """One blow. `victim` picks among those there are; `early` strikes a post office before it has served.
+
+    Of a link `early` loses what was held, and `lasts` is the share of the longest time for which it is broken.
+    """
 
     kind: str
     victim: int
     early: bool
     pause: float
     """Share of the mean pause between faults that this one waits for."""
+    lasts: float = 0.0
 
 
 def digest(body: str) -> str:
@@ -100,19 +113,31 @@ def _write(pick: Random, token: str, to: Sequence[str]) -> Letter:
 
 
 def faults(seed: int, kinds: Sequence[str], kills: int) -> list[Fault]:
-    """Return that many kills, the kinds by turns, with a stop after each fourth when stops are among the kinds."""
+    """Return that many kills, the kinds by turns; every other one is followed by what links do, each fourth by a stop.
+
+    Of those that are among the kinds.
+    """
     pick = choices(seed, "faults")
     deadly = _turns(pick, [kind for kind in kinds if kind in KILLS], kills)
     gentle = _turns(pick, [kind for kind in kinds if kind in STOPS], max(kills // 4, 2 if kills else 0))
+    broken = _turns(pick, [kind for kind in kinds if kind in LINKS], max(kills // 2, 4 if kills else 0))
+    order: list[str] = []
+    for place, kind in enumerate(deadly):
+        order.append(kind)
+        if place % 4 == 0 and gentle:
+            order.append(gentle.pop())
+        if place % 2 == 0 and broken:
+            order.append(broken.pop())
     if not deadly:
-        order = gentle
-    else:
-        order = []
-        for place, kind in enumerate(deadly):
-            order.append(kind)
-            if place % 4 == 0 and gentle:
-                order.append(gentle.pop())
-    return [Fault(kind, pick.randrange(1 << 16), pick.random() < 0.15, pick.uniform(0.3, 1.7)) for kind in order]
+        order += gentle
+    order += broken
+    struck = [Fault(kind, pick.randrange(1 << 16), pick.random() < 0.15, pick.uniform(0.3, 1.7)) for kind in order]
+    return [_of_link(seed, place, fault) if fault.kind in LINKS else fault for place, fault in enumerate(struck)]
+
+
+def _of_link(seed: int, place: int, fault: Fault) -> Fault:
+    pick = choices(seed, "link", place)
+    return replace(fault, early=pick.random() < 0.5, lasts=pick.random())
 
 
 def _turns(pick: Random, kinds: Sequence[str], count: int) -> list[str]:

@@ -79,6 +79,18 @@ def under_way(histories: Histories) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in hit.most_common()) or "none"
 
 
+def outbox(histories: Histories) -> str:
+    """Return what an edge took in without its hub, and what of it was refused there; empty where there is no edge."""
+    verbs = Counter(entry.verb for entry in histories.outbox.values())
+    if not verbs:
+        return ""
+    answers = [entry.answer or {} for entry in histories.outbox.values()]
+    late = sum("error" in answer or bool(answer.get("failed")) for answer in answers)
+    again = sum(bool(answer.get("repeated")) for answer in answers)
+    by_verb = ", ".join(f"{count} {verb}" for verb, count in verbs.most_common())
+    return f"{by_verb}; {late} refused late, {again} that the hub had already"
+
+
 def refusals(histories: Histories) -> str:
     """Return why calls and settlements came to nothing: a fence that never had to hold proves nothing."""
     why: Counter[str] = Counter()
@@ -106,6 +118,8 @@ def show(outcome: Outcome) -> None:
     say(f"handed out   {handed_out(histories)}")
     say(f"not ok       {refusals(histories)}")
     say(f"faults       {struck(outcome)}")
+    if found_there := outbox(histories):
+        say(f"outbox       {found_there}")
     say(f"under way    {under_way(histories)} at the moment of a kill")
     for note in outcome.notes:
         say(note)

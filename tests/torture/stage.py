@@ -1,4 +1,4 @@
-"""Where a run happens: a home, a copy of the program, the hosts' processes, the server, and their end.
+"""Where a run happens: its machines, a copy of the program, the hosts' processes, the server, and their end.
 
 Rules environments (built from nothing), processes (ended by id, never by name) and where files lie. Refuses to know
 what clients say and which faults there are.
@@ -14,17 +14,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from tests.torture import plan
-from tests.torture.clients import Spec
+from tests.torture.clients import Over, Role, Spec
 from tests.torture.history import Timeline
+from tests.torture.links import Link
+from tests.torture.machine import Machine
 from tests.torture.web import await_server
 
 ROOT = Path(__file__).resolve().parents[2]
-_PROC = Path("/proc")
 _LEAVE_SECONDS = 12.0
 _IDLE_SECONDS = "20"
 
@@ -42,7 +43,6 @@ class Stage:
 
     def __init__(self, directory: Path, program: Path, lease: float, seed: int) -> None:
         self.directory = directory
-        self.home = directory / "home"
         self.timeline = Timeline.start()
         self.hosts: dict[str, subprocess.Popen[bytes]] = {}
         self.specs: dict[str, Spec] = {}
@@ -59,9 +59,8 @@ class Stage:
         for name in ("history", "relays"):
             (directory / name).mkdir()
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(directory), "LANG": "C.UTF-8"}
-        self.environment: Mapping[str, str] = bare | {
+        self._settings = bare | {
             "PYTHONPATH": str(program),
-            "MCP_MAILBOX_HOME": str(self.home),
             "MCP_MAILBOX_LEASE": str(lease),
             "MCP_MAILBOX_IDLE": _IDLE_SECONDS,
             # What is tortured here says more in a minute than the loop guard lets anybody say in an hour.
@@ -69,6 +68,10 @@ class Stage:
             "MCP_MAILBOX_PAIR_BUDGET": "0",
             "MCP_MAILBOX_HOPS": "0",
         }
+        self.hub = Machine(directory / "home", self._settings)
+        """Where the mail is, also when there is no edge."""
+        self.edge: Machine | None = None
+        self.link: Link | None = None
         self._host_environment = bare | {"PYTHONPATH": str(ROOT)}
 
     # -- hosts
@@ -107,22 +110,25 @@ class Stage:
             pid = int(self.specs[name].relay_file.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return pid if self._is_ours(pid) else None
+        return pid if any(machine.has(pid) for machine in self.machines) else None
 
-    def dismiss(self) -> None:
-        """Ask all hosts to finish and leave; who does not is killed."""
-        for process in self.hosts.values():
-            self._struck.add(process.pid)
-            process.terminate()
-        deadline = time.monotonic() + _LEAVE_SECONDS
-        while self.ended() or (self.hosts and time.monotonic() < deadline):
+    def dismiss(self, role: Role) -> None:
+        """Ask all hosts of that role to finish and leave; who does not is killed."""
+        leaving = [name for name in self.hosts if self.specs[name].role == role]
+        for name in leaving:
+            self._struck.add(self.hosts[name].pid)
+            self.hosts[name].terminate()
+        # Over a link that has failed it may take a while until it is known that nothing is answered.
+        deadline = time.monotonic() + _LEAVE_SECONDS * (2 if self.edge else 1)
+        while any(self.hosts[name].poll() is None for name in leaving) and time.monotonic() < deadline:
             self.keep_serving()  # they finish what they have begun
             time.sleep(0.01)
-        for name, process in self.hosts.items():
-            self.fell.append(f"{name} (did not leave)")
-            process.kill()
-            process.wait()
-        self.hosts.clear()
+        for name in leaving:
+            process = self.hosts.pop(name)
+            if process.poll() is None:
+                self.fell.append(f"{name} (did not leave)")
+                process.kill()
+                process.wait()
 
     # -- HTTP
 
@@ -145,10 +151,11 @@ class Stage:
             self._serve_at = now + plan.choices(self._seed, "serve", self.served).choice((0.0, 0.2, 1.0))
         if now >= self._serve_at:
             self.served += 1
+            names = ("--allow-host", self.link.host) if self.link else ()
             with (self.directory / "serve.log").open("ab") as log:
                 self._server = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "mcp_mailbox", "serve", "--port", str(self.port)],
-                    env=dict(self.environment),
+                    [sys.executable, "-P", "-m", "mcp_mailbox", "serve", "--port", str(self.port), *names],
+                    env=dict(self.hub.environment),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -156,58 +163,53 @@ class Stage:
 
     def token(self, name: str) -> str:
         """Make a token of the machine's own user."""
-        return self._command("token", "create", name).stdout.strip()
+        return self.hub.command("token", "create", name).stdout.strip()
 
-    # -- the post office
+    def serve_an_edge(self) -> None:
+        """Begin to serve HTTP, and have another machine whose mail is kept by this one."""
+        self.link = Link()
+        self.serve()
+        self.link.lead_to(self.port)
+        hub = {"MCP_MAILBOX_HUB": self.link.url, "MCP_MAILBOX_TOKEN": self.token("edge")}
+        self.edge = Machine(self.directory / "edge", self._settings | hub)
 
-    def office(self) -> int | None:
-        """Return the pid of the post office, if there is one: the lock file names it."""
-        try:
-            pid = int((self.home / "office.lock").read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-        return pid if self._is_ours(pid) else None
+    # -- the machines
 
-    def stop_office(self) -> None:
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """Return all there are, those first that need the others."""
+        return [self.edge, self.hub] if self.edge else [self.hub]
+
+    def environment(self, over: Over) -> Mapping[str, str]:
+        """Return what a host's relay is told."""
+        return self.edge.environment if self.edge and over == "edge" else self.hub.environment
+
+    def office_of(self, over: Over) -> int | None:
+        """Return the pid of the post office that a host asks."""
+        return self.edge.office() if self.edge and over == "edge" else self.hub.office()
+
+    def stop_offices(self) -> None:
         self.port = 0
-        self._command("stop")
+        for machine in self.machines:
+            machine.command("stop")
         if self._server is not None:
             self._server.wait(_LEAVE_SECONDS)
-
-    def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "mcp_mailbox", *words],
-            env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,  # what counts is what is left afterwards
-        )
+        if self.link is not None:
+            self.link.end()
 
     # -- all of them
 
-    def _is_ours(self, pid: int) -> bool:
-        """Tell whether that process runs in this home: a number alone may be anybody's by now."""
-        try:
-            return str(self.home).encode() in (_PROC / str(pid) / "environ").read_bytes()
-        except OSError:
-            return False
-
-    def _ours(self) -> Iterator[int]:
-        for directory in _PROC.glob("[0-9]*"):
-            pid = int(directory.name)
-            if pid != os.getpid() and self._is_ours(pid):
-                yield pid
+    def _processes(self) -> list[int]:
+        return [pid for machine in self.machines for pid in machine.processes()]
 
     def end(self) -> list[int]:
         """End what is left; return what had to be ended by force."""
         for process in self.hosts.values():
             process.kill()
             process.wait()
-        self.stop_office()
+        self.stop_offices()
         deadline = time.monotonic() + _LEAVE_SECONDS
-        while (left := list(self._ours())) and time.monotonic() < deadline:
+        while (left := self._processes()) and time.monotonic() < deadline:
             time.sleep(0.05)  # nothing tells of the end of a process that is not our child
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
