@@ -83,6 +83,8 @@ _WHOSE = ("from", fence.UNTRUSTED, "verified")
 """What an answer says of whose words an attachment is."""
 _NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
 """Verbs whose answers have names that are kept."""
+_ONCE = ("ack_failed", "skipped")
+"""What the hub says to a wait once, however often it is asked for it."""
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
 _FIRST = {"here", "begins", "gone", "missed"}
@@ -629,7 +631,7 @@ class Branch:
                 fetched = [each for each in answer.get("messages", []) if "body" in each or "preview" in each]
                 if fetched:
                     self.outbox.keep(mailbox, fetched)
-            elif asking.verb in {"read", "entire"} and "body" in answer and "attachment" not in answer:
+            elif asking.verb in {"read", "entire"} and "body" in answer and not _is_part(asking):
                 self.outbox.keep(mailbox, [answer])
             elif asking.verb == "settle":
                 self.outbox.settled(mailbox, answer.get("settled", []))
@@ -652,6 +654,7 @@ class Branch:
         refusable = clock.now() + min(lasts, _SETTLING)
         address = await self._until_known(asking, deadline)
         answer: Json | None = None
+        told: Json = {}  # in an answer that was not the last one
         if address is None:
             return self._nothing_heard()
         said = self._asked(asking) | {"who": self._attempt(asking.call)}
@@ -663,8 +666,10 @@ class Branch:
                 try:
                     answer = await self._hub("wait_for_message", said, tries=1)
                     said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
+                    told |= {name: answer[name] for name in _ONCE if name in answer}
                 except Away:
                     answer = None
+                    told.pop("skipped", None)  # is said again to another attempt
                     said["who"] = self._attempt(asking.call)
                 except Refusal as refusal:
                     again = refusable if self._gone_told else max(refusable, clock.now() + _SETTLING)
@@ -676,7 +681,7 @@ class Branch:
                     break
                 with self.alarms.at(until, ear.hear):  # it hears as well when the hub is back, for whoever listens does
                     await ear.wait()
-        return await self._taken(asking, answer) if answer is not None else self._nothing_heard()
+        return (await self._taken(asking, answer) if answer is not None else self._nothing_heard()) | told
 
     def _nothing_heard(self) -> Json:
         """Return the answer of a wait that the hub has not answered."""
@@ -744,7 +749,7 @@ class Branch:
             raise self._away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
             read = await self._read_here(str(address), asked.id)
-            return shown(asking, read if isinstance(asked, arguments.Read) else _entire(read))
+            return shown(asking, self._page(read, asked) if isinstance(asked, arguments.Read) else _entire(read))
         raise self._away()
 
     async def _read_here(self, mailbox: str, id_: str) -> Json:
@@ -767,6 +772,15 @@ class Branch:
         if found is None or "body" not in found:
             raise self._away(f"{id_[:40]!a} was not fetched before.")
         return {**found, **self._about_away()}
+
+    def _page(self, message: Json, asked: arguments.Read) -> Json:
+        """Return a message from that character on, as far as it was fetched. Raises Refusal(HUB_AWAY)."""
+        body = message["body"]
+        if asked.offset == 0:
+            return message
+        if not isinstance(body, str) or asked.offset >= message.get("more", len(body) + 1):
+            raise self._away(f"Only the beginning of {asked.id[:40]!a} was fetched before.")
+        return {**message, "body": body[asked.offset :]}
 
     async def _post_later(
         self, asking: Asking, asked: arguments.Send, files: Sequence[Parcel] = ()
@@ -993,6 +1007,12 @@ class Branch:
             await self._until_told(self._all_notes)
             self._gone_told = self._gone_told or self.line.up
             await changed()
+
+
+def _is_part(asking: Asking) -> bool:
+    """Whether what is read is less than a message: an attachment, or a later page."""
+    asked = asking.asked
+    return isinstance(asked, arguments.Read) and (asked.attachment is not None or asked.offset > 0)
 
 
 def _named(files: Sequence[Parcel]) -> list[Json]:
