@@ -28,6 +28,8 @@ _FENCE = "mcp_mailbox/engines/sqlite/fence.py"
 _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
 _APPLIERS = "mcp_mailbox/view/apply"
 _QUERY = "mcp_mailbox/view/query.py"
+_BRANCH = "mcp_mailbox/link/branch.py"
+_EDGES = "mcp_mailbox/fronts/hub/edges.py"
 _OFFICE_FAULTS = ("office",)
 _HEAL_SECONDS = 16.0
 """Many a mutant never heals; what is left after this is enough to accuse it."""
@@ -73,6 +75,17 @@ class Mutant:
 _CRASHES: dict[str, Any] = {"faults": _OFFICE_FAULTS, "kills": 8, "seconds": 12.0}
 _CALM: dict[str, Any] = {"faults": (), "kills": 0, "seconds": 5.0}
 _STALE: dict[str, Any] = {"faults": ("stale", "agent", "relay"), "kills": 16, "seconds": 35.0, "lease": 2.0}
+
+_BROKEN: dict[str, Any] = {"over": "edge", "faults": ("office", "cut", "deaf"), "kills": 6, "seconds": 15.0}
+_HELD: dict[str, Any] = {
+    "over": "edge",
+    "kills": 8,
+    "seconds": 15.0,
+    "lease": 90.0,  # what nobody has seen comes again, but not by itself
+    "whole_seconds": 30.0,
+    "readers": 4,
+    "mailboxes": 4,
+}
 
 MUTANTS: dict[str, Mutant] = {
     "answer-before-commit": Mutant(
@@ -198,6 +211,78 @@ MUTANTS: dict[str, Mutant] = {
         ),
         frozenset({1}),
         _CALM,
+    ),
+    "outbox-forgets": Mutant(
+        "an edge takes what it has handed in for done when the answer is lost",
+        (
+            Edit(
+                _BRANCH,
+                "        with self.line.relying():\n"
+                "            said_of = await self.hub.sends(lines) if lines else []\n",
+                "        try:\n"
+                "            with self.line.relying():\n"
+                "                said_of = await self.hub.sends(lines) if lines else []\n"
+                "        except Away:\n"
+                "            said_of = [{'number': each['number'], 'error': 'given_up'} for each in lines]\n",
+            ),
+        ),
+        frozenset({1}),
+        _BROKEN,
+    ),
+    "outbox-names-anew": Mutant(
+        "an edge hands in what its outbox has under a new request each time",
+        (
+            Edit(
+                _BRANCH,
+                '"verb": entry.verb, "who": entry.who, "given": given}\n',
+                '"verb": entry.verb, "who": entry.who, "given": given}\n'
+                '            line["who"] = entry.who | {"request": f"{self.clock.now()} {entry.number}"}\n',
+            ),
+        ),
+        frozenset({3}),
+        _BROKEN | {"seconds": 25.0, "kills": 10, "senders": 10},
+    ),
+    "outbox-is-overtaken": Mutant(
+        "what can go to the hub directly does not wait for the outbox",
+        (
+            Edit(
+                _BRANCH,
+                "queued = asking.verb in _LATER and self.outbox.waiting > 0",
+                "queued = asking.verb in _LATER and self.outbox.waiting < 0",
+            ),
+        ),
+        frozenset({4}),
+        _BROKEN,
+    ),
+    "missed-is-not-told": Mutant(
+        "an edge does not tell the hub that nobody has seen an answer",
+        (
+            Edit(
+                _BRANCH,
+                "        if len(self._notes) < _NOTES_MOST:\n",
+                '        if len(self._notes) < _NOTES_MOST and note != "missed":\n',
+            ),
+        ),
+        frozenset({7}),
+        _HELD | {"faults": ("client", "deaf", "cut")},
+    ),
+    "former-life-keeps": Mutant(
+        "the hub does not put back what a former life of an edge was handed",
+        (Edit(_EDGES, "                await self._lost(lost)\n", "                del lost\n"),),
+        frozenset({7}),
+        _HELD | {"faults": ("edge", "deaf")},
+    ),
+    "late-waits-count": Mutant(
+        "the hub hands out mail to a wait that was given up and arrives late",
+        (
+            Edit(
+                _EDGES,
+                "        return bool(who.life) and (who.life <",
+                "        return not who.life and (who.life <",
+            ),
+        ),
+        frozenset({7}),
+        _HELD | {"faults": ("client", "silent")},
     ),
 }
 

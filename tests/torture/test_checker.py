@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 
 from tests.torture import history
 from tests.torture.checker import check
-from tests.torture.history import Histories, Op, Session, Strike
+from tests.torture.history import Entry, Histories, Op, Session, Strike, Wait
 
 SECOND = 1_000_000_000
 BOX = "box-0@default"
 SENDER = "sender-0@default"
+NOBODY = "nobody-there@default"
+STORED = {"state": "stored"}
 Message = dict[str, Any]
 Plant = Callable[[Histories], None]
 
@@ -261,6 +264,129 @@ def lose_it_at_a_member(histories: Histories) -> None:
     histories.ops += [moved("subscribe", 3.2), published(4, 3.5), waited(1, 30, message(4))]
 
 
+# -- the same at an edge
+
+
+def pledged(number: int, at: float, *, entry: int = 7, **changed: Any) -> Op:
+    """A letter that an edge's outbox took in, under that number; `put` notes the outbox's side."""
+    op = sent(number, at, **changed)
+    op.session = "sender-0.0.1"
+    op.answer = {
+        "id": f"outbox-{entry}",
+        "to": dict.fromkeys(op.args["to"], "outbox"),
+        "repeated": False,
+        "accepted": "outbox",
+    }
+    return op
+
+
+def put(histories: Histories, op: Op, answered: float, **answer: Any) -> None:
+    """Have the outbox know it, and the hub's answer."""
+    number = int(op.answer["id"].partition("-")[2])
+    args = op.args
+    given = {"body": f"{args['token']}\nwords", "to": args["to"]}
+    given |= {"reply_to": args["reply_to"]} if args["reply_to"] else {}
+    said = {
+        "id": f"id{args['token'].partition('#')[2]}",
+        "to": [{"address": each, **({"error": "no_mailbox"} if each == NOBODY else STORED)} for each in args["to"]],
+    }
+    at, until = op.invoke_ns, _ns(answered)
+    histories.outbox[number] = Entry(number, "send", args["sender"], given, at, until, answer or said)
+    histories.sessions["sender-0.0.1"] = Session("sender-0.0.1", "sender-0", 15, 25, 0, over="edge")
+    histories.ops.append(op)
+
+
+def undelivered(id_: str, number: int, to: str, why: str = "") -> Message:
+    """What the postmaster writes of what an outbox had; `why` of some recipients alone."""
+    fate = "was sent as id4, but not to all" if why else "was not sent"
+    words = f"Your message outbox-{number} to {to}, about 'x', {fate}."
+    said = f"{words}\n{why or 'The lease is over.'}\nThe others have it."
+    return report(id_, "x") | {"token": words, "said": said}
+
+
+def forget_what_the_outbox_took_in(histories: Histories) -> None:
+    histories.ops.append(pledged(4, 3.5))
+
+
+def leave_it_in_the_outbox(histories: Histories) -> None:
+    op = pledged(4, 3.5)
+    put(histories, op, 4)
+    histories.outbox[7] = replace(histories.outbox[7], answer=None, answered_ns=None)
+
+
+def lose_it_behind_the_outbox(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5), 4)
+
+
+def refuse_it_late_and_tell_nobody(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5), 4, error="stale_lease")
+
+
+def tell_nobody_of_a_recipient_that_does_not_exist(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5, to=[BOX, NOBODY]), 4)
+    histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1")]
+
+
+def refuse_late_what_has_no_reason(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5), 4, error="no_mailbox")
+    histories.ops.append(told(24, undelivered("n2", 7, "box-0")))
+
+
+def tell_that_nobody_has_what_came(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5, reply_to="id1.1"), 4, error="stale_lease")
+    histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1"), told(24, undelivered("n2", 7, "box-0"))]
+
+
+def tell_of_another_recipient(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5, to=[BOX, NOBODY]), 4)
+    histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1")]
+    histories.ops.append(told(24, undelivered("n2", 7, "box-0", f"{BOX}: No mailbox.")))
+
+
+def tell_twice_what_was_refused_late(histories: Histories) -> None:
+    put(histories, pledged(4, 3.5, to=[BOX, NOBODY]), 4)
+    histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1")]
+    twice = [undelivered(each, 7, "box-0", f"{NOBODY}: No mailbox.") for each in ("n2", "n3")]
+    histories.ops.append(told(24, *twice))
+
+
+def send_directly_and_by_the_outbox(histories: Histories) -> None:
+    put(histories, pledged(2, 2.5), 4, id="id2b", to=[])
+
+
+def overtake_the_outbox(histories: Histories) -> None:
+    put(histories, pledged(4, 3.2), 20)
+    later = sent(5, 3.5)
+    later.session = "sender-0.0.1"
+    histories.ops += [later, waited(1, 21, message(5)), waited(1, 22, message(4)), settled(1, 31, "id4.1", "id5.1")]
+
+
+def overtake_what_had_reached_the_hub(histories: Histories) -> None:
+    put(histories, pledged(4, 3.2), 4)
+    histories.ops += [
+        sent(5, 5),
+        waited(1, 21, message(5)),
+        waited(1, 22, message(4)),
+        settled(1, 31, "id4.1", "id5.1"),
+    ]
+
+
+def deliver_after_an_ack_that_reached_the_hub(histories: Histories) -> None:
+    op = settled(1, 21, "id2.2")
+    op.answer = {"settled": ["id2.2"], "failed": {}, "accepted": "outbox"}
+    given = {"ids": ["id2.2"], "outcome": "ack"}
+    histories.ops = [each for each in histories.ops if each.args.get("ids") != ["id2.2"]]
+    histories.ops += [op, waited(2, 40, message(2, 3))]
+    histories.outbox[7] = Entry(7, "settle", BOX, given, _ns(21), _ns(30), {"settled": ["id2.2"]})
+
+
+def keep_it_from_readers_who_wait(histories: Histories) -> None:
+    drain = waited(0, 90, message(4))
+    drain.client = "drain"
+    histories.ops += [sent(4, 3.5), drain, settled(0, 91, "id4.1")]
+    histories.wait = Wait(_ns(30), _ns(80), emptied=False)
+
+
 PLANTS: list[tuple[Plant, int]] = [
     (keep_from_a_member, 9),
     (lose_it_at_a_member, 9),
@@ -290,6 +416,20 @@ PLANTS: list[tuple[Plant, int]] = [
     (deliver_after_an_ack_with_the_wait, 6),
     (deliver_after_a_reply, 6),
     (let_an_old_lease_ack, 6),
+    (forget_what_the_outbox_took_in, 1),
+    (leave_it_in_the_outbox, 1),
+    (lose_it_behind_the_outbox, 1),
+    (refuse_it_late_and_tell_nobody, 1),
+    (tell_nobody_of_a_recipient_that_does_not_exist, 1),
+    (refuse_late_what_has_no_reason, 2),
+    (tell_that_nobody_has_what_came, 2),
+    (tell_of_another_recipient, 2),
+    (tell_twice_what_was_refused_late, 3),
+    (send_directly_and_by_the_outbox, 3),
+    (overtake_the_outbox, 4),
+    (overtake_what_had_reached_the_hub, 4),
+    (deliver_after_an_ack_that_reached_the_hub, 6),
+    (keep_it_from_readers_who_wait, 7),
 ]
 
 
@@ -393,6 +533,46 @@ def test_who_may_have_been_a_member_may_get_it(result: history.Result) -> None:
     def plant(histories: Histories) -> None:
         histories.ops += [moved("subscribe", 3.45, result), published(4, 3.5)]
         histories.ops += [waited(1, 30, message(4)), settled(1, 31, "id4.1")]
+
+    assert not _lawful(plant)
+
+
+def test_an_outbox_that_says_what_became_of_everything_has_no_violations() -> None:
+    def plant(histories: Histories) -> None:
+        put(histories, pledged(4, 3.2, to=[BOX, NOBODY]), 6)
+        put(histories, pledged(5, 3.4, entry=8, reply_to="id1.1"), 6, error="stale_lease")
+        other = sent(6, 3.6)  # at the hub, while the first was on its way there
+        other.session = "elsewhere"
+        histories.ops += [
+            other,
+            waited(1, 20.5, message(6)),
+            waited(1, 21, message(4)),
+            settled(1, 31, "id4.1", "id6.1"),
+        ]
+        there = undelivered("n2", 7, f"box-0, {NOBODY}", f"{NOBODY}: No mailbox.")
+        histories.ops.append(told(24, there, undelivered("n3", 8, "box-0")))
+
+    assert not _lawful(plant)
+
+
+def test_an_ack_that_an_outbox_took_in_may_come_too_late() -> None:
+    def plant(histories: Histories) -> None:
+        early, late = settled(1, 24, "id4.1"), settled(2, 111, "id4.2")
+        early.answer = {"settled": ["id4.1"], "failed": {}, "accepted": "outbox"}
+        histories.ops += [sent(4, 3.5), waited(1, 23, message(4)), early, waited(2, 110, message(4, 2)), late]
+        given = {"ids": ["id4.1"], "outcome": "ack"}
+        failed = {"settled": [], "failed": [{"id": "id4.1", "error": "stale_lease"}]}
+        histories.outbox[7] = Entry(7, "settle", BOX, given, _ns(24), _ns(112), failed)
+
+    assert not _lawful(plant)
+
+
+def test_what_a_wait_was_to_ack_may_not_have_happened_when_it_was_answered_without_the_hub() -> None:
+    def plant(histories: Histories) -> None:
+        asked = waited(1, 24, ack=("id4.1",))
+        asked.answer = {**asked.answer, "unreachable_since": "now"}
+        histories.ops += [sent(4, 3.5), waited(1, 23, message(4)), asked, waited(2, 110, message(4, 2))]
+        histories.ops.append(settled(2, 111, "id4.2"))
 
     assert not _lawful(plant)
 

@@ -21,6 +21,20 @@ def test_mail_survives_kills_of_server_relay_and_host_over_stdio_and_http(capsys
     assert sum(outcome.faults[kind] for kind in plan.KILLS) == 8
 
 
+@pytest.mark.soak
+def test_mail_survives_kills_of_hub_and_edge_and_a_link_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run(
+        Options(seed=20, seconds=14, kills=6, senders=3, readers=4, mailboxes=2, lease=2, over="edge", keep=True)
+    )
+    report.show(outcome)
+    shutil.rmtree(outcome.directory) if outcome.holds else None
+    assert outcome.holds, capsys.readouterr().out
+    assert all(f" {way}" in f" {report.ways(outcome.histories)}" for way in ("edge", "stdio", "session"))
+    assert sum(outcome.faults[kind] for kind in plan.KILLS) == 6
+    assert sum(outcome.faults[kind] for kind in plan.LINKS) == 4
+    assert any(entry.verb == "send" for entry in outcome.histories.outbox.values())
+
+
 def test_a_seed_stands_for_the_same_mail_and_the_same_faults() -> None:
     boxes = ["box-0", "box-1"]
     assert plan.letter(7, "sender-0", 3, boxes) == plan.letter(7, "sender-0", 3, boxes)
