@@ -34,9 +34,12 @@ _INCARNATION = 100_000
 _UNSURE = {"rpc", "internal", "store_failed", "stopping"}
 """Refusals that do not say that nothing happened."""
 _SETTLE_LIMIT = 100
+_DAWDLE = 6.0
+"""Seconds of a lease beyond which nobody is slower."""
 _WORK = 0.03
 """Mean seconds that a reader works on what it got."""
 
+POSTMASTER = "postmaster@"
 DRAIN = "drain"
 """Who takes what is left in the end."""
 
@@ -403,6 +406,9 @@ def _deal_with(agent: Agent, came: Iterable[Json], pick: Random, number: int) ->
     ways = ("settle", "next wait", "reply", "release", "reject", "dawdle")
     sorted_: dict[str, list[Json]] = {way: [] for way in ways}
     for message in came:
+        if message["from"].startswith(POSTMASTER):
+            sorted_["settle"].append(message)  # whom nobody answers
+            continue
         again = handle(message["id"])[1] > 1  # somebody else may still believe to have it: hold on to it at times
         sorted_[pick.choices(ways, weights=(44, 40, 8, 4, 2, 12 if again else 0.5))[0]].append(message)
     ids = {way: [message["id"] for message in sorted_[way]] for way in ways}
@@ -418,7 +424,7 @@ def _deal_with(agent: Agent, came: Iterable[Json], pick: Random, number: int) ->
     if ids["dawdle"]:
         if pick.random() < 0.6:
             agent.close()  # and comes back as another reader, with the handles that it remembers
-        time.sleep(spec.lease * pick.uniform(0.8, 1.6))
+        time.sleep(min(spec.lease, _DAWDLE) * pick.uniform(0.8, 1.6))
         agent.settle(ids["dawdle"], "ack")
     return ids["next wait"]
 
