@@ -133,6 +133,8 @@ class Facts:
         self.endings: list[Ended] = []
         self.whole: dict[tuple[str, str], set[str]] = defaultdict(set)
         """Digests of long bodies that were read to their end, by mailbox and id."""
+        self._asked: dict[tuple[str, str, int], int] = {}
+        """When somebody asked first to end each lease, whatever came of it."""
         self._moves: dict[tuple[str, str], list[Op]] = defaultdict(list)
         """Who joined and left which channel, in the order in which it was asked for."""
         self._last_good: dict[str, int] = {}
@@ -190,6 +192,9 @@ class Facts:
             self._read_endings(op, args["sender"], [args["reply_to"]], "ack", {})
 
     def _read_endings(self, op: Op, mailbox: str, handles: Iterable[str], outcome: str, failed: Iterable[str]) -> None:
+        for text in handles:
+            lease = (mailbox, *handle(text))
+            self._asked[lease] = min(op.invoke_ns, self._asked.get(lease, NEVER))
         if op.result == "fail":
             return
         refused = set(failed)
@@ -310,13 +315,12 @@ class Facts:
         return session.ended_ns or NEVER
 
     def certain_until(self, lease: Received) -> int:
-        """Return until when that lease was certainly live: at the latest until its reader left or asked to end it."""
-        asked = [
-            each.op.invoke_ns
-            for each in self.endings_of.get((lease.mailbox, lease.id), ())
-            if each.generation == lease.generation
-        ]
-        return min([lease.lease_until_ns, self.session_ends.get(lease.op.session, NEVER), *asked])
+        """Return until when that lease was certainly live: at the latest until its reader left or asked to end it.
+
+        Also when the answer is that it had ended: what was asked may have been done, and asked again after a kill.
+        """
+        asked = self._asked.get((lease.mailbox, lease.id, lease.generation), NEVER)
+        return min(lease.lease_until_ns, self.session_ends.get(lease.op.session, NEVER), asked)
 
 
 def outbox_number(id_: str) -> int | None:
