@@ -39,7 +39,7 @@ READERS_MOST = 20_000
 """Readers of all of them that are there at once, and hooks that wait."""
 _EDGES_MOST = 10_000
 _OVER_MOST = 10_000
-"""Waits of one edge of which it is remembered that they are over."""
+"""Waits of one edge, and readers, of which it is remembered that they are over, or have gone."""
 
 Json = dict[str, object]
 
@@ -89,6 +89,8 @@ class Edge:
         """Which life of it is heard now."""
         self.beginning = anyio.Lock()
         """Held while what an earlier life was handed is put back: before that nothing is handed to the next."""
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        """Readers that have gone: what they have asked may still arrive."""
         self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Waits that are over: one that was on its way for long may arrive after that was told."""
 
@@ -105,9 +107,18 @@ class Edge:
                 raise _full("readers of one principal")
             self._counter.arrive(caller)
         self.readers[caller.reader] = caller
+        self._gone.pop(caller.reader, None)
+
+    def asks(self, caller: Caller) -> None:
+        """Count who asks as present, unless it has gone: then this was on its way for long. Raises as `here`."""
+        if caller.reader not in self._gone:
+            self.here(caller)
 
     async def gone(self, caller: Caller, *, put_back: bool = True) -> None:
-        """Count it out."""
+        """Count it out, until it says that it is here again."""
+        self._gone[caller.reader] = None
+        while len(self._gone) > _OVER_MOST:
+            self._gone.popitem(last=False)
         if self.readers.pop(caller.reader, None) is not None:
             await self._counter.depart(caller, put_back=put_back)
 
@@ -422,11 +433,14 @@ class Edges:
         )
         edge.stand(note.host, self.counter.standing_in(caller, stand))
 
-    async def asked(self, credential: Credential, edge: Edge, who: wire.Who) -> Call:
-        """Return the call that a request of an edge is; its reader is present from now on."""
+    async def asked(self, credential: Credential, edge: Edge, who: wire.Who, *, now: bool = True) -> Call:
+        """Return the call that a request of an edge is; its reader is present from now on, if it asks that now.
+
+        Whoever left something in an outbox may be gone for long.
+        """
         caller = self.caller(credential, edge, who)
-        if who.binds:
-            edge.here(caller)
+        if who.binds and now:
+            edge.asks(caller)
         return Call(caller, who.name, who.mailbox)
 
     async def begin(self, edge: Edge, life: str) -> None:

@@ -185,7 +185,7 @@ class StoreRoom:
             verb,
             said.given,
             asked,
-            await self._edges.asked(credential, edge, said.who),
+            await self._edges.asked(credential, edge, said.who, now=not isinstance(said, wire.Sent)),
             said.label,
             said.longest if said.longest is not None else float("inf"),
             self._ending,
@@ -307,7 +307,7 @@ class StoreRoom:
         names = [_text(each) for each in to] if isinstance(to, list) else [_text(to)]
         what = Undelivered(f"{wire.MARK}{sent.number}", names, _text(subject), sent.at, problems, stored)
         try:
-            call = await self._edges.asked(visit.visitor.credential, edge, sent.who)
+            call = await self._edges.asked(visit.visitor.credential, edge, sent.who, now=False)
             known = await self._office.undelivered(call, what)
         except Refusal as refusal:
             if refusal.blame is Blame.STORE:
