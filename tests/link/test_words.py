@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fronts.world import Agent, Json, Town, both_eras
+import anyio
+import pytest
+
+from tests.fronts.world import Agent, Json, Town, asking, both_eras
 from tests.link.conftest import Machine
 
 pytestmark = both_eras
@@ -52,3 +55,18 @@ async def test_a_later_page_does_not_take_the_place_of_what_was_fetched(machine:
         assert LONG.startswith(first["body"] + second["body"])
         here.link.cut()
         assert (await page(alice, first, 0))["body"] == first["body"]
+
+
+@pytest.mark.xfail(strict=True, reason="an answer that was lost is told as hub_away, like what was never asked")
+async def test_what_is_refused_because_the_hub_is_away_was_not_done(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await bob.call("subscribe", channel="#news")
+        here.link.answers.clear()
+        async with asking(lambda: alice.result("subscribe", channel="#news")) as asked:
+            with anyio.fail_after(10):
+                while (await bob.call("subscribe", channel="#news"))["members"] == 1:  # noqa: ASYNC110 - nothing tells
+                    await anyio.sleep(0.01)
+            here.link.cut()  # with the answer
+            answer = (await asked.answer()).structured_content
+        assert answer["error"] != "hub_away"
