@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import secrets
-import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,20 +29,23 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.bell import Bell, key
 from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, StandIn, Terms
-from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel, plain
-from mcp_mailbox.errors import Blame, Code, Refusal
+from mcp_mailbox.engines.outbox import Entry, Outbox, Parcel, plain
+from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, fence, render
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
+from mcp_mailbox.link import spelling
+from mcp_mailbox.link.forwarding import Forwarder, named
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
 from mcp_mailbox.link.keyring import Keyring
 from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.names import Names
+from mcp_mailbox.link.notes import Notes
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.link.signatures import Key
 from mcp_mailbox.link.verdicts import Verdicts, is_judged, of_attachment, shown
-from mcp_mailbox.postoffice import DAY, Call, Caller, roots
+from mcp_mailbox.postoffice import Call, Caller, roots
 from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.attachments import Given, Opened
 from mcp_mailbox.postoffice.copies import Copies
@@ -57,13 +58,7 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 MARK = wire.MARK
-_DIGITS = 18
-"""Of a number that SQLite can hold."""
 _KNOWN_MOST = 10_000
-_BATCH = 200
-_BATCH_BYTES = 1 << 20
-_BATCH_FILES = 32 << 20
-"""Bytes of the files of a batch: they are handed in before it."""
 _OPENED_MOST = 1_000
 _LINGER = 2.0
 """Seconds for which rings of a mailbox are still wanted when nobody listens any more: who waited may wait again."""
@@ -71,24 +66,17 @@ _SETTLING = 1_000
 """ms that a wait gives another reader to be noticed as gone, as a post office of its own does."""
 _DRAINING = 5_000
 """ms that a wait gives the outbox to be emptied."""
-_NOTES_MOST = 20_000
 _PRESENT_AFTER = 3.0
 """Seconds after a start until relays have come back: the hub is told who is there, and that the others have gone."""
-_AGAIN = 1.0
-"""Seconds after which what the hub did not take is handed in again."""
 _RINGS_MOST = 1_000
 """Hosts that are rung at once; a hub that wants more is passed over."""
 _PREVIEWED = ("id", "from", "subject", "priority", "sent_at", "kind", "untrusted", "verified")
 _WHOSE = ("from", fence.UNTRUSTED, "verified")
 """What an answer says of whose words an attachment is."""
-_NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
-"""Verbs whose answers have names that are kept."""
 _ONCE = ("ack_failed", "skipped")
 """What the hub says to a wait once, however often it is asked for it."""
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
-_FIRST = {"here", "begins", "gone", "missed"}
-"""Notes that go before what is asked next: who is here, and what nobody has seen, which comes before later mail."""
 _PATIENT = 2
 """Attempts at a request while the line stands: a connection that was idle may have been closed."""
 
@@ -150,16 +138,10 @@ class Branch:
         self.names = Names(outbox)
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
-        self._notes: list[Json] = []
-        self._noted = anyio.Event()
-        self._notes_told = anyio.Event()
-        """Happens when some of them were told."""
-        self._all_notes = self._told_notes = self._first_notes = 0
-        """How many there were ever, how many of these were told, which is the last that goes before what is asked."""
+        self._notes = Notes(hub, self.line)
+        self._forwarder = Forwarder(hub, self.line, outbox, self._parcels, clock, self._late_signature)
         self._gone_told = False
         """Whether the hub knows which readers of our former life have gone."""
-        self._filled = anyio.Event()
-        self._drained = anyio.Event()
         self._ringing = 0
         self._life = f"{clock.now():012x}{secrets.token_hex(4)}"
         """Tells what this process asks from what others did that had its file before."""
@@ -178,8 +160,8 @@ class Branch:
             self._tasks = tasks
             tasks.start_soon(self.alarms.run)
             tasks.start_soon(self.line.run)
-            tasks.start_soon(self._forward)
-            tasks.start_soon(self._tell_notes)
+            tasks.start_soon(self._forwarder.run)
+            tasks.start_soon(self._notes.run)
             tasks.start_soon(self._forget_rings)
             tasks.start_soon(self._tell_present)
             yield
@@ -228,13 +210,13 @@ class Branch:
         """See `Counter`."""
         here = self._readers.setdefault(caller.reader, _Here(caller))  # a host that is known by its relay's word
         here.bell, here.terms = bell, terms  # is introduced before it arrives
-        self._note("here", caller, bell=_bell(bell, terms, resumed=resumed))
+        self._note("here", caller, bell=spelling.bell(bell, terms, resumed=resumed))
 
     def reachable(self, caller: Caller) -> None:
         """See `Counter`."""
         here = self._readers.get(caller.reader)
         if here is not None and here.bell is not None:
-            self._note("here", caller, bell=_bell(here.bell, here.terms, resumed=True))
+            self._note("here", caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
 
     def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
         """See `Counter`."""
@@ -293,7 +275,7 @@ class Branch:
                 self._note("sits", None, host=stand.name)
 
     def _note_standing(self, caller: Caller, stand: StandIn, *, resumed: bool) -> None:
-        bell = _bell(stand.bell, stand.terms, resumed=resumed)
+        bell = spelling.bell(stand.bell, stand.terms, resumed=resumed)
         self._note("stands", caller, mailbox=str(stand.mailbox), bell=bell, host=stand.name)
 
     # -- what fronts ask besides
@@ -406,7 +388,7 @@ class Branch:
 
     async def ask(self, asking: Asking) -> Json:
         """See `Counter`."""
-        asking = await self._translated(asking)
+        asking = await self._forwarder.translated(asking)
         if isinstance(asking.asked, arguments.WaitForMessage):
             return await self._wait(asking)
         if isinstance(asking.asked, arguments.Send) and (asking.asked.attach or asking.handed):
@@ -470,7 +452,7 @@ class Branch:
             for each in files:
                 await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
         signature = await self._signature(asking, files)
-        return await self._hub(asking.verb, self._asked(asking) | {"files": _named(files)} | signature)
+        return await self._hub(asking.verb, self._asked(asking) | {"files": named(files)} | signature)
 
     # -- signatures
 
@@ -525,7 +507,7 @@ class Branch:
     async def _hub(self, verb: str, said: Mapping[str, object], tries: int = _PATIENT) -> Json:
         """Ask the hub. Raises Refusal as it does; Away when it cannot be reached, and is known or found not to be."""
         self._must_stand()
-        await self._first_notes_told()
+        await self._notes.first_told()
         with self._suspecting():
             for _ in range(tries - 1):
                 try:
@@ -537,7 +519,7 @@ class Branch:
 
     async def _ask_once(self, verb: str, said: Mapping[str, object]) -> Json:
         with self.line.relying():
-            return _plausible(verb, await self.hub.verb(verb, said))
+            return spelling.plausible(verb, await self.hub.verb(verb, said))
 
     def _must_stand(self) -> None:
         """Raise Away when the line is known not to stand, upon which it is tried at once."""
@@ -557,16 +539,6 @@ class Branch:
         except Strange as odd:
             self.line.suspect(str(odd))
             raise Away(str(odd)) from None
-
-    async def _first_notes_told(self) -> None:
-        """Let the notes reach the hub first on which what is asked next may rest."""
-        await self._until_told(self._first_notes)
-
-    async def _until_told(self, due: int) -> None:
-        """Return once so many notes were told; earlier when the line breaks."""
-        while self._told_notes < due and self.line.up:
-            told, changed = self._notes_told, self.line.changed
-            await first_of(told.wait, changed)
 
     def _who(self, call: Call, attempt: int | None = None) -> Json:
         caller = call.caller
@@ -705,7 +677,7 @@ class Branch:
         """Let what was settled without the hub reach it first: else it would hand that out again."""
         if self.outbox.waiting and self.line.up:
             until = min(deadline, self.clock.now() + _DRAINING)
-            await first_of(self._drained.wait, self.line.changed, partial(self.clock.sleep_until, until))
+            await first_of(self._forwarder.drained, self.line.changed, partial(self.clock.sleep_until, until))
 
     async def _until_known(self, asking: Asking, deadline: float) -> Address | None:
         """Return the address to wait at; None when the hub was not there to say, in all that time."""
@@ -753,7 +725,7 @@ class Branch:
         raise self._away()
 
     async def _read_here(self, mailbox: str, id_: str) -> Json:
-        pending = await self._pending(id_)
+        pending = await self._forwarder.pending(id_)
         if pending is not None:
             given = pending.given
             files = [{"name": each.name, "size": each.size} for each in pending.files]
@@ -806,104 +778,8 @@ class Branch:
     async def _put(self, asking: Asking, files: Sequence[Parcel] = (), sender: Address | None = None) -> Entry:
         who = self._who(asking.call) | ({"address": str(sender)} if sender is not None else {})
         entry = await self.outbox.put(asking.verb, who, dict(asking.given), self.clock.now(), files)
-        self._filled.set()
+        self._forwarder.filled()
         return entry
-
-    async def _pending(self, id_: str) -> Entry | None:
-        """Return what is on its way under that id."""
-        number = _number(id_)
-        entry = await self.outbox.entry(number) if number is not None else None
-        return entry if entry is not None and entry.answer is None else None
-
-    async def _translated(self, asking: Asking) -> Asking:
-        """Put the hub's id in the place of one of the outbox, where that is known by now."""
-        if MARK not in json.dumps(asking.given):
-            return asking
-        given = await _replaced(asking.given, self._hubs_id)
-        if given == asking.given:
-            return asking
-        return replace(asking, given=given, asked=type(asking.asked).model_validate(given, by_alias=True))
-
-    async def _hubs_id(self, id_: str) -> str:
-        number = _number(id_)
-        entry = await self.outbox.entry(number) if number is not None else None
-        known = entry.answer.get("id") if entry is not None and entry.answer is not None else None
-        return str(known) if known is not None else id_
-
-    # -- forwarding
-
-    async def _forward(self) -> None:
-        """Bring what waits to the hub, in its order."""
-        while True:
-            self._filled = anyio.Event()
-            if not self.outbox.waiting:
-                self._drained.set()
-                self._drained = anyio.Event()
-                await self._filled.wait()
-            await self.line.until_up()
-            try:
-                await self._forward_batch()
-            except Away as away:
-                self.line.suspect(str(away))
-                self.line.hurry()
-            except (Strange, Refusal) as odd:
-                logger.warning("what waits is not forwarded yet: %s", odd)
-                await anyio.sleep(_AGAIN)
-
-    async def _forward_batch(self) -> None:
-        batch = await self.outbox.next(_BATCH)
-        answers: dict[int, Json] = {}
-        lines: list[Json] = []
-        size = handed = 0
-        for entry in batch:
-            given = await _replaced(entry.given, self._hubs_id)
-            line: Json = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given}
-            line["at"] = entry.asked_at
-            line |= await self._late_signature(entry, given)
-            size += len(json.dumps(line))
-            handed += sum(each.size for each in entry.files)
-            if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
-                break  # what it refers to has to be answered first
-            lines.append(line | await self._files_or_why_not(entry))
-        handed_in = {line["number"] for line in lines}
-        with self.line.relying():
-            said_of = await self.hub.sends(lines) if lines else []
-        for said in said_of:
-            number = said.pop("number", None)
-            if not isinstance(number, int) or number not in handed_in:
-                raise Strange("it answers what it was not asked")
-            if "error" in said and refused(said).blame is Blame.STORE:
-                break  # it is to come again
-            answer = said.get("answer", said)
-            if not isinstance(answer, dict):
-                raise Strange("its answer is no object")
-            answers[number] = answer
-            if "error" in said:
-                logger.warning("%s%d was refused: %s", MARK, number, said["error"])
-        if not answers and lines:
-            raise Away("it takes nothing now")
-        await self.outbox.answered(answers, self.clock.now())
-        done = [each for entry in batch if entry.number in answers for each in entry.files]
-        await to_thread.run_sync(self._parcels.remove, done)
-
-    async def _files_or_why_not(self, entry: Entry) -> Json:
-        """Hand in what is to be attached; return what the line says of it, or why the entry is given up.
-
-        Raises Away, Strange, and Refusal when the hub cannot take files now.
-        """
-        if self.clock.now() - entry.asked_at > KEPT_MS:
-            # Longer than the hub knows requests: it might have had this one, and would do it again.
-            hint = "If it still matters, look whether it was received, and send it again."
-            problem = f"It waited for the hub for more than {KEPT_MS // DAY} days and is given up."
-            return {"refused": render.problem(Refusal(Code.GIVEN_UP, problem, hint))}
-        try:
-            for each in entry.files:
-                await self.hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
-        except Refusal as refusal:
-            if refusal.blame is Blame.STORE:
-                raise
-            return {"refused": render.problem(refusal)}
-        return {"files": _named(entry.files)} if entry.files else {}
 
     # -- the line
 
@@ -920,7 +796,7 @@ class Branch:
                 self._tasks.start_soon(self._ring_host, said)
         elif event == "hello":
             for here in self._readers.values():
-                self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
+                self._note("here", here.caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
             for caller, stand in self._standing.values():
                 self._note_standing(caller, stand, resumed=True)
             for address in list(self._listens.values()):
@@ -932,7 +808,7 @@ class Branch:
         bell = here.bell if here is not None else stand.bell if stand is not None else None
         result = Result(Outcome.FAILED, "its host is not connected")
         try:
-            told = _pointer(said["told"])
+            told = spelling.pointer(said["told"])
             if stand is not None and stand.superseded():
                 result = Result(Outcome.SKIPPED, "its host has a bell of its own")
             elif bell is not None:
@@ -952,12 +828,12 @@ class Branch:
             self._note("listen", None, mailbox=str(address))
 
     async def _forget_rings(self) -> None:
-        east = _east()
+        east = spelling.east()
         while True:
             await anyio.sleep(_LINGER)
-            if east != (east := _east()):  # the clocks were put forward or back: quiet hours go with them
+            if east != (east := spelling.east()):  # the clocks were put forward or back: quiet hours go with them
                 for here in self._readers.values():
-                    self._note("here", here.caller, bell=_bell(here.bell, here.terms, resumed=True))
+                    self._note("here", here.caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
             for each, address in list(self._listens.items()):
                 if each not in self.bell.listened:
                     del self._listens[each]
@@ -969,34 +845,7 @@ class Branch:
         self, note: str, caller: Caller | None, request: str = "note", attempt: int | None = None, **about: object
     ) -> None:
         who = self._who(Call(caller, request), attempt) if caller is not None else {"reader": "edge", "request": "note"}
-        if len(self._notes) < _NOTES_MOST:
-            said = {name: each for name, each in about.items() if each is not None}
-            self._notes.append({"note": note, "who": who, **said})
-            self._all_notes += 1
-            if note in _FIRST:
-                self._first_notes = self._all_notes
-        self._noted.set()
-
-    async def _tell_notes(self) -> None:
-        while True:
-            self._noted = anyio.Event()
-            if not self._notes:
-                await self._noted.wait()
-            await self.line.until_up()
-            notes, self._notes = self._notes[: wire.NOTES_MOST], self._notes[wire.NOTES_MOST :]
-            try:
-                with self.line.relying():
-                    await self.hub.notes(notes)
-            except (Away, Refusal) as error:
-                self._notes = notes + self._notes
-                self.line.suspect(str(error))
-                await self.line.changed()
-                continue
-            except Strange as odd:
-                logger.warning("notes are lost: %s", odd)
-            self._told_notes += len(notes)
-            told, self._notes_told = self._notes_told, anyio.Event()
-            told.set()
+        self._notes.add({"note": note, "who": who, **{name: each for name, each in about.items() if each is not None}})
 
     async def _tell_present(self) -> None:
         await anyio.sleep(_PRESENT_AFTER)
@@ -1004,7 +853,7 @@ class Branch:
             await self.line.until_up()
             changed = self.line.changed
             self._note("present", None, readers=list(self._readers))
-            await self._until_told(self._all_notes)
+            await self._notes.until_told(self._notes.made)
             self._gone_told = self._gone_told or self.line.up
             await changed()
 
@@ -1015,82 +864,11 @@ def _is_part(asking: Asking) -> bool:
     return isinstance(asked, arguments.Read) and (asked.attachment is not None or asked.offset > 0)
 
 
-def _named(files: Sequence[Parcel]) -> list[Json]:
-    """Return files as the hub is told of them."""
-    return [{"name": each.name, "copied": each.copy} for each in files]
-
-
-def _plausible(verb: str, answer: Json) -> Json:
-    """Return an answer in which stands what is kept of it here. Raises Strange."""
-    messages = answer.get("messages", [])
-    names = [*_list(answer.get("settled", [])), *_list(answer.get("mailboxes", []))]
-    if verb in {"own", "create_mailbox"}:
-        names.append(answer.get("address"))
-    if verb == "mailboxes" and "mailboxes" not in answer:
-        raise Strange("its answer has no mailboxes")
-    if verb in {"read", "entire"} and "body" in answer:
-        messages = [answer]
-    if verb == "read" and ("body" not in answer or "uri" in answer) and not _is_file(answer):
-        raise Strange("its answer is neither a message nor a file")
-    if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in _list(messages)):
-        raise Strange("its answer has messages without ids")
-    if verb in _NAMING and not all(isinstance(each, str) for each in names):
-        raise Strange("its answer has other things than names")
-    for each in names if verb in _NAMING - {"settle"} else ():
-        try:
-            addresses.parse(each, addresses.DEFAULT_SPACE)
-        except Refusal:
-            raise Strange("its answer has other things than addresses") from None
-    return answer
-
-
-def _is_file(answer: Json) -> bool:
-    """Whether it says what a copy of an attachment needs."""
-    return isinstance(answer.get("attachment"), str) and isinstance(answer.get("size"), int)
-
-
-def _list(found: object) -> list[Any]:
-    if not isinstance(found, list):
-        raise Strange("its answer is no list where one belongs")
-    return found
-
-
 def _answer(answer: Json) -> Json:
     """Return what the hub has answered to what was taken in before. Raises its Refusal."""
     if "error" in answer:
         raise refused(answer)
     return answer
-
-
-def _bell(bell: Doorbell | None, terms: Terms | None, *, resumed: bool) -> Json | None:
-    if bell is None or terms is None:
-        return None
-    quiet = terms.quiet
-    hours = f"{quiet.begin // 60:02}:{quiet.begin % 60:02}-{quiet.end // 60:02}:{quiet.end % 60:02}" if quiet else None
-    said = {"kind": bell.kind, "wakes": terms.wakes, "resumed": resumed, "quiet": hours}
-    if hours is not None:
-        said["east"] = _east()
-    return {name: each for name, each in said.items() if each is not None}
-
-
-def _east() -> int:
-    """Return by how many minutes this machine's time is ahead of UTC now."""
-    return time.localtime().tm_gmtoff // 60
-
-
-def _pointer(told: Mapping[str, Any]) -> Pointer:
-    def parse(text: object) -> Address:
-        return addresses.parse_any(str(text), addresses.DEFAULT_SPACE)
-
-    return Pointer(
-        int(told["at"]),
-        parse(told["mailbox"]),
-        int(told["count"]),
-        tuple(map(parse, told["senders"])),
-        int(told["urgent"]),
-        bool(told["more"]),
-        tuple(map(parse, told["places"])),
-    )
 
 
 def _entire(message: Json) -> Json:
@@ -1108,29 +886,3 @@ def _preview(message: Json) -> Json:
     text = body if isinstance(body, str) else render.dump(body)
     kept: Json = {name: message[name] for name in _PREVIEWED if name in message}
     return {**kept, "preview": text[:200]}
-
-
-def _number(id_: str) -> int | None:
-    """Return the number in an id of the outbox; None for any other id."""
-    number = id_.removeprefix(MARK)
-    good = number != id_ and number.isascii() and number.isdigit() and len(number) <= _DIGITS
-    return int(number) if good else None
-
-
-def _refers(given: Mapping[str, Any]) -> bool:
-    """Whether arguments name an id of the outbox."""
-    several = [given.get("reply_to"), *(given.get("ids") or ())]
-    return any(isinstance(each, str) and each.startswith(MARK) for each in several)
-
-
-async def _replaced(given: Mapping[str, Any], hubs: Callable[[str], Any]) -> Json:
-    """Return arguments with ids of the hub's for those of the outbox."""
-    found: Json = {}
-    for name, each in given.items():
-        if name in {"id", "ids", "thread", "reply_to", "ack"} and isinstance(each, str) and each.startswith(MARK):
-            found[name] = await hubs(each)
-        elif name in {"ids", "ack"} and isinstance(each, list):
-            found[name] = [await hubs(one) if isinstance(one, str) and one.startswith(MARK) else one for one in each]
-        else:
-            found[name] = each
-    return found

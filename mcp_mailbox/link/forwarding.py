@@ -1,0 +1,187 @@
+"""From the outbox to the hub, in its order, once, whoever has gone by then; and what the ids mean that it gave out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel
+from mcp_mailbox.errors import Blame, Code, Refusal
+from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.hub.wire import MARK
+from mcp_mailbox.fronts.verbs import Asking
+from mcp_mailbox.link.hub import Away, Hub, Strange, refused
+from mcp_mailbox.link.line import Line
+from mcp_mailbox.link.parcels import Parcels
+from mcp_mailbox.postoffice import DAY
+from mcp_mailbox.store import Clock
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Sign = Callable[[Entry, Json], Awaitable[Json]]
+
+_BATCH = 200
+_BATCH_BYTES = 1 << 20
+_BATCH_FILES = 32 << 20
+"""Bytes of the files of a batch: they are handed in before it."""
+_AGAIN = 1.0
+"""Seconds after which what the hub did not take is handed in again."""
+_DIGITS = 18
+"""Of a number that SQLite can hold."""
+
+
+class Forwarder:
+    """Empties the outbox. `sign` returns what a line says besides; `run` must run."""
+
+    def __init__(self, hub: Hub, line: Line, outbox: Outbox, parcels: Parcels, clock: Clock, sign: Sign) -> None:
+        self._hub = hub
+        self._line = line
+        self._outbox = outbox
+        self._parcels = parcels
+        self._clock = clock
+        self._signature = sign
+        self._filled = anyio.Event()
+        self._drained = anyio.Event()
+
+    def filled(self) -> None:
+        """Note that there is something in the outbox."""
+        self._filled.set()
+
+    async def drained(self) -> None:
+        """Return when the outbox is empty the next time."""
+        await self._drained.wait()
+
+    async def run(self) -> None:
+        """Bring what waits to the hub, in its order, for ever."""
+        while True:
+            self._filled = anyio.Event()
+            if not self._outbox.waiting:
+                self._drained.set()
+                self._drained = anyio.Event()
+                await self._filled.wait()
+            await self._line.until_up()
+            try:
+                await self._batch()
+            except Away as away:
+                self._line.suspect(str(away))
+                self._line.hurry()
+            except (Strange, Refusal) as odd:
+                logger.warning("what waits is not forwarded yet: %s", odd)
+                await anyio.sleep(_AGAIN)
+
+    async def _batch(self) -> None:
+        batch = await self._outbox.next(_BATCH)
+        answers: dict[int, Json] = {}
+        lines: list[Json] = []
+        size = handed = 0
+        for entry in batch:
+            given = await _replaced(entry.given, self.hubs_id)
+            line: Json = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given}
+            line["at"] = entry.asked_at
+            line |= await self._signature(entry, given)
+            size += len(json.dumps(line))
+            handed += sum(each.size for each in entry.files)
+            if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
+                break  # what it refers to has to be answered first
+            lines.append(line | await self._files_or_why_not(entry))
+        handed_in = {line["number"] for line in lines}
+        with self._line.relying():
+            said_of = await self._hub.sends(lines) if lines else []
+        for said in said_of:
+            number = said.pop("number", None)
+            if not isinstance(number, int) or number not in handed_in:
+                raise Strange("it answers what it was not asked")
+            if "error" in said and refused(said).blame is Blame.STORE:
+                break  # it is to come again
+            answer = said.get("answer", said)
+            if not isinstance(answer, dict):
+                raise Strange("its answer is no object")
+            answers[number] = answer
+            if "error" in said:
+                logger.warning("%s%d was refused: %s", MARK, number, said["error"])
+        if not answers and lines:
+            raise Away("it takes nothing now")
+        await self._outbox.answered(answers, self._clock.now())
+        done = [each for entry in batch if entry.number in answers for each in entry.files]
+        await to_thread.run_sync(self._parcels.remove, done)
+
+    async def _files_or_why_not(self, entry: Entry) -> Json:
+        """Hand in what is to be attached; return what the line says of it, or why the entry is given up.
+
+        Raises Away, Strange, and Refusal when the hub cannot take files now.
+        """
+        if self._clock.now() - entry.asked_at > KEPT_MS:
+            # Longer than the hub knows requests: it might have had this one, and would do it again.
+            hint = "If it still matters, look whether it was received, and send it again."
+            problem = f"It waited for the hub for more than {KEPT_MS // DAY} days and is given up."
+            return {"refused": render.problem(Refusal(Code.GIVEN_UP, problem, hint))}
+        try:
+            for each in entry.files:
+                await self._hub.hand_in(each.copy, await to_thread.run_sync(self._parcels.content, each))
+        except Refusal as refusal:
+            if refusal.blame is Blame.STORE:
+                raise
+            return {"refused": render.problem(refusal)}
+        return {"files": named(entry.files)} if entry.files else {}
+
+    # -- ids
+
+    async def pending(self, id_: str) -> Entry | None:
+        """Return what is on its way under that id."""
+        number = _number(id_)
+        entry = await self._outbox.entry(number) if number is not None else None
+        return entry if entry is not None and entry.answer is None else None
+
+    async def translated(self, asking: Asking) -> Asking:
+        """Put the hub's id in the place of one of the outbox, where that is known by now."""
+        if MARK not in json.dumps(asking.given):
+            return asking
+        given = await _replaced(asking.given, self.hubs_id)
+        if given == asking.given:
+            return asking
+        return replace(asking, given=given, asked=type(asking.asked).model_validate(given, by_alias=True))
+
+    async def hubs_id(self, id_: str) -> str:
+        """Return the hub's id in the place of one of the outbox, where that is known; any other one as it is."""
+        number = _number(id_)
+        entry = await self._outbox.entry(number) if number is not None else None
+        known = entry.answer.get("id") if entry is not None and entry.answer is not None else None
+        return str(known) if known is not None else id_
+
+
+def named(files: Sequence[Parcel]) -> list[Json]:
+    """Return files as the hub is told of them."""
+    return [{"name": each.name, "copied": each.copy} for each in files]
+
+
+def _number(id_: str) -> int | None:
+    """Return the number in an id of the outbox; None for any other id."""
+    number = id_.removeprefix(MARK)
+    good = number != id_ and number.isascii() and number.isdigit() and len(number) <= _DIGITS
+    return int(number) if good else None
+
+
+def _refers(given: Mapping[str, Any]) -> bool:
+    """Whether arguments name an id of the outbox."""
+    several = [given.get("reply_to"), *(given.get("ids") or ())]
+    return any(isinstance(each, str) and each.startswith(MARK) for each in several)
+
+
+async def _replaced(given: Mapping[str, Any], hubs: Callable[[str], Any]) -> Json:
+    """Return arguments with ids of the hub's for those of the outbox."""
+    found: Json = {}
+    for name, each in given.items():
+        if name in {"id", "ids", "thread", "reply_to", "ack"} and isinstance(each, str) and each.startswith(MARK):
+            found[name] = await hubs(each)
+        elif name in {"ids", "ack"} and isinstance(each, list):
+            found[name] = [await hubs(one) if isinstance(one, str) and one.startswith(MARK) else one for one in each]
+        else:
+            found[name] = each
+    return found

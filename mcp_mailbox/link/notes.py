@@ -1,0 +1,86 @@
+"""What the hub is told and not asked, in order: who is here, what reached its host, which rings are wanted."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anyio
+
+from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts.hub import wire
+from mcp_mailbox.link.hub import Away, Hub, Strange
+from mcp_mailbox.link.line import Line
+from mcp_mailbox.postoffice.readers import first_of
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+_MOST = 20_000
+"""Notes that wait for the line. What is lost beyond is said anew when the line stands, or is noticed by the hub."""
+_FIRST = {"here", "begins", "gone", "missed"}
+"""Notes that go before what is asked next: who is here, and what nobody has seen, which comes before later mail."""
+
+
+class Notes:
+    """Those that were not told yet. `run` must run for as long as any are made."""
+
+    def __init__(self, hub: Hub, line: Line) -> None:
+        self._hub = hub
+        self._line = line
+        self._waiting: list[Json] = []
+        self._added = anyio.Event()
+        self._told = anyio.Event()
+        """Happens when some of them were told."""
+        self.made = 0
+        """How many there were ever."""
+        self._done = self._first = 0
+        """How many of these were told, and which is the last that goes before what is asked."""
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def add(self, note: Json) -> None:
+        """Have it told (`wire.Note`)."""
+        if len(self._waiting) >= _MOST:
+            logger.warning("the hub is not told any more of %s: %d notes wait for it", note["note"], _MOST)
+            return
+        self._waiting.append(note)
+        self.made += 1
+        if note["note"] in _FIRST:
+            self._first = self.made
+        self._added.set()
+
+    async def first_told(self) -> None:
+        """Let those reach the hub on which what is asked next may rest; return earlier when the line breaks."""
+        await self.until_told(self._first)
+
+    async def until_told(self, due: int) -> None:
+        """Return once so many were told; earlier when the line breaks."""
+        while self._done < due and self._line.up:
+            told, changed = self._told, self._line.changed
+            await first_of(told.wait, changed)
+
+    async def run(self) -> None:
+        """Tell them, for ever."""
+        while True:
+            self._added = anyio.Event()
+            if not self._waiting:
+                await self._added.wait()
+            await self._line.until_up()
+            notes, self._waiting = self._waiting[: wire.NOTES_MOST], self._waiting[wire.NOTES_MOST :]
+            try:
+                with self._line.relying():
+                    await self._hub.notes(notes)
+            except (Away, Refusal) as error:
+                self._waiting = notes + self._waiting
+                self._line.suspect(str(error))
+                await self._line.changed()
+                continue
+            except Strange as odd:
+                logger.warning("notes are lost: %s", odd)
+            self._done += len(notes)
+            told, self._told = self._told, anyio.Event()
+            told.set()
