@@ -37,7 +37,7 @@ from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link import spelling
 from mcp_mailbox.link.forwarding import Forwarder, named
-from mcp_mailbox.link.hub import Away, Hub, Strange, refused
+from mcp_mailbox.link.hub import Away, Hub, Strange, Unanswered, refused
 from mcp_mailbox.link.keyring import Keyring
 from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.names import Names
@@ -75,6 +75,8 @@ _WHOSE = ("from", fence.UNTRUSTED, "verified")
 """What an answer says of whose words an attachment is."""
 _ONCE = ("ack_failed", "skipped")
 """What the hub says to a wait once, however often it is asked for it."""
+_DOING = {"create_mailbox", "subscribe", "reserve"}
+"""Verbs that change something, and do not go by the outbox."""
 _LATER = {"send", "settle"}
 """Verbs that need no answer of the hub's now."""
 _PATIENT = 2
@@ -394,17 +396,23 @@ class Branch:
         if isinstance(asking.asked, arguments.Send) and (asking.asked.attach or asking.handed):
             return await self._send_files(asking, asking.asked)
         queued = asking.verb in _LATER and self.outbox.waiting > 0
+        lost = False
         if not queued:
             try:
                 said = self._asked(asking) | await self._signature(asking)
                 answer = await self._taken(asking, await self._hub(asking.verb, said))
-            except Away:
-                pass
+            except Away as away:
+                lost = asking.verb in _DOING and isinstance(away, Unanswered)
             else:
                 if isinstance(asking.asked, arguments.Read) and asking.asked.attachment is not None:
                     return await self._attachment(asking, asking.asked, answer)
                 return answer
-        return await self._without_hub(asking)
+        try:
+            return await self._without_hub(asking)
+        except Refusal as refusal:
+            if lost and refusal.code is Code.HUB_AWAY:
+                raise self._lost() from None
+            raise
 
     async def _send_files(self, asking: Asking, asked: arguments.Send) -> Json:
         """Send with files: copies of them stay here until the hub has the message."""
@@ -505,17 +513,22 @@ class Branch:
             raise self._away() from None
 
     async def _hub(self, verb: str, said: Mapping[str, object], tries: int = _PATIENT) -> Json:
-        """Ask the hub. Raises Refusal as it does; Away when it cannot be reached, and is known or found not to be."""
+        """Ask the hub. Raises Refusal as it does; Away when it cannot be reached, and is known or found not to be.
+
+        Unanswered when it may have done it.
+        """
         self._must_stand()
         await self._notes.first_told()
         with self._suspecting():
-            for _ in range(tries - 1):
+            asked = False
+            for left in range(tries - 1, -1, -1):
                 try:
                     return await self._ask_once(verb, said)
-                except Away:
-                    if self.line.since is not None:
-                        raise
-            return await self._ask_once(verb, said)
+                except Away as away:
+                    asked = asked or isinstance(away, Unanswered)
+                    if not left or self.line.since is not None:
+                        raise (Unanswered if asked else Away)(str(away)) from None
+        raise AssertionError("it is tried once at least")
 
     async def _ask_once(self, verb: str, said: Mapping[str, object]) -> Json:
         with self.line.relying():
@@ -538,7 +551,7 @@ class Branch:
             raise
         except Strange as odd:
             self.line.suspect(str(odd))
-            raise Away(str(odd)) from None
+            raise Unanswered(str(odd)) from None
 
     def _who(self, call: Call, attempt: int | None = None) -> Json:
         caller = call.caller
@@ -576,6 +589,14 @@ class Branch:
             Code.HUB_AWAY,
             " ".join(filter(None, (self._unreachable(), why))),
             "Nothing is lost: do the same again later. Mail can be sent meanwhile, and what was fetched be read.",
+        )
+
+    def _lost(self) -> Refusal:
+        """Return the refusal for what the hub may have done or not."""
+        return Refusal(
+            Code.STORE_FAILED,
+            f"{self._unreachable()} It was asked, and its answer was lost: whether this was done is not known.",
+            "Do the same again later, or look what holds then.",
         )
 
     def _unreachable(self) -> str:

@@ -36,7 +36,11 @@ _CONTENT_BYTES = 64 << 20
 
 
 class Away(Exception):  # noqa: N818 - what happens to links
-    """There is no answer: whether the hub has done what was asked is not known."""
+    """There is no answer, since the hub was not asked; whether it was is not known where it is `Unanswered`."""
+
+
+class Unanswered(Away):
+    """It was asked, and there is no answer."""
 
 
 class Strange(Exception):  # noqa: N818
@@ -159,9 +163,11 @@ class Hub:
                     with anyio.CancelScope(shield=True):
                         await response.aclose()
         except TimeoutError:
-            raise Away("it does not answer in time") from None
-        except httpx2.RequestError as error:
+            raise Unanswered("it does not answer in time") from None
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise Away(_why(error)) from error
+        except httpx2.RequestError as error:
+            raise Unanswered(_why(error)) from error
         _check(response, content)
         return response, content
 
@@ -217,7 +223,7 @@ def _check(response: httpx2.Response, content: bytes) -> None:
             raise Away("it is stopping")
         raise refusal
     if status >= 500 or status in {httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS}:  # noqa: PLR2004
-        raise Away(f"it answers {status}")
+        raise Unanswered(f"it answers {status}")
     about = said.get("error") if isinstance(said, dict) else None
     raise Strange(f"it answers {status}" + (f": {str(about)[:200]}" if about else ""))
 

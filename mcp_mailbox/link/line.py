@@ -17,7 +17,7 @@ from httpx2 import ServerSentEvent
 
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.hub import wire
-from mcp_mailbox.link.hub import Away, Hub, Strange, parsed
+from mcp_mailbox.link.hub import Away, Hub, Strange, Unanswered, parsed
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Line:
 
     @contextmanager
     def relying(self) -> Iterator[None]:
-        """Give up what the block asks the hub when the line breaks: no answer would come. Raises Away then."""
+        """Give up what the block asks the hub when the line breaks: no answer would come. Raises Unanswered then."""
         with anyio.CancelScope() as scope:
             self._relying.add(scope)
             try:
@@ -72,7 +72,7 @@ class Line:
             finally:
                 self._relying.discard(scope)
         if scope.cancelled_caught:
-            raise Away(self.why)
+            raise Unanswered(self.why)
 
     def hurry(self) -> None:
         """Try at once: somebody wants something."""
