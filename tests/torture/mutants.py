@@ -82,9 +82,8 @@ _HELD: dict[str, Any] = {
     "kills": 8,
     "seconds": 15.0,
     "lease": 90.0,  # what nobody has seen comes again, but not by itself
-    "whole_seconds": 30.0,
-    "readers": 4,
-    "mailboxes": 4,
+    "pace": 0.04,
+    "senders": 4,
 }
 
 MUTANTS: dict[str, Mutant] = {

@@ -383,7 +383,7 @@ def deliver_after_an_ack_that_reached_the_hub(histories: Histories) -> None:
 def keep_it_from_readers_who_wait(histories: Histories) -> None:
     drain = waited(0, 90, message(4))
     drain.client = "drain"
-    histories.ops += [sent(4, 3.5), drain, settled(0, 91, "id4.1")]
+    histories.ops += [sent(4, 3.5), waited(1, 70), drain, settled(0, 91, "id4.1")]
     histories.wait = Wait(_ns(30), _ns(80), emptied=False)
 
 
@@ -551,6 +551,15 @@ def test_an_outbox_that_says_what_became_of_everything_has_no_violations() -> No
         ]
         there = undelivered("n2", 7, f"box-0, {NOBODY}", f"{NOBODY}: No mailbox.")
         histories.ops.append(told(24, there, undelivered("n3", 8, "box-0")))
+
+    assert not _lawful(plant)
+
+
+def test_readers_may_be_slow_and_what_a_lost_edge_holds_takes_its_time() -> None:
+    def plant(histories: Histories) -> None:
+        keep_it_from_readers_who_wait(histories)
+        histories.ops = [op for op in histories.ops if op.invoke_ns != _ns(70)]
+        histories.ops.append(waited(1, 40))
 
     assert not _lawful(plant)
 
