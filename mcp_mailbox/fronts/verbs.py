@@ -89,8 +89,8 @@ class Counter(Protocol):
         """Note that the reader will not come back."""
         ...
 
-    async def reached(self, caller: Caller, request: str) -> None:
-        """See `PostOffice.reached`."""
+    async def reached(self, caller: Caller, request: str, *, former: bool = False) -> None:
+        """See `PostOffice.reached`. `former`: it was the post office before us that answered."""
         ...
 
     async def missed(self, caller: Caller, request: str) -> None:
@@ -404,8 +404,9 @@ class Here:
         """See `Counter`."""
         self.office.attendance.ended(caller)
 
-    async def reached(self, caller: Caller, request: str) -> None:
+    async def reached(self, caller: Caller, request: str, *, former: bool = False) -> None:
         """See `Counter`."""
+        del former  # a request has the same name there
         await self.office.reached(caller, request)
 
     async def missed(self, caller: Caller, request: str) -> None:

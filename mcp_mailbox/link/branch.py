@@ -227,9 +227,10 @@ class Branch:
     async def greet(self, caller: Caller) -> None:
         """See `Counter`: `here` has told it."""
 
-    async def reached(self, caller: Caller, request: str) -> None:
+    async def reached(self, caller: Caller, request: str, *, former: bool = False) -> None:
         """See `Counter`."""
-        self._note("reached", caller, request, self._asked_by.pop((caller.reader, request), None))
+        attempt = self._asked_by.pop((caller.reader, request), None)
+        self._note("reached", caller, request, attempt, former=former or None)
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""

@@ -20,7 +20,10 @@ Json = dict[str, Any]
 _MOST = 20_000
 """Notes that wait for the line. What is lost beyond is said anew when the line stands, or is noticed by the hub."""
 _FIRST = {"here", "begins", "gone", "missed"}
-"""Notes that go before what is asked next: who is here, and what nobody has seen, which comes before later mail."""
+"""Notes that go before what is asked next: who is here, and what nobody has seen, which comes before later mail.
+
+What a former life of ours was told to have been seen goes before it, too: else it would be handed out again.
+"""
 
 
 class Notes:
@@ -49,7 +52,7 @@ class Notes:
             return
         self._waiting.append(note)
         self.made += 1
-        if note["note"] in _FIRST:
+        if note["note"] in _FIRST or note.get("former"):
             self._first = self.made
         self._added.set()
 

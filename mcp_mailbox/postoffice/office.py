@@ -409,6 +409,12 @@ class PostOffice:
         """Put back what was leased by these requests: who asked has begun anew, and had no answer that it kept."""
         await self._readers.put_back_those(which)
 
+    async def seen(self, which: Callable[[Origin], bool]) -> None:
+        """Note that the answers of these requests reached their hosts, as far as that was not known."""
+        for each in await self._store.unreached():
+            if which(each):
+                await self._store.surface(each)
+
     # -- inside
 
     def _show(self, call: Call, address: Address, ids: Sequence[str]) -> None:

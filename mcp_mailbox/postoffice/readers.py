@@ -35,10 +35,11 @@ _HOLDERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """Leases to give back: those of a request, or all that never reached the reader (None)."""
+    """Leases to give back: those of a request, or of all (None); also what reached the reader, if `surfaced`."""
 
     reader: str
     request: str | None
+    surfaced: bool = False
 
 
 class Readers:
@@ -107,7 +108,7 @@ class Readers:
 
     async def put_back(self, reader: str, request: str | None = None) -> None:
         """Give back what that request leased; None: all that never reached the reader."""
-        await self._put_back(_Owed(reader, request))
+        await self._put_back(_Owed(reader, request, surfaced=request is not None))
 
     def expect(self, moment: int) -> None:
         """Look again then: something becomes ready, or is over."""
@@ -143,7 +144,7 @@ class Readers:
     async def _put_back(self, owed: _Owed) -> None:
         """Give leases back now, or as soon as the store can: whoever held them is not there to try again."""
         try:
-            await self._store.give_back(owed.reader, owed.request, surfaced=owed.request is not None)
+            await self._store.give_back(owed.reader, owed.request, surfaced=owed.surfaced)
         except Refusal as refusal:
             if refusal.code is not Code.STOPPING:
                 logger.warning("leases are not given back yet: %s", refusal)
@@ -206,7 +207,10 @@ class Readers:
         self._known.set()
 
     async def put_back_those(self, lost: Callable[[Origin], bool]) -> None:
-        """Give back what was leased by these requests, of which it is known that their answers reached nobody."""
+        """Give back what was leased by these requests, for whose answers nobody waits any more.
+
+        What is just being noted to have reached somebody stays with it.
+        """
         for each in await self._patiently(self._store.unreached):
             if lost(each):
                 await self._put_back(_Owed(each.reader, each.request))

@@ -415,6 +415,22 @@ def test_what_an_edge_was_handed_and_nobody_saw_comes_first_after_it_has_begun_a
         assert take("3") == ["lost", "next"]
 
 
+def test_what_a_former_life_of_an_edge_brought_to_its_host_is_not_handed_out_again(alice: Store) -> None:
+    alice.call("send", to="alice", body="seen")
+    asked = alice.who(life="4")
+    assert len(alice.call("wait_for_message", asked, timeout=0)["messages"]) == 1
+    seen = {name: each for name, each in asked.items() if name != "life"}
+    assert alice.notes({"note": "reached", "who": seen, "former": True}).status == 204
+    assert alice.call("wait_for_message", alice.who(life="5"), timeout=0)["messages"] == []
+
+
+def test_a_new_life_of_an_edge_is_heard_at_the_latest_when_it_says_who_is_there(alice: Store) -> None:
+    with alice.stream(life="7"):
+        assert alice.verb("wait_for_message", alice.who(life="6"), timeout=0).status == 200
+        assert alice.notes({"note": "present", "readers": [alice.reader]}).status == 204
+        assert alice.verb("wait_for_message", alice.who(life="6"), timeout=0).status == 409
+
+
 def test_a_replay_does_nothing_again_whichever_way_it_comes(alice: Store) -> None:
     who, given = alice.who(), {"to": "alice", "body": "x"}
     first = alice.call("send", who, **given)

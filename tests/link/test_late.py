@@ -38,7 +38,10 @@ async def test_what_the_hub_refuses_late_is_told_to_its_sender_once_and_nothing_
         half = await alice.send(["bob", "carol"], "y")
         await alice.send("bob", "last")
         here.link.mend()
-        assert [each["body"] for each in [*await bob.wait(), *await bob.wait()]][:2] == ["y", "last"]
+        came: list[Json] = []
+        while len(came) < 2:
+            came += await bob.wait()
+        assert [each["body"] for each in came] == ["y", "last"]
         told: list[str] = []
         while len(told) < 2:
             told += await reports(alice)
@@ -101,7 +104,10 @@ async def test_files_travel_with_mail_that_waited_whoever_is_killed_meanwhile(
         here.home.kill_office()
         here.link.mend()
         assert await alice.call("create_mailbox")
-        now, later = [*await bob.wait(), *await bob.wait()][:2]
+        came: list[Json] = []
+        while len(came) < 2:
+            came += await bob.wait()
+        now, later = came
         assert (now["body"], later["body"]) == ("now", "later")
         assert [(each["name"], each["size"]) for each in later["attachments"]] == [
             ("a.bin", len(CONTENT)),

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -87,6 +88,8 @@ class Edge:
         """When the last stream broke, while there is none."""
         self.life = ""
         """Which life of it is heard now."""
+        self.opened_by = ""
+        """Which life of it has opened the last stream: it is heard as soon as its readers have come back."""
         self.beginning = anyio.Lock()
         """Held while what an earlier life was handed is put back: before that nothing is handed to the next."""
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -307,6 +310,18 @@ class Edge:
         await self.listen_only(set())
 
 
+class Leases(Protocol):
+    """What a hub knows of answers to its edges. Which requests are meant is told by a predicate."""
+
+    async def lost(self, which: Callable[[Origin], bool]) -> None:
+        """See `PostOffice.lost`."""
+        ...
+
+    async def seen(self, which: Callable[[Origin], bool]) -> None:
+        """See `PostOffice.seen`."""
+        ...
+
+
 class Edges:
     """All edges. `running` must be entered for as long as they are served."""
 
@@ -314,11 +329,11 @@ class Edges:
         self,
         counter: Counter,
         take_back: Callable[[str], Awaitable[None]],
-        lost: Callable[[Callable[[Origin], bool]], Awaitable[None]],
+        leases: Leases,
     ) -> None:
         self.counter = counter
         self._take_back = take_back
-        self._lost = lost
+        self._leases = leases
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
         self._edges: dict[str, dict[str, Edge]] = {}
@@ -373,6 +388,7 @@ class Edges:
     async def note(self, credential: Credential, edge: Edge, note: wire.Note) -> None:
         """Do what a note says. What it says of others' mailboxes is passed over."""
         if note.note == "present":
+            await self.begin(edge, edge.opened_by)
             await edge.only({edge.prefix + reader for reader in note.readers})
         elif note.note == "belled":
             edge.belled(note.number, note.outcome, note.reason)
@@ -401,6 +417,12 @@ class Edges:
                 self.counter.begins(caller, host, resumed=note.resumed)
             case "gone":
                 await edge.gone(caller, put_back=note.put_back)
+            case "reached" if note.former:
+                attempts = f"{who.request}+"
+                await self._leases.seen(
+                    lambda asked: asked.reader == caller.reader and asked.request.startswith(attempts)
+                )
+                await self.counter.reached(caller, who.name)
             case "reached":
                 edge.over(who)
                 await self.counter.reached(caller, who.name)
@@ -452,7 +474,7 @@ class Edges:
 
         async with edge.beginning:
             if life > edge.life:
-                await self._lost(lost)
+                await self._leases.lost(lost)
                 edge.life = life
 
     async def _sweep(self) -> None:

@@ -362,7 +362,7 @@ class StoreRoom:
         for name in opening.listens:
             with suppress(Refusal):
                 wanted.append(addresses.parse(name, caller.space))
-        await self._edges.begin(edge, opening.life)
+        edge.opened_by = opening.life
         await edge.listen_only({key(address) for address in wanted})
         hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
         async with anyio.create_task_group() as tasks:

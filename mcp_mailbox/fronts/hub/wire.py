@@ -178,6 +178,8 @@ class Note(_Said):
     readers: list[Reader] = Field(default=[], max_length=20_000)
     """Of `present`: who is connected; everybody else has gone."""
     put_back: bool = True
+    former: bool = False
+    """Of `reached`: an earlier life of the edge asked for it, by whichever attempt."""
 
 
 class Notes(_Said):

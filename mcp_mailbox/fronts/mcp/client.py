@@ -242,9 +242,9 @@ class Client:
 
     # -- what becomes of the leases of an answer (`wire.Mail`)
 
-    async def reached(self, key: str) -> None:
+    async def reached(self, key: str, *, former: bool = False) -> None:
         """Note that the answer is in the host's hands."""
-        await self.counter.reached(self.caller, key)
+        await self.counter.reached(self.caller, key, former=former)
 
     async def missed(self, key: str) -> None:
         """Put back what the answer carried: it is not wanted any more."""

@@ -66,7 +66,7 @@ class Connection(Protocol):
 class Mail(Protocol):
     """What the wire tells of leases: their answer reached the host, or was not wanted any more."""
 
-    async def reached(self, key: str) -> None: ...  # noqa: D102
+    async def reached(self, key: str, *, former: bool) -> None: ...  # noqa: D102
     async def missed(self, key: str) -> None: ...  # noqa: D102
 
 
@@ -247,7 +247,7 @@ class Wire:
     async def _written(self, serial: int) -> None:
         # Before the first line come those that the office before us did not hear of.
         if serial in self._waits or not self._began:
-            await self._mail.reached(str(serial))
+            await self._mail.reached(str(serial), former=not self._began)
         self._unheard.discard(serial)
         self._end_if_through()
 
