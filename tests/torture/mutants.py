@@ -263,25 +263,13 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         frozenset({7}),
-        _HELD | {"faults": ("client", "deaf", "cut")},
+        _HELD | {"faults": ("deaf",), "kills": 20, "seconds": 30.0},  # who leaves gives it back
     ),
     "former-life-keeps": Mutant(
         "the hub does not put back what a former life of an edge was handed",
         (Edit(_EDGES, "                await self._lost(lost)\n", "                del lost\n"),),
         frozenset({7}),
-        _HELD | {"faults": ("edge", "deaf")},
-    ),
-    "late-waits-count": Mutant(
-        "the hub hands out mail to a wait that was given up and arrives late",
-        (
-            Edit(
-                _EDGES,
-                "        return bool(who.life) and (who.life <",
-                "        return not who.life and (who.life <",
-            ),
-        ),
-        frozenset({7}),
-        _HELD | {"faults": ("client", "silent")},
+        _HELD | {"faults": ("edge", "deaf"), "kills": 12, "seconds": 20.0},
     ),
 }
 
