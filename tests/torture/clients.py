@@ -360,9 +360,7 @@ def write_mail(agent: Agent) -> None:
         number += 1
         pick = plan.choices(spec.seed, spec.name, number, "step")
         agent.send(plan.letter(spec.seed, spec.name, number, spec.boxes), pick)
-        # Not at an edge: its `hub_away` does not tell whether that was done (tests/link/test_words.py has that), and
-        # then nobody knows who is a member.
-        if pick.random() < 0.04 and spec.over != "edge":
+        if pick.random() < 0.04:
             agent.subscribe(plan.CHANNELS[1], leave=pick.random() < 0.5)
         if pick.random() < 0.1:
             came = agent.wait(0.0, held)

@@ -29,6 +29,7 @@ _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
 _APPLIERS = "mcp_mailbox/view/apply"
 _QUERY = "mcp_mailbox/view/query.py"
 _BRANCH = "mcp_mailbox/link/branch.py"
+_FORWARDING = "mcp_mailbox/link/forwarding.py"
 _EDGES = "mcp_mailbox/fronts/hub/edges.py"
 _OFFICE_FAULTS = ("office",)
 _HEAL_SECONDS = 16.0
@@ -215,12 +216,12 @@ MUTANTS: dict[str, Mutant] = {
         "an edge takes what it has handed in for done when the answer is lost",
         (
             Edit(
-                _BRANCH,
-                "        with self.line.relying():\n"
-                "            said_of = await self.hub.sends(lines) if lines else []\n",
+                _FORWARDING,
+                "        with self._line.relying():\n"
+                "            said_of = await self._hub.sends(lines) if lines else []\n",
                 "        try:\n"
-                "            with self.line.relying():\n"
-                "                said_of = await self.hub.sends(lines) if lines else []\n"
+                "            with self._line.relying():\n"
+                "                said_of = await self._hub.sends(lines) if lines else []\n"
                 "        except Away:\n"
                 "            said_of = [{'number': each['number'], 'error': 'given_up'} for each in lines]\n",
             ),
@@ -232,10 +233,10 @@ MUTANTS: dict[str, Mutant] = {
         "an edge hands in what its outbox has under a new request each time",
         (
             Edit(
-                _BRANCH,
+                _FORWARDING,
                 '"verb": entry.verb, "who": entry.who, "given": given}\n',
                 '"verb": entry.verb, "who": entry.who, "given": given}\n'
-                '            line["who"] = entry.who | {"request": f"{self.clock.now()} {entry.number}"}\n',
+                '            line["who"] = entry.who | {"request": f"{self._clock.now()} {entry.number}"}\n',
             ),
         ),
         frozenset({3}),
@@ -252,18 +253,6 @@ MUTANTS: dict[str, Mutant] = {
         ),
         frozenset({4}),
         _BROKEN,
-    ),
-    "missed-is-not-told": Mutant(
-        "an edge does not tell the hub that nobody has seen an answer",
-        (
-            Edit(
-                _BRANCH,
-                "        if len(self._notes) < _NOTES_MOST:\n",
-                '        if len(self._notes) < _NOTES_MOST and note != "missed":\n',
-            ),
-        ),
-        frozenset({7}),
-        _HELD | {"faults": ("deaf",), "kills": 20, "seconds": 30.0},  # who leaves gives it back
     ),
     "former-life-keeps": Mutant(
         "the hub does not put back what a former life of an edge was handed",
