@@ -376,7 +376,10 @@ def _finish_what_was_begun(agent: Agent) -> None:
     pick = plan.choices(spec.seed, spec.name, spec.incarnation, "resume")
     if not spec.incarnation or pick.random() < 0.3:
         return
-    sent = [op for op in history.load([spec.history(spec.incarnation - 1)]).ops if op.op == "send"]
+    before = spec.history(spec.incarnation - 1)
+    if not before.exists():  # it was killed before it had begun
+        return
+    sent = [op for op in history.load([before]).ops if op.op == "send"]
     if sent and sent[-1].result == "unknown" and sent[-1].args["key"]:
         number = int(sent[-1].args["token"].partition("#")[2])
         agent.send(plan.letter(spec.seed, spec.name, number, spec.boxes), pick)
