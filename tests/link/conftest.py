@@ -54,8 +54,9 @@ class Hub(Served):
         return link
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """Ends with these tests: its links listen in this process, where others look who listens."""
     home = Hub(tmp_path_factory.mktemp("hub"), 60)
     home.start()
     yield home
