@@ -21,7 +21,9 @@ from tests.http.store import Store
 CALLERS = 64
 ROUNDS = 8
 EACH = 16
-"""Sends of each caller in a round."""
+"""Sends of each caller in a round, or in each request of one."""
+BATCHES = 4
+"""Requests of each caller in a round of batches: with one, all would wait for the last of them."""
 LISTENS = 10_000
 RINGS = 200
 IDLE_SECONDS = 20.0
@@ -55,12 +57,20 @@ def _throughput(store: Store, batch: int) -> ratios.Row:
         TemporaryDirectory(prefix="mcp-mailbox-hub-") as folder,
         contextlib.closing(prepare(Path(folder, "bare.db"))) as bare,
     ):
+        batches = BATCHES if batch > 1 else 1
         for turn in range(ROUNDS):
-            requests = [_sends(store, caller, f"{batch}.{turn}", batch) for caller in range(CALLERS)]
-            pair.theirs.append(limits.insert(bare, CALLERS, EACH))
+            requests = [
+                [
+                    request
+                    for each in range(batches)
+                    for request in _sends(store, caller, f"{batch}.{turn}.{each}", batch)
+                ]
+                for caller in range(CALLERS)
+            ]
+            pair.theirs.append(limits.insert(bare, CALLERS, EACH * batches))
             pair.ours.append(callers.timed(store.caller.port, requests, _is_stored))
     inverse = ratios.Pair(pair.theirs, pair.ours).row("")
-    sends = 1000 * CALLERS * EACH
+    sends = 1000 * CALLERS * EACH * batches
     raw = {"send_per_second": sends / inverse.raw["theirs_ms"], "bare_per_second": sends / inverse.raw["ours_ms"]}
     how = f", {batch} a request" if batch > 1 else ""
     name = f"store API, sends/s of {CALLERS} callers{how} / bare group commit"
