@@ -24,3 +24,10 @@ def anyio_backend() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: takes long, and is played by .ci/run in a step of its own")
     config.addinivalue_line("markers", "promise(*ids): the promises of the contract that a test is the test of")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count the stories of models among what takes long: their machine tells hundreds of them."""
+    for item in items:
+        if item.path.name.endswith("_model.py"):
+            item.add_marker("soak")

@@ -533,7 +533,11 @@ class Branch:
 
     async def _ask_once(self, verb: str, said: Mapping[str, object]) -> Json:
         with self.line.relying():
-            return spelling.plausible(verb, await self.hub.verb(verb, said))
+            answer = await self.hub.verb(verb, said)
+        try:
+            return spelling.plausible(verb, answer)
+        except Strange as odd:  # it did something, whatever it was
+            raise Unanswered(str(odd)) from None
 
     def _must_stand(self) -> None:
         """Raise Away when the line is known not to stand, upon which it is tried at once."""
@@ -552,7 +556,7 @@ class Branch:
             raise
         except Strange as odd:
             self.line.suspect(str(odd))
-            raise Unanswered(str(odd)) from None
+            raise Away(str(odd)) from None
 
     def _who(self, call: Call, attempt: int | None = None) -> Json:
         caller = call.caller

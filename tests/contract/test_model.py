@@ -553,6 +553,5 @@ class Machine(StoreMachine):
     "states",
 )
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.soak  # in a process of its own: behind other tests it has failed, see docs/plan.md
 def test_any_order_of_verbs_does_what_the_model_does(engine: str) -> None:
     tell_stories(Machine, engine)

@@ -101,6 +101,7 @@ async def test_a_thread_costs_what_is_in_it_whatever_else_there_is(stores: list[
     assert small == large < 1000
 
 
+@pytest.mark.soak
 async def test_words_that_many_messages_have_and_none_both_are_compared_in_a_part_of_the_history_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
