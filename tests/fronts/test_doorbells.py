@@ -187,9 +187,12 @@ def test_opencode_is_prompted_where_it_called_last_though_another_session_is_new
     opencode.session("ses_window", Path.cwd(), 9)
     agent = street.agent("builder", "opencode", **opencode.environment)
     opencode.busy = {"ses_ours"}
-    agent.call("list_inbox")
-    eventually(lambda: any("/session/status" in each for each in opencode.asked))
-    agent.call("list_inbox")  # behind what the relay has heard of the call before
+
+    def is_learnt() -> bool:
+        agent.call("list_inbox")  # asks anew when what was asked before is known
+        return sum("/session/status" in each for each in opencode.asked) > 1
+
+    eventually(is_learnt)
     opencode.busy = set()
     planner = street.agent("planner")
     planner.send()
