@@ -44,6 +44,11 @@ class Address:
         return fold(self.name)
 
     @property
+    def compared(self) -> str:
+        """The whole address as it is compared."""
+        return f"{self.folded}@{self.space}"
+
+    @property
     def is_channel(self) -> bool:
         """Whether it names a channel: a name that fans out."""
         return self.name.startswith(CHANNEL_MARK)

@@ -185,15 +185,17 @@ def draft_of(asking: Asking) -> Draft:
     return replace(draft, signature=asking.signature)
 
 
-async def send_all(office: PostOffice, askings: Sequence[Asking]) -> Sequence[Json | Refusal]:
-    """Send these, which have no files, in their order; of each the answer, or why it is refused.
+async def send_all(office: PostOffice, sends: Sequence[tuple[Asking, Draft]]) -> Sequence[Json | Refusal]:
+    """Send these, which have no files, with what they hand in (`draft_of`), in their order.
+
+    Return of each the answer, or why it is refused.
 
     Raises Refusal as `PostOffice.send_all`.
     """
-    said = await office.send_all([(each.call, draft_of(each)) for each in askings])
+    said = await office.send_all([(asking.call, draft) for asking, draft in sends])
     return [
         each if isinstance(each, Refusal) else render.accepted(each, receipt=asking.asked.receipt)
-        for asking, each in zip(askings, said, strict=True)
+        for (asking, _), each in zip(sends, said, strict=True)
     ]
 
 

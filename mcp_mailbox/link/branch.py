@@ -51,6 +51,7 @@ from mcp_mailbox.postoffice.attachments import Given, Opened
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.handed import Tray
 from mcp_mailbox.postoffice.readers import first_of
+from mcp_mailbox.recent import trim
 from mcp_mailbox.store import Clock
 
 logger = logging.getLogger(__name__)
@@ -218,7 +219,10 @@ class Branch:
         """See `Counter`."""
         here = self._readers.get(caller.reader)
         if here is not None and here.bell is not None:
-            self._note("here", caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
+            self._note_again(here)
+
+    def _note_again(self, here: _Here) -> None:
+        self._note("here", here.caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
 
     def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
         """See `Counter`."""
@@ -383,8 +387,7 @@ class Branch:
             of = f"{plain(asked.id)} {found.sha256}"
             path = await to_thread.run_sync(self._copies.put, of, attachment.clean_name(found.name), content)
             self._opened[known] = path
-            while len(self._opened) > _OPENED_MOST:
-                self._opened.popitem(last=False)
+            trim(self._opened, _OPENED_MOST)
         return render.with_copy(answer, str(path), asked.offset)
 
     # -- asking
@@ -695,8 +698,7 @@ class Branch:
         if (former := asked.pop(known, None)) is not None:
             self._note("missed", call.caller, call.request, former)
         asked[known] = next(self._attempts)
-        while len(asked) > _KNOWN_MOST:
-            asked.popitem(last=False)
+        trim(asked, _KNOWN_MOST)
         return self._who(call, asked[known])
 
     async def _settled_before(self, deadline: float) -> None:
@@ -822,7 +824,7 @@ class Branch:
                 self._tasks.start_soon(self._ring_host, said)
         elif event == "hello":
             for here in self._readers.values():
-                self._note("here", here.caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
+                self._note_again(here)
             for caller, stand in self._standing.values():
                 self._note_standing(caller, stand, resumed=True)
             for address in list(self._listens.values()):
@@ -859,7 +861,7 @@ class Branch:
             await anyio.sleep(_LINGER)
             if east != (east := spelling.east()):  # the clocks were put forward or back: quiet hours go with them
                 for here in self._readers.values():
-                    self._note("here", here.caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
+                    self._note_again(here)
             for each, address in list(self._listens.items()):
                 if each not in self.bell.listened:
                     del self._listens[each]

@@ -135,8 +135,7 @@ class Forwarder:
 
     async def pending(self, id_: str) -> Entry | None:
         """Return what is on its way under that id."""
-        number = _number(id_)
-        entry = await self._outbox.entry(number) if number is not None else None
+        entry = await self._entry(id_)
         return entry if entry is not None and entry.answer is None else None
 
     async def translated(self, asking: Asking) -> Asking:
@@ -150,10 +149,13 @@ class Forwarder:
 
     async def hubs_id(self, id_: str) -> str:
         """Return the hub's id in the place of one of the outbox, where that is known; any other one as it is."""
-        number = _number(id_)
-        entry = await self._outbox.entry(number) if number is not None else None
+        entry = await self._entry(id_)
         known = entry.answer.get("id") if entry is not None and entry.answer is not None else None
         return str(known) if known is not None else id_
+
+    async def _entry(self, id_: str) -> Entry | None:
+        number = _number(id_)
+        return await self._outbox.entry(number) if number is not None else None
 
 
 def named(files: Sequence[Parcel]) -> list[Json]:

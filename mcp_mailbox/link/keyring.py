@@ -50,7 +50,7 @@ class Keyring:
         """Return the signature of what is sent, `once` for each message; None where this machine does not sign."""
         if self._key is None:
             return None
-        own = _compared(sender)
+        own = sender.compared
         if own not in self._own:
             await self._pins.put(own, self._key.fingerprint, OWN, self._clock.now())
             self._own.add(own)
@@ -70,7 +70,7 @@ class Keyring:
         except Refusal:
             return _suspect(message, f"{WRONG}: its sender cannot be read")
         if whole.get("signature") is None:
-            known = self._pins.of(_compared(sender))
+            known = self._pins.of(sender.compared)
             return _suspect(message, MISSING) if known is not None else message
         try:
             said = opened(whole["signature"])
@@ -86,7 +86,7 @@ class Keyring:
     async def _meet(self, said: Manifest, sender: Address, id_: str) -> bool:
         """Make sure that it is the sender's key, and of no other message; return whether the key is new."""
         now = self._clock.now()
-        known, new = await self._pins.meet(_compared(sender), said.fingerprint, now)
+        known, new = await self._pins.meet(sender.compared, said.fingerprint, now)
         if known != said.fingerprint:
             raise Mismatch("it is by another key than the one that is known for this address")
         if await self._pins.used(said.fingerprint, said.once, id_, now) != id_:
@@ -111,13 +111,13 @@ class Keyring:
                 f"{fingerprint[:60]!a} is no fingerprint.",
                 "It has 43 letters, as `mcp-mailbox keys` shows it on the machine whose it is.",
             )
-        found = _compared(addresses.parse(address, space))
+        found = addresses.parse(address, space).compared
         await self._pins.put(found, fingerprint, CHOSEN, self._clock.now())
         return {"address": found, "fingerprint": fingerprint}
 
     async def forget(self, address: str, space: str) -> Json:
         """Know no key of that address any more: the next one is pinned."""
-        found = _compared(addresses.parse(address, space))
+        found = addresses.parse(address, space).compared
         if not await self._pins.forget(found):
             raise Refusal(Code.BAD_ARGUMENT, f"No key of {found} is known.", "`mcp-mailbox keys` lists those that are.")
         self._own.discard(found)
@@ -177,7 +177,3 @@ def _ms(text: str) -> int:
         return int(datetime.fromisoformat(text).timestamp() * 1000)
     except (ValueError, OverflowError):
         raise Mismatch("its time cannot be read") from None
-
-
-def _compared(address: Address) -> str:
-    return f"{address.folded}@{address.space}"

@@ -13,9 +13,10 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import key
 from mcp_mailbox.engines.outbox import Outbox
 from mcp_mailbox.postoffice import Caller
+from mcp_mailbox.recent import trim
 
 _MOST = 10_000
-"""Readers, and names by which they mean a mailbox, that are remembered: those that were here last."""
+"""Readers, and names by which they mean a mailbox, that are remembered: those that came last."""
 
 
 class Names:
@@ -46,9 +47,7 @@ class Names:
 
     def own(self, caller: Caller) -> str | None:
         """Return by which name the hub knows the mailbox of a call that names none; None to let the hub say it."""
-        if caller.mailbox is not None or not caller.binds:
-            return caller.mailbox
-        found = self._own.get(caller.reader)
+        found = self.of(caller, None) if caller.mailbox is None else caller.mailbox
         return str(found) if found is not None else None
 
     def ours(self, caller: Caller, name: str) -> Address | None:
@@ -60,7 +59,7 @@ class Names:
         name = name if name is not None else caller.mailbox
         if name is not None:
             self._named[caller.reader, caller.space, name] = address
-            _trim(self._named)
+            trim(self._named, _MOST)
         if name is None and caller.binds:
             await self.become(caller, address)
         else:
@@ -71,14 +70,9 @@ class Names:
         if self._own.get(caller.reader) != address or key(address) not in self._ours:
             await self._note(caller.reader, address)
             self._own[caller.reader] = address
-            _trim(self._own)
+            trim(self._own, _MOST)
 
     async def _note(self, reader: str | None, address: Address) -> None:
         if reader is not None or key(address) not in self._ours:
             await self._outbox.bind(reader, str(address))
             self._ours[key(address)] = address
-
-
-def _trim(known: OrderedDict[str, Address] | OrderedDict[tuple[str, str, str], Address]) -> None:
-    while len(known) > _MOST:
-        known.popitem(last=False)

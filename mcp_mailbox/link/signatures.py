@@ -80,7 +80,7 @@ class Manifest:
 
     def check(self, sender: Address, subject: str, body: str, kind: str) -> None:
         """Raise Mismatch unless this is what was signed."""
-        if self.sender != _spelt(sender):
+        if self.sender != sender.compared:
             raise Mismatch("it is another sender's")
         if self.body != _hash(body) or self.format != kind:
             raise Mismatch("the body is not what was signed")
@@ -118,7 +118,7 @@ class Key:
         manifest = {
             "v": _VERSION,
             "once": said.once,
-            "from": _spelt(said.sender),
+            "from": said.sender.compared,
             "to": sorted({_recipient(said.once, each) for each in said.to}),
             "subject": _hash(said.subject),
             "body": _hash(said.body),
@@ -168,14 +168,9 @@ def _texts(several: Iterable[object]) -> frozenset[str]:
     return frozenset(map(str, several))
 
 
-def _spelt(address: Address) -> str:
-    """Return an address as it is compared."""
-    return f"{address.folded}@{address.space}"
-
-
 def _recipient(once: str, address: Address) -> str:
     """Return what stands for a recipient: who is one can tell, and nobody learns who else was meant."""
-    return _based(hashlib.sha256(f"{once}\0{_spelt(address)}".encode()).digest())[:22]
+    return _based(hashlib.sha256(f"{once}\0{address.compared}".encode()).digest())[:22]
 
 
 def _file(file: File) -> str:

@@ -13,6 +13,7 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.budgets import HOUR
 from mcp_mailbox.doorbell import NEWS_LIMIT, Doorbell, Pointer, Terms
 from mcp_mailbox.message import Kind, Priority
+from mcp_mailbox.recent import trim
 from mcp_mailbox.store import News
 
 BURST = 1_000
@@ -119,5 +120,4 @@ class Wakes:
         for thread in threads:
             self._threads.setdefault(thread, deque()).append(now)
             self._threads.move_to_end(thread)
-        while len(self._threads) > _THREADS:
-            self._threads.popitem(last=False)
+        trim(self._threads, _THREADS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
@@ -64,6 +64,16 @@ class Store:
             status, headers = line.head()
             assert (status, headers["content-type"]) == (200, "text/event-stream")
             yield Events(line)
+
+
+def revoked_on_the_way(late: Store, request: bytes, others: Store, revoke: Callable[[], object]) -> int:
+    """Send a request whose token is revoked before its last byte; return its status."""
+    with late.caller.line() as line:
+        line.write(request[:-1])
+        assert others.verb("list_inbox").status == 200  # it has been let in by now: what came before this is read
+        revoke()
+        line.write(request[-1:])
+        return line.answer().status
 
 
 class Events:

@@ -41,11 +41,17 @@ def bring_what_an_outbox_had_settled(alice: Store) -> None:
     alice.sends({"number": 1, "verb": "settle", "who": alice.who(), "given": {"ids": ["x.1"], "outcome": "ack"}})
 
 
-@pytest.mark.parametrize("late", [ask_late, bring_what_an_outbox_had, bring_what_an_outbox_had_settled])
-def test_what_a_reader_had_asked_may_come_when_it_has_gone(alice: Store, late: Callable[[Store], None]) -> None:
+def successor_of(alice: Store) -> Store:
+    """Have the reader read, and another one come for the same mailbox."""
     alice.call("wait_for_message", timeout=0)
     successor = Store(alice.caller, alice.edge, "successor")
     successor.call("create_mailbox", name="alice")
+    return successor
+
+
+@pytest.mark.parametrize("late", [ask_late, bring_what_an_outbox_had, bring_what_an_outbox_had_settled])
+def test_what_a_reader_had_asked_may_come_when_it_has_gone(alice: Store, late: Callable[[Store], None]) -> None:
+    successor = successor_of(alice)
     is_refused(successor)
     alice.notes(alice.note("gone", put_back=False))
     late(alice)
@@ -53,9 +59,7 @@ def test_what_a_reader_had_asked_may_come_when_it_has_gone(alice: Store, late: C
 
 
 def test_what_an_outbox_had_does_not_say_that_its_reader_is_here(alice: Store) -> None:
-    alice.call("wait_for_message", timeout=0)
-    successor = Store(alice.caller, alice.edge, "successor")
-    successor.call("create_mailbox", name="alice")
+    successor = successor_of(alice)
     is_refused(successor)
     alice.notes({"note": "present", "readers": [successor.reader]})
     bring_what_an_outbox_had(alice)
@@ -63,8 +67,6 @@ def test_what_an_outbox_had_does_not_say_that_its_reader_is_here(alice: Store) -
 
 
 def test_who_comes_back_is_here_again_by_its_own_word(alice: Store) -> None:
-    alice.call("wait_for_message", timeout=0)
-    successor = Store(alice.caller, alice.edge, "successor")
-    successor.call("create_mailbox", name="alice")
+    successor = successor_of(alice)
     alice.notes(alice.note("gone", put_back=False), alice.note("here"))
     is_refused(successor)

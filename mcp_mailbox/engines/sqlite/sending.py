@@ -408,9 +408,9 @@ def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) 
 
     What is left at its default adds nothing, so that a new option does not make yesterday's keys conflict.
     """
-    to = sorted({f"{address.folded}@{address.space}" for address in recipients})
+    to = sorted({address.compared for address in recipients})
     content = [str(len(to)), *to, draft.body, draft.subject, draft.priority.word, draft.reply_to or ""]
-    content += sorted(f"cc {address.folded}@{address.space}" for address in cc)
+    content += sorted(f"cc {address.compared}" for address in cc)
     options = (
         ("format", draft.format),
         ("ttl", draft.ttl),

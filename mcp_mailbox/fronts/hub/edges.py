@@ -28,6 +28,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.recent import trim
 from mcp_mailbox.store import Origin
 
 GRACE_SECONDS = 30.0
@@ -120,8 +121,7 @@ class Edge:
     async def gone(self, caller: Caller, *, put_back: bool = True) -> None:
         """Count it out, until it says that it is here again."""
         self._gone[caller.reader] = None
-        while len(self._gone) > _OVER_MOST:
-            self._gone.popitem(last=False)
+        trim(self._gone, _OVER_MOST)
         if self.readers.pop(caller.reader, None) is not None:
             await self._counter.depart(caller, put_back=put_back)
 
@@ -149,8 +149,7 @@ class Edge:
         """Note that nobody is interested in an answer to that attempt any more."""
         if who.life:
             self._over[who.reader, who.name] = None
-            while len(self._over) > _OVER_MOST:
-                self._over.popitem(last=False)
+            trim(self._over, _OVER_MOST)
 
     def is_over(self, who: wire.Who) -> bool:
         """Whether whatever it is handed would be seen by nobody: it was given up, or is of an earlier life."""
@@ -418,9 +417,8 @@ class Edges:
             case "gone":
                 await edge.gone(caller, put_back=note.put_back)
             case "reached" if note.former:
-                attempts = f"{who.request}+"
                 await self._leases.seen(
-                    lambda asked: asked.reader == caller.reader and asked.request.startswith(attempts)
+                    lambda asked: asked.reader == caller.reader and wire.is_attempt(asked.request, who.request)
                 )
                 await self.counter.reached(caller, who.name)
             case "reached":
@@ -467,10 +465,9 @@ class Edges:
 
     async def begin(self, edge: Edge, life: str) -> None:
         """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back."""
-        prefix, ours = edge.prefix, f"+{life}."
 
         def lost(origin: Origin) -> bool:
-            return origin.reader.startswith(prefix) and "+" in origin.request and ours not in origin.request
+            return origin.reader.startswith(edge.prefix) and wire.is_of_another_life(origin.request, life)
 
         async with edge.beginning:
             if life > edge.life:

@@ -38,6 +38,7 @@ from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
 from mcp_mailbox.fronts.verbs import VERBS, Asking, draft_of, send_all
+from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Caller, Handed, PostOffice
 from mcp_mailbox.report import Undelivered
 
@@ -254,19 +255,18 @@ class StoreRoom:
         """Do what an outbox had; return what each line is answered. Raises Refusal(blame: the store) alone."""
         if not _is_plain(run[0]):
             return [await self._concluded(visit, edge, sent, await self._sent(visit, edge, sent)) for sent in run]
-        askings: dict[int, Asking] = {}
+        sends: dict[int, tuple[Asking, Draft]] = {}
         said: dict[int, Json | Refusal] = {}
         for place, sent in enumerate(run):
             try:
-                askings[place] = await self._asking(visit, edge, sent.verb, sent)
-                draft_of(askings[place])  # refuses what no mailbox could hold
+                asking = await self._asking(visit, edge, sent.verb, sent)
+                sends[place] = (asking, draft_of(asking))
             except Refusal as refusal:
                 if refusal.blame is Blame.STORE:
                     raise  # before anything behind it is sent
-                askings.pop(place, None)
                 said[place] = refusal
-        done = await send_all(self._office, list(askings.values()))
-        for (place, asking), answer in zip(askings.items(), done, strict=True):
+        done = await send_all(self._office, list(sends.values()))
+        for (place, (asking, _)), answer in zip(sends.items(), done, strict=True):
             said[place] = answer
             if not isinstance(answer, Refusal):
                 self._log(visit, asking, answer)

@@ -90,6 +90,16 @@ class Who(_Said):
         return f"{self.request}+{self.life}.{self.attempt}" if self.life else self.request
 
 
+def is_attempt(name: str, request: str) -> bool:
+    """Whether it is the name (`Who.name`) of an attempt at that wait."""
+    return name.startswith(f"{request}+")
+
+
+def is_of_another_life(name: str, life: str) -> bool:
+    """Whether it is the name of an attempt at a wait, and of another life of its edge."""
+    return "+" in name and f"+{life}." not in name
+
+
 class Parcel(_Said):
     """A file that was handed in (POST files), and what it is called."""
 
