@@ -20,7 +20,10 @@ from mcp_mailbox.fronts.render import Relayed
 
 Json = dict[str, Any]
 
-_CONNECT_SECONDS = 4.0
+_CONNECT_SECONDS = wire.SILENT_SECONDS
+"""For each step of it: a way on which a packet takes a second takes several for all."""
+_OPENING_SECONDS = 10.0
+"""For a stream's head as a whole, however slowly it trickles."""
 _ANSWER_SECONDS = 20.0
 """For an answer as a whole, however slowly it trickles: no verb takes long there, waits are waited for here."""
 _CONTENT_SECONDS = 120.0
@@ -117,10 +120,10 @@ class Hub:
             f"{wire.PATH}stream",
             content=wire_json(opening),
             headers={"content-type": "application/json", "accept": "text/event-stream"},
-            timeout=httpx2.Timeout(wire.LATE_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx2.Timeout(wire.SILENT_SECONDS),
         )
         try:
-            with anyio.fail_after(_CONNECT_SECONDS):
+            with anyio.fail_after(_OPENING_SECONDS):
                 response = await self._client.send(request, stream=True)
         except TimeoutError:
             raise Away("it does not open a stream in time") from None
@@ -128,7 +131,7 @@ class Hub:
             raise Away(_why(error)) from error
         try:
             if response.status_code != httpx2.codes.OK:
-                with anyio.move_on_after(_CONNECT_SECONDS):
+                with anyio.move_on_after(_OPENING_SECONDS):
                     _check(response, await _content(response, _ANSWER_BYTES))
                 raise Strange(f"it answers {response.status_code}")
             yield aiter(httpx2.EventSource(response, _EVENT_BYTES))

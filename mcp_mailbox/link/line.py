@@ -25,7 +25,7 @@ Json = dict[str, Any]
 Told = Callable[[str, Json], Awaitable[None]]
 
 _FIRST = 0.1
-_LONGEST = 2.0
+_LONGEST = 1.5
 """Seconds between two attempts at most, half of it by chance: mail waits for it, and not all edges come at once."""
 _STRANGE = 30.0
 """Seconds after which who does not know us is asked again."""
@@ -144,7 +144,7 @@ class Line:
 async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:
     """Return the next event; give up a stream that does not even beat."""
     try:
-        with anyio.fail_after(wire.LATE_SECONDS * 2 / 3):
+        with anyio.fail_after(wire.SILENT_SECONDS):
             return await anext(events)
     except TimeoutError:
         raise Away("it is silent") from None

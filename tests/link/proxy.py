@@ -17,6 +17,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._open: set[socket.socket] = set()
+        self._forgotten: set[socket.socket] = set()
         self.passes = threading.Event()
         """Clear: what comes stays where it is, and nobody is told (a connection that is half open)."""
         self.passes.set()
@@ -40,6 +41,10 @@ class Proxy:
         for each in list(self._open):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Let all that is open stay so, and pass nothing, ever; what comes passes (a NAT that was started anew)."""
+        self._forgotten |= self._open
 
     def mend(self) -> None:
         self.refuses = False
@@ -83,6 +88,8 @@ class Proxy:
             while data := one.recv(65536):
                 self.passes.wait()
                 way.wait()
+                if one in self._forgotten:
+                    continue
                 for piece in (bytes([byte]) for byte in data) if self.trickle else (data,):
                     other.sendall(piece)
                     time.sleep(self.trickle)

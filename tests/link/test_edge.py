@@ -198,11 +198,27 @@ async def test_a_half_open_link_is_noticed_and_the_ring_comes_within_the_promise
         await until(here.reached, "a line")
         here.link.passes.clear()  # no end that anybody could see
         await bob.send("alice", "hello")
-        with anyio.fail_after(wire.LATE_SECONDS):  # who asks meanwhile hears of it as soon as that is noticed
+        with anyio.fail_after(wire.HEARTBEAT_SECONDS):  # who asks meanwhile hears of it as soon as that is noticed
             assert (await carol.send("bob", "later"))["accepted"] == "outbox"
         with anyio.fail_after(10):
             await until(lambda: not here.reached(), "the edge to notice")
             here.link.passes.set()
+            assert (await waiting.answer())["body"] == "hello"
+
+
+async def test_no_ring_is_late_by_more_than_the_heartbeat_when_a_connection_was_forgotten_on_the_way(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with (
+        here.agent("alice") as alice,
+        there.agent("bob") as bob,
+        asking(lambda: alice.wait_one(40)) as waiting,
+    ):
+        await until(here.reached, "a line")
+        here.link.forget()
+        await bob.send("alice", "hello")
+        with anyio.fail_after(wire.HEARTBEAT_SECONDS):
             assert (await waiting.answer())["body"] == "hello"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+from mcp_mailbox.fronts.hub import wire
 from tests.link.proxy import Proxy
 from tests.torture import plan
 
 _LONG = 0.75
-_LONG_SECONDS = 11.0
+_LONG_SECONDS = wire.SILENT_SECONDS + 1
 """Longer than a stream may be silent until it is given up."""
 _BYTE_SECONDS = 0.02
 

@@ -36,10 +36,12 @@ STAGED_MOST = 5_000
 FILE_PATTERN = r"[0-9a-f]{32}"
 NDJSON = "application/x-ndjson"
 
-BEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
+"""By how much a ring may be late at most, whatever a link does that works from then on."""
+BEAT_SECONDS = HEARTBEAT_SECONDS / 4
 """Between two signs of life on a stream."""
-LATE_SECONDS = 15.0
-"""By how much a ring may be late at most: a stream that was silent for two thirds of it is given up."""
+SILENT_SECONDS = 0.6 * HEARTBEAT_SECONDS
+"""After which a stream is given up, and so is each step of opening one: the rest is for opening it anew."""
 
 SENDS_MOST = 500
 """Sends in one batch."""
