@@ -150,7 +150,8 @@ class OfficeService(Relays):
     """Serves a store of this machine's own."""
 
     def __init__(self, post_office: PostOffice, tokens: Tokens, home: str, trail: Trail | None) -> None:
-        super().__init__(Audited(post_office, trail) if trail is not None else Here(post_office), home)
+        self.here = Audited(post_office, trail) if trail is not None else Here(post_office)
+        super().__init__(self.here, home)
         self.trail = trail
         self.post_office = post_office
         self.tokens = tokens

@@ -229,7 +229,7 @@ async def _http(service: OfficeService, door: FrontDoor, stop: office.Stop) -> A
     known = edges.Edges(service.counter, service.post_office.attachments.take_back, service.post_office)
     rooms: dict[str, visit.Room] = {
         room.PATH: room.McpRoom(service.server, making, streams),
-        wire.PATH: StoreRoom(known, streams, service.post_office),
+        wire.PATH: StoreRoom(known, streams, service.here),
     }
     http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource, porches)
     async with (

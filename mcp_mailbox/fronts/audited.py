@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mcp_mailbox.audit import DONE, Entry, Trail
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.verbs import Asking, Here, Json
+from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Call, PostOffice
 from mcp_mailbox.postoffice.attachments import Given
 
@@ -32,6 +33,14 @@ class Audited(Here):
         """See `Counter`."""
         return await self._noted(asking.verb, asking.call, super().ask(asking), lambda answer: answer)
 
+    async def send_all(self, sends: Sequence[tuple[Asking, Draft]]) -> Sequence[Json | Refusal]:
+        """See `Here`."""
+        said = await super().send_all(sends)
+        for (asking, _), each in zip(sends, said, strict=True):
+            outcome, answer = (each.code.value, _NOTHING) if isinstance(each, Refusal) else (DONE, each)
+            self._note(asking.verb, asking.call, outcome, answer)
+        return said
+
     async def ensure(self, call: Call, name: str) -> None:
         """See `Counter`."""
         await self._noted("open", replace(call, mailbox=name), super().ensure(call, name), lambda _: _NOTHING)
@@ -52,8 +61,11 @@ class Audited(Here):
             outcome = FAILED
             raise
         finally:
-            self._trail.note(entry(self.office, verb, call, outcome, said))
+            self._note(verb, call, outcome, said)
         return answer
+
+    def _note(self, verb: str, call: Call, outcome: str, answer: Mapping[str, Any]) -> None:
+        self._trail.note(entry(self.office, verb, call, outcome, answer))
 
 
 def entry(office: PostOffice, verb: str, call: Call, outcome: str, answer: Mapping[str, Any]) -> Entry:

@@ -185,20 +185,6 @@ def draft_of(asking: Asking) -> Draft:
     return replace(draft, signature=asking.signature)
 
 
-async def send_all(office: PostOffice, sends: Sequence[tuple[Asking, Draft]]) -> Sequence[Json | Refusal]:
-    """Send these, which have no files, with what they hand in (`draft_of`), in their order.
-
-    Return of each the answer, or why it is refused.
-
-    Raises Refusal as `PostOffice.send_all`.
-    """
-    said = await office.send_all([(asking.call, draft) for asking, draft in sends])
-    return [
-        each if isinstance(each, Refusal) else render.accepted(each, receipt=asking.asked.receipt)
-        for (asking, _), each in zip(sends, said, strict=True)
-    ]
-
-
 async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments.WaitForMessage) -> Json:
     call = asking.call
     wanted = asked.wanted(call.caller.space)
@@ -393,6 +379,17 @@ class Here:
     async def ask(self, asking: Asking) -> Json:
         """See `Counter`."""
         return await VERBS[asking.verb].run(self.office, asking, asking.asked)
+
+    async def send_all(self, sends: Sequence[tuple[Asking, Draft]]) -> Sequence[Json | Refusal]:
+        """Send these, which have no files, with what they hand in (`draft_of`), in their order.
+
+        Return of each the answer, or why it is refused. Raises Refusal as `PostOffice.send_all`.
+        """
+        said = await self.office.send_all([(asking.call, draft) for asking, draft in sends])
+        return [
+            each if isinstance(each, Refusal) else render.accepted(each, receipt=asking.asked.receipt)
+            for (asking, _), each in zip(sends, said, strict=True)
+        ]
 
     def arrive(self, caller: Caller) -> None:
         """See `Counter`."""

@@ -18,6 +18,7 @@ from tests.conftest import DEADLINE
 from tests.fronts.world import Home, Served, Town, until
 from tests.http.caller import Caller, Json
 from tests.http.conftest import Post
+from tests.http.store import Store
 
 pytestmark = pytest.mark.anyio
 SECRET = "xyzzy"
@@ -103,6 +104,23 @@ async def test_a_whole_session_leaves_who_did_what_and_nothing_of_what_was_said(
     assert {len(each.get("reader", "")) <= 16 for each in noted(post)} == {True}, "a whole id may be a key to something"
     for path in post.home.path.glob("audit.jsonl*"):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_each_line_of_a_batch_of_an_edge_is_noted(post: Post) -> None:
+    issued = post.issue("eve")
+    edge = Store(post.caller(issued["token"]))
+    edge.call("create_mailbox", edge.who(), name="eve")
+    lines = [
+        {"number": number, "who": edge.who(), "given": {"to": to, "body": SECRET}}
+        for number, to in enumerate(("eve", "nobody", "eve"))
+    ]
+    ids = [answer["answer"]["id"] for answer in edge.sends(*lines) if "answer" in answer]
+    done = await wait_for(post, 2, verb="send", principal="eve", outcome=DONE)
+    assert [each["ids"] for each in done] == [[id_] for id_ in ids]
+    assert {each["way"] for each in done} == {"edge"}
+    [refused] = noted(post, verb="send", principal="eve", outcome="unknown_mailbox")
+    assert refused["mailbox"] == f"eve@{post.space}"
+    assert SECRET not in raw(post)
 
 
 async def test_a_flood_of_bad_tokens_is_a_few_lines_that_say_how_many_there_were(post: Post) -> None:

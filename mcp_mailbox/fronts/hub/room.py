@@ -37,9 +37,9 @@ from mcp_mailbox.fronts.http.stream import JSON, OpenStreams, Stream, reply
 from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
-from mcp_mailbox.fronts.verbs import VERBS, Asking, draft_of, send_all
+from mcp_mailbox.fronts.verbs import VERBS, Asking, Here, draft_of
 from mcp_mailbox.message import Draft
-from mcp_mailbox.postoffice import Caller, Handed, PostOffice
+from mcp_mailbox.postoffice import Caller, Handed
 from mcp_mailbox.report import Undelivered
 
 M = TypeVar("M", bound=BaseModel)
@@ -75,9 +75,10 @@ _EDGE = re.compile(wire.EDGE_PATTERN, re.ASCII)
 class StoreRoom:
     """See `Room`."""
 
-    def __init__(self, edges: Edges, streams: OpenStreams, office: PostOffice) -> None:
+    def __init__(self, edges: Edges, streams: OpenStreams, counter: Here) -> None:
         self._edges = edges
-        self._office = office
+        self._counter = counter
+        self._office = counter.office
         self._open_streams = streams
         self._ending = Ending()
 
@@ -156,10 +157,10 @@ class StoreRoom:
             _must_matter(edge, said.who)
         if waits or isinstance(asking.asked, arguments.Own):
             # Before it looks: what comes in between is rung.
-            address = await self._edges.counter.readable(call.caller, call.mailbox)
+            address = await self._counter.readable(call.caller, call.mailbox)
             await edge.listen(call.caller, address, again=False)
         try:
-            answer = await self._edges.counter.ask(asking)
+            answer = await self._counter.ask(asking)
         except Refusal as refusal:
             if refusal.code is Code.NO_FILE and asking.handed:  # not the sender's mistake: it is to come again
                 raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
@@ -168,7 +169,7 @@ class StoreRoom:
             try:
                 _must_matter(edge, said.who)
             except Refused:
-                await self._edges.counter.missed(call.caller, call.request)
+                await self._counter.missed(call.caller, call.request)
                 raise
         for each in asking.handed:
             edge.staged.pop(each.copy, None)
@@ -265,7 +266,7 @@ class StoreRoom:
                 if refusal.blame is Blame.STORE:
                     raise  # before anything behind it is sent
                 said[place] = refusal
-        done = await send_all(self._office, list(sends.values()))
+        done = await self._counter.send_all(list(sends.values()))
         for (place, (asking, _)), answer in zip(sends.items(), done, strict=True):
             said[place] = answer
             if not isinstance(answer, Refusal):
@@ -320,7 +321,7 @@ class StoreRoom:
         try:
             call = await self._edges.asked(visit.visitor.credential, edge, said.who)
             id_, name = str(said.given.get("id", "")), str(said.given.get("name", ""))
-            given = await self._edges.counter.content(call, id_, name)
+            given = await self._counter.content(call, id_, name)
         except Refusal as refusal:
             await _refuse(visit, refusal)
             return
@@ -382,7 +383,7 @@ class StoreRoom:
     async def _hear(self, edge: Edge, caller: Caller, address: Address) -> None:
         """Have the edge hear of a mailbox if it still may."""
         try:
-            await self._edges.counter.readable(caller, str(address))
+            await self._counter.readable(caller, str(address))
         except Refusal:
             await edge.deafen(address)
         else:
