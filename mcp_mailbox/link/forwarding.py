@@ -43,16 +43,23 @@ class Forwarder:
     def __init__(self, hub: Hub, line: Line, outbox: Outbox, parcels: Parcels, clock: Clock, sign: Sign) -> None:
         self._hub = hub
         self._line = line
-        self._outbox = outbox
+        self.outbox = outbox
         self._parcels = parcels
         self._clock = clock
         self._signature = sign
         self._filled = anyio.Event()
         self._drained = anyio.Event()
 
-    def filled(self) -> None:
-        """Note that there is something in the outbox."""
+    @property
+    def waiting(self) -> int:
+        """How much waits: what is sent goes behind it."""
+        return self.outbox.waiting
+
+    async def put(self, asking: Asking, who: Json, files: Sequence[Parcel] = ()) -> Entry:
+        """Keep it for the hub: on disk when this returns, with its answer if it was kept before. Raises Refusal."""
+        entry = await self.outbox.put(asking.verb, who, dict(asking.given), self._clock.now(), files)
         self._filled.set()
+        return entry
 
     async def drained(self) -> None:
         """Return when the outbox is empty the next time."""
@@ -62,7 +69,7 @@ class Forwarder:
         """Bring what waits to the hub, in its order, for ever."""
         while True:
             self._filled = anyio.Event()
-            if not self._outbox.waiting:
+            if not self.outbox.waiting:
                 self._drained.set()
                 self._drained = anyio.Event()
                 await self._filled.wait()
@@ -77,7 +84,7 @@ class Forwarder:
                 await anyio.sleep(_AGAIN)
 
     async def _batch(self) -> None:
-        batch = await self._outbox.next(_BATCH)
+        batch = await self.outbox.next(_BATCH)
         answers: dict[int, Json] = {}
         lines: list[Json] = []
         size = handed = 0
@@ -108,7 +115,7 @@ class Forwarder:
                 logger.warning("%s%d was refused: %s", MARK, number, said["error"])
         if not answers and lines:
             raise Away("it takes nothing now")
-        await self._outbox.answered(answers, self._clock.now())
+        await self.outbox.answered(answers, self._clock.now())
         done = [each for entry in batch if entry.number in answers for each in entry.files]
         await to_thread.run_sync(self._parcels.remove, done)
 
@@ -155,7 +162,7 @@ class Forwarder:
 
     async def _entry(self, id_: str) -> Entry | None:
         number = _number(id_)
-        return await self._outbox.entry(number) if number is not None else None
+        return await self.outbox.entry(number) if number is not None else None
 
 
 def named(files: Sequence[Parcel]) -> list[Json]:

@@ -28,7 +28,7 @@ _FENCE = "mcp_mailbox/engines/sqlite/fence.py"
 _WRITER = "mcp_mailbox/engines/sqlite/writer.py"
 _APPLIERS = "mcp_mailbox/view/apply"
 _QUERY = "mcp_mailbox/view/query.py"
-_BRANCH = "mcp_mailbox/link/branch.py"
+_MAILING = "mcp_mailbox/link/mailing.py"
 _FORWARDING = "mcp_mailbox/link/forwarding.py"
 _EDGES = "mcp_mailbox/fronts/hub/edges.py"
 _OFFICE_FAULTS = ("office",)
@@ -246,9 +246,9 @@ MUTANTS: dict[str, Mutant] = {
         "what can go to the hub directly does not wait for the outbox",
         (
             Edit(
-                _BRANCH,
-                "queued = asking.verb in _LATER and self.outbox.waiting > 0",
-                "queued = asking.verb in _LATER and self.outbox.waiting < 0",
+                _MAILING,
+                "if not self._forwarder.waiting:\n            with suppress(Away)",
+                "if self._forwarder.waiting >= 0:\n            with suppress(Away)",
             ),
         ),
         frozenset({4}),
