@@ -314,6 +314,8 @@ class PostOffice:
                 claimer = replace(claimer, take_over=False)  # once: who is driven out by another stays out
                 left = deadline - clock.now()
                 if found or left <= 0 or ending.is_set():
+                    if not found and self._readers.present is None:
+                        self._readers.doubt(call.caller.reader, address)
                     return found
                 if self._readers.present is None:
                     # Who waits where another one reads learns, soon after a start, whether that is still here.

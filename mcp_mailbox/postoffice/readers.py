@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import anyio
 import anyio.abc
 
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice.audience import Audience
@@ -53,6 +55,8 @@ class Readers:
         self._here: Counter[str] = Counter()
         self._everybody = True
         self._known = anyio.Event()
+        self._doubted: set[tuple[str, Address]] = set()
+        """Who looked for mail, and where, before it was known who is here."""
         self._holders: dict[str, int] = {}
         """Who leased something, and when the first of that may run out."""
         self._looked = 0
@@ -105,6 +109,10 @@ class Readers:
     async def known(self) -> None:
         """Return once it is known who is here."""
         await self._known.wait()
+
+    def doubt(self, reader: str, address: Address) -> None:
+        """Ring there once it is known who is here, if another reader has it: what is there was held back for that."""
+        self._doubted.add((reader, address))
 
     async def put_back(self, reader: str, request: str | None = None) -> None:
         """Give back what that request leased; None: all that never reached the reader."""
@@ -205,6 +213,11 @@ class Readers:
         self._everybody = False
         self._look_again()
         self._known.set()
+        doubted, self._doubted = self._doubted, set()
+        for reader, address in doubted:
+            occupant = await self._patiently(partial(self._store.occupant, address))
+            if occupant is not None and occupant.reader != reader:
+                self._bell.ring(address)
 
     async def put_back_those(self, lost: Callable[[Origin], bool]) -> None:
         """Give back what was leased by these requests, for whose answers nobody waits any more.
@@ -215,7 +228,7 @@ class Readers:
             if lost(each):
                 await self._put_back(_Owed(each.reader, each.request))
 
-    async def _patiently(self, ask: Callable[[], Awaitable[Sequence[T]]]) -> Sequence[T]:
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await ask()

@@ -46,6 +46,10 @@ class MailboxStore(Protocol):
         """Return the mailbox of that name."""
         ...
 
+    async def occupant(self, address: Address) -> Occupant | None:
+        """Return who read a personal mailbox last; None for nobody yet, for a pool, and where there is none."""
+        ...
+
     async def mailboxes(self, owner: str, space: str, prefix: str, limit: int, after: str = "") -> Sequence[Address]:
         """Return the owner's addresses whose folded name begins with `prefix`, in order; those behind `after`."""
         ...

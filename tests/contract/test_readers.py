@@ -6,7 +6,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Kind, Profile
+from mcp_mailbox.mailbox import Kind, Occupant, Profile
 from mcp_mailbox.store import Claimer
 from tests.contract.post import TERM, Post, at, bodies, refused
 from tests.contract.promises import promise
@@ -51,6 +51,15 @@ async def test_who_reads_is_known_after_a_crash_too(personal: Post) -> None:
     await personal.engine.crash()
     assert await code(personal, "two", present=BOTH) is Code.READ_ELSEWHERE
     assert await code(personal, "one", present=BOTH) is None
+
+
+@promise("one-reader")
+async def test_who_read_last_can_be_asked_for(personal: Post) -> None:
+    assert await personal.store.occupant(at("bob")) is None
+    await personal.claim("bob", "one", claimer=Claimer("claude-code (stdio)"), present=BOTH)
+    occupant = await personal.store.occupant(at("bob"))
+    assert occupant == Occupant("one", "claude-code (stdio)", personal.clock.now())
+    assert await personal.store.occupant(at("nobody")) is None
 
 
 @promise("one-reader")

@@ -185,6 +185,25 @@ async def test_who_comes_after_a_reader_that_ended_with_the_office_gets_first_wh
         assert found == ["first", "second"]
 
 
+async def test_who_looked_before_it_was_known_who_is_here_is_rung_when_it_is(world: World) -> None:
+    """An edge looks, and looks again when it is rung: what was held back for another reader rings nobody else."""
+    await world.own_desk("one", "two")
+    assert not await world.wait("one")
+    await world.send(to="desk")
+    office = PostOffice(world.store)
+    async with office.business():
+        office.arrive(caller("two"))
+        box = await office.mailboxes.own(caller("two"), None)
+        with office.bell.listening(box) as ear:
+            found, _ = await office.wait(call("two"), 0, Wanted(), 1 << 20, Ending())
+            assert not found
+            ear.clear()
+            await world.step(GRACE)
+            await ear.wait()
+        found, _ = await office.wait(call("two"), 0, Wanted(), 1 << 20, Ending())
+        assert len(found) == 1
+
+
 async def test_a_receipt_wakes_no_wait_and_is_there_at_its_end(world: World) -> None:
     await world.arrive("one")
     world.office.arrive(caller("asker"))

@@ -58,7 +58,7 @@ from mcp_mailbox.engines.sqlite.writer import Writer
 from mcp_mailbox.errors import Blame, Refusal
 from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.loopguard import Guard
-from mcp_mailbox.mailbox import Mailbox, Profile
+from mcp_mailbox.mailbox import Mailbox, Occupant, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.report import Notice
 from mcp_mailbox.reservation import Reservation, Terms
@@ -262,6 +262,10 @@ class SqliteStore:
         return await self._reader.do(
             lambda db: self._mailboxes.mailbox(db, query.MAILBOX, (address.space, address.folded))
         )
+
+    async def occupant(self, address: Address) -> Occupant | None:
+        """See `Store.occupant`."""
+        return await self._reader.do(lambda db: self._mailboxes.occupant_of(db, address))
 
     async def mailboxes(self, owner: str, space: str, prefix: str, limit: int, after: str = "") -> Sequence[Address]:
         """See `Store.mailboxes`."""

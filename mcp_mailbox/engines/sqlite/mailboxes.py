@@ -149,6 +149,11 @@ class Mailboxes:
         row = db.execute(query.OCCUPANT, (mailbox,)).fetchone()
         return Occupant(*row) if row else None
 
+    def occupant_of(self, db: sqlite3.Connection, address: Address) -> Occupant | None:
+        """Return who read the mailbox of that name last."""
+        row = db.execute(query.MAILBOX, (address.space, address.folded)).fetchone()
+        return self.occupant(db, row["id"]) if row is not None else None
+
     def mailbox(self, db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Mailbox | None:
         """Return the mailbox that the query finds."""
         row = db.execute(sql, parameters).fetchone()
