@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import render
@@ -18,6 +18,7 @@ from mcp_mailbox.link.notes import Notes
 from mcp_mailbox.postoffice import Call, Caller
 from mcp_mailbox.store import Clock
 
+T = TypeVar("T")
 Json = dict[str, Any]
 
 _PATIENT = 2
@@ -91,26 +92,34 @@ class Asker:
 
         Unanswered when it may have done it.
         """
+
+        async def ask() -> Json:
+            answer = await self.hub.verb(verb, said)
+            try:
+                return spelling.plausible(verb, answer)
+            except Strange as odd:  # it did something, whatever it was
+                raise Unanswered(str(odd)) from None
+
+        return await self._patiently(ask, tries)
+
+    async def sends(self, lines: Sequence[Mapping[str, object]]) -> Sequence[Json]:
+        """Hand in several sends (`wire.Sent`) at once; return the answers that came. Raises as `verb`."""
+        return await self._patiently(lambda: self.hub.sends(lines), _PATIENT)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], tries: int) -> T:
         self.must_stand()
         await self._notes.first_told()
         with self.suspecting():
             asked = False
             for left in range(tries - 1, -1, -1):
                 try:
-                    return await self._once(verb, said)
+                    with self.line.relying():
+                        return await ask()
                 except Away as away:
                     asked = asked or isinstance(away, Unanswered)
                     if not left or self.line.since is not None:
                         raise (Unanswered if asked else Away)(str(away)) from None
         raise AssertionError("it is tried once at least")
-
-    async def _once(self, verb: str, said: Mapping[str, object]) -> Json:
-        with self.line.relying():
-            answer = await self.hub.verb(verb, said)
-        try:
-            return spelling.plausible(verb, answer)
-        except Strange as odd:  # it did something, whatever it was
-            raise Unanswered(str(odd)) from None
 
     def must_stand(self) -> None:
         """Raise Away when the line is known not to stand, upon which it is tried at once."""

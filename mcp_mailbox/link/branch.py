@@ -43,6 +43,7 @@ from mcp_mailbox.link.offline import Offline
 from mcp_mailbox.link.parcels import Parcels
 from mcp_mailbox.link.signatures import Key
 from mcp_mailbox.link.signing import Signing
+from mcp_mailbox.link.together import Together
 from mcp_mailbox.link.waiting import Waits
 from mcp_mailbox.postoffice import Call, Caller
 from mcp_mailbox.postoffice.alarms import Alarms
@@ -108,7 +109,10 @@ class Branch:
         self._attachments = Attachments(asker, mailboxes, intake, shelves.copies)
         sign = Signing(self.keyring, mailboxes, asker, clock)
         self._forwarder = forwarder = Forwarder(hub, self.line, outbox, self._parcels, clock, sign.late)
-        self._mailing = Mailing(asker, mailboxes, intake, sign, forwarder, self._parcels, shelves.handed)
+        self._together = Together(asker)
+        self._mailing = Mailing(
+            asker, self._together, mailboxes, intake, sign, forwarder, self._parcels, shelves.handed
+        )
         self._offline = Offline(asker, mailboxes, self._names, outbox, forwarder)
         self._waits = Waits(asker, mailboxes, intake, forwarder, self.alarms, clock, lambda: self._gone_told)
         self._gone_told = False
@@ -128,6 +132,7 @@ class Branch:
             tasks.start_soon(self.line.run)
             tasks.start_soon(self._forwarder.run)
             tasks.start_soon(self._notes.run)
+            tasks.start_soon(self._together.run)
             tasks.start_soon(self._forget_rings)
             tasks.start_soon(self._tell_present)
             yield

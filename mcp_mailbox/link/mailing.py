@@ -25,6 +25,7 @@ from mcp_mailbox.link.intake import Intake
 from mcp_mailbox.link.mailboxes import Mailboxes
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.link.signing import Signing
+from mcp_mailbox.link.together import Together
 from mcp_mailbox.postoffice import roots
 from mcp_mailbox.postoffice.handed import Tray
 
@@ -37,6 +38,7 @@ class Mailing:
     def __init__(
         self,
         asker: Asker,
+        together: Together,
         mailboxes: Mailboxes,
         intake: Intake,
         signing: Signing,
@@ -45,6 +47,7 @@ class Mailing:
         handed: Tray,
     ) -> None:
         self._asker = asker
+        self._together = together
         self._mailboxes = mailboxes
         self._intake = intake
         self._signing = signing
@@ -65,7 +68,7 @@ class Mailing:
         if not self._forwarder.waiting:
             with suppress(Away):
                 said = self._asker.spelled(asking) | await self._signing.of(asking)
-                return await self._intake.taken(asking, await self._asker.verb("send", said))
+                return await self._intake.taken(asking, await self._together.send(said))
         return (await self._later(asking, asked))[0]
 
     async def _with_files(self, asking: Asking, asked: arguments.Send) -> Json:

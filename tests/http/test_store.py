@@ -177,6 +177,17 @@ def test_a_line_that_is_refused_does_not_keep_the_others(alice: Store) -> None:
     assert [each["kind"] for each in listed if "kind" in each] == ["report"], "of what was refused late"
 
 
+def test_what_is_refused_to_who_hears_it_is_not_reported_besides(alice: Store) -> None:
+    lines = [
+        {"number": number, "heard": True, "who": alice.who(), "given": {"to": to, "body": "x"}}
+        for number, to in enumerate(("nobody-here", ["alice", "nobody-here"], "alice"))
+    ]
+    refused, half, _ = alice.sends(*lines)
+    assert refused["error"] == "unknown_mailbox"
+    assert [each.get("error") for each in half["answer"]["to"]] == [None, "unknown_mailbox"]
+    assert [each["preview"] for each in alice.call("list_inbox")["messages"]] == ["x", "x"], "and nothing else"
+
+
 def test_a_batch_is_done_in_its_order_whatever_its_lines_are(alice: Store) -> None:
     first = alice.call("send", to="alice", body="first")["id"]
     said: list[Json] = [{"to": "alice", "body": f"{number}"} for number in range(6)]

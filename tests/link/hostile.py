@@ -51,6 +51,8 @@ class Pretender:
         self.stored: dict[str, Json] = {}
         """What was sent, by its request."""
         self.changed = anyio.Event()
+        self.holds: anyio.Event | None = None
+        """Until when no send is answered."""
         self.port = 0
 
     @asynccontextmanager
@@ -77,6 +79,9 @@ class Pretender:
                 body = await reader.readexactly(int(length or 0))
                 place = head.split()[1].removeprefix("/store/v1/")
                 self.asked.append(place)
+                self.changed.set()
+                if self.holds is not None and place in {"verbs/send", "sends"}:
+                    await self.holds.wait()
                 said = self.answer(place, body)
                 ends = said is not None and b"connection: close" in said
                 if said is None and place == "stream":

@@ -187,7 +187,7 @@ class StoreRoom:
             verb,
             said.given,
             asked,
-            await self._edges.asked(credential, edge, said.who, now=not isinstance(said, wire.Sent)),
+            await self._edges.asked(credential, edge, said.who, now=not isinstance(said, wire.Sent) or said.heard),
             said.label,
             said.longest if said.longest is not None else float("inf"),
             self._ending,
@@ -282,7 +282,7 @@ class StoreRoom:
             return refusal
 
     async def _concluded(self, visit: Visit, edge: Edge, sent: wire.Sent, said: Json | Refusal) -> Json:
-        """Return the answer to a line. Nobody hears it any more: what is refused is reported to its sender.
+        """Return the answer to a line. What is refused is reported to its sender, unless that hears it.
 
         Raises Refusal(blame: the store) alone: it is to come again.
         """
@@ -290,11 +290,11 @@ class StoreRoom:
             if said.blame is Blame.STORE:
                 raise said
             known = None
-            if sent.verb == "send":
+            if sent.verb == "send" and not sent.heard:
                 known = await self._report(visit, edge, sent, [("", said.problem, said.hint)])
             return {"answer": known} if known is not None else render.problem(said)
         refused = [each for each in said.get("to", ()) if "error" in each]
-        if refused and sent.verb == "send":
+        if refused and sent.verb == "send" and not sent.heard:
             why = [(each["address"], each["message"], each.get("hint", "")) for each in refused]
             await self._report(visit, edge, sent, why, said["id"])
         return {"answer": said}

@@ -144,15 +144,17 @@ class Problem(_Said):
 
 
 class Sent(Asked):
-    """A line of what an outbox had: `number` comes back with its answer. `at` is when the edge took it in.
+    """A line of a batch, mostly of what an outbox had: `number` comes back with its answer.
 
-    `refused`: the edge itself gives it up; nothing is done but to tell its sender.
+    `at` is when the edge took it in. `refused`: the edge itself gives it up; nothing is done but to tell its sender.
     """
 
     number: int
     verb: Literal["send", "settle"] = "send"
     at: int | None = Field(default=None, ge=0, le=LATEST)
     refused: Problem | None = None
+    heard: bool = False
+    """Whether who sends it is there, and hears of a refusal by the answer: nobody else tells it."""
 
 
 class Bell(_Said):
