@@ -92,10 +92,10 @@ class AddressBook:
         name = name if name is not None else caller.mailbox
         if name is not None:
             address = addresses.parse(name, caller.space)
-            if not caller.sees(address.space):
+            found = await self._owned_by(caller, address)
+            if found is None:
                 raise await self.unknown(caller, address, own=True)
-            key = (caller.principal, address.folded, address.space)
-            return self._owned.get(key) or await self._look_up(caller, address, key)
+            return found
         if caller.reader not in self._own:
             bound = await self._store.bound(caller.reader) if caller.binds else None
             if bound is None or not caller.sees(bound.address.space):
@@ -147,11 +147,19 @@ class AddressBook:
                 raise
             return Address("", caller.space)
 
-    async def _look_up(self, caller: Caller, address: Address, key: tuple[str, str, str]) -> Address:
-        """Ask the store, and remember what it says of mailboxes that are the principal's: that never changes."""
+    async def _owned_by(self, caller: Caller, address: Address) -> Address | None:
+        """Return the address as it was made, if it is of the caller's principal.
+
+        What the store says of these is remembered: that never changes.
+        """
+        if not caller.sees(address.space):
+            return None
+        key = (caller.principal, address.folded, address.space)
+        if (known := self._owned.get(key)) is not None:
+            return known
         mailbox = await self._store.mailbox(address)
         if mailbox is None or mailbox.owner != caller.principal:
-            raise await self.unknown(caller, address, own=True)
+            return None
         if len(self._owned) >= _OWNED:
             self._owned.clear()
         self._owned[key] = mailbox.address
@@ -192,11 +200,8 @@ class AddressBook:
         return await self._store.similar(address, caller.principal, caller.within)
 
     async def owns(self, caller: Caller, address: Address) -> bool:
-        """Return whether it is a mailbox of the caller's principal."""
-        if not caller.sees(address.space):
-            return False
-        mailbox = await self._store.mailbox(address)
-        return mailbox is not None and mailbox.owner == caller.principal
+        """Return whether it is a mailbox of the caller's principal; nobody is told which may be meant, which costs."""
+        return await self._owned_by(caller, address) is not None
 
     async def unknown(self, caller: Caller, address: Address, *, own: bool = False) -> Refusal:
         """Return the refusal for an address that nobody has, as far as the caller may know; or not oneself (`own`)."""

@@ -60,6 +60,26 @@ def test_a_stream_that_is_opened_again_and_again_costs_no_more_than_one(post: Po
     assert cpu(post.home) - began - one < 5 * one + 0.2
 
 
+def test_names_that_nobody_has_cost_little_more_than_those_that_one_has(post: Post, alice: Store) -> None:
+    """Nobody reads which names may have been meant: to find these takes longer, the more mailboxes there are."""
+    space = alice.caller.headers["mailbox-space"]
+    own = [f"box{number}@{space}" for number in range(100)]
+    for name in own:
+        alice.call("create_mailbox", alice.who(binds=False), name=name)
+
+    def cost(names: list[str]) -> float:
+        began = cpu(post.home)
+        with alice.stream(*names, f"alice@{space}") as events:
+            while events.next("ring")[1]["mailbox"] != f"alice@{space}":
+                pass
+        notes = [alice.note("listen", mailbox=name) for name in names[: wire.NOTES_MOST]]
+        assert alice.notes(*notes).status == 204
+        return cpu(post.home) - began
+
+    known = cost(own * 30)
+    assert cost([f"nobody{number}@{space}" for number in range(3000)]) < 15 * known + 0.3
+
+
 def test_one_edge_has_one_stream_however_many_are_opened(post: Post, alice: Store) -> None:
     before = post.home.status()["http"]["requests"]
     lines = [Line(post.home.port) for _ in range(50)]

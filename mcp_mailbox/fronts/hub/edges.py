@@ -26,7 +26,7 @@ from mcp_mailbox.credentials import Credential
 from mcp_mailbox.doorbell import Outcome, Pointer, Quiet, Result, StandIn, Terms
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.hub import wire
-from mcp_mailbox.fronts.verbs import Counter
+from mcp_mailbox.fronts.verbs import Counter, Here
 from mcp_mailbox.postoffice import Call, Caller
 from mcp_mailbox.recent import trim
 from mcp_mailbox.store import Origin
@@ -326,7 +326,7 @@ class Edges:
 
     def __init__(
         self,
-        counter: Counter,
+        counter: Here,
         take_back: Callable[[str], Awaitable[None]],
         leases: Leases,
     ) -> None:
@@ -429,14 +429,26 @@ class Edges:
                 await self.counter.missed(caller, who.name)
 
     async def _note_of_mailbox(self, caller: Caller, edge: Edge, note: wire.Note) -> None:
+        address = await self.heard(caller, note.mailbox)
+        if address is None:
+            return
         with suppress(Refusal):
-            address = await self.counter.readable(caller, note.mailbox)
             if note.note == "rang":
                 await self.counter.rang(address)
             elif note.note == "listen":
                 await edge.listen(caller, address, again=True)
             else:
                 await edge.deafen(address)
+
+    async def heard(self, caller: Caller, name: str | None) -> Address | None:
+        """Return the address of a mailbox whose rings the caller may hear, its own when none is named; None for others.
+
+        Thousands of names are asked for at once, by whoever: nothing is said of those that it has not.
+        """
+        with suppress(Refusal):
+            if name is None or await self.counter.office.mailboxes.owns(caller, addresses.parse(name, caller.space)):
+                return await self.counter.readable(caller, name)
+        return None
 
     async def _note_of_standing(self, caller: Caller, edge: Edge, note: wire.Note) -> None:
         if note.bell is None:

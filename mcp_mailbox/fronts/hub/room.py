@@ -382,14 +382,12 @@ class StoreRoom:
 
     async def _hear(self, edge: Edge, caller: Caller, address: Address) -> None:
         """Have the edge hear of a mailbox if it still may."""
-        try:
-            await self._counter.readable(caller, str(address))
-        except Refusal:
+        if await self._edges.heard(caller, str(address)) is None:
             await edge.deafen(address)
-        else:
-            # What rang at one that was not heard until now is not known: that one is told in any case.
-            with suppress(Refusal):  # for too many
-                await edge.listen(caller, address, again=not edge.hears(address))
+            return
+        # What rang at one that was not heard until now is not known: that one is told in any case.
+        with suppress(Refusal):  # for too many
+            await edge.listen(caller, address, again=not edge.hears(address))
 
     async def _beat(self, stream: Stream) -> None:
         while True:
