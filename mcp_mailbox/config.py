@@ -326,6 +326,8 @@ class HubSettings:
     """Tells which hub it joined, and for whom it speaks there; empty when variables say so."""
     sign: bool = False
     """Whether this machine signs what it sends."""
+    proxy: str | None = field(default=None, repr=False)
+    """The proxy by which the hub is reached."""
 
 
 def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> HubSettings | None:
@@ -363,7 +365,7 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if not token:
         hint = f"Set {rendezvous.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."
         raise Refusal(Code.BAD_ARGUMENT, f"There is no token for the hub {url[:_SHOWN]}.", hint)
-    sign = (env.get(rendezvous.SIGN_VARIABLE) or "off").lower()
+    sign = (env.get(rendezvous.SIGN_VARIABLE) or ("on" if joined.get("sign") is True else "off")).lower()
     if sign not in {"on", "off"}:
         problem = f"{rendezvous.SIGN_VARIABLE} is {sign[:20]!a}."
         raise Refusal(Code.BAD_ARGUMENT, problem, "Set it to on, or leave it out.")
@@ -374,7 +376,21 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
         str(joined.get("certificates") or "") or None if not env.get("SSL_CERT_FILE") else None,
         f"{joined.get('url')} {joined.get('principal')}" if joined else "",
         sign == "on",
+        _proxy(env.get(rendezvous.PROXY_VARIABLE) or str(joined.get("proxy") or "")),
     )
+
+
+def _proxy(text: str) -> str | None:
+    """Read the address of a proxy. It may have a password, which is told to nobody."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if text and not good:
+        hint = "Set it to an address like http://proxy:3128, or leave it out."
+        raise Refusal(Code.BAD_ARGUMENT, f"{rendezvous.PROXY_VARIABLE} is none that can be used.", hint)
+    return text or None
 
 
 def _same(one: str, other: str) -> bool:

@@ -42,6 +42,7 @@ HUB_VARIABLE = "MCP_MAILBOX_HUB"
 SIGN_VARIABLE = "MCP_MAILBOX_SIGN"
 HUB_TOKEN_VARIABLE = "MCP_MAILBOX_TOKEN"  # noqa: S105 - its name
 INSECURE_VARIABLE = "MCP_MAILBOX_HUB_INSECURE"  # lets the hub be reached without TLS beyond this machine
+PROXY_VARIABLE = "MCP_MAILBOX_HUB_PROXY"  # by which the hub is reached
 HUB_FILE = "hub.json"  # in the home directory: the hub that this machine has joined, and the token for it
 # Settings of the office itself: all hosts share one office, so they must agree on these.
 OFFICE_SETTINGS = (
@@ -67,7 +68,7 @@ INHERITED = (
     HOME_VARIABLE, *OFFICE_SETTINGS,
 )  # fmt: skip
 # What speaks to the hub: of a machine that has none, MCP_MAILBOX_TOKEN is the token of its host for a server over HTTP.
-INHERITED_BY_EDGES = (HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, "SSL_CERT_FILE")
+INHERITED_BY_EDGES = (HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, PROXY_VARIABLE, "SSL_CERT_FILE")
 
 UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers
 START_SECONDS = 30.0  # a started office does not come up

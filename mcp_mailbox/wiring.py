@@ -110,7 +110,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
     place = Path(home) / _outbox_file(hub)
     async with (
         open_outbox(place) as outbox,
-        Hub(hub.url, hub.token, name, trusted) as asked,
+        Hub(hub.url, hub.token, name, trusted, hub.proxy) as asked,
     ):
         key = await anyio.to_thread.run_sync(_signing_key, home) if hub.sign else None
         shelves = Shelves(

@@ -53,7 +53,9 @@ class Strange(Exception):  # noqa: N818
 class Hub:
     """The hub at that address, to be entered for as long as it is asked."""
 
-    def __init__(self, url: str, token: str, edge: str, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self, url: str, token: str, edge: str, verify: ssl.SSLContext | bool = True, proxy: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._closed = False
         self._client = httpx2.AsyncClient(
@@ -67,6 +69,7 @@ class Hub:
             timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=_IDLE_SECONDS),
             verify=verify,
+            proxy=proxy,
             follow_redirects=False,
         )
 

@@ -18,6 +18,7 @@ import trustme
 from tests.cli.test_commands import INITIALIZE, PROGRAM, Shell
 from tests.fronts.world import Served
 from tests.http.caller import Caller
+from tests.link.proxy import Proxy
 
 GOOD = r"mcp-mailbox join (http://127\.0\.0\.1:\d+) ((?:[0-9A-Z]{4}-){6}[0-9A-Z]{4})\n"
 CODE = "0000-0000-0000-0000-0000-0000-0000"
@@ -66,7 +67,8 @@ def thief() -> Iterator[Thief]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, thief: Thief) -> Iterator[Served]:
-    served = Served(tmp_path_factory.mktemp("hub"), "--allow-host", f"127.0.0.1:{thief.port}")
+    names = [each for name in (f"127.0.0.1:{thief.port}", "hub.invalid") for each in ("--allow-host", name)]
+    served = Served(tmp_path_factory.mktemp("hub"), *names)
     served.start()
     thief.hub = served.port
     yield served
@@ -183,6 +185,46 @@ def test_agents_of_a_machine_that_joined_are_in_the_space_and_trust_the_authorit
     finally:
         machine.run("stop")
         served.end()
+
+
+def test_a_machine_reaches_its_hub_by_the_proxy_that_it_joined_by(owner: Hub, machine: Shell, hub: Served) -> None:
+    """The name is known to the proxy alone, and to nobody else on this machine."""
+    proxy = Proxy()
+    proxy.target = hub.port
+    url = f"http://hub.invalid:{hub.port}"
+    by = {"http_proxy": f"http://someone:a-secret@127.0.0.1:{proxy.port}"}
+    try:
+        _, code = owner.invite("--principal", "peter")
+        unreached = machine.run("join", "--insecure", url, code)
+        assert "cannot be reached" in unreached.stderr
+        joined = machine.run("join", "--insecure", "--json", url, code, **by)
+        assert joined.returncode == 0, joined.stderr
+        assert json.loads(joined.stdout)["proxy"] == f"http://127.0.0.1:{proxy.port}"
+        assert "a-secret" not in joined.stdout
+        assert kept(machine)["proxy"] == by["http_proxy"]
+        assert asked(machine, "create_mailbox", name="peters")["address"] == "peters@default"
+        assert json.loads(machine.run("status", "--json").stdout)["hub"]["reached"]
+        machine.run("stop")
+        other = Shell(machine.home)
+        other.environment["MCP_MAILBOX_HUB_PROXY"] = "http://127.0.0.1:1"
+        assert asked(other, "list_inbox", mailbox="peters")["unreachable_since"]
+        machine.run("stop")
+        other.environment["MCP_MAILBOX_HUB_PROXY"] = "socks4://127.0.0.1:1"
+        assert "MCP_MAILBOX_HUB_PROXY" in other.run("inbox").stderr
+    finally:
+        machine.run("stop")
+        proxy.end()
+
+
+def test_a_machine_that_joins_to_sign_signs(owner: Hub, machine: Shell) -> None:
+    try:
+        assert machine.run("join", "--sign", *owner.invite()).returncode == 0
+        asked(machine, "create_mailbox", name="sigrid")
+        asked(machine, "send", to="sigrid", body="x", mailbox="sigrid")
+        [message] = asked(machine, "wait_for_message", mailbox="sigrid")["messages"]
+        assert message["verified"] == "signature"
+    finally:
+        machine.run("stop")
 
 
 def test_whoever_is_invited_without_a_name_is_somebody_new(owner: Hub, machine: Shell) -> None:

@@ -66,6 +66,9 @@ def join(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--insecure", action="store_true", help="allow http to another machine: anybody on the way reads your mail"
     )
+    parser.add_argument(
+        "--sign", action="store_true", help="sign what this machine sends: who gets it need not trust the hub"
+    )
     parser.add_argument("--json", action="store_true", help="print what was joined as JSON, refusals too")
     return _join
 
@@ -197,12 +200,18 @@ def _join(chosen: argparse.Namespace) -> int:
     # Hosts start the server in an environment of their own, without what this shell has set.
     if certificates := os.environ.get(_CERTIFICATES):
         joined["certificates"] = str(Path(certificates).absolute())
-    if chosen.insecure:
-        joined["insecure"] = True
+    if proxy := _proxy(url):
+        joined["proxy"] = proxy
+    for said in ("insecure", "sign"):
+        if getattr(chosen, said):
+            joined[said] = True
     files.replace(str(Path(home) / HUB_FILE), json.dumps(joined, indent=2) + "\n")
     (Path(home) / _PENDING).unlink()
     if chosen.json:
-        print(shown.json_line({name: value for name, value in joined.items() if name != "token"}))  # noqa: T201
+        told = {name: value for name, value in joined.items() if name != "token"}
+        if proxy:
+            told["proxy"] = _without_password(proxy)
+        print(shown.json_line(told))  # noqa: T201
         return exits.DONE
     until = f", until {shown.line(str(joined['expires_at']))}" if joined["expires_at"] else ""
     where = f" in the space {shown.line(str(joined['space']))}" if joined["space"] else ""
@@ -296,7 +305,8 @@ def _post(url: str, asked: Json) -> tuple[int, bytes]:
         method="POST",
     )
     try:
-        with urllib.request.build_opener(Nowhere).open(request, timeout=_SECONDS) as answer:
+        by = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), proxy) if (proxy := _proxy(url)) else {})
+        with urllib.request.build_opener(Nowhere, by).open(request, timeout=_SECONDS) as answer:
             return answer.status, answer.read(_MOST)
     except urllib.error.HTTPError as error:
         with error:
@@ -310,6 +320,24 @@ def _post(url: str, asked: Json) -> tuple[int, bytes]:
                 f" {_CERTIFICATES}=/path/to/ca.pem before the same line; it is kept for the hosts."
             )
         raise rendezvous.Refused("unreachable", f"{url} cannot be reached: {reason}. {hint}") from None
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy by which this shell reaches that address: its hosts may have none, or one of their own."""
+    import urllib.request  # noqa: PLC0415 - as above
+
+    parts = urlsplit(url)
+    if chosen := os.environ.get(rendezvous.PROXY_VARIABLE):
+        return chosen
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    found = urllib.request.getproxies()
+    return found.get(parts.scheme) or found.get("all")
+
+
+def _without_password(proxy: str) -> str:
+    parts = urlsplit(proxy)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _leave(chosen: argparse.Namespace) -> int:
