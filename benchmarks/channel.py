@@ -16,7 +16,7 @@ from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Lease, Origin, Store, Wanted
+from mcp_mailbox.store import Lease, Origin, Store, Submission, Wanted
 
 MEMBERS = 1_000
 _TIMES = 300
@@ -75,7 +75,9 @@ async def _join(store: Store, box: Address, channel: Address) -> None:
 
 async def _send(store: Store, to: Address, request: str) -> float:
     began = time.perf_counter()
-    await store.accept(_SENDER, [to], Draft((str(to),), "Could you look at it? " * 10), Origin("sender", request))
+    await store.accept(
+        Submission(_SENDER, [to], Draft((str(to),), "Could you look at it? " * 10), Origin("sender", request))
+    )
     return time.perf_counter() - began
 
 

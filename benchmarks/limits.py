@@ -19,7 +19,7 @@ from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Origin, Store
+from mcp_mailbox.store import Origin, Store, Submission
 
 SENDERS = (1, 8, 64)
 ROUNDS = 12
@@ -64,7 +64,7 @@ async def _send(store: Store, senders: list[Address], turn: str) -> float:
     async def one(sender: Address) -> None:
         for number in range(_EACH[len(senders)]):
             draft = Draft((sender.name,), BODY)
-            await store.accept(sender, [sender], draft, Origin(sender.name, f"{turn}.{number}"))
+            await store.accept(Submission(sender, [sender], draft, Origin(sender.name, f"{turn}.{number}")))
 
     began = time.perf_counter()
     async with anyio.create_task_group() as tasks:

@@ -16,7 +16,7 @@ from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.engines.sqlite.schema import prepare
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Lease, Origin, Wanted
+from mcp_mailbox.store import Lease, Origin, Submission, Wanted
 from mcp_mailbox.view.apply import checksum
 from tests.view.bulk import add_words, build
 
@@ -85,7 +85,7 @@ async def _calls(store: SqliteStore, key: str, into: tuple[list[float], list[flo
     for number in range(_CALLS):
         draft = Draft((str(_READER),), f"hello again {number}")
         began = time.perf_counter()
-        await store.accept(_SENDER, [_READER], draft, Origin("benchmark", f"{key} {number}"))
+        await store.accept(Submission(_SENDER, [_READER], draft, Origin("benchmark", f"{key} {number}")))
         sent = time.perf_counter()
         await store.claim(_READER, Wanted(), Lease(5, 100_000, 1000), Origin("reader", f"{key} {number}"), ())
         await store.give_back("reader", f"{key} {number}", surfaced=True)

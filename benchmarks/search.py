@@ -15,7 +15,7 @@ from mcp_mailbox.budgets import Limits
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import SqliteStore, open_store
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Origin, Query
+from mcp_mailbox.store import Origin, Query, Submission
 from tests.view.bulk import add_words, build
 
 MESSAGES = 1_000_000
@@ -68,7 +68,7 @@ async def _sends(store: SqliteStore, count: int, key: str) -> list[float]:
     for number in range(count):
         draft = Draft((str(_BUSIEST),), f"hello again {number}")
         began = time.perf_counter()
-        await store.accept(_OTHER, [_BUSIEST], draft, Origin("benchmark", f"{key} {number}"))
+        await store.accept(Submission(_OTHER, [_BUSIEST], draft, Origin("benchmark", f"{key} {number}")))
         took.append(time.perf_counter() - began)
     return took
 

@@ -199,9 +199,7 @@ class PostOffice:
         each = self._submission(call, sender, draft)
         said: Accepted | Refusal
         try:
-            said = await self._store.accept(
-                sender, each.recipients, draft, each.origin, each.cc, each.most, each.within
-            )
+            said = await self._store.accept(each)
         except Refusal as refusal:
             said = refusal
         return await self._concluded(call, each, said)

@@ -40,7 +40,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A message that is handed in, by whom and for whom: see `accept`, whose arguments these are."""
+    """A message that is handed in (`accept`): by whom, in which request, and for whom; how much its space keeps.
+
+    `within` is the only space that there is for it.
+    """
 
     sender: Address
     recipients: Sequence[Address]
@@ -202,16 +205,7 @@ class Listing:
 class MailStore(Protocol):
     """The verbs about mail."""
 
-    async def accept(
-        self,
-        sender: Address,
-        recipients: Sequence[Address],
-        draft: Draft,
-        origin: Origin,
-        cc: Sequence[Address] = (),
-        most: int = 0,
-        within: str | None = None,
-    ) -> Accepted:
+    async def accept(self, submission: Submission) -> Accepted:
         """Store a message for every recipient that exists; one result each, those of `cc` last. These are not rung.
 
         The key is the draft's, else the origin's: the same key from the same sender with the same content gives the

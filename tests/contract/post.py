@@ -96,7 +96,7 @@ class Post:
     ) -> Accepted:
         draft = Draft(to, body, subject, priority, reply_to, key, tuple(cc), **options)
         origin = self.origin(reader or sender, request)
-        return await self.store.accept(at(sender), [*map(at, to)], draft, origin, [*map(at, cc)])
+        return await self.store.accept(Submission(at(sender), [*map(at, to)], draft, origin, [*map(at, cc)]))
 
     def submission(self, sender: str, *to: str, body: str, key: str | None = None) -> Submission:
         return Submission(at(sender), [*map(at, to)], Draft(to, body, key=key), self.origin(sender))

@@ -12,7 +12,7 @@ from mcp_mailbox.directory import EVERY_SPACE, Search
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Accepted, Listing
+from mcp_mailbox.store import Accepted, Listing, Submission
 from tests.contract.post import SPACE, Post, at
 from tests.contract.promises import promise
 
@@ -73,7 +73,7 @@ async def write(post: Post, owner: str, space: str, to: str, reply_to: str | Non
     sender = Address(f"{owner}s", space)
     await post.store.open(sender, owner, Profile(), post.origin(owner))
     draft = Draft((to,), "hello", reply_to=reply_to)
-    return await post.store.accept(sender, [at(to)], draft, post.origin(owner))
+    return await post.store.accept(Submission(sender, [at(to)], draft, post.origin(owner)))
 
 
 @promise("contact")
@@ -166,14 +166,16 @@ async def test_within_a_space_recipients_of_another_are_as_nobody(post: Post) ->
     for cc in ([], [hidden]):
         for each in (hidden, nobody, Address("#all", ELSEWHERE)):
             with pytest.raises(Refusal) as refusal:
-                await post.store.accept(at("ann"), [each], draft, post.origin("ann"), cc, within=SPACE)
+                await post.store.accept(Submission(at("ann"), [each], draft, post.origin("ann"), cc, within=SPACE))
             code = Code.UNKNOWN_CHANNEL if each.is_channel else Code.UNKNOWN_MAILBOX
             assert (refusal.value.code, refusal.value.problem.partition(" '")[2]) == (code, f"{each}'.")
-    mixed = await post.store.accept(at("ann"), [at("bob"), hidden], draft, post.origin("ann"), (), within=SPACE)
+    mixed = await post.store.accept(
+        Submission(at("ann"), [at("bob"), hidden], draft, post.origin("ann"), (), within=SPACE)
+    )
     assert [each.refusal and each.refusal.code for each in mixed.recipients] == [None, Code.UNKNOWN_MAILBOX]
     assert (await post.store.inbox(hidden, Listing(10))).previews == ()
     free = Draft(("…",), "who sees all of them")
-    answered = await post.store.accept(at("bob"), [hidden], free, post.origin("bob"))
+    answered = await post.store.accept(Submission(at("bob"), [hidden], free, post.origin("bob")))
     assert answered.recipients[0].refusal is None
 
 
@@ -182,9 +184,13 @@ async def test_within_a_space_what_channels_of_another_have_is_not_there(post: P
     await post.mailboxes("ann", "bob")
     there = Address("hidden", ELSEWHERE)
     await post.store.open(there, "someone", Profile(), post.origin("hidden"))
-    elsewhere = await post.store.accept(there, [Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("hidden"))
+    elsewhere = await post.store.accept(
+        Submission(there, [Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("hidden"))
+    )
     ours, direct = await post.send("bob", "#all"), await post.send("bob", "ann")
-    both = await post.store.accept(there, [at("ann"), Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("h"))
+    both = await post.store.accept(
+        Submission(there, [at("ann"), Address("#all", ELSEWHERE)], Draft(("…",), "x"), post.origin("h"))
+    )
     await post.store.read(at("ann"), elsewhere.id)
     for mailbox, id_ in (("ann", ours.id), ("ann", direct.id), ("bob", direct.id), ("ann", both.id)):
         await post.store.check_within(at(mailbox), id_, SPACE)

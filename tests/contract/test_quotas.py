@@ -12,7 +12,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.quotas import footprint
-from mcp_mailbox.store import Accepted
+from mcp_mailbox.store import Accepted, Submission
 from tests.contract.engines import ENGINES
 from tests.contract.machine import StoreMachine, tell_stories
 from tests.contract.post import Post, at
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 async def send(post: Post, most: int, body: str = "hello", key: str | None = None) -> Accepted:
     return await post.store.accept(
-        at("ann"), [at("bob")], Draft(("bob",), body, key=key), post.origin("ann"), most=most
+        Submission(at("ann"), [at("bob")], Draft(("bob",), body, key=key), post.origin("ann"), most=most)
     )
 
 
@@ -122,7 +122,7 @@ class Room(StoreMachine):
         size = footprint(len(body.encode()), len(to), signature=len(signature or ""))
         draft = Draft(tuple(map(str, to)), body, signature=signature)
         most = self.used(sender.space) + size + spare
-        done = self.attempt(self.post.store.accept(sender, to, draft, self.post.origin("r"), most=most))
+        done = self.attempt(self.post.store.accept(Submission(sender, to, draft, self.post.origin("r"), most=most)))
         if spare < 0:
             assert done is Code.OVER_STORAGE
         else:

@@ -13,7 +13,7 @@ from mcp_mailbox.delivery import Outcome, State
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft, Format, Kind, Message
-from mcp_mailbox.store import Accepted, Query, Show
+from mcp_mailbox.store import Accepted, Query, Show, Submission
 from tests.contract.post import TERM, Post, at, bodies, refused
 from tests.contract.promises import promise
 
@@ -437,7 +437,7 @@ async def test_a_mailbox_that_admits_more_stores_what_it_held(post: Post, contac
     outsider = Address("out", "elsewhere")
     await post.store.open(outsider, "out", Profile(), post.origin("out"))
     await post.send("eve", "bob", body="same space")
-    await post.store.accept(outsider, [at("bob")], Draft(("bob",), "elsewhere"), post.origin("out"))
+    await post.store.accept(Submission(outsider, [at("bob")], Draft(("bob",), "elsewhere"), post.origin("out")))
     rung: list[Address] = []
     with post.store.on_ring(rung.append):
         await post.open("bob", profile=Profile(contact=contact))

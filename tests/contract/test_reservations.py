@@ -10,7 +10,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import DEFAULT_TERM, HELD_LIMIT, SPACE_LIMIT, Conflict, Mode, Reservation, Terms
-from mcp_mailbox.store import Released, Reserved
+from mcp_mailbox.store import Released, Reserved, Submission
 from tests.contract.post import SPACE, Post, at
 from tests.contract.promises import promise
 
@@ -269,5 +269,7 @@ async def test_only_a_mailbox_that_exists_can_hold_anything(post: Post) -> None:
 async def test_a_reservation_keeps_no_mail_from_anybody(post: Post) -> None:
     await post.mailboxes("ann", "bob")
     await reserve(post, "ann", "**")
-    await post.store.accept(at("bob"), [at("ann")], Draft(("ann",), "when will you be done?"), post.origin("bob"))
+    await post.store.accept(
+        Submission(at("bob"), [at("ann")], Draft(("ann",), "when will you be done?"), post.origin("bob"))
+    )
     assert await post.listed("ann") == ["when will you be done?"]

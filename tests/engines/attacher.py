@@ -22,7 +22,7 @@ from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Origin
+from mcp_mailbox.store import Origin, Submission
 
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.utime"}
 BOX = Address("box", "default")
@@ -46,7 +46,7 @@ async def send(path: Path) -> None:
                     assert kept is not None
                     attachments.append(Attachment(name, "text/plain", kept.size, kept.sha256))
                 draft = Draft(("box",), f"{number}", key=f"{number}", attachments=tuple(attachments))
-                await store.accept(BOX, [BOX], draft, Origin("r", f"{number}"))
+                await store.accept(Submission(BOX, [BOX], draft, Origin("r", f"{number}")))
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()
 

@@ -18,7 +18,7 @@ from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Origin, Store
+from mcp_mailbox.store import Origin, Store, Submission
 
 SENDERS = "abcdefgh"
 WIDE = Limits(thread=0, pair=0)
@@ -31,7 +31,7 @@ async def _send(store: Store, name: str, first: int) -> None:
     number = first
     while True:
         draft = Draft((str(READER),), f"{name} {number}", key=f"{number}")
-        accepted = await store.accept(sender, [READER], draft, Origin(name, f"send {number}"))
+        accepted = await store.accept(Submission(sender, [READER], draft, Origin(name, f"send {number}")))
         sys.stdout.write(f"{name} {number} {accepted.id}\n")
         sys.stdout.flush()
         number += 1

@@ -19,7 +19,7 @@ from mcp_mailbox.engines.sqlite import open_store, restore
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Listing, Origin
+from mcp_mailbox.store import Listing, Origin, Submission
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE, ROOT
 from tests.view.bulk import build
@@ -104,7 +104,7 @@ async def test_sends_are_answered_while_a_backup_is_under_way(tmp_path: Path) ->
 
                 tasks.start_soon(take)
                 while not taken.is_set():
-                    await store.accept(OTHER, [BOX], Draft(("a",), "hello"), Origin("r", f"{sent}"))
+                    await store.accept(Submission(OTHER, [BOX], Draft(("a",), "hello"), Origin("r", f"{sent}")))
                     sent += 1
         assert sent > 20
         assert await store.check() == "ok"
@@ -120,7 +120,7 @@ async def store_with(path: Path, *said: str) -> None:
         for address in (BOX, OTHER):
             await store.open(address, "someone", Profile(), Origin(address.name, "open"))
         for text in said:
-            await store.accept(OTHER, [BOX], Draft(("a",), text), Origin("r", text))
+            await store.accept(Submission(OTHER, [BOX], Draft(("a",), text), Origin("r", text)))
 
 
 async def said_in(path: Path) -> list[str]:
@@ -138,7 +138,7 @@ async def killed(path: Path) -> list[str]:
     before = path.with_name("before.db")
     async with open_store(before, SteppedClock()) as store:
         await store.open(BOX, "someone", Profile(), Origin("r", "open"))
-        await store.accept(BOX, [BOX], Draft(("a",), "in the journal"), Origin("r", "1"))
+        await store.accept(Submission(BOX, [BOX], Draft(("a",), "in the journal"), Origin("r", "1")))
         for suffix in ("", "-wal"):
             shutil.copy(f"{before}{suffix}", f"{path}{suffix}")
     before.unlink()
@@ -287,7 +287,7 @@ async def test_a_store_that_nobody_closed_is_a_backup_with_its_journal(tmp_path:
     async with open_store(tmp_path / "store.db", SteppedClock()) as store:
         for address in (BOX, OTHER):
             await store.open(address, "someone", Profile(), Origin(address.name, "open"))
-        await store.accept(OTHER, [BOX], Draft(("a",), "in the journal"), Origin("r", "1"))
+        await store.accept(Submission(OTHER, [BOX], Draft(("a",), "in the journal"), Origin("r", "1")))
         for name in ("store.db", "store.db-wal"):
             shutil.copy(tmp_path / name, tmp_path / f"copied{name.removeprefix('store')}")
     before = (tmp_path / "copied.db").read_bytes()

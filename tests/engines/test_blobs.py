@@ -30,7 +30,7 @@ from mcp_mailbox.engines.sqlite.blobs import Blobs
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Store, Wanted
+from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Store, Submission, Wanted
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE, ROOT
 from tests.engines.attacher import BOX, MESSAGES, content
@@ -58,7 +58,7 @@ async def attach(store: Store, *contents: bytes, key: str | None = None) -> Acce
             assert kept is not None
             attachments.append(Attachment(f"{number}", "text/plain", kept.size, kept.sha256))
         draft = Draft(("box",), "hello", key=key, attachments=tuple(attachments))
-        return await store.accept(BOX, [BOX], draft, Origin("r", f"{time.monotonic_ns()}"))
+        return await store.accept(Submission(BOX, [BOX], draft, Origin("r", f"{time.monotonic_ns()}")))
 
 
 async def opened(store: Store) -> None:
@@ -123,7 +123,7 @@ async def test_what_goes_wrong_behind_a_send_changes_nothing_of_its_answer(tmp_p
             kept = await tray.keep(BytesIO(b"x").read, 10)
             assert kept is not None
             draft = Draft(("box",), "hello", attachments=(Attachment("x", "text/plain", 1, kept.sha256),))
-            sent = await store.accept(BOX, [BOX], draft, Origin("r", "1"))
+            sent = await store.accept(Submission(BOX, [BOX], draft, Origin("r", "1")))
             await store._reader.close()  # as a store that closes does
     async with open_store(tmp_path / "mail.db", SteppedClock()) as store:
         assert (await store.attachment(BOX, sent.id, "x"))[1] == b"x"
@@ -162,7 +162,7 @@ async def test_who_attaches_nothing_asks_for_no_attachments(tmp_path: Path) -> N
         await store.settle(BOX, [(await attach(store, b"x")).id], _ACK, Origin("r", "ack"))
         for db in (store.writer._db, store._reader._db):
             db.set_trace_callback(said.append)
-        sent = await store.accept(BOX, [BOX], Draft(("box",), "hello"), Origin("r", "1"))
+        sent = await store.accept(Submission(BOX, [BOX], Draft(("box",), "hello"), Origin("r", "1")))
         assert len((await store.inbox(BOX, Listing(10))).previews) == 1
         [claimed] = await store.claim(BOX, Wanted(), Lease(1, 100, 1000), Origin("r", "claim"), ())
         await store.read(BOX, sent.id)
@@ -271,7 +271,7 @@ async def test_large_contents_are_kept_while_others_are_served(tmp_path: Path) -
                 began = time.monotonic()
                 await anyio.lowlevel.checkpoint()
                 longest = max(longest, time.monotonic() - began)
-                await store.accept(BOX, [BOX], Draft(("box",), "hello"), Origin("r", f"{sends}"))
+                await store.accept(Submission(BOX, [BOX], Draft(("box",), "hello"), Origin("r", f"{sends}")))
                 sends += 1
     assert sends > 3
     assert longest < 0.5

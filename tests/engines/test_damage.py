@@ -37,7 +37,7 @@ async def opened(path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def send(store: SqliteStore, body: str, key: str) -> Accepted:
-    return await store.accept(ANN, [BOB], Draft((str(BOB),), body, key=key), Origin("ann", key))
+    return await store.accept(Submission(ANN, [BOB], Draft((str(BOB),), body, key=key), Origin("ann", key)))
 
 
 def modes(directory: Path) -> dict[str, int]:
@@ -148,7 +148,7 @@ async def test_a_damaged_page_fails_what_needs_it_and_nothing_else(
         async def attempt(name: str, reply_to: str | None) -> None:
             draft = Draft((str(BOB),), "new", key=name, reply_to=reply_to)
             try:
-                outcomes[name] = (await store.accept(ANN, [BOB], draft, Origin("ann", name))).repeated
+                outcomes[name] = (await store.accept(Submission(ANN, [BOB], draft, Origin("ann", name)))).repeated
             except Refusal as error:
                 outcomes[name] = error.code
 

@@ -17,7 +17,7 @@ from mcp_mailbox.engines.sqlite.common import KEY_AGE
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import HELD_LIMIT, NAMES_LIMIT, Terms
-from mcp_mailbox.store import Listing, Origin, Portion, Query
+from mcp_mailbox.store import Listing, Origin, Portion, Query, Submission
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE, ROOT
 
@@ -45,7 +45,9 @@ async def sends(tmp_path: Path) -> AsyncIterator[tuple[SteppedClock, SqliteStore
 
             async def send(first: int, count: int) -> None:
                 for number in range(first, first + count):
-                    await store.accept(BOB, [BOB], Draft(("bob",), "x", key=f"{number}"), Origin("bob", f"{number}"))
+                    await store.accept(
+                        Submission(BOB, [BOB], Draft(("bob",), "x", key=f"{number}"), Origin("bob", f"{number}"))
+                    )
 
             yield clock, store, send
 
@@ -86,7 +88,7 @@ async def test_what_is_kept_does_not_grow_from_month_to_month(sends: tuple[Stepp
 
 async def test_a_signature_goes_with_its_message(sends: tuple[SteppedClock, SqliteStore, Send]) -> None:
     clock, store, _ = sends
-    sent = await store.accept(BOB, [BOB], Draft(("bob",), "x", signature="a.b.c"), Origin("bob", "signed"))
+    sent = await store.accept(Submission(BOB, [BOB], Draft(("bob",), "x", signature="a.b.c"), Origin("bob", "signed")))
     await store.settle(BOB, [sent.id], Settlement(Outcome.ACK), Origin("bob", "ack"))
     clock.step(1000)
     while await store.forget_settled(clock.now()):
@@ -118,7 +120,7 @@ async def test_a_kill_while_old_mail_is_removed_leaves_a_sound_store_with_all_th
 
             async def send(number: int) -> None:
                 draft = Draft(("bob",), f"plan {number} " + "word " * 400)
-                sent = await store.accept(BOB, [BOB], draft, Origin("bob", f"{number}"))
+                sent = await store.accept(Submission(BOB, [BOB], draft, Origin("bob", f"{number}")))
                 if number % 10:
                     await store.settle(BOB, [sent.id], Settlement(Outcome.ACK), Origin("bob", f"ack {number}"))
 

@@ -22,7 +22,7 @@ from mcp_mailbox.engines.sqlite import SqliteStore, index, open_store, searching
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Accepted, Hits, Listing, Origin, Query
+from mcp_mailbox.store import Accepted, Hits, Listing, Origin, Query, Submission
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
 from tests.engines.sender import READER
@@ -49,7 +49,8 @@ async def opened(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def send(store: SqliteStore, *bodies: str) -> list[Accepted]:
     return [
-        await store.accept(ANN, [BOB], Draft(("b",), body), Origin("a", f"{crc32(body.encode())}")) for body in bodies
+        await store.accept(Submission(ANN, [BOB], Draft(("b",), body), Origin("a", f"{crc32(body.encode())}")))
+        for body in bodies
     ]
 
 

@@ -15,7 +15,7 @@ from mcp_mailbox.engines.sqlite import open_store
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Listing, Origin
+from mcp_mailbox.store import Listing, Origin, Submission
 from mcp_mailbox.view.migrations import MIGRATIONS, VERSION
 from tests.clocks import SteppedClock
 
@@ -64,7 +64,7 @@ async def older(path: Path) -> int:
         await store.open(Address("blb", "default"), "someone", Profile(), Origin("blb", "open"))
         ann, bob = Address("ann", "default"), Address("bob", "default")
         for number, body in enumerate(("kept", "rejected", "acked", "kept too")):
-            sent = await store.accept(ann, [bob], Draft(("bob",), body), Origin("ann", f"{number}"))
+            sent = await store.accept(Submission(ann, [bob], Draft(("bob",), body), Origin("ann", f"{number}")))
             if outcome := {"rejected": Outcome.REJECT, "acked": Outcome.ACK}.get(body):
                 await store.settle(bob, [sent.id], Settlement(outcome), Origin("bob", f"{number}"))
         await store.writer.do(lambda db: db.execute("DELETE FROM message WHERE kind <> 0"))
@@ -98,7 +98,9 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         assert [each.delivery.message.body for each in found] == ["kept", "kept too", "rejected"]
         assert found[-1].delivery.state is State.REJECTED
         fresh = await store.accept(
-            Address("ann", "default"), [Address("bob", "default")], Draft(("bob",), "new"), Origin("ann", "new")
+            Submission(
+                Address("ann", "default"), [Address("bob", "default")], Draft(("bob",), "new"), Origin("ann", "new")
+            )
         )
         assert fresh.id not in {each.delivery.message.id for each in found}
         assert store._codec.read(fresh.id).seq == last + 1, "numbers go on"
@@ -115,7 +117,9 @@ async def test_an_older_store_becomes_as_a_new_one_and_keeps_its_mail(tmp_path: 
         for name in ("ann", "bob"):
             assert await store.subscriptions(Address(name, "default")) == [Address("#all", "default")]
         everybody = await store.accept(
-            Address("ann", "default"), [Address("#all", "default")], Draft(("#all",), "all"), Origin("ann", "all")
+            Submission(
+                Address("ann", "default"), [Address("#all", "default")], Draft(("#all",), "all"), Origin("ann", "all")
+            )
         )
         assert everybody.recipients[0].members == 2
         found = (await store.inbox(Address("bob", "default"), Listing(10))).previews

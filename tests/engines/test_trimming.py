@@ -14,7 +14,7 @@ from mcp_mailbox.channel import Keep
 from mcp_mailbox.engines.sqlite import SqliteStore, fanout, open_store
 from mcp_mailbox.mailbox import Profile
 from mcp_mailbox.message import Draft
-from mcp_mailbox.store import Origin, Portion
+from mcp_mailbox.store import Origin, Portion, Submission
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
 
@@ -38,7 +38,7 @@ async def store(tmp_path: Path, clock: SteppedClock) -> AsyncIterator[SqliteStor
 
 async def send(store: SqliteStore, to: Address, first: int, count: int) -> list[str]:
     return [
-        (await store.accept(ANN, [to], Draft((str(to),), "x"), Origin("ann", f"{to} {number}"))).id
+        (await store.accept(Submission(ANN, [to], Draft((str(to),), "x"), Origin("ann", f"{to} {number}")))).id
         for number in range(first, first + count)
     ]
 

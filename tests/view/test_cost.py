@@ -27,7 +27,7 @@ from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Portion, Show, Wanted
+from mcp_mailbox.store import Accepted, Lease, Listing, Origin, Portion, Show, Submission, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
@@ -178,20 +178,20 @@ class Asking:
         return page
 
     async def accept(self, store: SqliteStore) -> object:
-        return await store.accept(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin())
+        return await store.accept(Submission(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin()))
 
     async def accept_within_what_a_space_keeps(self, store: SqliteStore) -> object:
-        return await store.accept(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin(), most=1 << 40)
+        return await store.accept(Submission(OTHER, [BOX], Draft((str(BOX),), "hello"), self.origin(), most=1 << 40))
 
     async def accept_reply(self, store: SqliteStore) -> object:
         found = await store.claim(BOX, Wanted(), Lease(1, 1, 1000), self.origin(), ())
-        return await store.accept(BOX, [OTHER], Draft(("a",), "b", reply_to=found[0].handle), self.origin())
+        return await store.accept(Submission(BOX, [OTHER], Draft(("a",), "b", reply_to=found[0].handle), self.origin()))
 
     async def _asked(self, store: SqliteStore, stranger: int) -> str:
         """Let somebody ask a mailbox that asks first."""
         await store.open(ASKS, "someone", Profile(contact=Contact.ASK), self.origin())
         sender = Address(f"x{stranger}", "default")
-        sent = await store.accept(sender, [ASKS], Draft((str(ASKS),), "may I?"), self.origin())
+        sent = await store.accept(Submission(sender, [ASKS], Draft((str(ASKS),), "may I?"), self.origin()))
         assert sent.recipients[0].held
         return sent.id
 
@@ -208,7 +208,7 @@ class Asking:
             asked = await self._asked(store, 21)
             await store.settle(ASKS, [asked], Settlement(Outcome.ACCEPT), self.origin())
         stranger = Address("x21", "default")
-        return await store.accept(stranger, [ASKS], Draft((str(ASKS),), "thanks"), self.origin())
+        return await store.accept(Submission(stranger, [ASKS], Draft((str(ASKS),), "thanks"), self.origin()))
 
     async def list_requests(self, store: SqliteStore) -> object:
         page = await store.inbox(ASKS, Listing(20, show=Show.REQUESTS))
@@ -253,7 +253,7 @@ class Asking:
 
     async def publish(self, store: SqliteStore, to: str = "#all") -> object:
         sent = await store.accept(
-            OTHER, [Address(to, "default")], Draft((to,), "hello", key=uuid4().hex), self.origin()
+            Submission(OTHER, [Address(to, "default")], Draft((to,), "hello", key=uuid4().hex), self.origin())
         )
         assert sent.recipients[0].members
         return sent
@@ -284,7 +284,7 @@ class Asking:
         await store.open(ASKS, "someone", Profile(contact=Contact.ASK), self.origin())
         await store.open(stranger, "passer-by", Profile(), Origin("stranger", uuid4().hex))
         draft = Draft(("#all",), "hello", key=uuid4().hex)
-        sent = await store.accept(stranger, [Address("#all", "default")], draft, self.origin())
+        sent = await store.accept(Submission(stranger, [Address("#all", "default")], draft, self.origin()))
         before = await store.mailbox(ASKS)
         assert not await store.claim(ASKS, Wanted(stranger), Lease(5, 100_000, 1000), self.origin(), ())
         assert before == await store.mailbox(ASKS), "nothing is counted either"
@@ -349,7 +349,7 @@ class Asking:
             assert kept is not None
             attachment = Attachment("plan.md", "text/markdown", kept.size, kept.sha256)
             draft = Draft((str(BOX),), "hello", attachments=(attachment,))
-            return await store.accept(OTHER, [BOX], draft, Origin("reader", os.urandom(8).hex()))
+            return await store.accept(Submission(OTHER, [BOX], draft, Origin("reader", os.urandom(8).hex())))
 
     async def read_attached(self, store: SqliteStore) -> object:
         sent = await self.accept_attached(store)
@@ -403,9 +403,11 @@ async def test_a_long_thread_costs_what_waits_in_it_and_not_what_was_said(stores
         store = stores[0].store
         asking = Asking()
         asking.number = 1000 + 1000 * long
-        first = await store.accept(OTHER, [BOX], Draft(("a",), "question"), asking.origin())
+        first = await store.accept(Submission(OTHER, [BOX], Draft(("a",), "question"), asking.origin()))
         for _ in range(200 * long):
-            said = await store.accept(OTHER, [BOX], Draft(("a",), "more", reply_to=first.id), asking.origin())
+            said = await store.accept(
+                Submission(OTHER, [BOX], Draft(("a",), "more", reply_to=first.id), asking.origin())
+            )
             await store.settle(BOX, [said.id], Settlement(Outcome.ACK), asking.origin())
 
         async def claim(store: SqliteStore, asking: Asking = asking, thread: str = first.id) -> object:
@@ -437,7 +439,7 @@ async def test_the_states_of_what_was_published_are_counted_of_a_thousand_member
     stores: tuple[Counted, Counted],
 ) -> None:
     counted = stores[1]
-    sent = await counted.store.accept(OTHER, [BUSY], Draft(("#busy",), "hello"), Origin("reader", "states"))
+    sent = await counted.store.accept(Submission(OTHER, [BUSY], Draft(("#busy",), "hello"), Origin("reader", "states")))
 
     async def read(store: SqliteStore) -> object:
         return (await store.read(OTHER, sent.id)).counted
@@ -463,7 +465,7 @@ async def test_publishing_costs_as_much_for_a_thousand_members_as_for_ten_and_li
 
         async def publish(store: SqliteStore, to: Address = channel) -> object:
             draft = Draft((to.name,), "hello", key=uuid4().hex)
-            sent = await store.accept(OTHER, [to], draft, Origin("reader", "publish"))
+            sent = await store.accept(Submission(OTHER, [to], draft, Origin("reader", "publish")))
             assert sent.recipients[0].members == int(to.name[-4:])
             return sent
 

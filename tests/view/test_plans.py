@@ -26,7 +26,7 @@ from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.message import Draft
 from mcp_mailbox.presence import Status
 from mcp_mailbox.reservation import Terms
-from mcp_mailbox.store import Lease, Listing, Origin, Portion, Query, Show, Wanted
+from mcp_mailbox.store import Lease, Listing, Origin, Portion, Query, Show, Submission, Wanted
 from mcp_mailbox.view import query
 from tests.clocks import SteppedClock
 from tests.conftest import DEADLINE
@@ -123,15 +123,17 @@ async def _every_verb(store: SqliteStore, clock: SteppedClock, monkeypatch: pyte
     await store.mailboxes("someone", "default", "b", 10)
     await store.similar(Address("bobb", "default"), "someone")
     options: dict[str, Any] = {"ttl": 900, "topic": "t", "receipt": True}
-    sent = [await store.accept(ann, [bob], Draft(("bob",), "hello"), next(origins), [ann]) for _ in range(5)]
+    sent = [
+        await store.accept(Submission(ann, [bob], Draft(("bob",), "hello"), next(origins), [ann])) for _ in range(5)
+    ]
     for _ in range(2):
-        await store.accept(ann, [bob], Draft(("bob",), "hello", **options), next(origins))
+        await store.accept(Submission(ann, [bob], Draft(("bob",), "hello", **options), next(origins)))
     for wanted in (Wanted(ann), Wanted(ann, sent[1].id), Wanted(thread=sent[2].id), Wanted()):
         origin = next(origins)
         held = await store.claim(bob, wanted, Lease(1, 1, 1000), origin, ["someone else"])
         await store.surface(origin)
         await store.due(0)
-    await store.accept(bob, [ann], Draft(("ann",), "answer", reply_to=held[0].handle), next(origins))
+    await store.accept(Submission(bob, [ann], Draft(("ann",), "answer", reply_to=held[0].handle), next(origins)))
     for outcome in (Outcome.EXTEND, Outcome.RELEASE, Outcome.REJECT, Outcome.RETRY, Outcome.REJECT, Outcome.PURGE):
         await store.settle(bob, [sent[0].id], Settlement(outcome), next(origins))
     await store.show(bob, [sent[1].id])
@@ -178,13 +180,13 @@ async def _requests(store: SqliteStore, clock: SteppedClock, origins: Iterator[O
     eve, asks = Address("eve", "default"), Address("asks", "default")
     await store.open(eve, "eve", Profile(), next(origins))
     await store.open(asks, "someone", Profile(contact=Contact.ASK), next(origins))
-    asked = await store.accept(eve, [asks], Draft(("asks",), "may I?"), next(origins))
+    asked = await store.accept(Submission(eve, [asks], Draft(("asks",), "may I?"), next(origins)))
     await store.inbox(asks, Listing(2, show=Show.REQUESTS))
     await store.read(eve, asked.id)
     await store.settle(asks, [asked.id], Settlement(Outcome.ACK), next(origins))
     await store.open(asks, "someone", Profile(contact=Contact.OPEN), next(origins))
     await store.open(asks, "someone", Profile(contact=Contact.ASK), next(origins))
-    asked = await store.accept(eve, [asks], Draft(("asks",), "may I?", ttl=500), next(origins))
+    asked = await store.accept(Submission(eve, [asks], Draft(("asks",), "may I?", ttl=500), next(origins)))
     clock.step(500)
     await store.sweep(0, ())
     for outcome in (Outcome.ACCEPT, Outcome.REJECT):
@@ -196,7 +198,7 @@ async def _attach(store: SqliteStore, clock: SteppedClock, ann: Address, bob: Ad
         kept = await tray.keep(BytesIO(b"x").read, 1)
         assert kept is not None
         attached = Draft(("bob",), "hello", attachments=(Attachment("x", "text/plain", kept.size, kept.sha256),))
-        with_x = await store.accept(ann, [bob], attached, Origin("reader", "attached"))
+        with_x = await store.accept(Submission(ann, [bob], attached, Origin("reader", "attached")))
     await store.attachment(bob, with_x.id, "x")
     clock.step(attaching.GRACE)
     await store.collect()
@@ -210,14 +212,14 @@ async def _every_verb_about_channels(store: SqliteStore, ann: Address, bob: Addr
         await store.subscribe(box, build, None, Keep(count=3), next(origins))
     posts = [
         await store.accept(
-            ann, [build, Address("#all", "default")], Draft(("#build",), "said", **options), next(origins)
+            Submission(ann, [build, Address("#all", "default")], Draft(("#build",), "said", **options), next(origins))
         )
         for options in ({}, {"topic": "t"}, {"topic": "t"}, {"delay": 5000}, {}, {})
     ]
     await store.mailbox(bob)
     await store.read(ann, posts[-1].id)
     await store.settle(bob, [posts[-1].id], Settlement(Outcome.ACK), next(origins))
-    await store.accept(bob, [ann], Draft(("ann",), "answer", reply_to=posts[-2].id), next(origins))
+    await store.accept(Submission(bob, [ann], Draft(("ann",), "answer", reply_to=posts[-2].id), next(origins)))
     await store.claim(bob, Wanted(build), Lease(1, 1, 1000), next(origins), ())
     await store.claim(bob, Wanted(build, posts[0].id), Lease(1, 1, 1000), next(origins), ())
     assert await store.skipped(bob)

@@ -59,7 +59,6 @@ from mcp_mailbox.errors import Blame, Refusal
 from mcp_mailbox.invitation import Invitation
 from mcp_mailbox.loopguard import Guard
 from mcp_mailbox.mailbox import Mailbox, Occupant, Profile
-from mcp_mailbox.message import Draft
 from mcp_mailbox.report import Notice
 from mcp_mailbox.reservation import Reservation, Terms
 from mcp_mailbox.store import (
@@ -282,18 +281,8 @@ class SqliteStore:
 
     # -- mail
 
-    async def accept(
-        self,
-        sender: Address,
-        recipients: Sequence[Address],
-        draft: Draft,
-        origin: Origin,
-        cc: Sequence[Address] = (),
-        most: int = 0,
-        within: str | None = None,
-    ) -> Accepted:
+    async def accept(self, submission: Submission) -> Accepted:
         """See `Store.accept`."""
-        submission = Submission(sender, recipients, draft, origin, cc, most, within)
         answer = await self._do(lambda db: self._sending.accept(db, submission))
         if isinstance(answer, Refusal):  # with which something was written: others were told of it
             raise answer
