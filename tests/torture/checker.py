@@ -100,6 +100,7 @@ def nothing_is_made_up(facts: Facts) -> Iterator[str]:
             digests = facts.whole.get((each.mailbox, each.id), set()) | ({each.digest} if each.digest else set())
             if digests - {sent.digest}:
                 yield f"{each.token} came with another body; {each.op.place}"
+            yield from _altered(facts, each, sent)
     for each in facts.notices:
         outcomes = {ending.outcome for ending in facts.endings_of.get(each.about, ())}
         left = facts.histories.left.get(each.about[0], {}).get(each.about[1])
@@ -107,6 +108,16 @@ def nothing_is_made_up(facts: Facts) -> Iterator[str]:
             yield f"{each.token[:60]!r} was told to {each.mailbox}, and nobody rejected it; {each.op.place}"
     for each in facts.undelivered:
         yield from _untrue(facts, each)
+
+
+def _altered(facts: Facts, each: Received, sent: Sent) -> Iterator[str]:
+    """What goes with a letter: its file, and the signature of its sender's machine."""
+    if each.files != (() if sent.file is None else sent.file[:1]):
+        yield f"{each.token} came with the files {each.files}; {each.op.place}"
+    for content in facts.opened.get((each.mailbox, each.id), set()) - {sent.file}:
+        yield f"{each.token} came with {content[0]} and something else in it; {each.op.place}"
+    if "does not match" in each.verified:
+        yield f"{each.token} came with a word about its signature, {each.verified!r}; {each.op.place}"
 
 
 def _untrue(facts: Facts, report: Received) -> Iterator[str]:

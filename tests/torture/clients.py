@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from mcp_mailbox.fronts.fence import stripped
 from tests.torture import history, plan
 from tests.torture.relay import Relay
 from tests.torture.session import Lost, Refused, Session, TimedOut
@@ -177,7 +178,7 @@ class Agent:
         number = self.history.invoke(self._name, op, note)
         answer: Json = {}
         try:
-            answer = self._session.call(tool, arguments, patience)
+            answer = stripped(self._session.call(tool, arguments, patience))
         except TimedOut:
             self.history.complete(number, "unknown", {"why": "time-out"})
         except Lost:
@@ -206,9 +207,12 @@ class Agent:
             "subject": letter.subject,
             "reply_to": reply_to,
         }
+        file = self._file(letter)
+        note |= {"file": [file.name, plan.digest(letter.file or "")]} if file is not None else {}
         arguments: Json = {"to": letter.to, "body": letter.body, "subject": letter.subject, "priority": letter.priority}
         arguments |= {"reply_to": reply_to} if reply_to else {}
         arguments |= {"key": letter.key} if letter.key else {}
+        arguments |= {"attach": [str(file)]} if file is not None else {}
         result: history.Result = "unknown"
         for _ in range(TRIES if letter.key else 1):
             patience = pick.uniform(0.001, 0.1) if pick.random() < 0.03 else PATIENCE
@@ -216,6 +220,14 @@ class Agent:
             if result != "unknown":
                 break
         return result
+
+    def _file(self, letter: plan.Letter) -> Path | None:
+        """Write what goes with a letter; only who has a relay can name a file of this machine."""
+        if letter.file is None or self.spec.over not in RELAYED:
+            return None
+        path = Path(self.spec.directory) / "files" / letter.file_name
+        path.write_bytes(letter.file.encode())
+        return path
 
     def wait(
         self, timeout: float, ack: Sequence[str] = (), patience: float = PATIENCE, box: str | None = None
@@ -233,8 +245,20 @@ class Agent:
         for message in answer["messages"]:
             if "more" in message:
                 self._read_on(mailbox, message)
+            for file in message.get("attachments", ()):
+                self._open(mailbox, message["id"], file["name"])
         messages: list[Json] = answer["messages"]
         return messages
+
+    def _open(self, mailbox: str, id_: str, name: str) -> None:
+        """Read what is attached."""
+        note = {"mailbox": address(mailbox), "id": id_, "name": name}
+        arguments = {"id": id_, "attachment": name, "mailbox": mailbox}
+
+        def told(answer: Json) -> Json:
+            return {"id": handle(id_)[0], "name": answer["attachment"], "digest": plan.digest(answer["body"])}
+
+        self.attempt("file", "read", arguments, note, told)
 
     def _read_on(self, mailbox: str, message: Json) -> None:
         body: str = message["body"]
@@ -343,6 +367,8 @@ def _noted(message: Json) -> Json:
         "priority": message["priority"],
         "subject": message["subject"],
         "kind": kind,
+        "files": [file["name"] for file in message.get("attachments", ())],
+        "verified": message.get("verified", ""),
         "lease_until_ns": int(datetime.fromisoformat(message["lease_until"]).timestamp()) * 1_000_000_000,
     }
 

@@ -42,6 +42,8 @@ class Sent:
     priority: str
     subject: str
     began_ns: int
+    file: tuple[str, str] | None = None
+    """The name of a file that goes with it, and the digest of what is in it."""
     done_ns: int | None = None
     """When its first good answer was there; None: its fate is unknown, or it was refused."""
     kept_ns: int | None = None
@@ -79,6 +81,10 @@ class Received:
     kind: str = "message"
     said: str = ""
     """The body of what the post office itself wrote."""
+    files: tuple[str, ...] = ()
+    """What is attached, by name."""
+    verified: str = ""
+    """What its signature is worth."""
 
     @property
     def about(self) -> tuple[str, str]:
@@ -133,6 +139,8 @@ class Facts:
         self.endings: list[Ended] = []
         self.whole: dict[tuple[str, str], set[str]] = defaultdict(set)
         """Digests of long bodies that were read to their end, by mailbox and id."""
+        self.opened: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+        """Names and digests of attached files that were read, by mailbox and id."""
         self._asked: dict[tuple[str, str, int], int] = {}
         """When somebody asked first to end each lease, whatever came of it."""
         self._moves: dict[tuple[str, str], list[Op]] = defaultdict(list)
@@ -161,6 +169,9 @@ class Facts:
                 self._read_endings(op, op.args["mailbox"], op.args["ids"], op.args["outcome"], failed)
             case "subscribe" | "leave" if op.result != "fail":
                 self._moves[op.args["mailbox"], op.args["channel"]].append(op)
+            case "file" if "digest" in op.answer:
+                content = (op.answer["name"], op.answer["digest"])
+                self.opened[op.args["mailbox"], op.answer["id"]].add(content)
             case "read" if "digest" in op.answer:
                 self.whole[op.args["mailbox"], op.answer["id"]].add(op.answer["digest"])
             case _:
@@ -173,6 +184,7 @@ class Facts:
             content = (args["digest"], args["priority"], args["subject"])
             sent = Sent(args["token"], args["sender"], frozenset(args["to"]), args["key"], *content, op.invoke_ns)
             sent.machine = self._machine(op)
+            sent.file = (args["file"][0], args["file"][1]) if "file" in args else None
             self.sent[sent.token] = sent
         sent.began_ns = min(sent.began_ns, op.invoke_ns)
         sent.possible |= op.result != "fail"
@@ -346,5 +358,7 @@ def _messages(op: Op) -> Iterator[Received]:
             subject=message["subject"],
             kind=message.get("kind", "message"),
             said=message.get("said", ""),
+            files=tuple(message.get("files", ())),
+            verified=message.get("verified", ""),
             lease_until_ns=message["lease_until_ns"],
         )

@@ -44,6 +44,7 @@ EDGES = ("edge", *LINKS)
 _LETTERS = 'abcdefghijklmnopqrstuvwxyz      äß→語\U0001f4ec"\\\n\t<>&{}0123456789'
 _ODD_BODY = 0.04
 """Share of bodies that are longer than a page of a wait."""
+_WITH_FILE = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,16 @@ class Letter:
     subject: str
     priority: str
     key: str | None
+    file: str | None = None
+    """What is in a file that goes with it, if its sender can send files."""
 
     @property
     def digest(self) -> str:
         return digest(self.body)
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.token.replace('#', '-')}.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,8 @@ def _write(pick: Random, token: str, to: Sequence[str]) -> Letter:
     # Without a key the relay's request is the key, which only the relay itself can repeat.
     key = f"key-{token}" if pick.random() < 0.8 else None
     priority = pick.choices(PRIORITIES, weights=(1, 4, 1))[0]
-    return Letter(token, tuple(to), f"{token}\n{text}", f"about {token}", priority, key)
+    file = "".join(pick.choices(_LETTERS, k=pick.randrange(1, 2000))) if pick.random() < _WITH_FILE else None
+    return Letter(token, tuple(to), f"{token}\n{text}", f"about {token}", priority, key, file)
 
 
 def faults(seed: int, kinds: Sequence[str], kills: int) -> list[Fault]:

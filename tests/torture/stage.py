@@ -56,12 +56,13 @@ class Stage:
         self._server: subprocess.Popen[bytes] | None = None
         self._serve_at = 0.0
         self._struck: set[int] = set()
-        for name in ("history", "relays"):
+        for name in ("history", "relays", "files"):
             (directory / name).mkdir()
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(directory), "LANG": "C.UTF-8"}
         self._settings = bare | {
             "PYTHONPATH": str(program),
             "MCP_MAILBOX_LEASE": str(lease),
+            "MCP_MAILBOX_ATTACH": str(directory / "files"),
             "MCP_MAILBOX_IDLE": _IDLE_SECONDS,
             # What is tortured here says more in a minute than the loop guard lets anybody say in an hour.
             "MCP_MAILBOX_THREAD_BUDGET": "0",
@@ -171,7 +172,8 @@ class Stage:
         self.serve()
         self.link.lead_to(self.port)
         hub = {"MCP_MAILBOX_HUB": self.link.url, "MCP_MAILBOX_TOKEN": self.token("edge")}
-        self.edge = Machine(self.directory / "edge", self._settings | hub)
+        sign = {"MCP_MAILBOX_SIGN": "on"} if self._seed % 2 else {}
+        self.edge = Machine(self.directory / "edge", self._settings | hub | sign)
 
     # -- the machines
 

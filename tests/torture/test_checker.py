@@ -387,7 +387,37 @@ def keep_it_from_readers_who_wait(histories: Histories) -> None:
     histories.wait = Wait(_ns(30), _ns(80), emptied=False)
 
 
+def another_file(histories: Histories) -> None:
+    _messages(histories, 0)[0]["files"] = ["other.txt"]
+
+
+def no_file(histories: Histories) -> None:
+    _op(histories, "send", 0).args = {**_op(histories, "send", 0).args, "file": ["plan.txt", "digest"]}
+
+
+def another_content(histories: Histories) -> None:
+    _op(histories, "send", 0).args = {**_op(histories, "send", 0).args, "file": ["plan.txt", "digest"]}
+    _messages(histories, 0)[0]["files"] = ["plan.txt"]
+    histories.ops.append(_opened("plan.txt", "another digest"))
+
+
+def a_wrong_signature(histories: Histories) -> None:
+    word = "signature does not match: it is by another key"
+    _messages(histories, 0)[0]["verified"] = word
+
+
+def _opened(name: str, digest: str) -> Op:
+    args = {"mailbox": BOX, "id": "id1.1", "name": name}
+    op = Op("reader-0", "reader-0.0.1", "file", _ns(4.2), args, "ok", _ns(4.3))
+    op.answer = {"id": "id1", "name": name, "digest": digest}
+    return op
+
+
 PLANTS: list[tuple[Plant, int]] = [
+    (another_file, 2),
+    (no_file, 2),
+    (another_content, 2),
+    (a_wrong_signature, 2),
     (keep_from_a_member, 9),
     (lose_it_at_a_member, 9),
     (deliver_to_who_has_left, 2),
@@ -456,6 +486,15 @@ def _lawful(plant: Plant) -> Counter[int]:
 def test_an_unknown_send_may_arrive_or_not() -> None:
     def plant(histories: Histories) -> None:
         histories.ops += [sent(4, 3.2, "unknown"), sent(5, 3.4, "unknown"), waited(1, 30, message(5))]
+
+    assert not _lawful(plant)
+
+
+def test_what_goes_with_a_letter_comes_with_it() -> None:
+    def plant(histories: Histories) -> None:
+        _op(histories, "send", 0).args = {**_op(histories, "send", 0).args, "file": ["plan.txt", "digest"]}
+        _messages(histories, 0)[0] |= {"files": ["plan.txt"], "verified": "first signature"}
+        histories.ops.append(_opened("plan.txt", "digest"))
 
     assert not _lawful(plant)
 
