@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Callable
 
@@ -70,6 +71,34 @@ async def test_the_outbox_survives_a_killed_post_office(machine: Machines, there
         here.home.kill_office()
         here.link.mend()
         assert await drain(bob, 2) == ["before", "after"]
+
+
+async def test_a_full_disk_at_an_edge_refuses_what_it_cannot_keep_and_loses_nothing_else(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await alice.send("alice", "to be read meanwhile")
+        read = await alice.wait_one()
+        here.link.cut()
+        await until(lambda: not here.reached(), "the edge to notice")
+        office = here.home.status()["pid"]
+        file = here.home.path / "edge.db-wal"
+        before = resource.prlimit(office, resource.RLIMIT_FSIZE)
+        resource.prlimit(office, resource.RLIMIT_FSIZE, (file.stat().st_size + 200_000, before[1]))
+        kept = 0
+        while not (said := await alice.result("send", to="bob", body=f"{kept} {'x' * 20_000}")).is_error:
+            kept += 1
+        refused = said.structured_content or {}
+        assert refused["error"] in {"store_full", "store_failed"}
+        assert 0 < kept < 20
+        assert (await alice.call("read", id=read["id"]))["body"] == "to be read meanwhile"
+        assert (await alice.refused("send", to="bob", body="y" * 20_000))["error"] == refused["error"]
+        resource.prlimit(office, resource.RLIMIT_FSIZE, before)
+        assert (await alice.send("bob", "there is room again"))["accepted"] == "outbox"
+        here.link.mend()
+        came = [each.partition(" ")[0] for each in await drain(bob, kept + 1)]
+        assert came == [*map(str, range(kept)), "there"]
 
 
 async def test_an_agent_that_starts_anew_while_the_hub_is_away_still_sends_from_its_mailbox(
