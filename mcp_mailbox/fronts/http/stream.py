@@ -138,6 +138,10 @@ class Stream:
         """Give a sign of life, if that can be done at once; return whether it was."""
         return self._write_now(_PING)
 
+    def tell_now(self, event: bytes) -> bool:
+        """Tell something that is spelled already, if events have begun and it can be done at once; whether it was."""
+        return self._write_now(event)
+
     def offer(self, line: bytes) -> bool:
         """Tell a message, as JSON, before the answer, if events have begun and it can be done at once."""
         taken = self._write_now(b"event: message\r\ndata: %b\r\n\r\n" % line)

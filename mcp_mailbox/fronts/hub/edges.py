@@ -11,8 +11,8 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -335,6 +335,7 @@ class Edges:
         self._leases = leases
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
+        self._hearts: dict[Callable[[], object], None] = {}
         self._edges: dict[str, dict[str, Edge]] = {}
         """By principal and name."""
 
@@ -343,6 +344,7 @@ class Edges:
         """Let go of edges that have gone."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._sweep)
+            tasks.start_soon(self._beat)
             yield
             tasks.cancel_scope.cancel()
 
@@ -485,6 +487,21 @@ class Edges:
             if life > edge.life:
                 await self._leases.lost(lost)
                 edge.life = life
+
+    @contextmanager
+    def beating(self, beat: Callable[[], object]) -> Iterator[None]:
+        """Call this with every beat while the block lasts: one timer serves all streams."""
+        self._hearts[beat] = None
+        try:
+            yield
+        finally:
+            del self._hearts[beat]
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(wire.BEAT_SECONDS)
+            for beat in list(self._hearts):
+                beat()
 
     async def _sweep(self) -> None:
         while True:

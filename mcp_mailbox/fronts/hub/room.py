@@ -19,10 +19,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
-import anyio
 from pydantic import BaseModel, ValidationError
 
 from mcp_mailbox import addresses
@@ -366,10 +366,9 @@ class StoreRoom:
         edge.opened_by = opening.life
         await edge.listen_only({key(address) for address in wanted})
         hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._beat, stream)
-            # Before thousands of mailboxes are looked up: an edge gives up what is silent.
-            await stream.tell(_event("hello", hello))
+        # Before thousands of mailboxes are looked up: an edge gives up what is silent.
+        await stream.tell(_event("hello", hello))
+        with self._edges.beating(partial(stream.tell_now, _BEAT)):  # or something is being told, which is as good
             for address in wanted:
                 if not edge.is_newest(number):
                     break
@@ -378,7 +377,6 @@ class StoreRoom:
             async with aclosing(edge.events(number)) as events:
                 async for at, name, said in events:
                     await stream.tell(_event(name, said, f"{self._edges.epoch}.{at}"))
-            tasks.cancel_scope.cancel()
 
     async def _hear(self, edge: Edge, caller: Caller, address: Address) -> None:
         """Have the edge hear of a mailbox if it still may."""
@@ -388,11 +386,6 @@ class StoreRoom:
         # What rang at one that was not heard until now is not known: that one is told in any case.
         with suppress(Refusal):  # for too many
             await edge.listen(caller, address, again=not edge.hears(address))
-
-    async def _beat(self, stream: Stream) -> None:
-        while True:
-            await anyio.sleep(wire.BEAT_SECONDS)
-            await stream.tell(_event("beat", {}))
 
 
 def _must_matter(edge: Edge, who: wire.Who) -> None:
@@ -424,6 +417,9 @@ def _event(name: str, said: Mapping[str, object], id_: str | None = None) -> byt
     """Spell an event (WHATWG HTML, section 9.2)."""
     about = f"id: {id_}\n" if id_ is not None else ""
     return f"event: {name}\n{about}data: {render.dump(said)}\n\n".encode()
+
+
+_BEAT = _event("beat", {})
 
 
 def _no_number(text: str) -> float:
