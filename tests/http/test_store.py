@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -207,6 +208,16 @@ def test_a_batch_is_done_in_its_order_whatever_its_lines_are(alice: Store) -> No
         each["answer"].get("id") for each in answers if "answer" in each
     ]
     assert alice.call("list_inbox")["unread"] == len(listed)
+
+
+def test_streams_on_which_nothing_rings_beat_as_often_as_they_say(alice: Store) -> None:
+    """Several beat by one timer, and what is told by one of them delays no other."""
+    with alice.stream() as one, Store(alice.caller, "another-edge-0000").stream() as other:
+        assert one.hello["beat"] == wire.BEAT_SECONDS
+        began = time.monotonic()
+        for events in (one, other, one, other, one):
+            events.next("beat")
+        assert 2 * wire.BEAT_SECONDS - 0.1 <= time.monotonic() - began < 4 * wire.BEAT_SECONDS
 
 
 def test_paths_of_files_are_nobodys_at_a_hub(alice: Store) -> None:
