@@ -74,7 +74,9 @@ class Relays:
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
         self._remember(connection, client)
-        wire = Wire(connection, client, hello.epoch, client.ending, discovers=not client.experimental)
+        wire = Wire(
+            connection, client, hello.epoch, client.ending, discovers=not client.experimental, written=hello.written
+        )
         self.counter.arrive(caller)
         self.parents[caller.reader] = (hello.parent, client)
         try:

@@ -27,7 +27,7 @@ from anyio import to_thread
 from mcp_mailbox import addresses, attachment
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.attachment import Attachment
-from mcp_mailbox.bell import Bell, key
+from mcp_mailbox.bell import Bell, Ending, key
 from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, StandIn, Terms
 from mcp_mailbox.engines.outbox import Entry, Outbox, Parcel, plain
 from mcp_mailbox.errors import Code, Refusal
@@ -36,6 +36,7 @@ from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link import spelling
+from mcp_mailbox.link.beginning import Beginning
 from mcp_mailbox.link.forwarding import Forwarder, named
 from mcp_mailbox.link.hub import Away, Hub, Strange, Unanswered, refused
 from mcp_mailbox.link.keyring import Keyring
@@ -143,6 +144,7 @@ class Branch:
         """Whose rings the hub was asked for."""
         self._notes = Notes(hub, self.line)
         self._forwarder = Forwarder(hub, self.line, outbox, self._parcels, clock, self._late_signature)
+        self._beginning = Beginning()
         self._gone_told = False
         """Whether the hub knows which readers of our former life have gone."""
         self._ringing = 0
@@ -235,6 +237,10 @@ class Branch:
         """See `Counter`."""
         attempt = self._asked_by.pop((caller.reader, request), None)
         self._note("reached", caller, request, attempt, former=former or None)
+
+    def recalled(self, caller: Caller) -> None:
+        """See `Counter`."""
+        self._beginning.recalled(caller.reader)
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
@@ -665,6 +671,7 @@ class Branch:
                 until = deadline
                 await self._settled_before(deadline)
                 try:
+                    await self._begun(asking.ending)
                     answer = await self._hub("wait_for_message", said, tries=1)
                     said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
                     told |= {name: answer[name] for name in _ONCE if name in answer}
@@ -706,6 +713,18 @@ class Branch:
         if self.outbox.waiting and self.line.up:
             until = min(deadline, self.clock.now() + _DRAINING)
             await first_of(self._forwarder.drained, self.line.changed, partial(self.clock.sleep_until, until))
+
+    async def _begun(self, ending: Ending) -> None:
+        """Let those come back first who alone know what their hosts have seen. Raises Away when nothing is asked yet.
+
+        That takes no longer than `_PRESENT_AFTER` once the hub has said who these are.
+        """
+        ended = anyio.Event()
+        with ending.telling(ended.set):
+            while not (self._beginning.over or ended.is_set()) and (self.line.up or self.line.since is None):
+                await first_of(self._beginning.until_over, self.line.changed, ended.wait)
+        if not self._beginning.over:
+            raise Away(self.line.why)
 
     async def _until_known(self, asking: Asking, deadline: float) -> Address | None:
         """Return the address to wait at; None when the hub was not there to say, in all that time."""
@@ -823,6 +842,8 @@ class Branch:
                 self._ringing += 1
                 self._tasks.start_soon(self._ring_host, said)
         elif event == "hello":
+            unseen = said.get("unseen")
+            self._beginning.said([str(each) for each in unseen] if isinstance(unseen, list) else ())
             for here in self._readers.values():
                 self._note_again(here)
             for caller, stand in self._standing.values():
@@ -877,6 +898,7 @@ class Branch:
 
     async def _tell_present(self) -> None:
         await anyio.sleep(_PRESENT_AFTER)
+        self._beginning.give_up()
         while True:
             await self.line.until_up()
             changed = self.line.changed

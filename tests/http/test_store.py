@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 
@@ -26,6 +27,9 @@ def alice(post: Post) -> Iterator[Store]:
     assert store.verb("list_inbox").status == 200
     assert post.home.status()["pid"] == before
     assert "Traceback" not in post.home.log()
+
+
+_edges = count(1)
 
 
 @pytest.fixture
@@ -424,6 +428,33 @@ def test_a_new_life_of_an_edge_is_heard_at_the_latest_when_it_says_who_is_there(
         assert alice.verb("wait_for_message", alice.who(life="6"), timeout=0).status == 200
         assert alice.notes({"note": "present", "readers": [alice.reader]}).status == 204
         assert alice.verb("wait_for_message", alice.who(life="6"), timeout=0).status == 409
+
+
+@pytest.fixture
+def edge(alice: Store) -> Store:
+    """An edge of alice's without a past, at a pool."""
+    alice.call("create_mailbox", name="alice", kind="pool")
+    return Store(alice.caller, f"edge-{next(_edges):015}", "one")
+
+
+def take(edge: Store, life: str, reader: str) -> list[str]:
+    """Return what that reader is handed."""
+    who = edge.who(life=life, reader=reader, own="alice")
+    return [each["body"] for each in edge.call("wait_for_message", who, timeout=0)["messages"]]
+
+
+def test_a_new_life_of_an_edge_is_told_whose_hosts_may_have_seen_what_they_were_handed(
+    alice: Store, edge: Store
+) -> None:
+    alice.call("send", to="alice", body="hello")
+    assert take(edge, "5", "one") == ["hello"]
+    with edge.stream(life="5") as events:
+        assert "unseen" not in events.hello
+    with edge.stream(life="6") as events:
+        assert events.hello["unseen"] == ["one"]
+    assert take(edge, "6", "one") == ["hello"]
+    with edge.stream(life="6") as events:
+        assert "unseen" not in events.hello
 
 
 def test_a_replay_does_nothing_again_whichever_way_it_comes(alice: Store) -> None:

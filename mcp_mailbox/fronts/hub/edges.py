@@ -320,6 +320,10 @@ class Leases(Protocol):
         """See `PostOffice.seen`."""
         ...
 
+    async def unreached(self, which: Callable[[Origin], bool]) -> Sequence[Origin]:
+        """See `PostOffice.unreached`."""
+        ...
+
 
 class Edges:
     """All edges. `running` must be entered for as long as they are served."""
@@ -464,15 +468,24 @@ class Edges:
         return Call(caller, who.name, who.mailbox)
 
     async def begin(self, edge: Edge, life: str) -> None:
-        """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back."""
+        """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back.
 
-        def lost(origin: Origin) -> bool:
-            return origin.reader.startswith(edge.prefix) and wire.is_of_another_life(origin.request, life)
-
+        It does not ask us anything by which that happens before it has let those come back who are `unseen`.
+        """
         async with edge.beginning:
             if life > edge.life:
-                await self._leases.lost(lost)
+                await self._leases.lost(_of_others(edge, life))
                 edge.life = life
+
+    async def unseen(self, edge: Edge, life: str) -> Sequence[str]:
+        """Return whose hosts are not known to have seen what they were handed in an earlier life of the edge.
+
+        Their relays may know better, and tell it the later life, if they come back.
+        """
+        if life <= edge.life:
+            return []
+        found = {each.reader for each in await self._leases.unreached(_of_others(edge, life))}
+        return sorted(reader.removeprefix(edge.prefix) for reader in found)[: wire.UNSEEN_MOST]
 
     async def _sweep(self) -> None:
         while True:
@@ -487,6 +500,11 @@ class Edges:
                         await edge.end()
                 if not own:
                     del self._edges[principal]
+
+
+def _of_others(edge: Edge, life: str) -> Callable[[Origin], bool]:
+    """Return what tells a wait that was asked in another life of the edge."""
+    return lambda asked: asked.reader.startswith(edge.prefix) and wire.is_of_another_life(asked.request, life)
 
 
 def _digest(*parts: str) -> str:

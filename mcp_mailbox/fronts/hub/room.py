@@ -342,19 +342,26 @@ class StoreRoom:
 
     async def _stream(self, visit: Visit, edge: Edge, opening: wire.Opening) -> None:
         """Tell an edge what rings, and that we are here, until it goes or opens another stream."""
+        try:
+            unseen = await self._edges.unseen(edge, opening.life)
+        except Refusal as refusal:
+            await _refuse(visit, refusal)
+            return
         stream = visit.stream()
         number = edge.begin()
         self._open_streams.enter(stream)
         try:
             with stream.scope:
                 if stream.why is None:
-                    await self._tell(visit, edge, opening, stream, number)
+                    await self._tell(visit, edge, opening, stream, number, unseen)
             await stream.finish(None)
         finally:
             self._open_streams.leave(stream)
             edge.broke(number)
 
-    async def _tell(self, visit: Visit, edge: Edge, opening: wire.Opening, stream: Stream, number: int) -> None:
+    async def _tell(
+        self, visit: Visit, edge: Edge, opening: wire.Opening, stream: Stream, number: int, unseen: Sequence[str]
+    ) -> None:
         epoch, _, since = (opening.since or "").partition(".")
         known = epoch == self._edges.epoch and since.isascii() and since.isdigit()
         caller = self._edges.caller(visit.visitor.credential, edge, wire.Who(reader="edge", request="stream"))
@@ -364,7 +371,9 @@ class StoreRoom:
                 wanted.append(addresses.parse(name, caller.space))
         edge.opened_by = opening.life
         await edge.listen_only({key(address) for address in wanted})
-        hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
+        hello: Json = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
+        if unseen:
+            hello |= {"unseen": unseen}
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._beat, stream)
             # Before thousands of mailboxes are looked up: an edge gives up what is silent.

@@ -52,6 +52,9 @@ DEEPEST = 200
 LATEST = 253_402_300_799_999
 """The end of the year 9999, in ms."""
 
+UNSEEN_MOST = 5_000
+"""Readers of which a hub says at once that nobody is known to have seen what they were handed."""
+
 LIFE_PATTERN = r"[0-9a-f]{0,32}"
 Reader = Annotated[str, Field(min_length=1, max_length=100)]
 Name = Annotated[str, Field(max_length=300)]
