@@ -148,8 +148,8 @@ class Branch:
         self._gone_told = False
         """Whether the hub knows which readers of our former life have gone."""
         self._ringing = 0
-        self._life = f"{clock.now():012x}{secrets.token_hex(4)}"
-        """Tells what this process asks from what others did that had its file before."""
+        self._life = ""
+        """Tells what this process asks from what others did that had its file before: these sort before it."""
         self._attempts = itertools.count()
         self._asked_by: OrderedDict[tuple[str, str], int] = OrderedDict()
         """By which attempt a wait was asked last, as long as nobody has said what became of the answer."""
@@ -161,6 +161,11 @@ class Branch:
         await self.names.load()
         copies = await self.outbox.copies()
         await to_thread.run_sync(self._parcels.begin, copies)
+        began = self.clock.now()
+        with suppress(Refusal):  # a full disk keeps nobody from reading
+            began = await self.outbox.later(began)
+        self._life = f"{began:012x}{secrets.token_hex(4)}"
+        self._notes.begin(self._life)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.alarms.run)

@@ -32,6 +32,7 @@ class Notes:
     def __init__(self, hub: Hub, line: Line) -> None:
         self._hub = hub
         self._line = line
+        self._life = ""
         self._waiting: list[Json] = []
         self._added = anyio.Event()
         self._told = anyio.Event()
@@ -44,6 +45,10 @@ class Notes:
     def __len__(self) -> int:
         """Return how many wait."""
         return len(self._waiting)
+
+    def begin(self, life: str) -> None:
+        """Begin a life."""
+        self._life = life
 
     def add(self, note: Json) -> None:
         """Have it told (`wire.Note`)."""
@@ -76,7 +81,7 @@ class Notes:
             notes, self._waiting = self._waiting[: wire.NOTES_MOST], self._waiting[wire.NOTES_MOST :]
             try:
                 with self._line.relying():
-                    await self._hub.notes(notes)
+                    await self._hub.notes(notes, self._life, self._done + 1)
             except (Away, Refusal) as error:
                 self._waiting = notes + self._waiting
                 self._line.suspect(str(error))

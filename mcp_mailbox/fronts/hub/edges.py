@@ -93,6 +93,10 @@ class Edge:
         """Which life of it has opened the last stream: it is heard as soon as its readers have come back."""
         self.beginning = anyio.Lock()
         """Held while what an earlier life was handed is put back: before that nothing is handed to the next."""
+        self.noting = anyio.Lock()
+        """Held while its notes are done, in their order."""
+        self._noted = ("", 0)
+        """The life that has told the last one, and that one's number."""
         self._gone: OrderedDict[str, None] = OrderedDict()
         """Readers that have gone: what they have asked may still arrive."""
         self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -142,6 +146,17 @@ class Edge:
         """Count out everybody else."""
         for caller in [each for each in self.readers.values() if each.reader not in readers]:
             await self.gone(caller)
+
+    # -- what is told
+
+    def is_new(self, life: str, number: int) -> bool:
+        """Whether that note was not done yet, nor is of an earlier life: it may have been on its way for long."""
+        return not life or (life >= max(self.life, self.opened_by) and (life, number) > self._noted)
+
+    def noted(self, life: str, number: int) -> None:
+        """Note that it was done."""
+        if life:
+            self._noted = (life, number)
 
     # -- waits
 

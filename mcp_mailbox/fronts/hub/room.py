@@ -115,8 +115,7 @@ class StoreRoom:
         if place == "stream":
             await self._stream(visit, edge, await _read(visit, wire.Opening))
         elif place == "notes":
-            for note in (await _read(visit, wire.Notes)).notes:
-                await self._note(visit, edge, note)
+            await self._notes(visit, edge, await _read(visit, wire.Notes))
             await visit.reply(204)
         elif place == "sends":
             await self._sends(visit, edge)
@@ -330,6 +329,14 @@ class StoreRoom:
         await visit.send({"type": "http.response.start", "status": 200, "headers": headers})
         await visit.send({"type": "http.response.body", "body": given.content})
 
+    async def _notes(self, visit: Visit, edge: Edge, said: wire.Notes) -> None:
+        """Do what they say, each once and in its turn."""
+        async with edge.noting:
+            for number, note in enumerate(said.notes, said.first):
+                if edge.is_new(said.life, number):
+                    await self._note(visit, edge, note)
+                    edge.noted(said.life, number)
+
     async def _note(self, visit: Visit, edge: Edge, note: wire.Note) -> None:
         try:
             await self._edges.note(visit.visitor.credential, edge, note)
@@ -342,6 +349,8 @@ class StoreRoom:
 
     async def _stream(self, visit: Visit, edge: Edge, opening: wire.Opening) -> None:
         """Tell an edge what rings, and that we are here, until it goes or opens another stream."""
+        if opening.life and opening.life < max(edge.life, edge.opened_by):
+            raise Refused(409, "A later life of this edge is heard.")
         try:
             unseen = await self._edges.unseen(edge, opening.life)
         except Refusal as refusal:

@@ -199,6 +199,11 @@ class Notes(_Said):
     """Notes, in their order."""
 
     notes: list[Note] = Field(max_length=NOTES_MOST)
+    life: str = Field(default="", pattern=f"^{LIFE_PATTERN}$")
+    """Of the process that tells them (`Opening.life`)."""
+    first: int = Field(default=0, ge=0, le=1 << 62)
+    """The number of the first one, counted from 1 in that life; 0: they are not counted. None is done twice, nor out of
+    turn: a batch whose answer was lost is told again with what came since, and may arrive once more after that."""
 
 
 class Opening(_Said):
