@@ -44,6 +44,7 @@ from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.notes import Notes
 from mcp_mailbox.link.parcels import Opener, Parcels
+from mcp_mailbox.link.seen import Seen
 from mcp_mailbox.link.signatures import Key
 from mcp_mailbox.link.verdicts import Verdicts, is_judged, of_attachment, shown
 from mcp_mailbox.postoffice import Call, Caller, roots
@@ -102,11 +103,15 @@ class _Bell(Bell):
 
 
 class Shelves(NamedTuple):
-    """Where files lie: on their way to the hub, handed in by a front of this machine, fetched for its agents."""
+    """Where files lie: on their way to the hub, handed in by a front of this machine, fetched for its agents.
+
+    And what its hosts have seen.
+    """
 
     parcels: Parcels
     handed: Tray
     copies: Copies
+    seen: Seen
 
 
 @dataclass(slots=True)
@@ -133,7 +138,7 @@ class Branch:
         self.keyring = Keyring(outbox.pins, clock, signing)
         self._verdicts = Verdicts(self.keyring, self._mine, self._all_of)
         self.line = Line(hub, self._opening, self._told, clock.now)
-        self._parcels, self._handed, self._copies = shelves
+        self._parcels, self._handed, self._copies, seen = shelves
         self._opened: OrderedDict[tuple[str, str, str, str], Path] = OrderedDict()
         """Where copies of what is attached to messages lie, by mailbox, id, name, and what it was found to be worth."""
         self._readers: dict[str, _Here] = {}
@@ -142,7 +147,7 @@ class Branch:
         self.names = Names(outbox)
         self._listens: dict[tuple[str, str], Address] = {}
         """Whose rings the hub was asked for."""
-        self._notes = Notes(hub, self.line)
+        self._notes = Notes(hub, self.line, seen)
         self._forwarder = Forwarder(hub, self.line, outbox, self._parcels, clock, self._late_signature)
         self._beginning = Beginning()
         self._gone_told = False
@@ -165,7 +170,7 @@ class Branch:
         with suppress(Refusal):  # a full disk keeps nobody from reading
             began = await self.outbox.later(began)
         self._life = f"{began:012x}{secrets.token_hex(4)}"
-        self._notes.begin(self._life)
+        await self._notes.begin(self._life)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.alarms.run)

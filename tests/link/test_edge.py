@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from mcp_mailbox import relay
 from mcp_mailbox.fronts.hub import wire
 from tests.fronts.pretender import Pretender
 from tests.fronts.world import PATIENCE, Agent, Json, Town, asking, both_eras, until
@@ -327,6 +328,19 @@ async def test_what_a_host_has_seen_is_not_handed_to_who_is_quicker_to_come_back
         assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
 
 
+async def test_what_a_host_has_seen_is_not_handed_out_again_when_its_relay_comes_back_too_late_to_say_so(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        taken = await take_unnoticed(here, carol, bob)
+        with stopped(carol):
+            lose_office(here)
+            assert await dave.wait(timeout=0) == []  # not before those who have not come back are held to have gone
+            assert await erin.wait(timeout=0) == []
+        assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
+
+
 async def test_what_nobody_has_seen_is_handed_to_others_soon_after_a_killed_edge_is_back(
     machine: Machines, there: Town
 ) -> None:
@@ -341,6 +355,20 @@ async def test_what_nobody_has_seen_is_handed_to_others_soon_after_a_killed_edge
                 await bob.send("team", "later")
                 assert await drain(dave, 2) == ["hello", "later"]
         assert await erin.wait(timeout=0) == []
+
+
+async def test_what_a_host_has_seen_is_not_handed_out_again_however_much_it_was_answered_since(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        taken = await take_unnoticed(here, carol, bob)
+        for _ in range(relay.REPEATED):
+            await carol.call("list_inbox")
+        lose_office(here)
+        assert await dave.wait(timeout=0) == []
+        assert await erin.wait(timeout=0) == []
+        assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
 
 
 async def test_what_a_slow_host_reads_after_the_kill_of_its_edge_is_not_handed_out_again(
