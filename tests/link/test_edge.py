@@ -392,3 +392,56 @@ async def test_what_a_slow_host_reads_after_the_kill_of_its_edge_is_not_handed_o
             assert await erin.wait(timeout=0) == []
             done = again.tool(6, "settle", ids=[taken["id"]], outcome="ack")
             assert done["settled"] == [taken["id"]]
+
+
+async def test_what_a_host_reads_only_after_its_edge_was_stopped_is_not_handed_out_again(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    await until(lambda: there.home.status()["uptime_seconds"] > 4, "a hub that knows who is there")
+    async with crew(here, there) as (carol, dave, erin, bob):
+        with Pretender(here.home, "a-relay", 1, space=here.space) as before:
+            before.tool(3, "create_mailbox", name="team", kind="pool")
+            await bob.send("team", "hello")
+            [taken] = before.tool(4, "wait_for_message", timeout=20)["messages"]
+            await anyio.to_thread.run_sync(here.home.end)
+        assert await erin.wait(timeout=0) == []
+        await carol.call("create_mailbox")  # starts another one
+        with Pretender(here.home, "a-relay", 2, [4], owes=0, space=here.space) as again:
+            assert await dave.wait(timeout=0) == []
+            done = again.tool(6, "settle", ids=[taken["id"]], outcome="ack")
+            assert done["settled"] == [taken["id"]]
+
+
+HASTY = """
+from mcp_mailbox.fronts.hub import edges
+edges.GRACE_SECONDS = 2.0
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A hub that waits 2 s for a machine that has gone."""
+
+
+@pytest.fixture
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    home = Hub(tmp_path_factory.mktemp("hub"), 1, program=HASTY)
+    home.start()
+    yield home
+    home.end()
+
+
+async def test_what_nobody_has_seen_of_an_edge_that_was_stopped_goes_back_when_it_stays_away(
+    machine: Machines, hasty: Hub
+) -> None:
+    here = machine(hasty)
+    town = Town(hasty, here.space)
+    async with town.agent() as erin, town.agent("bob") as bob:
+        await erin.call("create_mailbox", name="team", kind="pool")
+        async with here.agent():
+            pass  # it starts the office
+        with Pretender(here.home, "a-relay", 1, space=here.space) as host:
+            host.tool(3, "create_mailbox", name="team", kind="pool")
+            await bob.send("team", "hello")
+            assert len(host.tool(4, "wait_for_message", timeout=20)["messages"]) == 1
+            await anyio.to_thread.run_sync(here.home.end)
+        assert (await erin.wait_one())["body"] == "hello"

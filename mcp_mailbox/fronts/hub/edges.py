@@ -268,6 +268,10 @@ class Edge:
         if self.is_newest(stream):
             self.lost_at = anyio.current_time()
 
+    def is_lost(self, late: float) -> bool:
+        """Whether there has been no stream since then."""
+        return self.lost_at is not None and self.lost_at < late
+
     async def events(self, stream: int) -> AsyncGenerator[tuple[int, str, Json]]:
         """Yield what is to be told, with its number and name, for as long as this is the edge's newest stream."""
         while self.is_newest(stream):
@@ -510,9 +514,13 @@ class Edges:
                 for edge in list(own.values()):
                     for copy in edge.stale():
                         await self._take_back(copy)
-                    if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
-                        del own[edge.name]
-                        await edge.end()
+                    if edge.is_lost(late) and not edge.staged:
+                        # Also what those were handed who went before: nobody has come back to say that it was seen.
+                        async with edge.beginning:
+                            await self._leases.lost(_of_others(edge, ""))
+                        if edge.is_lost(late):
+                            del own[edge.name]
+                            await edge.end()
                 if not own:
                     del self._edges[principal]
 
