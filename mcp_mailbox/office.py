@@ -128,6 +128,7 @@ class Hello:
     note: str  # what the office of its last epoch wanted the next one to know
     program: tuple[str, ...]
     cwd: str | None = None  # where its host started it, which is where the agent works
+    written: int | None = None  # how many `w` are to come for answers of earlier epochs; None of a relay that is older
 
     @property
     def resumed(self) -> bool:
@@ -773,6 +774,7 @@ def _hello(fields: Mapping[str, str]) -> Hello:
         bells=frozenset(fields.get("bells", "").split()),
         program=tuple(fields.get("program", "").splitlines()),
         cwd=fields.get("cwd"),
+        written=int(fields["written"]) if "written" in fields else None,
     )
 
 

@@ -333,6 +333,8 @@ class Relay:
             "program": "\n".join(self.program),
             "epoch": str(self.epoch),
             "replay": str(sum(serial <= self.sent for serial in self.lines)),
+            # Those that we say again, and those that the host has yet to read.
+            "written": str(len(self.written) + len(self.answers)),
             "bells": self._bells(),
             "parent": str(os.getppid()),
         }

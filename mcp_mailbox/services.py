@@ -74,7 +74,9 @@ class Relays:
         client.refuse(wrong)
         client.introduced = partial(self._introduce, connection, client, terms)
         self._remember(connection, client)
-        wire = Wire(connection, client, hello.epoch, client.ending, discovers=not client.experimental)
+        wire = Wire(
+            connection, client, hello.epoch, client.ending, discovers=not client.experimental, written=hello.written
+        )
         self.counter.arrive(caller)
         self.parents[caller.reader] = (hello.parent, client)
         try:
@@ -91,7 +93,12 @@ class Relays:
             self.parents.pop(caller.reader, None)
             self.bells.pop(caller.reader, None)
             with anyio.CancelScope(shield=True):
-                await self.counter.depart(caller)
+                await self.counter.depart(caller, put_back=self._puts_back(connection))
+
+    def _puts_back(self, connection: office.RelayConnection) -> bool:
+        """Whether nobody has seen what is not known to have been seen, now that this connection has ended."""
+        del connection
+        return True
 
     def _introduce(self, connection: office.RelayConnection, client: Client, terms: Terms) -> None:
         """Let the host be rung from now on, if it has a bell that is known."""
@@ -183,6 +190,10 @@ class EdgeService(Relays):
     def __init__(self, branch: Branch, home: str, space: str) -> None:
         super().__init__(branch, home, space)
         self.branch = branch
+
+    def _puts_back(self, connection: office.RelayConnection) -> bool:
+        # It is us who leave: its host may still read what it was handed, and the hub asks the next one of us.
+        return connection.reason not in {frames.STOP, frames.DRAIN}
 
     def busy(self) -> bool:
         """See `office.Service`."""

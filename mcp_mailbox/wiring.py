@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 OUTBOX_FILE = "edge.db"
 PARCELS = ".files"
 """Behind the outbox's name: where files lie that are on their way to the hub."""
+SEEN = ".seen"
+"""As that: what has reached a host and the hub does not know."""
 PARCELS_MOST = 1 << 30
 """Bytes of them."""
 _FILE_LETTERS = 12
@@ -102,6 +104,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
     from mcp_mailbox.link.branch import Branch, Shelves  # noqa: PLC0415
     from mcp_mailbox.link.hub import Hub  # noqa: PLC0415
     from mcp_mailbox.link.parcels import Parcels  # noqa: PLC0415
+    from mcp_mailbox.link.seen import Seen  # noqa: PLC0415
     from mcp_mailbox.postoffice.copies import Copies  # noqa: PLC0415
     from mcp_mailbox.postoffice.handed import Tray  # noqa: PLC0415
 
@@ -119,6 +122,7 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
             ),
             Tray(Path(home) / HANDED),
             Copies(Path(home) / COPIES),
+            Seen(place.with_name(place.name + SEEN)),
         )
         branch = Branch(asked, outbox, SystemClock(), shelves, key)
         branch.log = Journal(Path(home))

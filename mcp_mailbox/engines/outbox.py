@@ -23,7 +23,7 @@ from mcp_mailbox.errors import Code, Refusal
 Json = dict[str, Any]
 
 _APPLICATION = 0x6D626F78  # "mbox"
-_VERSION = 4
+_VERSION = 5
 _SCHEMA = """
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,6 +51,7 @@ CREATE TABLE fetched (
 CREATE INDEX fetched_unsettled ON fetched (mailbox, number) WHERE NOT settled;
 CREATE TABLE reader (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, mailbox TEXT NOT NULL);
 CREATE TABLE mailbox (address TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE life (began INTEGER NOT NULL);
 """
 _SINCE = {
     1: "ALTER TABLE outbox ADD COLUMN files TEXT NOT NULL DEFAULT '[]';",
@@ -66,6 +67,7 @@ DROP TABLE reader_2;
 UPDATE fetched SET message = json_set(message, '$.untrusted', json('true'), '$.verified',
     'not checked: it was fetched by an older version');
 """,
+    4: "CREATE TABLE life (began INTEGER NOT NULL);",
 }
 """What each schema lacks of the next one."""
 _COUNT = "SELECT count(*) FROM outbox WHERE answer IS NULL"
@@ -149,6 +151,21 @@ class Outbox:
             self.waiting += 1
             self.oldest = entry.asked_at if self.oldest is None else self.oldest
         return entry
+
+    async def later(self, now: int) -> int:
+        """Return that moment, in ms since 1970 UTC, or else one later than all that were returned before.
+
+        Clocks are put back, and what a process tells that has the file now must sort behind what others have told.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
+            [last] = db.execute("SELECT max(began) FROM life").fetchone()
+            began = max(now, last + 1) if last is not None else now
+            db.execute("DELETE FROM life")
+            db.execute("INSERT INTO life VALUES (?)", (began,))
+            return began
+
+        return await self._writer.do(work)
 
     async def copies(self) -> set[str]:
         """Return the names of all copies that are still to be sent."""

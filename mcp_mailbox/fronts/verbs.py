@@ -93,6 +93,10 @@ class Counter(Protocol):
         """See `PostOffice.reached`. `former`: it was the post office before us that answered."""
         ...
 
+    def recalled(self, caller: Caller) -> None:
+        """Note that it is known which answers of a post office before us `reached` this reader's host."""
+        ...
+
     async def missed(self, caller: Caller, request: str) -> None:
         """See `PostOffice.missed`."""
         ...
@@ -407,6 +411,9 @@ class Here:
         """See `Counter`."""
         del former  # a request has the same name there
         await self.office.reached(caller, request)
+
+    def recalled(self, caller: Caller) -> None:
+        """See `Counter`: those here keep their leases until they go."""
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""

@@ -30,12 +30,17 @@ class Asker:
 
     def __init__(self, hub: Hub, line: Line, notes: Notes, names: Names, clock: Clock) -> None:
         self.hub = hub
-        self.life = f"{clock.now():012x}{secrets.token_hex(4)}"
-        """Tells what this process asks from what others did that had its file before."""
+        self.life = ""
+        """Tells what this process asks from what others did that had its file before: these sort before it."""
         self.line = line
         self._notes = notes
         self._names = names
         self._clock = clock
+
+    async def begin(self, began: int) -> None:
+        """Begin a life at that moment, in ms since 1970 UTC, which is later than those of all before."""
+        self.life = f"{began:012x}{secrets.token_hex(4)}"
+        await self._notes.begin(self.life)
 
     # -- how it is spelled
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link import spelling
 from mcp_mailbox.link.asking import Asker
 from mcp_mailbox.link.attachments import Attachments
+from mcp_mailbox.link.beginning import Beginning
 from mcp_mailbox.link.forwarding import Forwarder
 from mcp_mailbox.link.hub import Away, Hub, Unanswered
 from mcp_mailbox.link.intake import Intake
@@ -41,6 +42,7 @@ from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.notes import Notes
 from mcp_mailbox.link.offline import Offline
 from mcp_mailbox.link.parcels import Parcels
+from mcp_mailbox.link.seen import Seen
 from mcp_mailbox.link.signatures import Key
 from mcp_mailbox.link.signing import Signing
 from mcp_mailbox.link.together import Together
@@ -67,11 +69,15 @@ _DOING = {"create_mailbox", "subscribe", "reserve"}
 
 
 class Shelves(NamedTuple):
-    """Where files lie: on their way to the hub, handed in by a front of this machine, fetched for its agents."""
+    """Where files lie: on their way to the hub, handed in by a front of this machine, fetched for its agents.
+
+    And what its hosts have seen.
+    """
 
     parcels: Parcels
     handed: Tray
     copies: Copies
+    seen: Seen
 
 
 @dataclass(slots=True)
@@ -101,7 +107,8 @@ class Branch:
         self._standing: dict[str, tuple[Caller, StandIn]] = {}
         """What is rung in the place of readers, and who speaks for it."""
         self._names = Names(outbox)
-        self._notes = Notes(hub, self.line)
+        self._notes = Notes(hub, self.line, shelves.seen)
+        self._beginning = Beginning()
         self._asker = asker = Asker(hub, self.line, self._notes, self._names, clock)
         self._mailboxes = mailboxes = Mailboxes(asker, self._names)
         self.bell: Bell = mailboxes.bell
@@ -114,7 +121,9 @@ class Branch:
             asker, self._together, mailboxes, intake, sign, forwarder, self._parcels, shelves.handed
         )
         self._offline = Offline(asker, mailboxes, self._names, outbox, forwarder)
-        self._waits = Waits(asker, mailboxes, intake, forwarder, self.alarms, clock, lambda: self._gone_told)
+        self._waits = Waits(
+            asker, mailboxes, intake, forwarder, self._beginning, self.alarms, clock, lambda: self._gone_told
+        )
         self._gone_told = False
         """Whether the hub knows which readers of our former life have gone."""
         self._ringing = 0
@@ -126,6 +135,10 @@ class Branch:
         await self._names.load()
         copies = await self.outbox.copies()
         await to_thread.run_sync(self._parcels.begin, copies)
+        began = self.clock.now()
+        with suppress(Refusal):  # a full disk keeps nobody from reading
+            began = await self.outbox.later(began)
+        await self._asker.begin(began)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.alarms.run)
@@ -202,6 +215,10 @@ class Branch:
     async def reached(self, caller: Caller, request: str, *, former: bool = False) -> None:
         """See `Counter`."""
         self._waits.reached(caller, request, former=former)
+
+    def recalled(self, caller: Caller) -> None:
+        """See `Counter`."""
+        self._beginning.recalled(caller.reader)
 
     async def missed(self, caller: Caller, request: str) -> None:
         """See `Counter`."""
@@ -318,6 +335,8 @@ class Branch:
                 self._ringing += 1
                 self._tasks.start_soon(self._ring_host, said)
         elif event == "hello":
+            unseen = said.get("unseen")
+            self._beginning.said([str(each) for each in unseen] if isinstance(unseen, list) else ())
             for here in self._readers.values():
                 self._note_again(here)
             for caller, stand in self._standing.values():
@@ -355,6 +374,7 @@ class Branch:
 
     async def _tell_present(self) -> None:
         await anyio.sleep(_PRESENT_AFTER)
+        self._beginning.give_up()
         while True:
             await self.line.until_up()
             changed = self.line.changed

@@ -88,9 +88,10 @@ class Hub:
         """Ask a verb. Raises Refusal as the hub does, Away and Strange."""
         return _object(await self._post(f"verbs/{name}", wire_json(asked), "application/json"))
 
-    async def notes(self, notes: Sequence[Mapping[str, object]]) -> None:
-        """Tell these, in their order."""
-        await self._post("notes", wire_json({"notes": list(notes)}), "application/json")
+    async def notes(self, notes: Sequence[Mapping[str, object]], life: str, first: int) -> None:
+        """Tell these, in their order: the first one's number is that, in that life of ours."""
+        said = {"notes": list(notes), "life": life, "first": first}
+        await self._post("notes", wire_json(said), "application/json")
 
     async def sends(self, lines: Sequence[Mapping[str, object]]) -> list[Json]:
         """Hand in a batch; the hub may answer the first few lines alone, and then has taken no more."""

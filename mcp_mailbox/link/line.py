@@ -125,6 +125,7 @@ class Line:
         self._set(up=True, why="")
 
     def _set(self, *, up: bool, why: str) -> None:
+        news = up != self.up or (not up and self.since is None)  # what came of the first attempt is news, too
         if up:
             if self.since is not None:
                 logger.info("the hub is back")
@@ -133,12 +134,12 @@ class Line:
             self.since = self._now()
             logger.warning("the hub cannot be reached: %s", why)
         self.why = why
-        if up != self.up:
-            self.up = up
+        broke, self.up = self.up and not up, up
+        if news:
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
-            for scope in () if up else list(self._relying):
-                scope.cancel()
+        for scope in list(self._relying) if broke else ():
+            scope.cancel()
 
 
 async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent:

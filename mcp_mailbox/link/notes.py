@@ -6,11 +6,13 @@ import logging
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.link.hub import Away, Hub, Strange
 from mcp_mailbox.link.line import Line
+from mcp_mailbox.link.seen import Seen
 from mcp_mailbox.postoffice.readers import first_of
 
 logger = logging.getLogger(__name__)
@@ -29,9 +31,11 @@ What a former life of ours was told to have been seen goes before it, too: else 
 class Notes:
     """Those that were not told yet. `run` must run for as long as any are made."""
 
-    def __init__(self, hub: Hub, line: Line) -> None:
+    def __init__(self, hub: Hub, line: Line, seen: Seen) -> None:
         self._hub = hub
         self._line = line
+        self._seen = seen
+        self._life = ""
         self._waiting: list[Json] = []
         self._added = anyio.Event()
         self._told = anyio.Event()
@@ -45,11 +49,20 @@ class Notes:
         """Return how many wait."""
         return len(self._waiting)
 
+    async def begin(self, life: str) -> None:
+        """Begin a life, with what an earlier one has left untold of what was seen."""
+        self._life = life
+        left = await to_thread.run_sync(self._seen.load)
+        self._waiting += left
+        self.made = self._first = len(left)
+
     def add(self, note: Json) -> None:
         """Have it told (`wire.Note`)."""
         if len(self._waiting) >= _MOST:
             logger.warning("the hub is not told any more of %s: %d notes wait for it", note["note"], _MOST)
             return
+        if _is_seen(note):
+            self._seen.add(note)
         self._waiting.append(note)
         self.made += 1
         if note["note"] in _FIRST or note.get("former"):
@@ -76,7 +89,7 @@ class Notes:
             notes, self._waiting = self._waiting[: wire.NOTES_MOST], self._waiting[wire.NOTES_MOST :]
             try:
                 with self._line.relying():
-                    await self._hub.notes(notes)
+                    await self._hub.notes(notes, self._life, self._done + 1)
             except (Away, Refusal) as error:
                 self._waiting = notes + self._waiting
                 self._line.suspect(str(error))
@@ -85,5 +98,10 @@ class Notes:
             except Strange as odd:
                 logger.warning("notes are lost: %s", odd)
             self._done += len(notes)
+            self._seen.told(sum(map(_is_seen, notes)))
             told, self._told = self._told, anyio.Event()
             told.set()
+
+
+def _is_seen(note: Json) -> bool:
+    return bool(note["note"] == "reached")

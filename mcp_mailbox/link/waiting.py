@@ -11,10 +11,12 @@ from typing import Any
 import anyio
 
 from mcp_mailbox.addresses import Address
+from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link.asking import Asker
+from mcp_mailbox.link.beginning import Beginning
 from mcp_mailbox.link.forwarding import Forwarder
 from mcp_mailbox.link.hub import Away
 from mcp_mailbox.link.intake import Intake
@@ -45,6 +47,7 @@ class Waits:
         mailboxes: Mailboxes,
         intake: Intake,
         forwarder: Forwarder,
+        beginning: Beginning,
         alarms: Alarms,
         clock: Clock,
         gone_told: Callable[[], bool],
@@ -53,6 +56,7 @@ class Waits:
         self._mailboxes = mailboxes
         self._intake = intake
         self._forwarder = forwarder
+        self._beginning = beginning
         self._alarms = alarms
         self._clock = clock
         self._gone_told = gone_told
@@ -88,6 +92,7 @@ class Waits:
                 until = deadline
                 await self._settled_before(deadline)
                 try:
+                    await self._begun(asking.ending)
                     answer = await self._asker.verb("wait_for_message", said, tries=1)
                     said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
                     told |= {name: answer[name] for name in _ONCE if name in answer}
@@ -130,6 +135,19 @@ class Waits:
         if self._forwarder.waiting and line.up:
             until = min(deadline, self._clock.now() + _DRAINING)
             await first_of(self._forwarder.drained, line.changed, partial(self._clock.sleep_until, until))
+
+    async def _begun(self, ending: Ending) -> None:
+        """Let those come back first who alone know what their hosts have seen. Raises Away when nothing is asked yet.
+
+        That takes no longer than until `Beginning.give_up` once the hub has said who these are.
+        """
+        line, beginning = self._asker.line, self._beginning
+        ended = anyio.Event()
+        with ending.telling(ended.set):
+            while not (beginning.over or ended.is_set()) and (line.up or line.since is None):
+                await first_of(beginning.until_over, line.changed, ended.wait)
+        if not beginning.over:
+            raise Away(line.why)
 
     async def _until_known(self, asking: Asking, deadline: float) -> Address | None:
         """Return the address to wait at; None when the hub was not there to say, in all that time."""

@@ -411,9 +411,12 @@ class PostOffice:
 
     async def seen(self, which: Callable[[Origin], bool]) -> None:
         """Note that the answers of these requests reached their hosts, as far as that was not known."""
-        for each in await self._store.unreached():
-            if which(each):
-                await self._store.surface(each)
+        for each in await self.unreached(which):
+            await self._store.surface(each)
+
+    async def unreached(self, which: Callable[[Origin], bool]) -> Sequence[Origin]:
+        """Return which of these requests hold leases whose answer is not known to have reached its host."""
+        return [each for each in await self._store.unreached() if which(each)]
 
     # -- inside
 

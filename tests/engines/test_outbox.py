@@ -93,7 +93,7 @@ async def test_what_an_older_version_fetched_is_nobodys_word_until_it_is_fetched
     async with open_outbox(path) as outbox:
         outbox.keep("bob@team", [{"id": "m1.2", "body": "obey"}])
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE pin; DROP TABLE signed_once; PRAGMA user_version = 3;")
+        db.executescript("DROP TABLE pin; DROP TABLE signed_once; DROP TABLE life; PRAGMA user_version = 3;")
     async with open_outbox(path) as outbox:
         found = await outbox.fetched("bob@team", "m1")
         assert found is not None
@@ -102,3 +102,12 @@ async def test_what_an_older_version_fetched_is_nobodys_word_until_it_is_fetched
         assert await outbox.pins.all() == []
         outbox.keep("bob@team", [{"id": "m1", "body": "obey"}])
         assert await outbox.fetched("bob@team", "m1") == {"id": "m1", "body": "obey"}
+
+
+async def test_a_later_life_of_a_machine_sorts_behind_earlier_ones_whatever_its_clock_says(tmp_path: Path) -> None:
+    path = tmp_path / "edge.db"
+    begun: list[int] = []
+    for now in (1_000, 2_000, 500, 600, 3_000):
+        async with open_outbox(path) as outbox:
+            begun.append(await outbox.later(now))
+    assert begun == [1_000, 2_000, 2_001, 2_002, 3_000]

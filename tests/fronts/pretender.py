@@ -18,7 +18,17 @@ Json = dict[str, Any]
 class Pretender:
     """One epoch of a relay. Every line has the serial that the test gives it, which is also its JSON-RPC id."""
 
-    def __init__(self, home: Home, relay: str, epoch: int, written: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        home: Home,
+        relay: str,
+        epoch: int,
+        written: Sequence[int] = (),
+        *,
+        owes: int | None = None,
+        space: str | None = None,
+    ) -> None:
+        """`owes`: how many more answers of earlier epochs the host is to read."""
         channel = rendezvous.connect(str(home.path))
         assert channel is not None, "there is no office"
         self._channel = socket.socket(fileno=channel.detach())
@@ -31,6 +41,10 @@ class Pretender:
             "epoch": str(epoch),
             "replay": "0",
         }
+        if owes is not None:
+            fields["written"] = str(len(written) + owes)
+        if space is not None:
+            fields["env.MCP_MAILBOX_SPACE"] = space
         if epoch > 1:
             fields["previous"] = __version__
         self._channel.sendall(frames.hello(fields))

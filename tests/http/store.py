@@ -43,8 +43,9 @@ class Store:
         assert answer.status == 200, (name, answer.body)
         return answer.json
 
-    def notes(self, *notes: Json) -> Answer:
-        return self.post("notes", {"notes": list(notes)})
+    def notes(self, *notes: Json, **about: object) -> Answer:
+        """Tell these; `about` is the life and the number of the first."""
+        return self.post("notes", {"notes": list(notes), **about})
 
     def note(self, name: str, **about: object) -> Json:
         return {"note": name, "who": self.who(), **about}

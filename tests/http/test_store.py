@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 
@@ -27,6 +28,9 @@ def alice(post: Post) -> Iterator[Store]:
     assert store.verb("list_inbox").status == 200
     assert post.home.status()["pid"] == before
     assert "Traceback" not in post.home.log()
+
+
+_edges = count(1)
 
 
 @pytest.fixture
@@ -446,6 +450,79 @@ def test_a_new_life_of_an_edge_is_heard_at_the_latest_when_it_says_who_is_there(
         assert alice.verb("wait_for_message", alice.who(life="6"), timeout=0).status == 200
         assert alice.notes({"note": "present", "readers": [alice.reader]}).status == 204
         assert alice.verb("wait_for_message", alice.who(life="6"), timeout=0).status == 409
+
+
+@pytest.fixture
+def edge(alice: Store) -> Store:
+    """An edge of alice's without a past, at a pool."""
+    alice.call("create_mailbox", name="alice", kind="pool")
+    return Store(alice.caller, f"edge-{next(_edges):015}", "one")
+
+
+def take(edge: Store, life: str, reader: str) -> list[str]:
+    """Return what that reader is handed."""
+    who = edge.who(life=life, reader=reader, own="alice")
+    return [each["body"] for each in edge.call("wait_for_message", who, timeout=0)["messages"]]
+
+
+@pytest.mark.parametrize("name", ["gone", "present"])
+def test_notes_that_were_given_up_and_told_again_do_nothing_when_they_arrive_late(
+    alice: Store, edge: Store, name: str
+) -> None:
+    gone: Json = edge.note("gone") if name == "gone" else {"note": "present", "readers": []}
+    assert edge.notes(edge.note("here"), life="5", first=1).status == 204
+    assert edge.notes(gone, edge.note("here"), life="5", first=2).status == 204
+    alice.call("send", to="alice", body="hello")
+    assert take(edge, "5", "one") == ["hello"]
+    assert edge.notes(gone, life="5", first=2).status == 204
+    assert take(edge, "5", "other") == []
+    assert edge.notes(gone, life="5", first=4).status == 204
+    assert take(edge, "5", "other") == ["hello"], "what is new is heard"
+
+
+def test_notes_of_an_earlier_life_of_an_edge_do_nothing_when_they_arrive_late(alice: Store, edge: Store) -> None:
+    alice.call("send", to="alice", body="hello")
+    assert take(edge, "6", "one") == ["hello"]
+    for late in (edge.note("gone"), {"note": "present", "readers": []}):
+        assert edge.notes(late, life="5", first=1).status == 204
+    assert take(edge, "6", "other") == []
+
+
+def test_who_was_there_in_an_earlier_life_of_an_edge_says_nothing_of_the_later_one(alice: Store, edge: Store) -> None:
+    alice.call("send", to="alice", body="hello")
+    assert take(edge, "5", "one") == ["hello"]
+    with edge.stream(life="6"):
+        assert edge.notes({"note": "present", "readers": ["one"]}, life="5", first=1).status == 204
+        assert take(alice, "", "relay") == [], "what one's host may have seen waits for its relay"
+        assert edge.notes({"note": "present", "readers": ["one"]}, life="6", first=1).status == 204
+        assert take(alice, "", "relay") == ["hello"]
+
+
+def test_a_stream_of_an_earlier_life_of_an_edge_does_not_take_the_place_of_a_later_one(
+    alice: Store, edge: Store
+) -> None:
+    place = f"alice@{alice.caller.headers['mailbox-space']}"
+    with edge.stream(place, life="6") as events:
+        assert events.next("ring")[1] == {"mailbox": place}
+        with edge.caller.line() as late:
+            late.write(edge.caller.request("POST", f"{wire.PATH}stream", body={"life": "5"}, mailbox_edge=edge.edge))
+            assert late.head()[0] == 409
+        alice.call("send", to="alice", body="x")
+        assert events.next("ring")[1] == {"mailbox": place}
+
+
+def test_a_new_life_of_an_edge_is_told_whose_hosts_may_have_seen_what_they_were_handed(
+    alice: Store, edge: Store
+) -> None:
+    alice.call("send", to="alice", body="hello")
+    assert take(edge, "5", "one") == ["hello"]
+    with edge.stream(life="5") as events:
+        assert "unseen" not in events.hello
+    with edge.stream(life="6") as events:
+        assert events.hello["unseen"] == ["one"]
+    assert take(edge, "6", "one") == ["hello"]
+    with edge.stream(life="6") as events:
+        assert "unseen" not in events.hello
 
 
 def test_a_replay_does_nothing_again_whichever_way_it_comes(alice: Store) -> None:

@@ -18,6 +18,7 @@ from mcp_mailbox.fronts.verbs import asking
 from mcp_mailbox.link.branch import Branch, Shelves
 from mcp_mailbox.link.hub import Hub
 from mcp_mailbox.link.parcels import Parcels
+from mcp_mailbox.link.seen import Seen
 from mcp_mailbox.postoffice import Call, Caller
 from mcp_mailbox.postoffice.copies import Copies
 from mcp_mailbox.postoffice.handed import Tray
@@ -119,7 +120,7 @@ async def edge(hub: Pretender, directory: Path) -> AsyncIterator[Branch]:
     ):
         await outbox.bind("relay", "alice@default")
         parcels = Parcels(directory / "parcels", Limits(), 1 << 20)
-        shelves = Shelves(parcels, Tray(directory / "handed"), Copies(directory / "opened"))
+        shelves = Shelves(parcels, Tray(directory / "handed"), Copies(directory / "opened"), Seen(directory / "seen"))
         branch = Branch(link, outbox, SystemClock(), shelves)
         async with branch.running():
             branch.arrive(ME)

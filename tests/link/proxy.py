@@ -24,6 +24,11 @@ class Proxy:
         self.answers = threading.Event()
         """Clear: what the hub says stays where it is, and the hub hears all."""
         self.answers.set()
+        self.caught = threading.Event()
+        """Set once something stays where it is because of `hold`."""
+        self._wanted = b""
+        self._free = threading.Event()
+        self._free.set()
         self.refuses = False
         """Whether new connections are closed at once."""
         self.trickle = 0.0
@@ -46,12 +51,24 @@ class Proxy:
         """Let all that is open stay so, and pass nothing, ever; what comes passes (a NAT that was started anew)."""
         self._forgotten |= self._open
 
+    def hold(self, wanted: bytes) -> None:
+        """Let nothing pass in which this is, nor what follows it on its connection; all else passes."""
+        self.caught.clear()
+        self._free.clear()
+        self._wanted = wanted
+
+    def _let_go(self) -> None:
+        self._wanted = b""
+        self._free.set()
+
     def mend(self) -> None:
         self.refuses = False
+        self._let_go()
         self.passes.set()
         self.answers.set()
 
     def end(self) -> None:
+        self._let_go()
         self.passes.set()
         self.answers.set()
         self.trickle = 0
@@ -86,6 +103,9 @@ class Proxy:
     def _pump(self, one: socket.socket, other: socket.socket, way: threading.Event) -> None:
         with suppress(OSError):
             while data := one.recv(65536):
+                if self._wanted and self._wanted in data:
+                    self.caught.set()
+                    self._free.wait()
                 self.passes.wait()
                 way.wait()
                 if one in self._forgotten:

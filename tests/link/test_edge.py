@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
+import anyio.to_thread
 import pytest
 
+from mcp_mailbox import relay
 from mcp_mailbox.fronts.hub import wire
-from tests.fronts.world import Agent, Town, asking, both_eras, until
+from tests.fronts.pretender import Pretender
+from tests.fronts.world import PATIENCE, Agent, Json, Town, asking, both_eras, until
 from tests.link.conftest import Hub, Machine
 
 pytestmark = both_eras
 
 Machines = Callable[..., Machine]
+
+NOTES = f"POST {wire.PATH}notes".encode()
 
 
 async def drain(agent: Agent, count: int) -> list[str]:
@@ -308,3 +314,179 @@ async def test_what_was_handed_out_in_an_answer_that_got_lost_comes_with_the_nex
             assert await waiting.answer() == []
         here.link.mend()
         assert (await alice.wait_one(timeout=15))["body"] == "hello"
+
+
+@asynccontextmanager
+async def crew(here: Machine, there: Town) -> AsyncIterator[tuple[Agent, Agent, Agent, Agent]]:
+    """Yield the workers of one pool, two at the edge and one at the hub, and somebody at the hub who writes to it."""
+    async with (
+        here.agent() as carol,
+        here.agent() as dave,
+        there.agent() as erin,
+        there.agent("bob") as bob,
+    ):
+        for each in (carol, dave, erin):
+            await each.call("create_mailbox", name="team", kind="pool")
+        yield carol, dave, erin, bob
+
+
+async def take_unnoticed(here: Machine, reader: Agent, writer: Agent) -> Json:
+    """Have a reader be handed a message; its machine cannot tell the hub that its host has it."""
+    here.link.hold(NOTES)
+    await writer.send("team", "hello")
+    taken = await reader.wait_one()
+    assert await anyio.to_thread.run_sync(here.link.caught.wait, PATIENCE)
+    return taken
+
+
+@contextmanager
+def stopped(agent: Agent) -> Iterator[None]:
+    """Let nothing of that agent's relay run for as long as the block lasts."""
+    agent.relay.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        agent.relay.process.send_signal(signal.SIGCONT)
+
+
+def lose_office(here: Machine) -> None:
+    """Kill the edge's office, and with it all that was on its way to the hub."""
+    here.home.kill_office()
+    here.link.cut()
+    here.link.mend()
+
+
+async def test_what_a_host_has_seen_is_not_handed_to_who_is_quicker_to_come_back_to_a_killed_edge(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        taken = await take_unnoticed(here, carol, bob)
+        with stopped(carol):
+            lose_office(here)
+            async with asking(lambda: dave.wait(timeout=0)) as waiting:
+                with anyio.move_on_after(2):  # nothing tells that it is not answered
+                    assert await waiting.answer() == []
+                carol.relay.process.send_signal(signal.SIGCONT)
+                assert await waiting.answer() == []
+        assert await erin.wait(timeout=0) == []
+        assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
+
+
+async def test_what_a_host_has_seen_is_not_handed_out_again_when_its_relay_comes_back_too_late_to_say_so(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        taken = await take_unnoticed(here, carol, bob)
+        with stopped(carol):
+            lose_office(here)
+            assert await dave.wait(timeout=0) == []  # not before those who have not come back are held to have gone
+            assert await erin.wait(timeout=0) == []
+        assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
+
+
+async def test_what_nobody_has_seen_is_handed_to_others_soon_after_a_killed_edge_is_back(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        here.link.hold(b'"messages":[{')  # the answer of the hub in which it is
+        async with asking(lambda: carol.wait(40)):
+            await bob.send("team", "hello")
+            assert await anyio.to_thread.run_sync(here.link.caught.wait, PATIENCE)
+            with stopped(carol):
+                lose_office(here)
+                await bob.send("team", "later")
+                assert await drain(dave, 2) == ["hello", "later"]
+        assert await erin.wait(timeout=0) == []
+
+
+async def test_what_a_host_has_seen_is_not_handed_out_again_however_much_it_was_answered_since(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        taken = await take_unnoticed(here, carol, bob)
+        for _ in range(relay.REPEATED):
+            await carol.call("list_inbox")
+        lose_office(here)
+        assert await dave.wait(timeout=0) == []
+        assert await erin.wait(timeout=0) == []
+        assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
+
+
+async def test_what_a_slow_host_reads_after_the_kill_of_its_edge_is_not_handed_out_again(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with crew(here, there) as (carol, dave, erin, bob):
+        with Pretender(here.home, "a-relay", 1, space=here.space) as before:
+            before.tool(3, "create_mailbox", name="team", kind="pool")
+            await bob.send("team", "hello")
+            [taken] = before.tool(4, "wait_for_message", timeout=20)["messages"]
+            here.home.kill_office()
+        await carol.call("create_mailbox")  # starts another one
+        with Pretender(here.home, "a-relay", 2, space=here.space, owes=1) as again:
+            again.write(5, "ping", {})
+            async with asking(lambda: dave.wait(timeout=0)) as waiting:
+                with anyio.move_on_after(0.5):  # nothing tells that it is not answered
+                    assert await waiting.answer() == []
+                again.reached(4)  # the host has read it only now
+                assert await waiting.answer() == []
+            assert await erin.wait(timeout=0) == []
+            done = again.tool(6, "settle", ids=[taken["id"]], outcome="ack")
+            assert done["settled"] == [taken["id"]]
+
+
+async def test_what_a_host_reads_only_after_its_edge_was_stopped_is_not_handed_out_again(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    await until(lambda: there.home.status()["uptime_seconds"] > 4, "a hub that knows who is there")
+    async with crew(here, there) as (carol, dave, erin, bob):
+        with Pretender(here.home, "a-relay", 1, space=here.space) as before:
+            before.tool(3, "create_mailbox", name="team", kind="pool")
+            await bob.send("team", "hello")
+            [taken] = before.tool(4, "wait_for_message", timeout=20)["messages"]
+            await anyio.to_thread.run_sync(here.home.end)
+        assert await erin.wait(timeout=0) == []
+        await carol.call("create_mailbox")  # starts another one
+        with Pretender(here.home, "a-relay", 2, [4], owes=0, space=here.space) as again:
+            assert await dave.wait(timeout=0) == []
+            done = again.tool(6, "settle", ids=[taken["id"]], outcome="ack")
+            assert done["settled"] == [taken["id"]]
+
+
+HASTY = """
+from mcp_mailbox.fronts.hub import edges
+edges.GRACE_SECONDS = 2.0
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A hub that waits 2 s for a machine that has gone."""
+
+
+@pytest.fixture
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    home = Hub(tmp_path_factory.mktemp("hub"), 1, program=HASTY)
+    home.start()
+    yield home
+    home.end()
+
+
+async def test_what_nobody_has_seen_of_an_edge_that_was_stopped_goes_back_when_it_stays_away(
+    machine: Machines, hasty: Hub
+) -> None:
+    here = machine(hasty)
+    town = Town(hasty, here.space)
+    async with town.agent() as erin, town.agent("bob") as bob:
+        await erin.call("create_mailbox", name="team", kind="pool")
+        async with here.agent():
+            pass  # it starts the office
+        with Pretender(here.home, "a-relay", 1, space=here.space) as host:
+            host.tool(3, "create_mailbox", name="team", kind="pool")
+            await bob.send("team", "hello")
+            assert len(host.tool(4, "wait_for_message", timeout=20)["messages"]) == 1
+            await anyio.to_thread.run_sync(here.home.end)
+        assert (await erin.wait_one())["body"] == "hello"

@@ -93,6 +93,10 @@ class Edge:
         """Which life of it has opened the last stream: it is heard as soon as its readers have come back."""
         self.beginning = anyio.Lock()
         """Held while what an earlier life was handed is put back: before that nothing is handed to the next."""
+        self.noting = anyio.Lock()
+        """Held while its notes are done, in their order."""
+        self._noted = ("", 0)
+        """The life that has told the last one, and that one's number."""
         self._gone: OrderedDict[str, None] = OrderedDict()
         """Readers that have gone: what they have asked may still arrive."""
         self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -142,6 +146,17 @@ class Edge:
         """Count out everybody else."""
         for caller in [each for each in self.readers.values() if each.reader not in readers]:
             await self.gone(caller)
+
+    # -- what is told
+
+    def is_new(self, life: str, number: int) -> bool:
+        """Whether that note was not done yet, nor is of an earlier life: it may have been on its way for long."""
+        return not life or (life >= max(self.life, self.opened_by) and (life, number) > self._noted)
+
+    def noted(self, life: str, number: int) -> None:
+        """Note that it was done."""
+        if life:
+            self._noted = (life, number)
 
     # -- waits
 
@@ -253,6 +268,10 @@ class Edge:
         if self.is_newest(stream):
             self.lost_at = anyio.current_time()
 
+    def is_lost(self, late: float) -> bool:
+        """Whether there has been no stream since then."""
+        return self.lost_at is not None and self.lost_at < late
+
     async def events(self, stream: int) -> AsyncGenerator[tuple[int, str, Json]]:
         """Yield what is to be told, with its number and name, for as long as this is the edge's newest stream."""
         while self.is_newest(stream):
@@ -318,6 +337,10 @@ class Leases(Protocol):
 
     async def seen(self, which: Callable[[Origin], bool]) -> None:
         """See `PostOffice.seen`."""
+        ...
+
+    async def unreached(self, which: Callable[[Origin], bool]) -> Sequence[Origin]:
+        """See `PostOffice.unreached`."""
         ...
 
 
@@ -478,15 +501,24 @@ class Edges:
         return Call(caller, who.name, who.mailbox)
 
     async def begin(self, edge: Edge, life: str) -> None:
-        """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back."""
+        """Hear a later life of the edge: what an earlier one was handed and nobody saw goes back.
 
-        def lost(origin: Origin) -> bool:
-            return origin.reader.startswith(edge.prefix) and wire.is_of_another_life(origin.request, life)
-
+        It does not ask us anything by which that happens before it has let those come back who are `unseen`.
+        """
         async with edge.beginning:
             if life > edge.life:
-                await self._leases.lost(lost)
+                await self._leases.lost(_of_others(edge, life))
                 edge.life = life
+
+    async def unseen(self, edge: Edge, life: str) -> Sequence[str]:
+        """Return whose hosts are not known to have seen what they were handed in an earlier life of the edge.
+
+        Their relays may know better, and tell it the later life, if they come back.
+        """
+        if life <= edge.life:
+            return []
+        found = {each.reader for each in await self._leases.unreached(_of_others(edge, life))}
+        return sorted(reader.removeprefix(edge.prefix) for reader in found)[: wire.UNSEEN_MOST]
 
     @contextmanager
     def beating(self, beat: Callable[[], object]) -> Iterator[None]:
@@ -511,11 +543,20 @@ class Edges:
                 for edge in list(own.values()):
                     for copy in edge.stale():
                         await self._take_back(copy)
-                    if edge.lost_at is not None and edge.lost_at < late and not edge.staged:
-                        del own[edge.name]
-                        await edge.end()
+                    if edge.is_lost(late) and not edge.staged:
+                        # Also what those were handed who went before: nobody has come back to say that it was seen.
+                        async with edge.beginning:
+                            await self._leases.lost(_of_others(edge, ""))
+                        if edge.is_lost(late):
+                            del own[edge.name]
+                            await edge.end()
                 if not own:
                     del self._edges[principal]
+
+
+def _of_others(edge: Edge, life: str) -> Callable[[Origin], bool]:
+    """Return what tells a wait that was asked in another life of the edge."""
+    return lambda asked: asked.reader.startswith(edge.prefix) and wire.is_of_another_life(asked.request, life)
 
 
 def _digest(*parts: str) -> str:

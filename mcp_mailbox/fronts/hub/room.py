@@ -116,8 +116,7 @@ class StoreRoom:
         if place == "stream":
             await self._stream(visit, edge, await _read(visit, wire.Opening))
         elif place == "notes":
-            for note in (await _read(visit, wire.Notes)).notes:
-                await self._note(visit, edge, note)
+            await self._notes(visit, edge, await _read(visit, wire.Notes))
             await visit.reply(204)
         elif place == "sends":
             await self._sends(visit, edge)
@@ -331,6 +330,14 @@ class StoreRoom:
         await visit.send({"type": "http.response.start", "status": 200, "headers": headers})
         await visit.send({"type": "http.response.body", "body": given.content})
 
+    async def _notes(self, visit: Visit, edge: Edge, said: wire.Notes) -> None:
+        """Do what they say, each once and in its turn."""
+        async with edge.noting:
+            for number, note in enumerate(said.notes, said.first):
+                if edge.is_new(said.life, number):
+                    await self._note(visit, edge, note)
+                    edge.noted(said.life, number)
+
     async def _note(self, visit: Visit, edge: Edge, note: wire.Note) -> None:
         try:
             await self._edges.note(visit.visitor.credential, edge, note)
@@ -343,19 +350,28 @@ class StoreRoom:
 
     async def _stream(self, visit: Visit, edge: Edge, opening: wire.Opening) -> None:
         """Tell an edge what rings, and that we are here, until it goes or opens another stream."""
+        if opening.life and opening.life < max(edge.life, edge.opened_by):
+            raise Refused(409, "A later life of this edge is heard.")
+        try:
+            unseen = await self._edges.unseen(edge, opening.life)
+        except Refusal as refusal:
+            await _refuse(visit, refusal)
+            return
         stream = visit.stream()
         number = edge.begin()
         self._open_streams.enter(stream)
         try:
             with stream.scope:
                 if stream.why is None:
-                    await self._tell(visit, edge, opening, stream, number)
+                    await self._tell(visit, edge, opening, stream, number, unseen)
             await stream.finish(None)
         finally:
             self._open_streams.leave(stream)
             edge.broke(number)
 
-    async def _tell(self, visit: Visit, edge: Edge, opening: wire.Opening, stream: Stream, number: int) -> None:
+    async def _tell(
+        self, visit: Visit, edge: Edge, opening: wire.Opening, stream: Stream, number: int, unseen: Sequence[str]
+    ) -> None:
         epoch, _, since = (opening.since or "").partition(".")
         known = epoch == self._edges.epoch and since.isascii() and since.isdigit()
         caller = self._edges.caller(visit.visitor.credential, edge, wire.Who(reader="edge", request="stream"))
@@ -365,7 +381,9 @@ class StoreRoom:
                 wanted.append(addresses.parse(name, caller.space))
         edge.opened_by = opening.life
         await edge.listen_only({key(address) for address in wanted})
-        hello = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
+        hello: Json = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
+        if unseen:
+            hello |= {"unseen": unseen}
         # Before thousands of mailboxes are looked up: an edge gives up what is silent.
         await stream.tell(_event("hello", hello))
         with self._edges.beating(partial(stream.tell_now, _BEAT)):  # or something is being told, which is as good

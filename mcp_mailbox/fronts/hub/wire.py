@@ -54,6 +54,9 @@ DEEPEST = 200
 LATEST = 253_402_300_799_999
 """The end of the year 9999, in ms."""
 
+UNSEEN_MOST = 5_000
+"""Readers of which a hub says at once that nobody is known to have seen what they were handed."""
+
 LIFE_PATTERN = r"[0-9a-f]{0,32}"
 Reader = Annotated[str, Field(min_length=1, max_length=100)]
 Name = Annotated[str, Field(max_length=300)]
@@ -200,6 +203,11 @@ class Notes(_Said):
     """Notes, in their order."""
 
     notes: list[Note] = Field(max_length=NOTES_MOST)
+    life: str = Field(default="", pattern=f"^{LIFE_PATTERN}$")
+    """Of the process that tells them (`Opening.life`)."""
+    first: int = Field(default=0, ge=0, le=1 << 62)
+    """The number of the first one, counted from 1 in that life; 0: they are not counted. None is done twice, nor out of
+    turn: a batch whose answer was lost is told again with what came since, and may arrive once more after that."""
 
 
 class Opening(_Said):

@@ -246,6 +246,10 @@ class Client:
         """Note that the answer is in the host's hands."""
         await self.counter.reached(self.caller, key, former=former)
 
+    def recalled(self) -> None:
+        """Note that all is known of the answers of a post office before this one."""
+        self.counter.recalled(self.caller)
+
     async def missed(self, key: str) -> None:
         """Put back what the answer carried: it is not wanted any more."""
         await self.counter.missed(self.caller, key)

@@ -67,6 +67,7 @@ class Mail(Protocol):
     """What the wire tells of leases: their answer reached the host, or was not wanted any more."""
 
     async def reached(self, key: str, *, former: bool) -> None: ...  # noqa: D102
+    def recalled(self) -> None: ...  # noqa: D102
     async def missed(self, key: str) -> None: ...  # noqa: D102
 
 
@@ -84,8 +85,16 @@ class Wire:
     """One relay's connection as the stream pair that the SDK's loop wants; it is both ends."""
 
     def __init__(
-        self, connection: Connection, mail: Mail, epoch: int, ending: Ending, *, discovers: bool = True
+        self,
+        connection: Connection,
+        mail: Mail,
+        epoch: int,
+        ending: Ending,
+        *,
+        discovers: bool = True,
+        written: int | None = None,
     ) -> None:
+        """`written`: how many answers of earlier epochs the host has, or is about to read; None: that was not said."""
         self._connection = connection
         self._mail = mail
         self._epoch = epoch
@@ -98,7 +107,13 @@ class Wire:
         self._kept: dict[str, int] = {}
         self._ahead: deque[SessionMessage | Exception] = deque()
         """What is to be received before anything else."""
-        self._began = False
+        self._again: set[int] = set()
+        """Lines of earlier epochs that came again: they come before all that are new,"""
+        self._new = math.inf
+        """of which this is the first."""
+        self._due = written
+        """How many answers of earlier epochs are still to be heard of; None: until the first line comes."""
+        self._recalled = False
         self._end = math.inf
         self._reading = anyio.CancelScope()
         self._leaving = False
@@ -121,9 +136,12 @@ class Wire:
         """Return the host's next message; raises EndOfStream when the host or the relay has gone."""
         if self._ahead:
             return self._ahead.popleft()
+        if self._due == 0:
+            self._recall()
         while True:
             frame = await self._frame()
-            self._began = self._began or frame.kind != b"w"
+            if frame.kind != b"w":
+                self._note_line(frame)
             match frame.kind:
                 case b"m" | b"r":
                     message = await self._message(frame)
@@ -244,10 +262,30 @@ class Wire:
             return SessionMessage(message.model_copy(update={"id": int(message.id[len(prefix) :])}))
         return None
 
+    def _note_line(self, frame: Line) -> None:
+        """Know which answers are of this epoch: those to the lines that came in it."""
+        if frame.kind == b"m":
+            self._new = min(self._new, frame.serial)
+        elif self._new == math.inf:
+            self._again.add(frame.serial)
+        if self._due is None:
+            self._recall()
+
+    def _recall(self) -> None:
+        """Tell, once, that all is known of the answers before this epoch."""
+        if not self._recalled:
+            self._recalled = True
+            self._mail.recalled()
+
     async def _written(self, serial: int) -> None:
-        # Before the first line come those that the office before us did not hear of.
-        if serial in self._waits or not self._began:
-            await self._mail.reached(str(serial), former=not self._began)
+        # Of an earlier epoch: that office did not hear of it, or the host has not read it until now.
+        former = serial < self._new and serial not in self._again
+        if serial in self._waits or former:
+            await self._mail.reached(str(serial), former=former)
+        if former and self._due:
+            self._due -= 1
+            if not self._due:
+                self._recall()
         self._unheard.discard(serial)
         self._end_if_through()
 
