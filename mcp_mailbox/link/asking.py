@@ -92,7 +92,7 @@ class Asker:
         except Away:
             raise self.away() from None
 
-    async def verb(self, verb: str, said: Mapping[str, object], tries: int = _PATIENT) -> Json:
+    async def verb(self, verb: str, said: Mapping[str, Any], tries: int = _PATIENT) -> Json:
         """Ask the hub. Raises Refusal as it does; Away when it cannot be reached, and is known or found not to be.
 
         Unanswered when it may have done it.
@@ -105,15 +105,15 @@ class Asker:
             except Strange as odd:  # it did something, whatever it was
                 raise Unanswered(str(odd)) from None
 
-        return await self._patiently(ask, tries)
+        return await self._patiently(ask, tries, settles=_settles(said))
 
-    async def sends(self, lines: Sequence[Mapping[str, object]]) -> Sequence[Json]:
+    async def sends(self, lines: Sequence[Mapping[str, Any]]) -> Sequence[Json]:
         """Hand in several sends (`wire.Sent`) at once; return the answers that came. Raises as `verb`."""
-        return await self._patiently(lambda: self.hub.sends(lines), _PATIENT)
+        return await self._patiently(lambda: self.hub.sends(lines), _PATIENT, settles=any(map(_settles, lines)))
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]], tries: int) -> T:
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], tries: int, *, settles: bool) -> T:
         self.must_stand()
-        await self._notes.first_told()
+        await self._notes.first_told(settles=settles)
         with self.suspecting():
             asked = False
             for left in range(tries - 1, -1, -1):
@@ -174,3 +174,8 @@ class Asker:
         """Return what an answer says that is given without the hub."""
         since = self.line.since if self.line.since is not None else self._clock.now()
         return {"unreachable_since": render.moment(since), "hint": self.unreachable}
+
+
+def _settles(said: Mapping[str, Any]) -> bool:
+    """Whether what is asked (`wire.Asked`) ends leases, too."""
+    return any(said["given"].get(name) for name in ("ids", "ack", "reply_to"))

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -58,7 +59,8 @@ class Hub:
     ) -> None:
         self.url = url.rstrip("/")
         self._closed = False
-        self._client = httpx2.AsyncClient(
+        self._make = partial(
+            httpx2.AsyncClient,
             base_url=self.url,
             headers={
                 "authorization": f"Bearer {token}",
@@ -68,14 +70,14 @@ class Hub:
             },
             timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=_IDLE_SECONDS),
-            verify=verify,
+            verify=verify if isinstance(verify, ssl.SSLContext) else httpx2.create_ssl_context(verify),
             proxy=proxy,
             follow_redirects=False,
         )
+        self._client = self._make()
 
     async def __aenter__(self) -> Self:
         """Be ready to ask."""
-        await self._client.__aenter__()
         return self
 
     async def __aexit__(self, *about: object) -> None:
@@ -83,6 +85,12 @@ class Hub:
         self._closed = True
         with anyio.CancelScope(shield=True):
             await self._client.aclose()
+
+    async def renew(self) -> None:
+        """Let go of all connections: one of them was found to be dead, and the others may have died with it."""
+        former, self._client = self._client, self._make()
+        with anyio.CancelScope(shield=True):
+            await former.aclose()
 
     async def verb(self, name: str, asked: Mapping[str, object]) -> Json:
         """Ask a verb. Raises Refusal as the hub does, Away and Strange."""

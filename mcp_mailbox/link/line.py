@@ -102,6 +102,8 @@ class Line:
                 why = str(refusal)
             stood = self.up or self._stream.cancel_called
             self._set(up=False, why=why)
+            if stood:
+                await self._hub.renew()
             pause = _FIRST if stood else min(2 * pause, _LONGEST)
             with anyio.move_on_after(_STRANGE if strange else pause * random.uniform(0.5, 1)):  # noqa: S311 - no secret
                 await self._hurry.wait()

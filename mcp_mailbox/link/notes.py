@@ -42,8 +42,8 @@ class Notes:
         """Happens when some of them were told."""
         self.made = 0
         """How many there were ever."""
-        self._done = self._first = 0
-        """How many of these were told, and which is the last that goes before what is asked."""
+        self._done = self._first = self._seen_last = 0
+        """How many of these were told, which is the last that goes before what is asked, and before what is settled."""
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -61,17 +61,21 @@ class Notes:
         if len(self._waiting) >= _MOST:
             logger.warning("the hub is not told any more of %s: %d notes wait for it", note["note"], _MOST)
             return
-        if _is_seen(note):
-            self._seen.add(note)
         self._waiting.append(note)
         self.made += 1
+        if _is_seen(note):
+            self._seen.add(note)
+            self._seen_last = self.made
         if note["note"] in _FIRST or note.get("former"):
             self._first = self.made
         self._added.set()
 
-    async def first_told(self) -> None:
-        """Let those reach the hub on which what is asked next may rest; return earlier when the line breaks."""
-        await self.until_told(self._first)
+    async def first_told(self, *, settles: bool) -> None:
+        """Let those reach the hub on which what is asked next may rest; return earlier when the line breaks.
+
+        `settles`: it ends leases, and each counts as an attempt only if it is known that its answer was seen.
+        """
+        await self.until_told(max(self._first, self._seen_last) if settles else self._first)
 
     async def until_told(self, due: int) -> None:
         """Return once so many were told; earlier when the line breaks."""

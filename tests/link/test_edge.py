@@ -402,6 +402,24 @@ async def test_what_nobody_has_seen_is_handed_to_others_soon_after_a_killed_edge
         assert await erin.wait(timeout=0) == []
 
 
+async def test_a_lease_is_ended_after_the_hub_knows_that_its_answer_was_seen(machine: Machines, there: Town) -> None:
+    """It was an attempt: who gives a message back again and again is to be noticed, however fast it does."""
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await alice.call("create_mailbox", name="alice", attempts=1)
+        here.link.hold(b'"reached"')
+        await bob.send("alice", "hello")
+        taken = await alice.wait_one()
+        async with asking(lambda: alice.call("settle", ids=[taken["id"]], outcome="release")) as releasing:
+            assert await anyio.to_thread.run_sync(here.link.caught.wait, PATIENCE)
+            with anyio.move_on_after(0.5):
+                await releasing.answer()
+            here.link.mend()
+            await releasing.answer()
+        [dead] = (await alice.call("list_inbox", show="dead"))["messages"]
+        assert dead["state"] == "dead"
+
+
 async def test_what_a_host_has_seen_is_not_handed_out_again_however_much_it_was_answered_since(
     machine: Machines, there: Town
 ) -> None:

@@ -33,6 +33,7 @@ async def test_a_person_at_an_edge_is_told_when_the_hub_is_away_and_what_waits(m
         assert (await run(ann.does, "send", "bob", "-b", "one")).startswith("Sent ")
         assert (await bob.wait_one())["body"] == "one"
         await bob.send("ann", "to be read")
+        assert "started" in await run(ann.does, "watch", "--once", "--exec", "echo", "started")
         assert "to be read" in await run(ann.does, "inbox")
         shown = await run(ann.does, "status")
         assert f"{here.link.url}, reached" in shown
