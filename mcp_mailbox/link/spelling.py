@@ -14,15 +14,15 @@ from mcp_mailbox.link.hub import Strange
 
 Json = dict[str, Any]
 
-_LISTING = {"wait_for_message", "list_inbox", "arrivals"}
-"""Verbs whose answers have messages."""
 _NAMING = {"own", "create_mailbox", "settle", "mailboxes"}
 """Verbs whose answers have names that are kept."""
 
 
 def plausible(verb: str, answer: Json) -> Json:
     """Return an answer in which stands what is kept of it here. Raises Strange."""
-    messages = answer.get("messages", []) if verb in _LISTING else []  # others say how many there are
+    messages = answer.get("messages", [])
+    if verb == "news" and isinstance(messages, int):  # it says how many there are
+        messages = []
     names = [*_list(answer.get("settled", [])), *_list(answer.get("mailboxes", []))]
     if verb in {"own", "create_mailbox"}:
         names.append(answer.get("address"))
