@@ -156,6 +156,10 @@ class _Flow(FlowControl):
             self._writable = None
 
 
+_SERVERS: dict[tuple[str, int | None], tuple[str, int | None]] = {}
+"""Where clients have reached us: each once, of few."""
+
+
 class _Queue(list[Any]):
     """What uvicorn wants of a deque, which takes room for 64 at once."""
 
@@ -195,6 +199,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request."""
         super().connection_made(transport)
+        if self.server is not None:
+            self.server = _SERVERS.setdefault(self.server, self.server)
         self.flow = _Flow(transport)
         self._head = bytearray()
         self._wait_for_head()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -187,7 +188,7 @@ class Client:
         self._trouble: Refusal | None = None
         """Why the configured mailbox is not open yet: nobody's mistake, so it is tried again."""
         self._subscriptions: dict[str, _Subscription] = {}
-        self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
+        self._updated: Coalesced[tuple[str, ServerSession]] | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
     async def prepare(self) -> None:
@@ -276,7 +277,7 @@ class Client:
         """Return how a person would recognise this host."""
         info = session.client_params.client_info if session.client_params else None
         name = "".join(filter(str.isprintable, f"{info.name} {info.version}"[:60])) if info else "a host"
-        return f"{name} ({self.caller.how})"
+        return sys.intern(f"{name} ({self.caller.how})")  # as many as wait there have the same
 
     def cap(self, session: ServerSession) -> float:
         """Return how many seconds a wait may last on this host."""
@@ -303,7 +304,7 @@ class Client:
         self.unsubscribe(uri)
 
         def hear() -> None:
-            self._updated.add((uri, session))
+            self._updates().add((uri, session))
 
         end = self.counter.bell.subscribe(address, hear) if address else _nothing
         self._subscriptions[uri] = _Subscription(address, hear, end)
@@ -331,12 +332,18 @@ class Client:
     async def push_updates(self) -> None:
         """Send what rang, one URI at a time, at the pace of a host that may be slow."""
         while True:
-            uri, session = await self._updated.take()
+            uri, session = await self._updates().take()
             if uri in self._subscriptions:
                 address = self._subscriptions[uri].address
                 await session.send_resource_updated(uri)
                 if address is not None:
                     await self.counter.rang(address)
+
+    def _updates(self) -> Coalesced[tuple[str, ServerSession]]:
+        """Return what is to be told; there is something for who has subscribed to anything."""
+        if self._updated is None:
+            self._updated = Coalesced()
+        return self._updated
 
     def close(self) -> None:
         """End all subscriptions."""

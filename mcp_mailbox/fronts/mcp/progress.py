@@ -54,8 +54,8 @@ class _Shown:
         self._alarms = alarms
         self._offer = offer
         self._every = every
-        self._token = token
-        self._total = total
+        self._token = json.dumps(token).encode()
+        self._total = json.dumps(total).encode()
         self._began = alarms.now()
         step = max(1.0, every / _STEPS)
         self._due = math.ceil((self._began + every) / step) * step
@@ -69,7 +69,7 @@ class _Shown:
         self._offer(
             b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"waiting for mail",'
             b'"progressToken":%b,"total":%b,"progress":%.3f}}'
-            % (json.dumps(self._token).encode(), json.dumps(self._total).encode(), (self._due - self._began) / 1000)
+            % (self._token, self._total, (self._due - self._began) / 1000)
         )
         self._due = max(self._due, self._alarms.now() - self._every / _STEPS) + self._every
         self._alarm = self._alarms.add(self._due, self._tell)
