@@ -64,12 +64,12 @@ class Hold:
 
     def write(self, data: bytes) -> bool:
         """Add to an answer that has begun; return False where that cannot be done at once."""
-        cycle = self.cycle
-        if cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.response_started:
+        cycle, connection = self.cycle, self._connection
+        if connection.flow.write_paused or cycle.disconnected or cycle.response_complete or not cycle.response_started:
             return False
         if not cycle.chunked_encoding:
             return False
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
     def rest(self) -> Callable[[MutableMapping[str, Any]], Any]:

@@ -299,6 +299,7 @@ class OpenStreams:
         self._tasks: anyio.abc.TaskGroup
         self.turn = anyio.Semaphore(_TAKEN_UP)
         """Who takes up work that was left takes his turn: thousands may at once, and each would need what it had."""
+        self._now: Callable[[], float]
         self._hear = self._told
         """Made once, and not for each of those who are to call it."""
 
@@ -307,6 +308,7 @@ class OpenStreams:
         """Look after the streams."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._now = asyncio.get_running_loop().time  # `anyio.current_time`, which asks first whose time
             tasks.start_soon(self._tick, tasks)
             yield
             tasks.cancel_scope.cancel()
@@ -391,7 +393,7 @@ class OpenStreams:
     def _told(self, stream: Stream) -> None:
         """Note that a stream has given a sign of life by itself."""
         if self._quiet.pop(stream, None) is not None:
-            self._quiet[stream] = anyio.current_time()
+            self._quiet[stream] = self._now()
 
     async def _keep_alive(self, stream: Stream, write: Callable[[], Awaitable[None]]) -> None:
         try:
