@@ -19,6 +19,7 @@ INSTALLED: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
 ASKED_FOR: dict[str, Callable[[places.Place], Iterator[ratios.Row]]] = {
     "idle": idle.rows,
     "crowd": idle.crowd,
+    "webcrowd": idle.web,
     "hub": hub.rows,
 }
 """What needs an installation and minutes: measured only when `--only` names it."""

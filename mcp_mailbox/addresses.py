@@ -11,6 +11,7 @@ Standard 39 section 4) are equal, folded or as written.
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -34,6 +35,9 @@ class Address:
 
     name: str
     space: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", sys.intern(self.space))  # of ten thousand mailboxes it is one text
 
     def __str__(self) -> str:
         return f"{self.name}@{self.space}"
@@ -113,7 +117,8 @@ def check_name(name: str, what: str = "name") -> str:
 
 def fold(name: str) -> str:
     """Return the form that is compared: case-folded, then normalised again (folding can undo NFC)."""
-    return unicodedata.normalize("NFC", name.casefold())
+    folded = unicodedata.normalize("NFC", name.casefold())
+    return name if folded == name else folded  # what is kept of very many mailboxes is kept once of each
 
 
 def skeletons(name: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, KeysView
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -51,6 +52,8 @@ class Ear:
 class Ending:
     """Happens once: whoever waits for something on somebody's behalf is to come to an end."""
 
+    __slots__ = ("_hear", "_set")
+
     def __init__(self) -> None:
         self._set = False
         self._hear: list[Hear] = []
@@ -68,13 +71,21 @@ class Ending:
     @contextmanager
     def telling(self, hear: Hear) -> Iterator[None]:
         """Call `hear` when it happens, or at once when it has, for as long as the block lasts."""
-        self._hear.append(hear)
         try:
-            if self._set:
-                hear()
+            self.tell(hear)
             yield
         finally:
-            self._hear.remove(hear)
+            self.untell(hear)
+
+    def tell(self, hear: Hear) -> None:
+        """Call `hear` when it happens, or at once when it has, until `untell`."""
+        self._hear.append(hear)
+        if self._set:
+            hear()
+
+    def untell(self, hear: Hear) -> None:
+        """Call it no more."""
+        self._hear.remove(hear)
 
 
 class Bell:
@@ -95,16 +106,21 @@ class Bell:
 
     def subscribe(self, address: Address, hear: Hear) -> Callable[[], None]:
         """Call `hear` for each ring; return what ends that (idempotent)."""
-        own, token = key(address), object()
-        self._listeners.setdefault(own, {})[token] = hear
+        token = object()
+        self.listen(address, token, hear)
+        return partial(self.ignore, address, token)
 
-        def unsubscribe() -> None:
-            listeners = self._listeners.get(own, {})
-            listeners.pop(token, None)
-            if not listeners:
-                self._listeners.pop(own, None)
+    def listen(self, address: Address, who: object, hear: Hear) -> None:
+        """Call `hear` for each ring, until `ignore` of the same `who`."""
+        self._listeners.setdefault(key(address), {})[who] = hear
 
-        return unsubscribe
+    def ignore(self, address: Address, who: object) -> None:
+        """Tell this one no more; not an error when it is told nothing."""
+        own = key(address)
+        listeners = self._listeners.get(own, {})
+        listeners.pop(who, None)
+        if not listeners:
+            self._listeners.pop(own, None)
 
     @contextmanager
     def listening(self, address: Address) -> Iterator[Ear]:

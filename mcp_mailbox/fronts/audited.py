@@ -12,6 +12,7 @@ from mcp_mailbox.fronts.verbs import Asking, Here, Json
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Call, PostOffice
 from mcp_mailbox.postoffice.attachments import Given
+from mcp_mailbox.postoffice.waits import Parked
 
 CANCELLED = "cancelled"
 FAILED = "failed"
@@ -50,7 +51,8 @@ class Audited(Here):
         return await self._noted("attachment", call, super().content(call, id, name), lambda _: {"id": id})
 
     async def _noted(self, verb: str, call: Call, doing: Awaitable[T], told: Callable[[T], Mapping[str, Any]]) -> T:
-        outcome, said = CANCELLED, _NOTHING
+        outcome: str | None = CANCELLED
+        said = _NOTHING
         try:
             answer = await doing
             outcome, said = DONE, told(answer)
@@ -60,8 +62,12 @@ class Audited(Here):
         except Exception:
             outcome = FAILED
             raise
+        except Parked:
+            outcome = None  # it is asked again
+            raise
         finally:
-            self._note(verb, call, outcome, said)
+            if outcome is not None:
+                self._note(verb, call, outcome, said)
         return answer
 
     def _note(self, verb: str, call: Call, outcome: str, answer: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Call, Caller, Handed, PostOffice
 from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.attachments import Given
+from mcp_mailbox.postoffice.waits import Wait
 from mcp_mailbox.reservation import Mode, Terms
 from mcp_mailbox.store import Claimer, Clock, Portion
 
@@ -60,6 +61,8 @@ class Asking:
     """Files to be attached that the front has handed in."""
     at_once: bool = False
     """Whether a wait is to answer what is there now: who asks waits by itself."""
+    wait: Wait | None = None
+    """What a wait may leave behind when it raises Parked; None where it keeps its task, as always at an edge."""
     raw: bool = False
     """Whether another machine renders it anew for whoever reads it: with what that needs to verify it."""
     signature: str | None = None
@@ -195,7 +198,14 @@ async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments
     timeout = min(asked.timeout, asking.longest)
     claimer = Claimer(asking.label, asked.take_over, call.caller.several)
     found, settled = await office.wait(
-        call, 0 if asking.at_once else timeout * 1000, wanted, render.BODY_SHARE, asking.ending, asked.ack, claimer
+        call,
+        0 if asking.at_once else timeout * 1000,
+        wanted,
+        render.BODY_SHARE,
+        asking.ending,
+        asked.ack,
+        claimer,
+        asking.wait,
     )
     cut = timeout if timeout < asked.timeout and not asking.ending.is_set() else None
     meant = await _meant(office, call, wanted.sender) if not found else ""

@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 
@@ -42,6 +43,10 @@ class Alarms:
 
     def set(self, moment: float, hear: Hear) -> Callable[[], None]:
         """Call `hear` at that moment (ms since 1970 UTC); return what prevents it. It must not raise nor wait."""
+        return partial(self.unset, self.add(moment, hear))
+
+    def add(self, moment: float, hear: Hear) -> object:
+        """Do the same; return what `unset` wants to prevent it."""
         alarm = _Alarm(moment, hear)
         first = self._heap[0][0] if self._heap else None
         heapq.heappush(self._heap, (moment, next(self._numbers), alarm))
@@ -49,14 +54,16 @@ class Alarms:
             self._sooner.set()
             self._sleep.cancel()
 
-        def unset() -> None:
-            if alarm.hear is not None:
-                alarm.hear = None
-                self._idle += 1
-                if self._idle > _FEW and self._idle > len(self._heap) / 2:
-                    self._tidy()
+        return alarm
 
-        return unset
+    def unset(self, alarm: object) -> None:
+        """Prevent what `add` has announced; not an error when it has happened."""
+        assert isinstance(alarm, _Alarm)  # noqa: S101 - as `add` has returned it
+        if alarm.hear is not None:
+            alarm.hear = None
+            self._idle += 1
+            if self._idle > _FEW and self._idle > len(self._heap) / 2:
+                self._tidy()
 
     def now(self) -> int:
         """Return the time by which they go, in ms since 1970 UTC."""

@@ -88,18 +88,27 @@ class Attendance:
     @contextmanager
     def waiting(self, caller: Caller, addresses: Iterable[Address]) -> Iterator[None]:
         """Count the caller as being there for as long as the block lasts. Addresses are as the store has them."""
-        places = [self._place(address) for address in addresses]
-        for place in places:
-            place.waiting += 1
-        self._waits[caller.reader] += 1
+        there = list(addresses)
+        self.begin(caller, there)
         try:
             yield
         finally:
-            self._waits[caller.reader] -= 1
-            self._waits += Counter()  # without those that are over
-            for place in places:
-                place.waiting -= 1
-                self._touch(place, caller.reader)
+            self.end(caller, there)
+
+    def begin(self, caller: Caller, addresses: Iterable[Address]) -> None:
+        """Count the caller as being there, until `end` of the same."""
+        for address in addresses:
+            self._place(address).waiting += 1
+        self._waits[caller.reader] += 1
+
+    def end(self, caller: Caller, addresses: Iterable[Address]) -> None:
+        """Count it no more."""
+        self._waits[caller.reader] -= 1
+        if not self._waits[caller.reader]:
+            del self._waits[caller.reader]
+        for place in map(self._place, addresses):  # it is still remembered: somebody was there
+            place.waiting -= 1
+            self._touch(place, caller.reader)
 
     def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
         """Note that the reader is one conversation of that host, and the newest unless it was `resumed`."""

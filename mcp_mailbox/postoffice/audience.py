@@ -21,7 +21,9 @@ class Audience:
     def __init__(self, store: ChannelStore, bell: Bell) -> None:
         self._store = store
         self._bell = bell
-        self._channels_of: dict[_Key, set[_Key]] = {}
+        self._channels_of: dict[_Key, frozenset[_Key]] = {}
+        self._sets: dict[frozenset[_Key], frozenset[_Key]] = {}
+        """Each once: most mailboxes are members of the same."""
         self._members_of: dict[_Key, set[_Key]] = {}
         self._changes = 0
         self._room = _REMEMBERED
@@ -31,26 +33,32 @@ class Audience:
         member = key(mailbox)
         while member not in self._channels_of:
             changes = self._changes
-            found = {key(channel) for channel in await self._store.subscriptions(mailbox)}
+            found = frozenset(key(channel) for channel in await self._store.subscriptions(mailbox))
             if self._changes != changes:
                 continue  # somebody joined or left while this was read
             if len(self._channels_of) >= self._room:
                 self._forget()
-            self._channels_of[member] = found
+            self._know(member, found)
             for channel in found:
                 self._members_of.setdefault(channel, set()).add(member)
+
+    def _know(self, member: _Key, channels: frozenset[_Key]) -> None:
+        if len(self._sets) >= _REMEMBERED:
+            self._sets.clear()
+        self._channels_of[member] = self._sets.setdefault(channels, channels)
 
     def joined(self, mailbox: Address, channel: Address) -> None:
         """Note a membership."""
         self._changes += 1
         if (known := self._channels_of.get(key(mailbox))) is not None:
-            known.add(key(channel))
+            self._know(key(mailbox), known | {key(channel)})
             self._members_of.setdefault(key(channel), set()).add(key(mailbox))
 
     def left(self, mailbox: Address, channel: Address) -> None:
         """Note the end of one."""
         self._changes += 1
-        self._channels_of.get(key(mailbox), set()).discard(key(channel))
+        if (known := self._channels_of.get(key(mailbox))) is not None:
+            self._know(key(mailbox), known - {key(channel)})
         self._drop(key(mailbox), key(channel))
 
     def publish(self, published: Published) -> None:

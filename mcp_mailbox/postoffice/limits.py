@@ -41,22 +41,30 @@ class Limits:
 
     @contextmanager
     def waiting(self, caller: Caller, until: float) -> Iterator[None]:
+        """Count a wait for as long as the block lasts: see `begin`."""
+        wait = object()
+        self.begin(caller, wait, until)
+        try:
+            yield
+        finally:
+            self.end(caller, wait)
+
+    def begin(self, caller: Caller, wait: object, until: float) -> None:
         """Count a wait that ends then, at the latest, in ms; one that is over is only a look. Raises OVER_WAITERS."""
         most = self._quotas.waiters
         if caller.exempt or not most or until <= self._clock.now():
-            yield
             return
         own = self._waits.setdefault(caller.principal, {})
         if len(own) >= most:
             raise quotas.over_waiters(most, len(own), min(own.values()))
-        wait = object()
         own[wait] = int(until)
-        try:
-            yield
-        finally:
-            del own[wait]
-            if not own:
-                self._waits.pop(caller.principal, None)
+
+    def end(self, caller: Caller, wait: object) -> None:
+        """Count it no more, if it was counted."""
+        own = self._waits.get(caller.principal, {})
+        own.pop(wait, None)
+        if not own:
+            self._waits.pop(caller.principal, None)
 
     def space(self, caller: Caller) -> int:
         """Return the bytes that a space may keep when this one sends; 0 for any number."""

@@ -31,10 +31,11 @@ from mcp_mailbox.postoffice.directory import Directory
 from mcp_mailbox.postoffice.doorbells import Doorbells
 from mcp_mailbox.postoffice.handed import Handed, Tray
 from mcp_mailbox.postoffice.limits import Limits
-from mcp_mailbox.postoffice.readers import Readers, first_of
+from mcp_mailbox.postoffice.readers import Readers
 from mcp_mailbox.postoffice.reservations import Reservations
 from mcp_mailbox.postoffice.retention import KEEP_TERM, Retention
 from mcp_mailbox.postoffice.search import Search
+from mcp_mailbox.postoffice.waits import Parked, Wait
 from mcp_mailbox.quotas import NONE as NO_QUOTAS
 from mcp_mailbox.quotas import Quotas, storage_again
 from mcp_mailbox.report import Undelivered, undelivered
@@ -115,6 +116,10 @@ class PostOffice:
         self._lease_term = lease_term
         self.looped: tuple[int, int, Address] | None = None
         """How often the loop guard has said no, when it last did, and to whom."""
+        self._unsure: dict[Wait, None] = {}
+        """Waits that began before it was known who is here."""
+        self._ended = self._end
+        """Made once, and not for each wait."""
         self._shown: dict[tuple[str, str], tuple[Address, Sequence[str]]] = {}
 
     @asynccontextmanager
@@ -124,9 +129,16 @@ class PostOffice:
             async with self.doorbells.listening(), anyio.create_task_group() as tasks:
                 tasks.start_soon(self.alarms.run)
                 await self._readers.start(tasks)
+                tasks.start_soon(self._become_sure)
                 tasks.start_soon(self.retention.run)
                 yield
                 tasks.cancel_scope.cancel()
+
+    async def _become_sure(self) -> None:
+        await self._readers.known()
+        unsure, self._unsure = self._unsure, {}
+        for wait in unsure:
+            wait.hear()
 
     # -- presence
 
@@ -264,62 +276,91 @@ class PostOffice:
         ending: Ending,
         ack: Sequence[str] = (),
         claimer: Claimer = ANYBODY,
+        kept: Wait | None = None,
     ) -> tuple[Sequence[Delivery], Sequence[Settled]]:
         """Ack what is done, then lease what is there, or what comes within `patience` ms; empty when nothing did.
 
         At most about `size` bytes of bodies. A wait that is cancelled leaves every message where it was, what it acked
         stays acked. `ending` ends it early. Raises Refusal(UNKNOWN_MESSAGE) for a thread that is not the caller's,
         (BAD_ARGUMENT) for too many ids to ack, before it has done anything; (OVER_WAITERS) when it has acked; as `own`.
+        With `kept` it may raise Parked, and goes on when it is called with the same.
         """
+        wait = kept or Wait()
+        try:
+            if wait.address is None:
+                address = await self._begin(call, patience, wanted, ack, claimer, ending, wait)
+            else:
+                address = wait.address
+                await anyio.lowlevel.checkpoint()  # who was called to end looks for nothing
+            found = await self._wait(call, address, wait, wanted, size)
+        except Parked:
+            raise
+        except BaseException:
+            wait.end()
+            raise
+        wait.end()
+        if found:
+            self.doorbells.looked(call.caller, address, taken=True)
+        return found, wait.settled
+
+    async def _begin(
+        self,
+        call: Call,
+        patience: float,
+        wanted: Wanted,
+        ack: Sequence[str],
+        claimer: Claimer,
+        ending: Ending,
+        wait: Wait,
+    ) -> Address:
         call.caller.must(Scope.READ)
         address = await self.mailboxes.own(call.caller, call.mailbox)
         await self.mailboxes.check_reach(call.caller, address, wanted.thread)
         if wanted.thread is not None and ack:
             await self._store.mail_of(address, Portion(1, 1, thread=wanted.thread))
-        settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
+        wait.settled = await self.settle(call, ack, Settlement(Outcome.ACK)) if ack else ()
         self.doorbells.looked(call.caller, address)
-        until = self._store.clock.now() + patience
-        with self.limits.waiting(call.caller, until), self.attendance.waiting(call.caller, [address]):
-            found = await self._wait(call, address, patience, wanted, size, ending, claimer)
-        if found:
-            self.doorbells.looked(call.caller, address, taken=True)
-        return found, settled
+        now = self._store.clock.now()
+        self.limits.begin(call.caller, wait, now + patience)
+        self.attendance.begin(call.caller, [address])
+        wait.address, wait.caller, wait.ending, wait.claimer = address, call.caller, ending, claimer
+        wait.until, wait.refusable, wait.ends = now + patience, now + min(patience, _SETTLING), self._ended
+        hear = wait.hear  # made once for all of them
+        self.bell.listen(address, wait, hear)
+        wait.alarm = self.alarms.add(wait.until, hear)
+        ending.tell(hear)
+        return address
 
-    async def _wait(
-        self,
-        call: Call,
-        address: Address,
-        patience: float,
-        wanted: Wanted,
-        size: int,
-        ending: Ending,
-        claimer: Claimer,
-    ) -> Sequence[Delivery]:
+    def _end(self, wait: Wait, address: Address, caller: Caller) -> None:
+        wait.ending.untell(wait.hear)
+        self.alarms.unset(wait.alarm)
+        self.bell.ignore(address, wait)
+        self.attendance.end(caller, [address])
+        self.limits.end(caller, wait)
+        self._unsure.pop(wait, None)
+
+    async def _wait(self, call: Call, address: Address, wait: Wait, wanted: Wanted, size: int) -> Sequence[Delivery]:
         clock = self._store.clock
-        deadline = clock.now() + patience
-        refusable = clock.now() + min(patience, _SETTLING)
-        with self.bell.listening(address) as ear, ending.telling(ear.hear), self.alarms.at(deadline, ear.hear):
-            while True:
-                ear.clear()
-                try:
-                    found = await self._claim(call, address, wanted, size, claimer)
-                except Refusal as refusal:
-                    if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= refusable:
-                        raise
-                    with self.alarms.at(refusable, ear.hear):
-                        await ear.wait()
-                    continue
-                claimer = replace(claimer, take_over=False)  # once: who is driven out by another stays out
-                left = deadline - clock.now()
-                if found or left <= 0 or ending.is_set():
-                    if not found and self._readers.present is None:
-                        self._readers.doubt(call.caller.reader, address)
-                    return found
-                if self._readers.present is None:
-                    # Who waits where another one reads learns, soon after a start, whether that is still here.
-                    await first_of(ear.wait, self._readers.known)
-                else:
-                    await ear.wait()
+        while True:
+            wait.clear()
+            try:
+                found = await self._claim(call, address, wanted, size, wait.claimer)
+            except Refusal as refusal:
+                if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= wait.refusable:
+                    raise
+                with self.alarms.at(wait.refusable, wait.hear):
+                    await wait.heard_here()
+                continue
+            wait.claimer = replace(wait.claimer, take_over=False)  # once: who is driven out by another stays out
+            left = wait.until - clock.now()
+            if found or left <= 0 or wait.ending.is_set():
+                if not found and self._readers.present is None:
+                    self._readers.doubt(call.caller.reader, address)
+                return found
+            if self._readers.present is None:
+                # Who waits where another one reads learns, soon after a start, whether that is still here.
+                self._unsure[wait] = None
+            await wait.heard()
 
     async def list_inbox(self, call: Call, listing: Listing) -> Page:
         """List what is not settled; nothing is leased by looking. Raises Refusal as the store does, and as `own`."""

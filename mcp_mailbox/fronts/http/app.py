@@ -24,7 +24,7 @@ from mcp_mailbox.fronts.http.connection import EXTENSION
 from mcp_mailbox.fronts.http.desk import Desk
 from mcp_mailbox.fronts.http.gate import Gate, Refused
 from mcp_mailbox.fronts.http.resource import Resource
-from mcp_mailbox.fronts.http.stream import Headers, OpenStreams, Receive, Send, reply
+from mcp_mailbox.fronts.http.stream import Headers, Hold, OpenStreams, Receive, Send, reply
 from mcp_mailbox.fronts.http.visit import Porch, Room, Visit
 from mcp_mailbox.postoffice.limits import Limits
 
@@ -101,6 +101,7 @@ class App:
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
         began = False
+        hold = scope["extensions"].pop(EXTENSION)
         if (origin := self._gate.foreign(scope)) is not None:
             send = cors.readable(send, origin)
 
@@ -110,7 +111,7 @@ class App:
             await send(message)
 
         try:
-            await self._route(scope, receive, note)
+            await self._route(scope, hold, receive, note)
         except Refused as refused:
             if refused.status in _OUTCOMES:
                 client = _address(scope)
@@ -126,7 +127,7 @@ class App:
             if not began:
                 await reply(send, 500, json.dumps({"error": f"Internal error {number}."}).encode())
 
-    async def _route(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _route(self, scope: MutableMapping[str, Any], hold: Hold, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if path in {"/healthz", "/readyz"} and method in {"GET", "HEAD"}:
             good = path == "/healthz" or not self._open_streams.closing
@@ -156,7 +157,7 @@ class App:
         if self._open_streams.full(visitor.id):
             raise Refused(429, "Too many requests of this token are open. End some.", {"retry-after": "1"})
         key = f"{self._epoch}.{next(self._numbers)}"
-        await room.serve(Visit(head, visitor, key, receive, send, scope["extensions"][EXTENSION]))
+        await room.serve(Visit(head, visitor, key, receive, send, hold))
 
     async def _check_rate(self, who: Credential, scope: Mapping[str, Any]) -> None:
         """Raise Refused(429) for a principal that asks too often."""

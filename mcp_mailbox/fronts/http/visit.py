@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +9,7 @@ import anyio
 
 from mcp_mailbox.fronts.http.desk import Visitor
 from mcp_mailbox.fronts.http.gate import Head
-from mcp_mailbox.fronts.http.stream import Headers, Receive, Send, Stream, reply
+from mcp_mailbox.fronts.http.stream import Headers, Hold, Receive, Send, Stream, reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +22,13 @@ class Visit:
     """Names it for good: no other request of this store has the same."""
     receive: Receive
     send: Send
-    connection: Mapping[str, Callable[..., Any]]
-    """See `connection.EXTENSION`."""
+    connection: Hold
 
     def stream(self, headers: Headers | None = None) -> Stream:
         """Return the answer that is to be written; it ends with the credential."""
         who = self.visitor
-        stream = Stream(self.send, headers, connection=self.connection, owner=who.id, good=who.good)
-        stream.scope.deadline = anyio.current_time() + who.left()
-        return stream
+        until = anyio.current_time() + who.left()
+        return Stream(self.send, headers, connection=self.connection, owner=who.id, good=who.good, until=until)
 
     async def reply(self, status: int) -> None:
         """Answer with a status alone."""

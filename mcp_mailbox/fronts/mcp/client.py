@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import anyio
@@ -19,6 +21,7 @@ from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Call, Caller
+from mcp_mailbox.postoffice.waits import Wait
 
 T = TypeVar("T")
 
@@ -42,6 +45,8 @@ class Coalesced(Generic[T]):
 
     However fast it reads, the same comes again only `APART` after it came last: a burst of mail is a few rings.
     """
+
+    __slots__ = ("_added", "_items", "_taken")
 
     def __init__(self) -> None:
         self._items: dict[T, None] = {}
@@ -80,6 +85,8 @@ class Request:
     """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
+    wait: Wait | None = None
+    """What a wait may leave behind when it raises Parked, to be asked again; None where it is not."""
     offer: Callable[[bytes], object] = lambda _: None
     """Tells the host a line before the answer, if that can be done at once: what may as well be lost."""
 
@@ -93,8 +100,48 @@ def carries_mail(context: Context) -> None:
         context.request.leases = True
 
 
+def _nothing() -> None:
+    pass
+
+
+_NONE: Mapping[str, dict[str, object]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Subscription:
+    """To one resource: which mailbox it is about, if any, what its ring calls and what ends it."""
+
+    address: Address | None
+    hear: Callable[[], None]
+    end: Callable[[], None]
+
+
 class Client:
     """State of one connection."""
+
+    __slots__ = (
+        "_configured",
+        "_configured_by",
+        "_refusal",
+        "_subscriptions",
+        "_tasks",
+        "_trouble",
+        "_updated",
+        "called",
+        "caller",
+        "counter",
+        "ending",
+        "experimental",
+        "forgets",
+        "introduced",
+        "listens",
+        "name_of_host",
+        "program_changed",
+        "progress_every",
+        "resumed",
+        "shook_hands",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -123,7 +170,7 @@ class Client:
         """Set when the host closes or the post office stops: waits end early."""
         self.forgets = forgets
         """This is the state of one request: what a call opens, the next one does not know (HTTP, 2026-07-28)."""
-        self.experimental = dict(experimental or {})
+        self.experimental: Mapping[str, dict[str, object]] = experimental or _NONE
         """Capabilities beside the protocol's; with any, a host is led to the handshake of 2025-11-25."""
         self.shook_hands = False
         """Whether the host speaks 2025-11-25, in which a server may say something unasked."""
@@ -131,19 +178,17 @@ class Client:
         """What the host calls itself, once it has said so."""
         self.thread: str | None = None
         """In which of its conversations the host called last, where it tells (Codex)."""
-        self.introduced: Callable[[], None] = lambda: None
+        self.introduced: Callable[[], None] = _nothing
         """Is called when one of these is new."""
-        self.called: Callable[[], None] = lambda: None
+        self.called: Callable[[], None] = _nothing
         """Is called when a tool is, before it runs."""
         self._configured = configured
         self._configured_by = configured_by
         self._refusal: Refusal | None = None
         self._trouble: Refusal | None = None
         """Why the configured mailbox is not open yet: nobody's mistake, so it is tried again."""
-        self._subscriptions: dict[str, Callable[[], None]] = {}
-        self._hears: dict[str, Callable[[], None]] = {}
-        self._rings: dict[str, Address | None] = {}
-        self._updated: Coalesced[tuple[str, ServerSession]] = Coalesced()
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._updated: Coalesced[tuple[str, ServerSession]] | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
     async def prepare(self) -> None:
@@ -232,7 +277,7 @@ class Client:
         """Return how a person would recognise this host."""
         info = session.client_params.client_info if session.client_params else None
         name = "".join(filter(str.isprintable, f"{info.name} {info.version}"[:60])) if info else "a host"
-        return f"{name} ({self.caller.how})"
+        return sys.intern(f"{name} ({self.caller.how})")  # as many as wait there have the same
 
     def cap(self, session: ServerSession) -> float:
         """Return how many seconds a wait may last on this host."""
@@ -263,11 +308,10 @@ class Client:
         self.unsubscribe(uri)
 
         def hear() -> None:
-            self._updated.add((uri, session))
+            self._updates().add((uri, session))
 
-        self._hears[uri] = hear
-        self._rings[uri] = address
-        self._subscriptions[uri] = self.counter.bell.subscribe(address, hear) if address else lambda: None
+        end = self.counter.bell.subscribe(address, hear) if address else _nothing
+        self._subscriptions[uri] = _Subscription(address, hear, end)
         if self._tasks is not None:
             self._tasks.start_soon(self.push_updates)
             self._tasks = None
@@ -276,14 +320,14 @@ class Client:
 
     def unsubscribe(self, uri: str) -> None:
         """End it; not an error when there is none."""
-        self._hears.pop(uri, None)
-        self._rings.pop(uri, None)
-        self._subscriptions.pop(uri, lambda: None)()
+        ended = self._subscriptions.pop(uri, None)
+        if ended is not None:
+            ended.end()
 
     def ring_all(self) -> None:
         """Tell each subscription once: what was on its way to a host that has gone was not heard."""
-        for hear in self._hears.values():
-            hear()
+        for each in self._subscriptions.values():
+            each.hear()
 
     def push_in(self, tasks: anyio.abc.TaskGroup) -> None:
         """Push updates for as long as these tasks run, once there is a subscription."""
@@ -292,12 +336,18 @@ class Client:
     async def push_updates(self) -> None:
         """Send what rang, one URI at a time, at the pace of a host that may be slow."""
         while True:
-            uri, session = await self._updated.take()
+            uri, session = await self._updates().take()
             if uri in self._subscriptions:
-                address = self._rings[uri]
+                address = self._subscriptions[uri].address
                 await session.send_resource_updated(uri)
                 if address is not None:
                     await self.counter.rang(address)
+
+    def _updates(self) -> Coalesced[tuple[str, ServerSession]]:
+        """Return what is to be told; there is something for who has subscribed to anything."""
+        if self._updated is None:
+            self._updated = Coalesced()
+        return self._updated
 
     def close(self) -> None:
         """End all subscriptions."""

@@ -1,4 +1,4 @@
-"""Signs of life of a call that waits, for a host that asks for them: the line is spelled once, and no task is needed.
+"""Signs of life of a call that waits, for a host that asks for them: no task is needed, nor that of the call itself.
 
 A host that does not read misses some. How a line reaches it is its transport's (`client.Request.offer`).
 """
@@ -14,6 +14,7 @@ from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
 
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from mcp_mailbox.postoffice.alarms import Alarms
+from mcp_mailbox.postoffice.waits import Parked
 
 _STEPS = 30
 """The first one comes up to this part of its time late, so that those of many waits fall together: one timer."""
@@ -26,17 +27,26 @@ def shown(client: Client, context: Context, total: float) -> Iterator[None]:
     if token is None or context.request is None:
         yield
         return
-    shown = _Shown(client.counter.alarms, context.request.offer, client.progress_every * 1000, token, total)
+    wait = context.request.wait
+    end = wait.shown if wait is not None else None
+    if end is None:
+        end = _Shown(client.counter.alarms, context.request.offer, client.progress_every * 1000, token, total).end
     try:
         yield
-    finally:
-        shown.end()
+    except Parked:
+        assert wait is not None  # noqa: S101 - it is what parks
+        wait.shown = end
+        raise
+    except BaseException:
+        end()
+        raise
+    end()
 
 
 class _Shown:
     """Tells until its end. `every` is in ms."""
 
-    __slots__ = ("_alarms", "_began", "_due", "_every", "_head", "_offer", "end")
+    __slots__ = ("_alarm", "_alarms", "_began", "_due", "_every", "_offer", "_token", "_total")
 
     def __init__(
         self, alarms: Alarms, offer: Callable[[bytes], object], every: float, token: str | int, total: float
@@ -44,16 +54,22 @@ class _Shown:
         self._alarms = alarms
         self._offer = offer
         self._every = every
-        self._head = (
-            b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"waiting for mail",'
-            b'"progressToken":%b,"total":%b,"progress":' % (json.dumps(token).encode(), json.dumps(total).encode())
-        )
+        self._token = json.dumps(token).encode()
+        self._total = json.dumps(total).encode()
         self._began = alarms.now()
         step = max(1.0, every / _STEPS)
         self._due = math.ceil((self._began + every) / step) * step
-        self.end = alarms.set(self._due, self._tell)
+        self._alarm = alarms.add(self._due, self._tell)
+
+    def end(self) -> None:
+        """Tell no more."""
+        self._alarms.unset(self._alarm)
 
     def _tell(self) -> None:
-        self._offer(b"%b%.3f}}" % (self._head, (self._due - self._began) / 1000))
+        self._offer(
+            b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"waiting for mail",'
+            b'"progressToken":%b,"total":%b,"progress":%.3f}}'
+            % (self._token, self._total, (self._due - self._began) / 1000)
+        )
         self._due = max(self._due, self._alarms.now() - self._every / _STEPS) + self._every
-        self.end = self._alarms.set(self._due, self._tell)
+        self._alarm = self._alarms.add(self._due, self._tell)

@@ -73,7 +73,7 @@ async def serve(server: Server[Client], client: Client, wire: Wire) -> None:
         wire, wire, inline_methods=frozenset({"initialize"})
     )
     connection = Connection.for_loop(dispatcher)
-    options = server.create_initialization_options(NotificationOptions(tools_changed=True), client.experimental)
+    options = server.create_initialization_options(NotificationOptions(tools_changed=True), dict(client.experimental))
     runner = ServerRunner(server, connection, client, init_options=options)
 
     async def on_request(

@@ -38,7 +38,8 @@ async def run(client: Client, context: Context, name: str, given: Arguments) -> 
         carries_mail(context)
     longest = client.cap(context.session)
     label = client.label(context.session)
-    asking = Asking(name, given or {}, asked, call, label, longest, client.ending, default=client.name(None))
+    wait = context.request.wait if context.request is not None else None
+    asking = Asking(name, given or {}, asked, call, label, longest, client.ending, default=client.name(None), wait=wait)
     if isinstance(asked, arguments.WaitForMessage):
         with progress.shown(client, context, min(asked.timeout, longest)):
             return await client.counter.ask(asking)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import mcp_types as types
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
@@ -21,9 +19,9 @@ from mcp.shared.inbound import (
 from mcp_mailbox.fronts.http.gate import Head, Refused
 from mcp_mailbox.fronts.http.stream import OpenStreams
 from mcp_mailbox.fronts.http.visit import Visit
-from mcp_mailbox.fronts.mcp.client import Client, Request
+from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http.clients import Clients
-from mcp_mailbox.fronts.mcp.http.exchange import Exchange, failure
+from mcp_mailbox.fronts.mcp.http.exchange import Ask, Exchange, Said, failure
 
 _PROTOCOL_META = "io.modelcontextprotocol/protocolVersion"
 
@@ -39,13 +37,16 @@ def is_alone(message: types.JSONRPCMessage) -> bool:
 class Alone:
     """All requests of this era."""
 
+    statuses = ERROR_CODE_HTTP_STATUS
+    ask: Ask | None = None
+
     def __init__(self, server: Server[Client], clients: Clients, streams: OpenStreams) -> None:
+        self.open_streams = streams
         self._server = server
         self._making = clients
-        self._open_streams = streams
-        self._clients: dict[Client, None] = {}
+        self._under_way: dict[Exchange, None] = {}
 
-    async def serve(self, visit: Visit, message: types.JSONRPCMessage) -> None:
+    async def serve(self, visit: Visit, message: types.JSONRPCMessage, body: bytes) -> None:
         """Answer it. Raises Refused for what contradicts itself or the protocol."""
         head = visit.head
         if isinstance(message, types.JSONRPCNotification):
@@ -64,21 +65,29 @@ class Alone:
             raise _rejected(route, message.id)
         _reject(self._check_parameters(head, message), message.id)
         client = await self._making.make(visit, None)
+        exchange = Exchange(self, visit.stream(), client, visit.key, message, body)
+        self._under_way[exchange] = None
+        await exchange.run(message)
+
+    def kernel(self, exchange: Exchange, message: Said) -> ServerRunner[Client]:
+        """See `Era`."""
+        route = classify_inbound_request({"method": message.method, "params": message.params})
+        assert not isinstance(route, InboundLadderRejection)  # noqa: S101 - it was none with its head, which asks more
         connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
-        exchange = Exchange(visit.stream(), client, Request(visit.key), message)
-        runner = ServerRunner(self._server, connection, client)  # `serve_one`, less an exit stack that nothing uses
-        work = partial(runner.on_request, exchange, message.method, message.params)
-        self._clients[client] = None
-        try:
-            await exchange.run(work, self._open_streams, ERROR_CODE_HTTP_STATUS)
-        finally:
-            del self._clients[client]
-            client.close()
+        return ServerRunner(self._server, connection, exchange.client)  # `serve_one`, less a stack that nothing uses
+
+    def over(self, exchange: Exchange) -> None:
+        """See `Era`."""
+
+    def left(self, exchange: Exchange) -> None:
+        """See `Era`."""
+        self._under_way.pop(exchange, None)
+        exchange.client.close()
 
     def leave(self) -> None:
         """Let all waits answer."""
-        for client in list(self._clients):
-            client.ending.set()
+        for exchange in list(self._under_way):
+            exchange.client.ending.set()
 
     def _check_parameters(self, head: Head, message: types.JSONRPCRequest) -> InboundLadderRejection | None:
         """Compare `Mcp-Param-*` headers with the arguments that a tool's schema wants mirrored."""

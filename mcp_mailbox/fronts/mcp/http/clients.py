@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from mcp.shared.inbound import decode_header_value
 
 from mcp_mailbox import addresses
@@ -46,7 +48,7 @@ class Clients:
             mailbox=configured,
             binds=False,
             scopes=credential.scopes,
-            how=f"HTTP, token {credential.name}",
+            how=sys.intern(f"HTTP, token {credential.name}"),  # one text for all of them
             several=session is None,
             credential=credential.id,
             within=credential.within,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import mcp_types as types
+from mcp.server.runner import ServerRunner
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data, progress_token_from_params
@@ -20,7 +20,9 @@ from mcp.shared.transport_context import TransportContext
 
 from mcp_mailbox.fronts.http.gate import stopping, unauthorized
 from mcp_mailbox.fronts.http.stream import End, OpenStreams, Stream
+from mcp_mailbox.fronts.mcp import lines
 from mcp_mailbox.fronts.mcp.client import Client, Request
+from mcp_mailbox.postoffice.waits import Parked, Wait
 
 logger = logging.getLogger(__name__)
 
@@ -28,38 +30,84 @@ _CANCELLED = -32800
 """What ends the stream of a request that its client cancelled: 2025-11-25 has no other way to (as LSP and the SDK)."""
 
 Json = dict[str, Any]
+Said = types.JSONRPCRequest | types.JSONRPCNotification
 Ask = Callable[["Exchange", str, Mapping[str, Any] | None], Awaitable[Json]]
 """Puts a request to the client on the stream of an exchange and returns its answer."""
 
 
+class Era(Protocol):
+    """Whose requests these are, and what the eras do differently."""
+
+    @property
+    def open_streams(self) -> OpenStreams:
+        """Where what is open is looked after."""
+
+    @property
+    def statuses(self) -> Mapping[int, int]:
+        """Of errors that are told by a status of HTTP, which."""
+
+    @property
+    def ask(self) -> Ask | None:
+        """What asks a client something; None where none can be asked."""
+
+    def kernel(self, exchange: Exchange, message: Said) -> ServerRunner[Client]:
+        """Return an SDK's kernel that runs the method."""
+
+    def over(self, exchange: Exchange) -> None:
+        """Hear that the last word comes: a client may use the request's id again as soon as it has that."""
+
+    def left(self, exchange: Exchange) -> None:
+        """Hear that it is not under way any more."""
+
+
+_MUTE = TransportContext(kind="streamable-http", can_send_request=False)
+_ASKING = TransportContext(kind="streamable-http", can_send_request=True)
+
+
 class Exchange:
-    """One request under way; an SDK `DispatchContext`."""
+    """One request under way; an SDK `DispatchContext`.
+
+    A wait that idles is left, and begun anew from `body` when there is something to look at or its end has come. So of
+    ten thousand waits there are ten thousand of these, and no tasks.
+    """
+
+    __slots__ = ("_body", "_era", "_progress_token", "_request", "_stream", "client", "request_id")
 
     def __init__(
         self,
+        era: Era,
         stream: Stream,
         client: Client,
-        request: Request,
-        message: types.JSONRPCRequest | types.JSONRPCNotification,
-        ask: Ask | None = None,
-        over: Callable[[], None] = lambda: None,
+        key: str,
+        message: Said,
+        body: bytes = b"",
     ) -> None:
-        self.transport = TransportContext(kind="streamable-http", can_send_request=ask is not None)
         self.request_id = message.id if isinstance(message, types.JSONRPCRequest) else None
-        self.message_metadata = ServerMessageMetadata(request_context=request)
-        self.can_send_request = ask is not None
+        self._era = era
         self._stream = stream
-        self._client = client
-        self._request = request
-        request.offer = stream.offer
+        self.client = client
+        self._request = Request(key, wait=Wait(), offer=stream.offer)
         self._progress_token = progress_token_from_params(message.params)
-        self._ask = ask
-        self._over = over
-        """Called before the last word: a client may use the request's id again as soon as it has that."""
+        self._body = body
 
     # -- what the kernel and the handlers use
 
-    @cached_property
+    @property
+    def transport(self) -> TransportContext:
+        """What the kernel may know of the transport."""
+        return _ASKING if self.can_send_request else _MUTE
+
+    @property
+    def message_metadata(self) -> ServerMessageMetadata:
+        """What comes with the request, for its handler."""
+        return ServerMessageMetadata(request_context=self._request)
+
+    @property
+    def can_send_request(self) -> bool:
+        """Whether the client can be asked something."""
+        return self._era.ask is not None and self.request_id is not None
+
+    @property
     def cancel_requested(self) -> anyio.Event:
         """Never set: a request that is cancelled is ended. Made for who asks; nobody does."""
         return anyio.Event()
@@ -69,9 +117,9 @@ class Exchange:
     ) -> Json:
         """Ask the client something and return its answer. Raises NoBackChannelError where it cannot answer."""
         del opts
-        if self._ask is None:
+        if self._era.ask is None or self.request_id is None:
             raise NoBackChannelError(method)
-        return await self._ask(self, method, params)
+        return await self._era.ask(self, method, params)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         """Tell the client something on this request's stream."""
@@ -94,18 +142,49 @@ class Exchange:
     def cancel(self) -> None:
         """End it: the client does not want the answer any more (2025-11-25; later ones close the stream)."""
         self._request.cancelled = True
-        self._stream.scope.cancel()
+        self._stream.cancel()
 
-    async def run(self, work: Callable[[], Awaitable[Json]], streams: OpenStreams, statuses: Mapping[int, int]) -> bool:
-        """Do the work and write its outcome; whether it went well. What it leased and nobody gets goes back at once."""
-        client, stream = self._client, self._stream
+    async def run(self, message: types.JSONRPCRequest) -> bool:
+        """Do what is asked and write its outcome; whether it went well. What it leased and nobody gets goes back.
+
+        Returns, too, when it is left for now: the rest is done in a task of its own.
+        """
+        self.client.counter.arrive(self.client.caller)
+        self._era.open_streams.enter(self._stream)
+        self._stream.begun = self._may_rest
+        return await self._run(message)
+
+    async def note(self, message: types.JSONRPCNotification) -> None:
+        """Do what a notification says, to which there is no answer."""
+        kernel = self._era.kernel(self, message)
+        try:
+            await kernel.on_notify(self, message.method, message.params)
+        finally:
+            del kernel.on_notify
+
+    def _may_rest(self) -> None:
+        if self._request.wait is not None:
+            self._request.wait.parks()
+
+    def _taken_up(self) -> None:
+        self._era.open_streams.start(self._run_again)
+
+    async def _run_again(self) -> None:
+        try:
+            await self._run(None)
+        except Exception:
+            logger.exception("a request that was taken up again failed")
+            self._stream.abort()
+
+    async def _run(self, message: types.JSONRPCRequest | None) -> bool:
+        """Do what `run` says, or go on with it (None)."""
+        client, stream = self.client, self._stream
         answer: Json | None = None
-        client.counter.arrive(client.caller)
-        streams.enter(stream)
+        left = False
         try:
             with stream.scope:
                 if stream.why is None:
-                    answer = await self._outcome(work)
+                    answer = await (self._outcome(message) if message is not None else self._outcome_again())
             if answer is not None and self._request.leases and stream.is_gone():
                 answer = None
             if answer is None or self._request.cancelled:
@@ -113,39 +192,63 @@ class Exchange:
                 await self._miss()
                 await self._break_off()
                 return False
-            await self._answer(answer, statuses)
+            await self._answer(answer)
             if self._request.leases:
                 await (client.missed if stream.gone else client.reached)(self._request.key)
+        except Parked:
+            left = True
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self._miss()
             raise
         finally:
-            streams.leave(stream)
-            await client.counter.depart(client.caller, put_back=False)
-        return "result" in answer
+            if not left:
+                self._end()
+                await client.counter.depart(client.caller, put_back=False)
+        if left and self._request.wait is not None:
+            stream.rest(self._taken_up)
+            self._request.wait.park(stream.rouse)
+            return False
+        return answer is not None and "result" in answer
 
-    async def _outcome(self, work: Callable[[], Awaitable[Json]]) -> Json:
+    def _end(self) -> None:
+        if self._request.wait is not None:
+            self._request.wait.end()
+        self._era.open_streams.leave(self._stream)
+        self._era.left(self)
+
+    async def _outcome_again(self) -> Json:
+        async with self._era.open_streams.turn:
+            message = lines.parse(self._body)
+            assert isinstance(message, types.JSONRPCRequest)  # noqa: S101 - it was before
+            return await self._outcome(message)
+
+    async def _outcome(self, message: types.JSONRPCRequest) -> Json:
+        kernel = self._era.kernel(self, message)
         try:
-            return {"jsonrpc": "2.0", "id": self.request_id, "result": await work()}
+            result = await kernel.on_request(self, message.method, message.params)
         except Exception as error:
             told = handler_exception_to_error_data(error)
             if told is None:
                 logger.exception("a request failed")
                 return failure(self.request_id, types.INTERNAL_ERROR, "Internal server error")
             return failure(self.request_id, told.code, told.message, told.data)
+        else:
+            return {"jsonrpc": "2.0", "id": self.request_id, "result": result}
+        finally:
+            del kernel.on_request  # which it keeps, and which keeps it until the collector comes by
 
-    async def _answer(self, answer: Json, statuses: Mapping[int, int]) -> None:
-        status = statuses.get(answer["error"]["code"], 200) if "error" in answer else 200
-        self._over()
+    async def _answer(self, answer: Json) -> None:
+        status = self._era.statuses.get(answer["error"]["code"], 200) if "error" in answer else 200
+        self._era.over(self)
         await self._stream.finish(answer, status)
 
     async def _miss(self) -> None:
         if self._request.leases:
-            await self._client.missed(self._request.key)
+            await self.client.missed(self._request.key)
 
     async def _break_off(self) -> None:
-        self._over()
+        self._era.over(self)
         if self._request.cancelled:
             await self._stream.finish(failure(self.request_id, _CANCELLED, "Request cancelled"))
         else:

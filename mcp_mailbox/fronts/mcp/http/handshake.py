@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import mcp_types as types
@@ -14,16 +12,14 @@ from mcp_mailbox.fronts.http import gate
 from mcp_mailbox.fronts.http.gate import Refused
 from mcp_mailbox.fronts.http.stream import EVENTS, OpenStreams, Stream, dump
 from mcp_mailbox.fronts.http.visit import Visit
-from mcp_mailbox.fronts.mcp.client import Client, Request
+from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http.clients import Clients
 from mcp_mailbox.fronts.mcp.http.exchange import Exchange, break_off, failure
-from mcp_mailbox.fronts.mcp.http.sessions import Session, Sessions
+from mcp_mailbox.fronts.mcp.http.sessions import Common, Session, Sessions
 
 SESSION_HEADER = "mcp-session-id"
 _INITIALIZE_BYTES = 32 * 1024
 """Bytes of what a client says of itself."""
-_NO_STATUS: Mapping[int, int] = {}
-"""In this era an error is an answer: 200."""
 
 
 class Handshake:
@@ -31,27 +27,26 @@ class Handshake:
 
     def __init__(self, server: Server[Client], clients: Clients, streams: OpenStreams) -> None:
         self.sessions = Sessions()
-        self._server = server
         self._clients = clients
         self._open_streams = streams
-        self._options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+        options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+        self._common = Common(server, options, streams)
 
-    async def post(self, visit: Visit, message: types.JSONRPCMessage) -> None:
+    async def post(self, visit: Visit, message: types.JSONRPCMessage, body: bytes) -> None:
         """Take a message. Raises Refused(400 | 404) without a session."""
         if isinstance(message, types.JSONRPCRequest) and message.method == "initialize":
-            await self._begin(visit, message)
+            await self._begin(visit, message, body)
             return
         session = self._session(visit)
         if isinstance(message, types.JSONRPCRequest):
-            await self._run(session, visit, message)
+            await self._run(session, visit, message, body)
             return
         stream = _stream(visit, session)
         await stream.finish(None, 202)  # first: what a handler tells in answer to it belongs elsewhere
         if isinstance(message, types.JSONRPCNotification):
             if message.method == "notifications/cancelled":
                 session.cancel(message.params)
-            note = Exchange(stream, session.client, Request(visit.key), message)
-            await session.runner.on_notify(note, message.method, message.params)
+            await Exchange(session, stream, session.client, visit.key, message).note(message)
         else:
             session.answered(message)
 
@@ -78,7 +73,7 @@ class Handshake:
         self.sessions.end(self._session(visit))
         await visit.reply(204)
 
-    async def _begin(self, visit: Visit, message: types.JSONRPCRequest) -> None:
+    async def _begin(self, visit: Visit, message: types.JSONRPCRequest, body: bytes) -> None:
         if (named := visit.head.get(SESSION_HEADER)) is not None and self.sessions.find(
             named, visit.visitor.id
         ) is None:
@@ -88,31 +83,24 @@ class Handshake:
         client = await self._clients.make(visit, secrets.token_hex(16))
         if self.sessions.full(visit.visitor.id):
             raise Refused(429, "Too many sessions are in use. End some with DELETE.", {"retry-after": "1"})
-        session = Session(self._server, client, visit.visitor.id, self._options)
+        session = Session(self._common, client, visit.visitor.id)
         self.sessions.add(session)  # before the answer: the client's next request may be here before we are back
         begun = False
         try:
-            begun = await self._run(session, visit, message)
+            begun = await self._run(session, visit, message, body)
         finally:
-            if not begun:
+            if begun:
+                session.share()
+            else:
                 self.sessions.end(session)
 
-    async def _run(self, session: Session, visit: Visit, message: types.JSONRPCRequest) -> bool:
-        def over() -> None:
-            session.end(exchange)
-
-        exchange = Exchange(_stream(visit, session), session.client, Request(visit.key), message, session.ask, over)
+    async def _run(self, session: Session, visit: Visit, message: types.JSONRPCRequest, body: bytes) -> bool:
+        exchange = Exchange(session, _stream(visit, session), session.client, visit.key, message, body)
         if not session.begin(exchange):
             # JSON-RPC has no way to tell their answers apart.
             problem = f"The id {message.id!a} is that of a request under way."
             raise Refused(400, problem, body=failure(message.id, types.INVALID_REQUEST, problem))
-        session.streams += 1
-        try:
-            work = partial(session.runner.on_request, exchange, message.method, message.params)
-            return await exchange.run(work, self._open_streams, _NO_STATUS)
-        finally:
-            session.streams -= 1
-            session.end(exchange)
+        return await exchange.run(message)
 
     def _session(self, visit: Visit) -> Session:
         named = visit.head.get(SESSION_HEADER)

@@ -68,10 +68,11 @@ class McpRoom:
         gate.must_be(head, JSON)
         if not gate.accepts(head, (JSON, EVENTS)):
             raise Refused(406, f"Accept both {JSON} and {EVENTS}.")
-        posted = message.parse(await body.read(head, visit.receive))
+        content = await body.read(head, visit.receive)
+        posted = message.parse(content)
         if not visit.visitor.good():  # a body may take its time
             raise gate.unauthorized()
         if alone or (head.get(SESSION_HEADER) is None and is_alone(posted)):
-            await self._alone.serve(visit, posted)
+            await self._alone.serve(visit, posted, content)
         else:
-            await self._handshake.post(visit, posted)
+            await self._handshake.post(visit, posted, content)

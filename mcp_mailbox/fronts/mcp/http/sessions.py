@@ -9,6 +9,9 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -21,9 +24,9 @@ from mcp.shared.dispatcher import CallOptions
 from mcp.shared.dispatcher import coerce_request_id as _id
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 
-from mcp_mailbox.fronts.http.stream import Stream
+from mcp_mailbox.fronts.http.stream import OpenStreams, Stream
 from mcp_mailbox.fronts.mcp.client import Client
-from mcp_mailbox.fronts.mcp.http.exchange import Exchange, Json, notification
+from mcp_mailbox.fronts.mcp.http.exchange import Exchange, Json, Said, notification
 
 SESSION_LIMIT = 10_000
 """Sessions kept at once; beyond, those that were idle for longest are forgotten."""
@@ -33,16 +36,61 @@ SESSION_SECONDS = 24 * 3600.0
 """Seconds without a request after which a session is forgotten: agents think, sleep and wait for people."""
 
 
-class Session:
-    """One client's session; the SDK's `Outbound` for what belongs to no request."""
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What is the same for all sessions."""
 
-    def __init__(self, server: Server[Client], client: Client, owner: str, init: InitializationOptions) -> None:
+    server: Server[Client]
+    options: InitializationOptions
+    open_streams: OpenStreams
+
+
+class _Flag:
+    """As much of an event as the kernel wants for whether a client is initialized: one with waiters is a kilobyte."""
+
+    __slots__ = ("_set",)
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Note that it is."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return self._set
+
+
+class Session:
+    """One client's session; the SDK's `Outbound` for what belongs to no request, and an `Era` of its own."""
+
+    __slots__ = (
+        "_asked",
+        "_common",
+        "_open",
+        "_questions",
+        "_standing",
+        "client",
+        "connection",
+        "id",
+        "owner",
+        "streams",
+        "used",
+    )
+
+    statuses: Mapping[int, int] = MappingProxyType({})
+    """In this era an error is an answer: 200."""
+
+    def __init__(self, common: Common, client: Client, owner: str) -> None:
         self.id = secrets.token_hex(16)
         self.owner = owner
         """Id of the credential that began it."""
         self.client = client
         self.connection = Connection.for_loop(self, session_id=self.id)
-        self.runner = ServerRunner(server, self.connection, client, init_options=init)
+        self.connection.initialized = _Flag()  # type: ignore[assignment]
+        self.connection.exit_stack = _NOTHING_TO_CLOSE
+        self._common = common
         self.used = anyio.current_time()
         self.streams = 0
         """Requests under way, the standing stream included."""
@@ -51,16 +99,42 @@ class Session:
         self._asked: dict[types.RequestId, _Question] = {}
         self._questions = 0
 
-    # -- requests under way
+    def share(self) -> None:
+        """Keep once what many clients say of themselves in the same words."""
+        said = self.connection.client_params
+        if said is not None:
+            if len(_SAID) >= _SAID_LIMIT:
+                _SAID.clear()
+            self.connection.client_params = _SAID.setdefault(said.model_dump_json(), said)
+
+    # -- requests under way (`exchange.Era`)
+
+    @property
+    def open_streams(self) -> OpenStreams:
+        """See `Era`."""
+        return self._common.open_streams
+
+    def kernel(self, exchange: Exchange, message: Said) -> ServerRunner[Client]:
+        """See `Era`."""
+        del exchange, message
+        common = self._common
+        return ServerRunner(common.server, self.connection, self.client, init_options=common.options)
 
     def begin(self, exchange: Exchange) -> bool:
         """Note a request; False when another one with its id is under way."""
-        return self._open.setdefault(_key(exchange), exchange) is exchange
+        begun = self._open.setdefault(_key(exchange), exchange) is exchange
+        self.streams += begun
+        return begun
 
-    def end(self, exchange: Exchange) -> None:
-        """Forget it."""
+    def over(self, exchange: Exchange) -> None:
+        """See `Era`."""
         if self._open.get(_key(exchange)) is exchange:
             del self._open[_key(exchange)]
+
+    def left(self, exchange: Exchange) -> None:
+        """See `Era`."""
+        self.over(exchange)
+        self.streams -= 1
 
     def cancel(self, params: Mapping[str, Any] | None) -> None:
         """End the request that a `notifications/cancelled` names."""
@@ -141,6 +215,13 @@ class Session:
         self.client.counter.ended(self.client.caller)
         for exchange in list(self._open.values()):
             exchange.cancel()
+
+
+_NOTHING_TO_CLOSE = AsyncExitStack()
+"""For all of them: nothing here puts anything on it."""
+_SAID: dict[str, types.InitializeRequestParams] = {}
+_SAID_LIMIT = 1_000
+"""Ways in which clients speak of themselves that are remembered."""
 
 
 def _key(exchange: Exchange) -> types.RequestId:
