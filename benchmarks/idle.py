@@ -1,6 +1,6 @@
 """Agents that wait for mail and get none: what each costs the post office, and how soon one of them is woken.
 
-They wait as Claude Code does, for up to 25 minutes with a sign of life every 15 seconds. Of processes the post office's
+They wait as Claude Code does, for up to 25 minutes with a sign of life every 25 seconds. Of processes the post office's
 alone is measured. This one is all the agents: raw frames on its socket, as their relays would write them, or raw HTTP;
 thousands of relays are not started.
 """
@@ -33,7 +33,7 @@ __all__ = ["crowd", "rows", "web"]
 
 FEW = 1_000
 MANY = 10_000
-SECONDS = 20.0
+SECONDS = 50.0
 """For which processor time is counted."""
 WARM_UP = 50
 """Agents that come first: what is made once is nobody's."""

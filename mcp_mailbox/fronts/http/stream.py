@@ -28,7 +28,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _TICK = 0.5
 """Seconds between two looks at what is open. Answers that take longer are streams, and their clients are watched."""
-PING_EVERY = 15.0
+PING_EVERY = 25.0
 """Seconds between signs of life: proxies close what is silent for 60, hosts give up after 300 (docs/hosts.md)."""
 _STALLED = 60.0
 """Seconds after which a client that takes in nothing counts as gone."""

@@ -30,7 +30,7 @@ SUBSCRIPTION_LIMIT = 256
 
 APART = 0.025
 """Seconds between two updates of one resource: less than anybody notices, and than a wake may take."""
-PROGRESS_EVERY = 15.0
+PROGRESS_EVERY = 25.0
 _WAIT_CAPS = (("claude-code", 1500.0), ("codex", 270.0))
 _STDIO_CAPS = (("gemini-cli", 570.0), ("opencode", 600.0))
 """Of hosts that were measured on stdio alone."""

@@ -16,7 +16,7 @@ from mcp_mailbox.fronts.mcp.client import Client, Context
 from mcp_mailbox.postoffice.alarms import Alarms
 from mcp_mailbox.postoffice.waits import Parked
 
-_STEPS = 30
+_STEPS = 10
 """The first one comes up to this part of its time late, so that those of many waits fall together: one timer."""
 
 
