@@ -149,6 +149,7 @@ async def _ack(post: Post, address: Address, id_: str) -> None:
     await post.store.settle(address, [id_], Settlement(Outcome.ACK), post.origin("r"))
 
 
+@pytest.mark.soak
 @promise("room-bounded", "room-counted")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_whatever_happens_a_space_keeps_what_was_sent_and_not_removed(engine: str) -> None:

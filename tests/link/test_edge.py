@@ -285,6 +285,7 @@ async def test_an_edge_that_is_killed_gives_back_what_nobody_has_seen(machine: M
         assert await alice.wait(timeout=0) == []
 
 
+@pytest.mark.soak
 async def test_who_comes_after_a_reader_that_its_killed_post_office_could_not_report_gets_the_mail(
     machine: Machines, there: Town
 ) -> None:
@@ -356,6 +357,7 @@ def lose_office(here: Machine) -> None:
     here.link.mend()
 
 
+@pytest.mark.soak
 async def test_what_a_host_has_seen_is_not_handed_to_who_is_quicker_to_come_back_to_a_killed_edge(
     machine: Machines, there: Town
 ) -> None:
@@ -373,6 +375,7 @@ async def test_what_a_host_has_seen_is_not_handed_to_who_is_quicker_to_come_back
         assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
 
 
+@pytest.mark.soak
 async def test_what_a_host_has_seen_is_not_handed_out_again_when_its_relay_comes_back_too_late_to_say_so(
     machine: Machines, there: Town
 ) -> None:
@@ -386,6 +389,7 @@ async def test_what_a_host_has_seen_is_not_handed_out_again_when_its_relay_comes
         assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
 
 
+@pytest.mark.soak
 async def test_what_nobody_has_seen_is_handed_to_others_soon_after_a_killed_edge_is_back(
     machine: Machines, there: Town
 ) -> None:
@@ -420,6 +424,7 @@ async def test_a_lease_is_ended_after_the_hub_knows_that_its_answer_was_seen(mac
         assert dead["state"] == "dead"
 
 
+@pytest.mark.soak
 async def test_what_a_host_has_seen_is_not_handed_out_again_however_much_it_was_answered_since(
     machine: Machines, there: Town
 ) -> None:
@@ -434,6 +439,7 @@ async def test_what_a_host_has_seen_is_not_handed_out_again_however_much_it_was_
         assert (await carol.call("settle", ids=[taken["id"]], outcome="ack"))["settled"] == [taken["id"]]
 
 
+@pytest.mark.soak
 async def test_what_a_slow_host_reads_after_the_kill_of_its_edge_is_not_handed_out_again(
     machine: Machines, there: Town
 ) -> None:
@@ -457,6 +463,7 @@ async def test_what_a_slow_host_reads_after_the_kill_of_its_edge_is_not_handed_o
             assert done["settled"] == [taken["id"]]
 
 
+@pytest.mark.soak
 async def test_what_a_host_reads_only_after_its_edge_was_stopped_is_not_handed_out_again(
     machine: Machines, there: Town
 ) -> None:
@@ -493,6 +500,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     home.end()
 
 
+@pytest.mark.soak
 async def test_what_nobody_has_seen_of_an_edge_that_was_stopped_goes_back_when_it_stays_away(
     machine: Machines, hasty: Hub
 ) -> None:
