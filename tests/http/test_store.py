@@ -415,6 +415,15 @@ def test_a_wait_that_was_given_up_is_not_done_when_it_arrives_late(alice: Store)
     assert [each["body"] for each in alice.call("wait_for_message", again, timeout=0)["messages"]] == ["hello"]
 
 
+def test_a_wait_of_a_reader_that_has_gone_is_not_done_when_it_arrives_late(alice: Store, edge: Store) -> None:
+    """It would be handed mail that nobody sees, and who came in its place later mail before that."""
+    assert edge.notes(edge.note("here"), edge.note("gone"), life="5", first=1).status == 204
+    alice.call("send", to="alice", body="hello")
+    late = edge.who(life="5", attempt=1, own="alice")
+    assert edge.verb("wait_for_message", late, timeout=0).status == 409
+    assert take(edge, "5", "other") == ["hello"]
+
+
 def test_what_an_edge_was_handed_and_nobody_saw_comes_first_after_it_has_begun_anew(alice: Store) -> None:
     def take(life: str) -> list[str]:
         who = alice.who(life=life)

@@ -97,8 +97,10 @@ class Edge:
         """Held while its notes are done, in their order."""
         self._noted = ("", 0)
         """The life that has told the last one, and that one's number."""
-        self._gone: OrderedDict[str, None] = OrderedDict()
-        """Readers that have gone: what they have asked may still arrive."""
+        self._gone: OrderedDict[str, bool] = OrderedDict()
+        """Readers that have gone, what they have asked may still arrive; whether they have said so themselves."""
+        self._looks: dict[str, dict[anyio.Event, None]] = {}
+        """Waits that are being done, by reader."""
         self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Waits that are over: one that was on its way for long may arrive after that was told."""
 
@@ -122,10 +124,11 @@ class Edge:
         if caller.reader not in self._gone:
             self.here(caller)
 
-    async def gone(self, caller: Caller, *, put_back: bool = True) -> None:
-        """Count it out, until it says that it is here again."""
-        self._gone[caller.reader] = None
+    async def gone(self, caller: Caller, *, put_back: bool = True, said: bool = True) -> None:
+        """Count it out, until it says that it is here again. Unless that was `said`, it is merely not among those here."""
+        self._gone[caller.reader] = said
         trim(self._gone, _OVER_MOST)
+        await self.through(caller.reader)
         if self.readers.pop(caller.reader, None) is not None:
             await self._counter.depart(caller, put_back=put_back)
 
@@ -145,7 +148,7 @@ class Edge:
     async def only(self, readers: set[str]) -> None:
         """Count out everybody else."""
         for caller in [each for each in self.readers.values() if each.reader not in readers]:
-            await self.gone(caller)
+            await self.gone(caller, said=False)
 
     # -- what is told
 
@@ -167,8 +170,37 @@ class Edge:
             trim(self._over, _OVER_MOST)
 
     def is_over(self, who: wire.Who) -> bool:
-        """Whether whatever it is handed would be seen by nobody: it was given up, or is of an earlier life."""
-        return bool(who.life) and (who.life < self.life or (who.reader, who.name) in self._over)
+        """Whether whatever it is handed would be seen by nobody.
+
+        It was given up, is of an earlier life, or its reader has said to have gone.
+        """
+        if not who.life:
+            return False
+        gone = self._gone.get(f"{self.prefix}{who.reader}", False)
+        return gone or who.life < self.life or (who.reader, who.name) in self._over
+
+    @contextmanager
+    def looking(self, reader: str) -> Iterator[None]:
+        """Know that mail is being looked for, on behalf of that reader, while the block lasts."""
+        over = anyio.Event()
+        looks = self._looks.setdefault(reader, {})
+        looks[over] = None
+        try:
+            yield
+        finally:
+            over.set()
+            del looks[over]
+            if not looks:
+                self._looks.pop(reader, None)
+
+    async def through(self, reader: str) -> None:
+        """Return once that reader's waits that are being done have come to their end.
+
+        What they are handed goes back at once if they are over by now: whoever asks after we have returned gets it
+        before what came later.
+        """
+        for each in list(self._looks.get(reader, ())):
+            await each.wait()
 
     # -- rings
 
@@ -451,6 +483,7 @@ class Edges:
                 await self.counter.reached(caller, who.name)
             case _:
                 edge.over(who)
+                await edge.through(caller.reader)
                 await self.counter.missed(caller, who.name)
 
     async def _note_of_mailbox(self, caller: Caller, edge: Edge, note: wire.Note) -> None:

@@ -39,7 +39,7 @@ from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
 from mcp_mailbox.fronts.verbs import VERBS, Asking, Here, draft_of
 from mcp_mailbox.message import Draft
-from mcp_mailbox.postoffice import Caller, Handed
+from mcp_mailbox.postoffice import Call, Caller, Handed
 from mcp_mailbox.report import Undelivered
 
 M = TypeVar("M", bound=BaseModel)
@@ -149,32 +149,42 @@ class StoreRoom:
     async def _ask(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Json:
         """Do what the verb says. A wait is answered at once: the edge waits, and hears when to look again."""
         asking = await self._asking(visit, edge, verb, said)
-        call = asking.call
-        waits = isinstance(asking.asked, arguments.WaitForMessage)
-        if waits:
-            await self._edges.begin(edge, said.who.life)
-            _must_matter(edge, said.who)
-        if waits or isinstance(asking.asked, arguments.Own):
-            # Before it looks: what comes in between is rung.
-            address = await self._counter.readable(call.caller, call.mailbox)
-            await edge.listen(call.caller, address, again=False)
+        if isinstance(asking.asked, arguments.Own):
+            await self._listen(edge, asking.call)
         try:
-            answer = await self._counter.ask(asking)
+            if isinstance(asking.asked, arguments.WaitForMessage):
+                answer = await self._look(edge, said.who, asking)
+            else:
+                answer = await self._counter.ask(asking)
         except Refusal as refusal:
             if refusal.code is Code.NO_FILE and asking.handed:  # not the sender's mistake: it is to come again
                 raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
             raise
-        if waits:
-            try:
-                _must_matter(edge, said.who)
-            except Refused:
-                await self._counter.missed(call.caller, call.request)
-                raise
         for each in asking.handed:
             edge.staged.pop(each.copy, None)
             await self._office.attachments.take_back(each.copy)
         self._log(visit, asking, answer)
         return answer
+
+    async def _listen(self, edge: Edge, call: Call) -> None:
+        """Have the edge told of rings of the mailbox that a call acts for, from now on."""
+        address = await self._counter.readable(call.caller, call.mailbox)
+        await edge.listen(call.caller, address, again=False)
+
+    async def _look(self, edge: Edge, who: wire.Who, asking: Asking) -> Json:
+        """Hand out what there is to a wait, unless that is over: nobody would see it."""
+        call = asking.call
+        with edge.looking(call.caller.reader):
+            await self._edges.begin(edge, who.life)
+            _must_matter(edge, who)
+            await self._listen(edge, call)  # before it looks: what comes in between is rung
+            answer = await self._counter.ask(asking)
+            try:
+                _must_matter(edge, who)
+            except Refused:
+                await self._counter.missed(call.caller, call.request)
+                raise
+            return answer
 
     async def _asking(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Asking:
         """Read what is asked. Raises Refusal for what cannot be read."""
