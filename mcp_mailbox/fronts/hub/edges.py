@@ -125,7 +125,7 @@ class Edge:
             self.here(caller)
 
     async def gone(self, caller: Caller, *, put_back: bool = True, said: bool = True) -> None:
-        """Count it out, until it says that it is here again. Unless that was `said`, it is merely not among those here."""
+        """Count it out, until it says that it is here again. Not `said`: it is merely not among those who are here."""
         self._gone[caller.reader] = said
         trim(self._gone, _OVER_MOST)
         await self.through(caller.reader)
