@@ -121,6 +121,22 @@ def test_the_connection_serves_what_comes_behind_it(post: Post, era: str) -> Non
 
 
 @ERAS
+def test_a_head_of_which_the_beginning_came_with_it_is_read(post: Post, era: str) -> None:
+    us = post.caller()
+    come(us, era)
+    half, rest = (whole := spell(us, era, "list_inbox", mailbox="alice"))[:40], whole[40:]
+    with us.line() as line:
+        line.write(spell(us, era, "wait_for_message", mailbox="alice") + half)
+        assert line.head()[0] == 200
+        time.sleep(SETTLED)
+        line.write(rest)
+        us.call("send", mailbox="alice", to="alice", body="x")
+        assert bodies(line.event()) == ["x"]
+        assert line.ended()
+        assert len(line.answer().content["messages"]) == 1
+
+
+@ERAS
 def test_what_comes_to_a_client_that_has_gone_is_the_next_ones(post: Post, era: str) -> None:
     us = post.caller()
     come(us, era)

@@ -261,8 +261,8 @@ class Connection(HttpToolsProtocol):
         left = _Rest(self, keep_alive=cycle.keep_alive)
         if self.cycle is cycle:
             self.cycle = left  # type: ignore[assignment]
-            if not cycle.more_body and not self.pipeline:
-                # The next head begins with a parser of its own.
+            if self._head is not None and not cycle.more_body and not self.pipeline:
+                # The next head begins with a parser of its own, unless this one has some of it already.
                 self.parser = self.scope = self.headers = None  # type: ignore[assignment]
                 self.url = b""
         cycle.disconnected = True  # so that uvicorn does not miss the rest of the answer
