@@ -63,6 +63,10 @@ class Mailing:
     async def send(self, asking: Asking) -> Json:
         """Send it to the hub, or keep it for when that is reached: what waits goes first."""
         asked: arguments.Send = asking.asked
+        # Refuse here what no mailbox could hold or be: a hub that cannot read one of a batch reads none of it.
+        asked.draft  # noqa: B018
+        if asking.call.mailbox is not None:
+            addresses.parse(asking.call.mailbox, asking.call.caller.space)
         if asked.attach or asking.handed:
             return await self._with_files(asking, asked)
         if not self._forwarder.waiting:
@@ -73,7 +77,6 @@ class Mailing:
 
     async def _with_files(self, asking: Asking, asked: arguments.Send) -> Json:
         """Send with files: copies of them stay here until the hub has the message."""
-        asked.draft  # noqa: B018 - refuses what no mailbox could hold, before anything is copied
         files = await to_thread.run_sync(self._parcels.take, self._openers(asking, asked))
         given = {name: each for name, each in asking.given.items() if asked.also.get(name, name) != "attach"}
         asking = replace(asking, given=given, asked=asked.model_copy(update={"attach": ()}), handed=())

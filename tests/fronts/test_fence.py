@@ -63,6 +63,13 @@ def strings(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+FIELDS = frozenset(
+    "messages attachments attachment truncated untrusted verified priority sent_at lease_until thread preview subject"
+    " channel format state signature topic reply_to size type body from more files kind unread".split()
+)
+"""Names of ours that are long enough to have somebody's word in them."""
+
+
 def is_held(shown: Json, hostile: set[str]) -> None:
     """Check that text of a stranger stands in a fence alone, which nothing else in the answer could be taken for."""
     nonce = shown["fence"]
@@ -73,7 +80,7 @@ def is_held(shown: Json, hostile: set[str]) -> None:
             assert opening is not None, text
             assert text.endswith(end)
             assert nonce not in text[opening.end() : -len(end)]
-        else:
+        elif text not in FIELDS:  # "mess" is a part of "messages", whoever says it
             assert not any(each in text for each in hostile if len(each) > 3), text
     assert fence.fenced(json.loads(json.dumps(shown)))["fence"] != nonce, "fenced again is another fence"
 

@@ -11,7 +11,9 @@ import anyio
 import pytest
 
 from mcp_mailbox.errors import Code, Refusal
-from tests.link.hostile import Json, Pretender, edge, http, say
+from mcp_mailbox.fronts.verbs import asking
+from mcp_mailbox.postoffice import Call
+from tests.link.hostile import ME, Json, Pretender, edge, http, say
 
 pytestmark = pytest.mark.anyio
 BODIES = ["a", "b", "c", "d", "e", "f"]
@@ -125,3 +127,17 @@ async def test_what_nobody_waits_for_any_more_is_not_sent_if_it_has_not_been(hub
                 hub.holds.set()
             await say(branch, "send", "d", to="alice", body="d")
     assert sorted(hub.batches) == [["a"], ["b"], ["d"]]
+
+
+async def test_what_no_hub_could_read_is_refused_here_and_keeps_nobody_elses(hub: Hub, tmp_path: Path) -> None:
+    with anyio.fail_after(20):
+        async with edge(hub, tmp_path) as branch:
+            await branch.line.until_up()
+            for mailbox, body, code in ((None, "x" * (2 << 20), Code.BODY_TOO_LARGE), ("x" * 400, "x", Code.BAD_NAME)):
+                call = Call(ME, "wrong", mailbox)
+                with pytest.raises(Refusal) as refused:
+                    await branch.ask(asking("send", {"to": "alice", "body": body}, call))
+                assert refused.value.code is code
+            hub.holds.set()
+            assert (await say(branch, "send", "a", to="alice", body="a"))["id"] == "a"
+    assert hub.batches == [["a"]]
