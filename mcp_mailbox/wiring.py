@@ -230,10 +230,10 @@ async def _http(service: OfficeService, door: FrontDoor, stop: office.Stop) -> A
         reception = desk.OpenDesk(LOCAL)
     streams = stream.OpenStreams()
     making = clients.Clients(service.counter, addresses.DEFAULT_SPACE)
-    known = edges.Edges(service.here, service.post_office.attachments.take_back, service.post_office)
+    known = edges.Edges(service.here)
     rooms: dict[str, visit.Room] = {
         room.PATH: room.McpRoom(service.server, making, streams),
-        wire.PATH: StoreRoom(known, streams, service.here),
+        wire.PATH: StoreRoom(known, streams),
     }
     http = app.App(rooms, reception, entrance, streams, service.post_office.limits, service.trail, resource, porches)
     async with (

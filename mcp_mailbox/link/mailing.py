@@ -26,6 +26,7 @@ from mcp_mailbox.link.mailboxes import Mailboxes
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.link.signing import Signing
 from mcp_mailbox.link.together import Together
+from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import roots
 from mcp_mailbox.postoffice.handed import Tray
 
@@ -64,18 +65,18 @@ class Mailing:
         """Send it to the hub, or keep it for when that is reached: what waits goes first."""
         asked: arguments.Send = asking.asked
         # Refuse here what no mailbox could hold or be: a hub that cannot read one of a batch reads none of it.
-        asked.draft  # noqa: B018
+        draft = asked.draft
         if asking.call.mailbox is not None:
             addresses.parse(asking.call.mailbox, asking.call.caller.space)
         if asked.attach or asking.handed:
-            return await self._with_files(asking, asked)
+            return await self._with_files(asking, asked, draft)
         if not self._forwarder.waiting:
             with suppress(Away):
                 said = self._asker.spelled(asking) | await self._signing.of(asking)
                 return await self._intake.taken(asking, await self._together.send(said))
-        return (await self._later(asking, asked))[0]
+        return (await self._later(asking, draft))[0]
 
-    async def _with_files(self, asking: Asking, asked: arguments.Send) -> Json:
+    async def _with_files(self, asking: Asking, asked: arguments.Send, draft: Draft) -> Json:
         """Send with files: copies of them stay here until the hub has the message."""
         files = await to_thread.run_sync(self._parcels.take, self._openers(asking, asked))
         given = {name: each for name, each in asking.given.items() if asked.also.get(name, name) != "attach"}
@@ -91,7 +92,7 @@ class Mailing:
                     if refusal.code is not Code.STORE_FAILED:  # what was handed in is gone: it goes with the rest
                         raise
             kept = True  # from here on it may be on disk, even if nobody waits for the answer any more
-            answer, kept = await self._later(asking, asking.asked, files)
+            answer, kept = await self._later(asking, draft, files)
         except Refusal:
             kept = False
             raise
@@ -122,15 +123,14 @@ class Mailing:
         signature = await self._signing.of(asking, files)
         return await self._asker.verb("send", self._asker.spelled(asking) | {"files": named(files)} | signature)
 
-    async def _later(self, asking: Asking, asked: arguments.Send, files: Sequence[Parcel] = ()) -> tuple[Json, bool]:
+    async def _later(self, asking: Asking, draft: Draft, files: Sequence[Parcel] = ()) -> tuple[Json, bool]:
         """Take a message in for the hub: it is on disk here when this returns. Say whether it needs the files."""
         space = asking.call.caller.space
-        draft = asked.draft  # refuses what no mailbox could hold
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
         mailbox = await self._mailboxes.readable(asking.call.caller, asking.call.mailbox)
         entry = await self._forwarder.put(asking, self._asker.who(asking.call) | {"address": str(mailbox)}, files)
-        if asked.reply_to is not None:
-            self._forwarder.outbox.settled(str(mailbox), [asked.reply_to])
+        if draft.reply_to is not None:
+            self._forwarder.outbox.settled(str(mailbox), [draft.reply_to])
         if entry.answer is not None:
             return _answer(entry.answer), False
         to = [{"address": str(each), "state": "outbox"} for each in dict.fromkeys(everybody)]

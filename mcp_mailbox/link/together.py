@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import anyio
@@ -31,9 +32,13 @@ class _Letter:
 
     def __init__(self, said: Json) -> None:
         self.said = said
-        self.size = len(wire_json(said))
         self.done = anyio.Event()
         self._answer: Json | Refusal | Away = {}
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of it on the wire: of interest to others that may go with it."""
+        return len(wire_json(self.said))
 
     def end(self, answer: Json | Refusal | Away) -> None:
         self._answer = answer
@@ -92,7 +97,7 @@ class Together:
     def _next(self) -> Sequence[_Letter]:
         """Take what fits in one request, one at least."""
         batch = [self._waiting.popleft()]
-        size = batch[0].size
+        size = batch[0].size if self._waiting else 0
         while self._waiting and len(batch) < wire.SENDS_MOST and size + self._waiting[0].size <= _BATCH_BYTES:
             batch.append(self._waiting.popleft())
             size += batch[-1].size

@@ -256,7 +256,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "former-life-keeps": Mutant(
         "the hub does not put back what a former life of an edge was handed",
-        (Edit(_EDGES, "                await self._leases.lost(_of_others(edge, life))\n", ""),),
+        (Edit(_EDGES, "                await self._office.lost(_of_others(edge, life))\n", ""),),
         frozenset({7}),
         _HELD | {"faults": ("edge", "deaf"), "kills": 12, "seconds": 20.0},
     ),

@@ -224,20 +224,17 @@ class Stream:
 
     def ping_now(self) -> bool:
         """Give a sign of life, if that can be done at once; return whether it was."""
-        return self._write_now(_PING)
-
-    def tell_now(self, event: bytes) -> bool:
-        """Tell something that is spelled already, if events have begun and it can be done at once; whether it was."""
-        return self._write_now(event)
+        return self.tell_now(_PING)
 
     def offer(self, line: bytes) -> bool:
         """Tell a message, as JSON, before the answer, if events have begun and it can be done at once."""
-        taken = self._write_now(b"event: message\r\ndata: %b\r\n\r\n" % line)
+        taken = self.tell_now(b"event: message\r\ndata: %b\r\n\r\n" % line)
         if taken:
             self.told(self)
         return taken
 
-    def _write_now(self, event: bytes) -> bool:
+    def tell_now(self, event: bytes) -> bool:
+        """Tell something that is spelled already, if events have begun and it can be done at once; whether it was."""
         if self._finished or not self._streams or (self._turn is not None and self._turn.locked()):
             return False
         return self._connection.write(event)

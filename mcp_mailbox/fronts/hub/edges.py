@@ -11,10 +11,9 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -360,34 +359,12 @@ class Edge:
         await self.listen_only(set())
 
 
-class Leases(Protocol):
-    """What a hub knows of answers to its edges. Which requests are meant is told by a predicate."""
-
-    async def lost(self, which: Callable[[Origin], bool]) -> None:
-        """See `PostOffice.lost`."""
-        ...
-
-    async def seen(self, which: Callable[[Origin], bool]) -> None:
-        """See `PostOffice.seen`."""
-        ...
-
-    async def unreached(self, which: Callable[[Origin], bool]) -> Sequence[Origin]:
-        """See `PostOffice.unreached`."""
-        ...
-
-
 class Edges:
     """All edges. `running` must be entered for as long as they are served."""
 
-    def __init__(
-        self,
-        counter: Here,
-        take_back: Callable[[str], Awaitable[None]],
-        leases: Leases,
-    ) -> None:
+    def __init__(self, counter: Here) -> None:
         self.counter = counter
-        self._take_back = take_back
-        self._leases = leases
+        self._office = counter.office
         self.epoch = secrets.token_hex(6)
         """Numbers begin anew in another life of this process."""
         self._hearts: dict[Callable[[], object], None] = {}
@@ -474,7 +451,7 @@ class Edges:
             case "gone":
                 await edge.gone(caller, put_back=note.put_back)
             case "reached" if note.former:
-                await self._leases.seen(
+                await self._office.seen(
                     lambda asked: asked.reader == caller.reader and wire.is_attempt(asked.request, who.request)
                 )
                 await self.counter.reached(caller, who.name)
@@ -504,7 +481,7 @@ class Edges:
         Thousands of names are asked for at once, by whoever: nothing is said of those that it has not.
         """
         with suppress(Refusal):
-            if name is None or await self.counter.office.mailboxes.owns(caller, addresses.parse(name, caller.space)):
+            if name is None or await self._office.mailboxes.owns(caller, addresses.parse(name, caller.space)):
                 return await self.counter.readable(caller, name)
         return None
 
@@ -540,7 +517,7 @@ class Edges:
         """
         async with edge.beginning:
             if life > edge.life:
-                await self._leases.lost(_of_others(edge, life))
+                await self._office.lost(_of_others(edge, life))
                 edge.life = life
 
     async def unseen(self, edge: Edge, life: str) -> Sequence[str]:
@@ -550,7 +527,7 @@ class Edges:
         """
         if life <= edge.life:
             return []
-        found = {each.reader for each in await self._leases.unreached(_of_others(edge, life))}
+        found = {each.reader for each in await self._office.unreached(_of_others(edge, life))}
         return sorted(reader.removeprefix(edge.prefix) for reader in found)[: wire.UNSEEN_MOST]
 
     @contextmanager
@@ -575,11 +552,11 @@ class Edges:
             for principal, own in list(self._edges.items()):
                 for edge in list(own.values()):
                     for copy in edge.stale():
-                        await self._take_back(copy)
+                        await self._office.attachments.take_back(copy)
                     if edge.is_lost(late) and not edge.staged:
                         # Also what those were handed who went before: nobody has come back to say that it was seen.
                         async with edge.beginning:
-                            await self._leases.lost(_of_others(edge, ""))
+                            await self._office.lost(_of_others(edge, ""))
                         if edge.is_lost(late):
                             del own[edge.name]
                             await edge.end()

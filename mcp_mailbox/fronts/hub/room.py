@@ -37,7 +37,7 @@ from mcp_mailbox.fronts.http.stream import JSON, OpenStreams, Stream, reply
 from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
-from mcp_mailbox.fronts.verbs import VERBS, Asking, Here, draft_of
+from mcp_mailbox.fronts.verbs import VERBS, Asking, draft_of
 from mcp_mailbox.message import Draft
 from mcp_mailbox.postoffice import Call, Caller, Handed
 from mcp_mailbox.report import Undelivered
@@ -75,10 +75,10 @@ _EDGE = re.compile(wire.EDGE_PATTERN, re.ASCII)
 class StoreRoom:
     """See `Room`."""
 
-    def __init__(self, edges: Edges, streams: OpenStreams, counter: Here) -> None:
+    def __init__(self, edges: Edges, streams: OpenStreams) -> None:
         self._edges = edges
-        self._counter = counter
-        self._office = counter.office
+        self._counter = edges.counter
+        self._office = edges.counter.office
         self._open_streams = streams
         self._ending = Ending()
 
