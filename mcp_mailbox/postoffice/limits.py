@@ -6,9 +6,6 @@ counted here is in memory and gone with it; what is stored is counted by the sto
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from mcp_mailbox import quotas
 from mcp_mailbox.budgets import Budget
 from mcp_mailbox.postoffice.callers import Caller
@@ -38,16 +35,6 @@ class Limits:
     def seconds(self, refused: Over) -> int:
         """Return how many whole seconds are left until it is worth trying again, at least one."""
         return max(1, -(-(refused.again - self._clock.now()) // 1000))
-
-    @contextmanager
-    def waiting(self, caller: Caller, until: float) -> Iterator[None]:
-        """Count a wait for as long as the block lasts: see `begin`."""
-        wait = object()
-        self.begin(caller, wait, until)
-        try:
-            yield
-        finally:
-            self.end(caller, wait)
 
     def begin(self, caller: Caller, wait: object, until: float) -> None:
         """Count a wait that ends then, at the latest, in ms; one that is over is only a look. Raises OVER_WAITERS."""

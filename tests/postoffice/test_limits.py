@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from hypothesis import settings
@@ -22,6 +23,17 @@ def caller(principal: str, *, exempt: bool = False) -> Caller:
     return Caller("reader", principal, "default", exempt=exempt)
 
 
+@contextmanager
+def waiting(limits: Limits, caller: Caller, until: float) -> Iterator[None]:
+    """Be counted for as long as the block lasts."""
+    wait = object()
+    limits.begin(caller, wait, until)
+    try:
+        yield
+    finally:
+        limits.end(caller, wait)
+
+
 class Waits(RuleBasedStateMachine):
     """Waits of two principals begin and end in any order."""
 
@@ -35,7 +47,7 @@ class Waits(RuleBasedStateMachine):
     def begin(self, principal: str, lasts: int, exempt: bool) -> None:
         own = [until for who, until, _ in self.open if who == principal]
         until = self.clock.now() + lasts
-        wait = self.limits.waiting(caller(principal, exempt=exempt), until)
+        wait = waiting(self.limits, caller(principal, exempt=exempt), until)
         try:
             wait.__enter__()
         except Over as over:
@@ -55,7 +67,7 @@ class Waits(RuleBasedStateMachine):
     @rule(principal=st.sampled_from(PRINCIPALS))
     def look(self, principal: str) -> None:
         """A wait that waits for nothing is none."""
-        with self.limits.waiting(caller(principal), self.clock.now()):
+        with waiting(self.limits, caller(principal), self.clock.now()):
             pass
 
     @invariant()
@@ -83,8 +95,8 @@ def test_a_minutes_requests_may_come_at_once_and_then_so_many_a_second() -> None
 def test_the_hour_in_which_one_waits_is_told_as_seconds_that_are_left() -> None:
     clock = SteppedClock()
     limits = Limits(clock, Quotas(waiters=1))
-    with limits.waiting(caller("ann"), clock.now() + 90_001):
-        with pytest.raises(Over) as over, limits.waiting(caller("ann"), clock.now() + 1):
+    with waiting(limits, caller("ann"), clock.now() + 90_001):
+        with pytest.raises(Over) as over, waiting(limits, caller("ann"), clock.now() + 1):
             pass
         assert limits.seconds(over.value) == 91
 
@@ -95,6 +107,6 @@ def test_no_limit_is_none_and_the_machines_own_user_has_none() -> None:
         (Limits(SteppedClock(), Quotas(1, 1, 1, 1)), caller("local", exempt=True)),
     ):
         assert (limits.space(who), limits.mailboxes(who)) == (0, 0)
-        with limits.waiting(who, 1e18), limits.waiting(who, 1e18):
+        with waiting(limits, who, 1e18), waiting(limits, who, 1e18):
             pass
     assert all(Limits(SteppedClock(), NONE).request("ann") is None for _ in range(1000))
