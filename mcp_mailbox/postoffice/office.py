@@ -343,6 +343,7 @@ class PostOffice:
         clock = self._store.clock
         while True:
             wait.clear()
+            unsure = self._readers.present is None
             try:
                 found = await self._claim(call, address, wanted, size, wait.claimer)
             except Refusal as refusal:
@@ -352,12 +353,14 @@ class PostOffice:
                     await wait.heard_here()
                 continue
             wait.claimer = replace(wait.claimer, take_over=False)  # once: who is driven out by another stays out
+            if not found and unsure and self._readers.present is not None:
+                continue  # it became known meanwhile who is here: what was held back for that may be handed out
             left = wait.until - clock.now()
             if found or left <= 0 or wait.ending.is_set():
-                if not found and self._readers.present is None:
+                if not found and unsure:
                     self._readers.doubt(call.caller.reader, address)
                 return found
-            if self._readers.present is None:
+            if unsure:
                 # Who waits where another one reads learns, soon after a start, whether that is still here.
                 self._unsure[wait] = None
             await wait.heard()

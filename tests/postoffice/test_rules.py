@@ -204,6 +204,42 @@ async def test_who_looked_before_it_was_known_who_is_here_is_rung_when_it_is(wor
         assert len(found) == 1
 
 
+class Meanwhile:
+    """A store at which something happens while a first claim is under way, behind what it has read."""
+
+    def __init__(self, store: Any, happens: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._happens: Callable[[], Awaitable[None]] | None = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def claim(self, *arguments: Any) -> Sequence[Delivery]:
+        found: Sequence[Delivery] = await self._store.claim(*arguments)
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            await happens()
+        return found
+
+
+@pytest.mark.parametrize("patience", [0, 60_000])
+async def test_who_looks_while_it_becomes_known_who_is_here_looks_again(world: World, patience: int) -> None:
+    await world.own_desk("one", "two")
+    assert not await world.wait("one")
+    await world.send(to="desk")
+
+    async def known() -> None:
+        world.clock.step(GRACE)
+        await office._readers.known()
+        await anyio.wait_all_tasks_blocked()
+
+    office = PostOffice(Meanwhile(world.store, known))
+    async with office.business():
+        office.arrive(caller("two"))
+        found, _ = await office.wait(call("two"), patience, Wanted(), 1 << 20, Ending())
+        assert len(found) == 1
+
+
 async def test_a_receipt_wakes_no_wait_and_is_there_at_its_end(world: World) -> None:
     await world.arrive("one")
     world.office.arrive(caller("asker"))
