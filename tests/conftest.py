@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ def anyio_backend() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts us in the background has it ignored, which programs that we start would take over: Ctrl-C
+    # would mean nothing to them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "soak: takes long, and is played by .ci/run in a step of its own")
     config.addinivalue_line("markers", "promise(*ids): the promises of the contract that a test is the test of")
 

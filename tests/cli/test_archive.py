@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -364,9 +365,7 @@ def parts(message: Message) -> dict[str, bytes]:
 
 
 async def test_an_export_has_what_was_there_when_it_began_and_so_it_ends(person: Person) -> None:
-    person.home.mkdir(mode=0o700)
-    build(person.home / "mail.db", 10_000, 1)
-    await anyio.to_thread.run_sync(_give_to_local, person.home / "mail.db")
+    await anyio.to_thread.run_sync(_fill, person.home, 10_000)
     async with person.town.agent("bob") as bob:
         await bob.send("box-1", "before")
         command = [sys.executable, "-m", "mcp_mailbox", "export", "box-1"]
@@ -382,9 +381,7 @@ async def test_an_export_has_what_was_there_when_it_began_and_so_it_ends(person:
 
 
 async def test_an_export_into_a_pipe_that_is_closed_ends_quietly(person: Person) -> None:
-    person.home.mkdir(mode=0o700)
-    build(person.home / "mail.db", 5_000, 1)
-    await anyio.to_thread.run_sync(_give_to_local, person.home / "mail.db")
+    await anyio.to_thread.run_sync(_fill, person.home, 5_000)
     command = f"{sys.executable} -m mcp_mailbox export box-1 | head -n 1"
     done = await anyio.run_process(
         ["/bin/bash", "-o", "pipefail", "-c", command], env=person.town.environment(), stderr=subprocess.PIPE
@@ -393,8 +390,11 @@ async def test_an_export_into_a_pipe_that_is_closed_ends_quietly(person: Person)
     assert json.loads(done.stdout)["body"] == "hello"
 
 
-def _give_to_local(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
+def _fill(home: Path, messages: int) -> None:
+    """Make a store of the person's own with so many messages, none old enough to be removed while somebody looks."""
+    home.mkdir(mode=0o700)
+    build(home / "mail.db", messages, time.time_ns() // 1_000_000 - 3_600_000)
+    with closing(sqlite3.connect(home / "mail.db")) as db:
         db.execute("UPDATE mailbox SET owner = 'local'")
         db.commit()
 

@@ -66,11 +66,14 @@ def test_each_line_that_is_written_down_works(me: Person, line: str) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        if following:
-            assert process.stderr is not None
-            process.stderr.readline()
-            process.send_signal(signal.SIGINT)
-        _, trouble = process.communicate(timeout=60)
+        try:
+            if following:
+                assert process.stderr is not None
+                process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+            _, trouble = process.communicate(timeout=60)
+        finally:
+            process.kill()
     expected = {exits.INTERRUPTED} if following else {0, 1} if "1: nothing" in remark else {0}
     assert process.returncode in expected, trouble
 
