@@ -57,11 +57,21 @@ _MISSING = {
 }
 """Where to get what is missing."""
 
-Skills = Annotated[tuple[str, ...], BeforeValidator(meaning.skills)]
-Names = Annotated[tuple[str, ...], BeforeValidator(meaning.names)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(meaning.paths)]
-Recipients = Annotated[tuple[str, ...], BeforeValidator(meaning.recipients)]
-Ids = Annotated[tuple[str, ...], BeforeValidator(meaning.ids)]
+# `json_schema_input_type` is what the description of the store API says that a reader takes.
+_Texts = str | list[str]
+_Span = Annotated[float, Field(ge=0)] | str
+_Moment = int | str
+
+
+def _whole(least: int, most: int | None = None, hint: str = "") -> BeforeValidator:
+    return BeforeValidator(meaning.whole(least, most, hint), json_schema_input_type=Annotated[int, Field(ge=least)])
+
+
+Skills = Annotated[tuple[str, ...], BeforeValidator(meaning.skills, json_schema_input_type=_Texts)]
+Names = Annotated[tuple[str, ...], BeforeValidator(meaning.names, json_schema_input_type=_Texts)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(meaning.paths, json_schema_input_type=_Texts)]
+Recipients = Annotated[tuple[str, ...], BeforeValidator(meaning.recipients, json_schema_input_type=_Texts)]
+Ids = Annotated[tuple[str, ...], BeforeValidator(meaning.ids, json_schema_input_type=_Texts)]
 Id = Annotated[str, BeforeValidator(meaning.one_id)]
 Mailbox = Annotated[str, BeforeValidator(meaning.one_address)]
 NewName = Annotated[str, BeforeValidator(meaning.new_name)]
@@ -69,15 +79,15 @@ OneChannel = Annotated[str, BeforeValidator(meaning.one_channel)]
 OneText = Annotated[str, BeforeValidator(meaning.one_text), AfterValidator(fence.bare)]
 """As an answer shows it, with its fence or without."""
 Line = Annotated[str, BeforeValidator(meaning.line)]
-Words = Annotated[str, BeforeValidator(meaning.words)]
-Seconds = Annotated[float, BeforeValidator(meaning.seconds)]
-Count = Annotated[int, BeforeValidator(meaning.whole(0))]
-Kept = Annotated[int, BeforeValidator(meaning.whole(1, hint=f"Give how many messages it keeps, 1 to {MOST_COUNT:,}."))]
+Words = Annotated[str, BeforeValidator(meaning.words, json_schema_input_type=_Texts)]
+Seconds = Annotated[float, BeforeValidator(meaning.seconds, json_schema_input_type=_Span)]
+Count = Annotated[int, _whole(0)]
+Kept = Annotated[int, _whole(1, hint=f"Give how many messages it keeps, 1 to {MOST_COUNT:,}.")]
 """True is not one: a channel that is to keep what is said in it would drop all but the last message."""
-Limit = Annotated[int, BeforeValidator(meaning.whole(1, LIST_LIMIT))]
+Limit = Annotated[int, _whole(1, LIST_LIMIT)]
 """More than a page can have is a page: `next` leads on."""
-Time = Annotated[int, BeforeValidator(meaning.moment)]
-Beginning = Annotated[int | str, BeforeValidator(meaning.beginning)]
+Time = Annotated[int, BeforeValidator(meaning.moment, json_schema_input_type=_Moment)]
+Beginning = Annotated[int | str, BeforeValidator(meaning.beginning, json_schema_input_type=_Moment)]
 Body = str | dict[str, Any] | list[Any] | int | float | bool
 """Text is kept as it is, anything else as JSON."""
 

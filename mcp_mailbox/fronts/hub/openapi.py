@@ -14,6 +14,12 @@ from mcp_mailbox.fronts.verbs import VERBS
 
 Json = dict[str, Any]
 _JSON = "application/json"
+_ANSWERS: Json = {
+    _JSON: {"schema": {"type": "object"}},
+    wire.NDJSON: {"schema": {"type": "string"}},
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+}
+"""Of events OpenAPI 3.1 has nothing to say: they are no single value."""
 _REFS = "#/components/schemas/{model}"
 
 
@@ -31,7 +37,7 @@ def document() -> Json:
     }
     paths = {
         f"{wire.PATH}verbs/{name}": _operation(
-            name, f"The tool {name}, as JSON.", _asked(found[wire.Asked], found[verb.arguments]), _JSON
+            name, f"The tool {name}, as JSON.", _asked(found[wire.Asked], found[verb.arguments], verb.arguments), _JSON
         )
         for name, verb in VERBS.items()
     }
@@ -65,14 +71,16 @@ def document() -> Json:
     }
 
 
-def _asked(asked: Json, given: Json) -> Json:
-    return {"allOf": [asked, {"type": "object", "properties": {"given": given}}]}
+def _asked(asked: Json, given: Json, arguments: type[BaseModel]) -> Json:
+    needed = any(field.is_required() for field in arguments.model_fields.values())
+    of_verb: Json = {"type": "object", "properties": {"given": given}}
+    return {"allOf": [asked, of_verb | ({"required": ["given"]} if needed else {})]}
 
 
 def _operation(name: str, summary: str, taken: Json, kind: str, given: str | None = _JSON) -> Json:
     good: Json = {"description": "Done."}
     if given is not None:
-        good["content"] = {given: {"schema": {"type": "object"} if given == _JSON else {"type": "string"}}}
+        good["content"] = {given: _ANSWERS.get(given, {})}
     refused = {"description": "Refused.", "content": {_JSON: {"schema": {"$ref": _REFS.format(model="Problem")}}}}
     return {
         "post": {

@@ -64,7 +64,8 @@ Signature = Annotated[str | None, Field(max_length=SIGNATURE_LIMIT)]
 
 
 class _Said(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Strict: 0 is not false, nor is "1" a number. Whoever spells them so means something else, and is told.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class Who(_Said):
@@ -112,7 +113,7 @@ class Parcel(_Said):
     copied: str = Field(pattern=f"^{FILE_PATTERN}$")
 
 
-Parcels = Annotated[tuple[Parcel, ...], Field(max_length=COUNT_LIMIT)]
+Parcels = Annotated[tuple[Parcel, ...], Field(max_length=COUNT_LIMIT, strict=False)]  # a list, in JSON
 
 
 class Asked(_Said):
