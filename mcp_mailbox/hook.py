@@ -70,7 +70,7 @@ def question(event: str, said: dict[str, object]) -> dict[str, object]:
         "ancestors": ancestors(),
         "thread": session if isinstance(session, str) else None,
         "address": os.environ.get("MCP_MAILBOX_ADDRESS") or None,
-        "space": os.environ.get("MCP_MAILBOX_SPACE") or None,
+        "space": rendezvous.space(rendezvous.home()),
     }
 
 

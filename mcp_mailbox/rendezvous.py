@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "MCP_MAILBOX_"
 HOME_VARIABLE = "MCP_MAILBOX_HOME"
+SPACE_VARIABLE = "MCP_MAILBOX_SPACE"
+DEFAULT_SPACE = "default"  # as in `addresses`, which costs more than all the rest
 TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
 IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
 DOORBELL_VARIABLE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
@@ -146,6 +148,33 @@ def _unusable(path: str, error: OSError) -> Refused:
         "home_unusable",
         f"{path}: {error.strerror}. Set {HOME_VARIABLE} to a directory that you can write.",
     )
+
+
+def space(home_path: str) -> str:
+    """Return the space of bare names for who says none: MCP_MAILBOX_SPACE, else that of this machine's invitation."""
+    said = os.environ.get(SPACE_VARIABLE)
+    if said:
+        return said
+    found = (joined(home_path) or {}).get("space")
+    return found if isinstance(found, str) and found else DEFAULT_SPACE
+
+
+def joined(home_path: str) -> dict[str, object] | None:
+    """Return what joining a hub has left, with its `url`; None where none was joined, or variables name another one.
+
+    What cannot be read is none: the post office says that.
+    """
+    kept = _read(os.path.join(home_path, HUB_FILE)) if not os.environ.get(HUB_TOKEN_VARIABLE) else ""
+    if not kept:
+        return None
+    import json  # noqa: PLC0415 - for machines of a hub alone
+
+    try:
+        found: dict[str, object] = json.loads(kept)
+        url = str(found["url"]).rstrip("/")
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if (os.environ.get(HUB_VARIABLE) or url).rstrip("/") == url else None
 
 
 def _read(path: str) -> str:

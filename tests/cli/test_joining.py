@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
+from mcp_mailbox.fronts.cli import exits
 from tests.cli.test_commands import INITIALIZE, PROGRAM, Shell
 from tests.fronts.world import Served
 from tests.http.caller import Caller
@@ -117,7 +119,7 @@ def test_one_line_typed_on_another_machine_lets_it_in_and_shows_no_token(
     done = machine.run("join", f"{url}/mcp", code.lower())
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Joined {url}: this machine speaks there for anna in the space team" in done.stdout
-    assert "restart your hosts" in done.stdout
+    assert "Restart your hosts" in done.stdout
     joined = kept(machine)
     assert (joined["url"], joined["principal"], joined["space"]) == (url, "anna", "team")
     assert joined["token"] not in done.stdout
@@ -127,6 +129,55 @@ def test_one_line_typed_on_another_machine_lets_it_in_and_shows_no_token(
     caller = Caller(hub.port, joined["token"], "team")
     assert caller.call("create_mailbox")["address"] == "laptop@team"
     assert joined["id"] in owner.run("invite", "--list").stdout
+
+
+def test_a_person_on_a_machine_that_was_invited_to_a_space_is_in_it(owner: Hub, machine: Shell) -> None:
+    assert owner.run("inbox", "--space", "crew", MCP_MAILBOX_ADDRESS="boss").returncode == exits.NOTHING
+    machine.run("join", *owner.invite("--space", "crew"))
+    try:
+        machine.environment["MCP_MAILBOX_ADDRESS"] = "guest"
+        assert machine.run("inbox").returncode == exits.NOTHING
+        sent = machine.run("send", "boss", "-b", "here I am")
+        assert (sent.returncode, " to boss." in sent.stdout) == (exits.DONE, True), sent
+        assert "boss" in machine.run("agents").stdout
+        assert "here I am" in owner.run("inbox", "--space", "crew", "--json", MCP_MAILBOX_ADDRESS="boss").stdout
+        # Another hub's token, or another hub, has nothing to do with that invitation.
+        for other in ({"MCP_MAILBOX_TOKEN": "mbx_x"}, {"MCP_MAILBOX_HUB": "http://127.0.0.1:1"}):
+            environment = machine.environment | other
+            program = "from mcp_mailbox import rendezvous; print(rendezvous.space(rendezvous.home()))"
+            done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+            assert done.stdout == b"default\n"
+    finally:
+        machine.run("stop")
+
+
+def test_what_is_typed_after_joining_or_leaving_goes_where_mail_is_then(owner: Hub, machine: Shell) -> None:
+    machine.environment["MCP_MAILBOX_ADDRESS"] = "guest"
+    try:
+        assert machine.run("inbox").returncode == exits.NOTHING  # a post office of this machine's own runs
+        assert machine.run("join", *owner.invite("--principal", "gustav")).returncode == exits.DONE
+        said = machine.run("status").stdout
+        assert "joined; nobody has asked it yet" in said
+        assert "joined; nobody has asked it yet" in machine.run("doctor", "--quick").stdout
+        assert machine.run("inbox").returncode == exits.NOTHING
+        assert json.loads(machine.run("status", "--json").stdout)["hub"]["reached"]
+        assert machine.run("leave").returncode == exits.DONE
+        assert machine.run("inbox").returncode == exits.NOTHING
+        assert "joined" not in machine.run("status").stdout
+        assert "hub" not in json.loads(machine.run("status", "--json").stdout)
+    finally:
+        machine.run("stop")
+
+
+def test_a_post_office_that_serves_others_is_not_stopped_for_a_hub_that_was_joined(owner: Hub, tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    serving = Served(tmp_path / "server").start()
+    try:
+        done = Hub(serving).run("join", *owner.invite())
+        assert (done.returncode, "serve" in done.stdout) == (exits.DONE, True)
+        assert serving.serves()
+    finally:
+        serving.end()
 
 
 def asked(machine: Shell, tool: str, **arguments: object) -> dict[str, Any]:

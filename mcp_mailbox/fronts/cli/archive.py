@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox import rendezvous
 from mcp_mailbox.fronts.cli import person, screen
 from mcp_mailbox.fronts.cli.asking import ask
 
 Json = dict[str, Any]
 Run = Callable[[argparse.Namespace], int]
-_SPACE = f"{rendezvous.ENV_PREFIX}SPACE"
 _SUFFIXES = {".mbox": "mbox", ".jsonl": "jsonl", ".md": "markdown"}
 _FORMATS = ("jsonl", "mbox", "maildir", "markdown")
 _PATIENCE = 120.0
@@ -139,8 +138,8 @@ def _export(chosen: argparse.Namespace) -> int:
 
 def _pages(chosen: argparse.Namespace, damaged: list[str], show: Callable[[float, float], None]) -> Iterator[Json]:
     """Yield what there was when the export began; what comes meanwhile would never end."""
-    space = os.environ.get(_SPACE) or addresses.DEFAULT_SPACE
     address = chosen.address if chosen.address is not None else person.own()
+    space = rendezvous.space(rendezvous.home())
     about = {"mailbox": address, "space": space, "thread": chosen.thread, "channel": chosen.channel}
     cursor: str | None = None
     began: int | None = None
@@ -212,7 +211,7 @@ def _content(address: str, id_: str, name: str) -> bytes:
     content = b""
     offset: int | None = 0
     while offset is not None:
-        about = {"mailbox": address, "space": addresses.DEFAULT_SPACE, "id": id_, "name": name}
+        about = {"mailbox": address, "space": address.rpartition("@")[2], "id": id_, "name": name}
         part = ask("attachment", lambda _: None, _PATIENCE, **about, offset=offset)
         content += base64.b64decode(part["content"])
         offset = part["next"]

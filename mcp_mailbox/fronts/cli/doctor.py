@@ -163,6 +163,8 @@ def _office(place: Place) -> Iterator[Finding]:
 def _hub(place: Place) -> Iterator[Finding]:
     """Look whether the hub that keeps the mail is reached, where there is one."""
     hub = place.status.get("hub") if place.status else None
+    if place.status is None and (joined := rendezvous.joined(str(place.home))) is not None:
+        yield Finding("hub", OK, f"{joined['url']} was joined; nobody has asked it yet")
     if hub is None:
         return
     waits = f"{hub['outbox']} in the outbox" + (f", the oldest since {hub['oldest']}" if "oldest" in hub else "")

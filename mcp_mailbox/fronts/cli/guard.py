@@ -36,7 +36,7 @@ def add(guard: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     """Add the arguments."""
     guard.add_argument("files", nargs="*", help="look at these instead of what is staged")
     guard.add_argument("--mailbox", metavar="ADDRESS", help="who commits (default: MCP_MAILBOX_ADDRESS, else nobody)")
-    guard.add_argument("--space", help="where to look (default: the mailbox's, else MCP_MAILBOX_SPACE, else default)")
+    guard.add_argument("--space", help="where to look (default: the mailbox's, else that of bare names)")
     guard.add_argument("--install", action="store_true", help="write the hook of the repository that you are in")
     return _run
 
@@ -66,7 +66,7 @@ def _who(chosen: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, s
     """Return where to look, and who commits."""
     mailbox = chosen.mailbox or environ.get("MCP_MAILBOX_ADDRESS") or None
     own = (mailbox or "").partition("@")[2]
-    return chosen.space or own or environ.get("MCP_MAILBOX_SPACE") or addresses.DEFAULT_SPACE, mailbox
+    return chosen.space or own or rendezvous.space(rendezvous.home()), mailbox
 
 
 def _held(space: str, mailbox: str | None) -> Sequence[Reservation]:

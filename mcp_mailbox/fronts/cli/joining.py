@@ -207,6 +207,7 @@ def _join(chosen: argparse.Namespace) -> int:
             joined[said] = True
     files.replace(str(Path(home) / HUB_FILE), json.dumps(joined, indent=2) + "\n")
     (Path(home) / _PENDING).unlink()
+    advice = _made_way(home)
     if chosen.json:
         told = {name: value for name, value in joined.items() if name != "token"}
         if proxy:
@@ -216,7 +217,7 @@ def _join(chosen: argparse.Namespace) -> int:
     until = f", until {shown.line(str(joined['expires_at']))}" if joined["expires_at"] else ""
     where = f" in the space {shown.line(str(joined['space']))}" if joined["space"] else ""
     print(f"Joined {url}: this machine speaks there for {shown.line(joined['principal'])}{where}{until}.")  # noqa: T201
-    print("Run `mcp-mailbox stop`, then restart your hosts: their mail is the hub's from then on.")  # noqa: T201
+    print(f"{advice}: their mail is the hub's from then on.")  # noqa: T201
     return exits.DONE
 
 
@@ -354,13 +355,30 @@ def _leave(chosen: argparse.Namespace) -> int:
             " reached first, or say --force.",
         )
     path.unlink()
+    advice = _made_way(home)
     url, token = str(kept.get("url"))[:_SHOWN], str(kept.get("id"))[:_SHOWN]
     if chosen.json:
         print(shown.json_line({"left": url, "token": token}))  # noqa: T201
         return exits.DONE
-    print(f"Left {shown.line(url)}. Run `mcp-mailbox stop`, then restart your hosts: mail is this machine's own again.")  # noqa: T201
+    print(f"Left {shown.line(url)}. {advice}: mail is this machine's own again.")  # noqa: T201
     print(f"The token is still good there: `mcp-mailbox token revoke {shown.line(token)}` on the hub ends it.")  # noqa: T201
     return exits.DONE
+
+
+def _made_way(home: str) -> str:
+    """Have a post office that runs leave, since it keeps mail where it was; return what is still to be done.
+
+    One that serves others is not stopped for that.
+    """
+    try:
+        running = json.loads(rendezvous.ask(home, frames.STATUS) or b"{}")
+        if running.get("http"):
+            return "End `mcp-mailbox serve`, which runs here, then restart your hosts"
+        rendezvous.stop(home)
+    except rendezvous.Refused as refused:
+        if refused.code != "leaving":
+            return "Run `mcp-mailbox stop`, then restart your hosts"
+    return "Restart your hosts"
 
 
 def _waiting(home: str) -> int:

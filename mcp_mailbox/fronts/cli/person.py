@@ -13,12 +13,11 @@ from typing import Any
 
 from mcp_mailbox import rendezvous
 
-SPACE = f"{rendezvous.ENV_PREFIX}SPACE"
 ADDRESS = f"{rendezvous.ENV_PREFIX}ADDRESS"
-DEFAULT_SPACE = "default"
-"""As in `addresses`, which costs more than all the rest."""
-
-
+SPACE_HELP = (
+    f"the space of bare names (default: {rendezvous.SPACE_VARIABLE}, else that to which this machine was invited, else"
+    f" {rendezvous.DEFAULT_SPACE})"
+)
 EVERY_SPACE = "*"
 """All spaces in which one has a mailbox (`directory`)."""
 
@@ -28,15 +27,14 @@ def options(parser: argparse.ArgumentParser, *, mailbox: bool = True) -> None:
     if mailbox:
         about = f"another mailbox of yours (default: {ADDRESS}, else the one named like your login)"
         parser.add_argument("--mailbox", metavar="ADDRESS", help=about)
-    parser.add_argument("--space", help=f"the space of bare names (default: {SPACE}, else {DEFAULT_SPACE})")
+    parser.add_argument("--space", help=SPACE_HELP)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, refusals too")
 
 
 def space(chosen: argparse.Namespace) -> str:
     """Return the space of bare names, which is never all of them."""
     said = None if chosen.space == EVERY_SPACE else chosen.space
-    found: str = said or os.environ.get(SPACE) or DEFAULT_SPACE
-    return found
+    return said or rendezvous.space(rendezvous.home())
 
 
 def who(chosen: argparse.Namespace, *, looks: bool = False) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def _status(chosen: argparse.Namespace) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
+        if answer is None and (joined := rendezvous.joined(home)) is not None:
+            status["joined"] = joined["url"]
         if answer is not None and (silent := _silent(home)):
             status["not_rung"] = silent
     if chosen.json:
@@ -107,6 +109,8 @@ def _show(status: dict[str, Any]) -> None:
             pairs.append(("http", f"{http['url']}, {http['sessions']} sessions, {http['requests']} requests open"))
     else:
         pairs.append(("post office", "not running; a host's first call starts it"))
+        if joined := status.get("joined"):
+            pairs.append(("hub", f"{joined}, joined; nobody has asked it yet"))
     if attached := status.get("attachments", {}).get("bytes"):
         pairs.append(("attachments", f"{attached / 1e6:.1f} MB"))
     pairs.append(("home", str(status["home"])))

@@ -45,9 +45,7 @@ def add(parser: argparse.ArgumentParser) -> Run:
         f" A webhook is signed if {SECRET} is set: Mailbox-Signature: t=TIME,v1=HMAC-SHA256 of TIME.BODY."
     )
     parser.add_argument("--mailbox", metavar="ADDRESS", help=f"whose mail (default: {person.ADDRESS})")
-    parser.add_argument(
-        "--space", help=f"the space of a bare name (default: {person.SPACE}, else {person.DEFAULT_SPACE})"
-    )
+    parser.add_argument("--space", help=person.SPACE_HELP)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--exec", nargs=argparse.REMAINDER, metavar="CMD", help="the program, with all that follows")
     what.add_argument("--webhook", metavar="URL", help="http or https, at a public address; redirects are not followed")
