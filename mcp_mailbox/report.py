@@ -124,7 +124,7 @@ def request(*, id: str, sender: str, known_since: int, subject: str, preview: st
         "preview": preview,
         "held": id,
         "decide": "settle this with accept: it is delivered, and the sender may write to you; with reject: it may not."
-        " The same on this id later changes your mind.",
+        " The same on this id later changes your mind. An answer to the sender accepts as well.",
     }
     return Notice(
         Kind.REQUEST,

@@ -169,6 +169,32 @@ def test_what_is_typed_after_joining_or_leaving_goes_where_mail_is_then(owner: H
         machine.run("stop")
 
 
+@pytest.mark.parametrize("how", ["accept", "reply", "reject"])
+def test_a_person_decides_at_the_terminal_who_may_write_to_her(owner: Hub, machine: Shell, how: str) -> None:
+    anna = {"MCP_MAILBOX_ADDRESS": f"anna-{how}"}
+    assert owner.run("inbox", **anna).returncode == exits.NOTHING
+    machine.run("join", *owner.invite("--principal", f"gustav-{how}"))
+    machine.environment["MCP_MAILBOX_ADDRESS"] = f"gustav-{how}"
+    try:
+        machine.run("send", f"anna-{how}", "-s", "Hello", "-b", "May I?")
+        assert f"gustav-{how}" in owner.run("inbox", "--show", "requests", **anna).stdout
+        [notice] = json.loads(owner.run("inbox", "--json", **anna).stdout)["messages"]
+        more = ("-b", "You may.") if how == "reply" else ()
+        done = owner.run(how, notice["id"], *more, **anna)
+        assert done.returncode == exits.DONE, done
+        inbox = json.loads(owner.run("inbox", "--json", **anna).stdout)["messages"]
+        assert [(each["subject"], each.get("state")) for each in inbox] == [
+            ("Hello", "rejected" if how == "reject" else "stored")
+        ]
+        if how == "reply":
+            [answer] = json.loads(machine.run("inbox", "--json").stdout)["messages"]
+            assert (answer["from"].partition("@")[0], answer["subject"]) == ("anna-reply", "Re: Hello")
+        again = machine.run("send", f"anna-{how}", "-b", "Thank you.")
+        assert again.returncode == (exits.REFUSED if how == "reject" else exits.DONE)
+    finally:
+        machine.run("stop")
+
+
 def test_a_post_office_that_serves_others_is_not_stopped_for_a_hub_that_was_joined(owner: Hub, tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
     serving = Served(tmp_path / "server").start()

@@ -468,6 +468,19 @@ async def test_nobody_writes_to_the_postmaster(post: Post) -> None:
     assert refusal.value.code is Code.UNKNOWN_MAILBOX
 
 
+@promise("told", "contact")
+async def test_who_answers_the_postmaster_is_told_that_nobody_reads_it_and_the_notice_still_waits(post: Post) -> None:
+    await post.mailboxes("ann", "bob")
+    sent = await post.send("ann", "bob")
+    await post.settle("bob", sent.id, outcome=Outcome.REJECT)
+    [told] = await post.claim("ann")
+    with pytest.raises(Refusal) as refusal:
+        await post.send("ann", "postmaster", reply_to=told.handle)
+    assert (refusal.value.code, "Nobody reads" in refusal.value.problem) == (Code.UNKNOWN_MAILBOX, True)
+    await post.settle("ann", told.handle, outcome=Outcome.RELEASE)
+    assert [each.message.id for each in await post.claim("ann")] == [told.message.id]
+
+
 @promise("told", "open-own")
 async def test_a_mailbox_called_postmaster_that_was_there_before_stays_its_owners(post: Post) -> None:
     await post.mailboxes("ann", "bob", "postmaster")

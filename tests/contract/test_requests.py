@@ -148,6 +148,20 @@ async def test_the_notice_says_who_asks_since_when_it_is_known_and_what_it_wants
     assert (await post.store.read(at("bob"), sent.id)).message.body == words, "its owner may read it before deciding"
 
 
+@promise("ask-told", "contact")
+async def test_an_answer_to_the_notice_answers_who_asks_and_lets_it_in(post: Post) -> None:
+    await ask_first(post)
+    await post.open("eve", owner="eve", profile=Profile(contact=Contact.ASK))
+    sent = await post.send("eve", "bob", body="may I?")
+    told = await post.claim_one("bob")
+    answer = await post.send("bob", "eve", body="you may", reply_to=told.handle)
+    assert (answer.thread, held(answer)) == (sent.thread, [False])
+    assert [each.message.body for each in await post.claim("eve")] == ["you may"]
+    assert [each.message.body for each in await post.claim("bob")] == ["may I?"], "the notice is done with"
+    with pytest.raises(Refusal, match="Nobody reads"):
+        await post.send("bob", "postmaster", reply_to=told.handle)
+
+
 @promise("ask-holds")
 async def test_nothing_but_a_decision_can_be_done_with_what_is_held(post: Post) -> None:
     await ask_first(post, "eve")

@@ -28,6 +28,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.loopguard import Guard, Stop
 from mcp_mailbox.mailbox import Contact
 from mcp_mailbox.message import Draft, Kind
+from mcp_mailbox.report import SYSTEM
 from mcp_mailbox.store import Accepted, Origin, Published, Recipient, Submission
 from mcp_mailbox.view import apply, query
 
@@ -180,9 +181,11 @@ class Sending:
         box = self._registry.find(db, address)
         if box is None:
             return unknown(str(address))
+        answers = parent is not None and parent.sender == box.id
+        if parent is not None and parent.notice and box.owner == SYSTEM:
+            return _nobody_reads(box)
         same_principal = box.owner == sender.owner
         same_space = box.address.space == sender.address.space
-        answers = parent is not None and parent.sender == box.id
         admitted = box.contact.admits(same_principal=same_principal, same_space=same_space, answers=answers)
         if not admitted and box.contact is not Contact.ASK:
             return unknown(str(address))
@@ -287,11 +290,12 @@ class Sending:
         if row is None:
             raise unknown_message(text)
         waiting = waiting_delivery(db, mailbox, handle.seq)
+        asker = self._requests.asker(db, mailbox, handle.seq) if row["kind"] == Kind.REQUEST else None
         parent = partial(
             _Parent,
             handle.seq,
             row["thread"],
-            row["sender"],
+            row["sender"] if asker is None else asker,
             hops=hops_of_answer(row["hops"], row["accepted"], self._now()),
             hops_before=row["hops"],
             accepted=row["accepted"],
@@ -359,6 +363,7 @@ class _Parent:
     seq: int
     thread: int
     sender: int
+    """Of the notice of a request who asks: that one is answered."""
     acks: int | None
     hops: int
     """Of the reply."""
@@ -401,6 +406,14 @@ def _recipient(name: str, said: Any, members: int | None = None) -> Recipient:
         code, problem, hint = said
         return Recipient(name, Refusal(Code(code), problem, hint))
     return Recipient(name, members=members, held=said == _HELD)
+
+
+def _nobody_reads(postmaster: Box) -> Refusal:
+    return Refusal(
+        Code.UNKNOWN_MAILBOX,
+        f"Nobody reads what {postmaster.address} is sent.",
+        "Answer whom its message is about; settle is how it is done with.",
+    )
 
 
 def _digest(recipients: Sequence[Address], cc: Sequence[Address], draft: Draft) -> bytes:

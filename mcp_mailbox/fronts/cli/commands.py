@@ -104,6 +104,12 @@ COMMANDS: dict[str, Command] = {
         "settling:reject",
         ('reject 3k7qz --reason "Not mine."',),
     ),
+    "accept": Command(
+        MAIL,
+        "let strangers in who ask to write to you; `reject` keeps them out",
+        "settling:accept",
+        ("accept 3k7qz",),
+    ),
     "extend": Command(MAIL, "keep what you took for longer", "settling:extend", ("extend 3k7qz --delay 30m",)),
     "dead": Command(
         MAIL,

@@ -28,7 +28,8 @@ STYLES = {"urgent": "bold red", "low": "dim", "leased": "yellow", "online": "gre
 def inbox(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `inbox`."""
     _paging(parser)
-    parser.add_argument("--show", choices=("inbox", "dead", "overdue"), help="dead letters, or what nobody has acked")
+    about = "dead letters, what nobody has acked, or who asks to write to you"
+    parser.add_argument("--show", choices=("inbox", "dead", "overdue", "requests"), help=about)
     parser.add_argument("--urgent", action="store_true", help="only what is urgent")
     parser.add_argument("--since", type=times.since, metavar="TIME", help="only what came since then: 2h, 2026-11-22")
     person.options(parser)

@@ -1,4 +1,4 @@
-"""`mcp-mailbox ack`, `release`, `reject`, `extend`: what becomes of mail."""
+"""`mcp-mailbox ack`, `release`, `reject`, `extend`, `accept`: what becomes of mail."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _DONE = {
     "extend": "yours for longer",
     "retry": "to be handed out again",
     "purge": "cleared away",
+    "accept": "let in; what they wrote is in your inbox",
 }
 
 
@@ -44,6 +45,11 @@ def extend(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `extend`."""
     parser.add_argument("--delay", type=times.seconds, metavar="TIME", help="for so long (default: a lease's term)")
     return _ids(parser, "extend")
+
+
+def accept(parser: argparse.ArgumentParser) -> Run:
+    """Add the arguments of `accept`."""
+    return _ids(parser, "accept")
 
 
 def _ids(parser: argparse.ArgumentParser, outcome: str) -> Run:

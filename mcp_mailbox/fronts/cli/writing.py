@@ -17,6 +17,8 @@ from mcp_mailbox.fronts.cli.asking import ask_mail
 Json = dict[str, Any]
 Run = Callable[[argparse.Namespace], int]
 _FROM_STDIN = "-"
+_REQUEST = "request"
+"""What the postmaster's word of a stranger is (`message.Kind`): an answer to it goes to who asks, and lets it in."""
 _SUBJECT_LIMIT = 200
 """Characters (`message.SUBJECT_LIMIT`)."""
 _NO_UTF8 = "The body is no UTF-8 text. Attach it as a file: --attach FILE."
@@ -64,14 +66,15 @@ def _reply(chosen: argparse.Namespace) -> int:
     who = person.who(chosen)
     answered = ask_mail("read", {**who, "request": f"{who['request']} read"}, {"id": chosen.id})
     mine = bool(answered.get("sent"))
-    to = answered["to"] if mine else [answered["from"]]
+    asked = json.loads(answered["body"]) if answered.get("kind") == _REQUEST else None
+    to = answered["to"] if mine else [asked["asks"] if asked else answered["from"]]
     given: Json = {"to": to, "reply_to": chosen.id}
     if chosen.all:
         others = [each for each in (*answered["to"], *answered.get("cc", [])) if each not in to]
         own = person.own() if chosen.mailbox is None else chosen.mailbox
         known = {own.casefold(), f"{own}@{person.space(chosen)}".casefold()}
         given["cc"] = [each for each in others if each.casefold() not in known]
-    subject = answered.get("subject", "")
+    subject = (asked or answered).get("subject", "")
     again = subject if subject.lower().startswith("re:") or not subject else f"Re: {subject}"[:_SUBJECT_LIMIT]
     given["subject"] = again if chosen.subject is None else chosen.subject
     quoted = "".join(f"> {each}\n" for each in shown.lines(answered["body"])) if answered["format"] == "text" else ""
