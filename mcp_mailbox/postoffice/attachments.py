@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -128,6 +128,12 @@ class Attachments:
         if offset + len(piece) > self._limits.each:
             raise too_large("A file", self._limits.each)
         await anyio.to_thread.run_sync(self._tray.append, copy, offset, piece)
+
+    async def clear_away(self) -> None:
+        """Let go of what was handed in long ago, and named by nobody."""
+        if self._tray is not None:
+            with suppress(OSError):  # who hands in the next one is told
+                await anyio.to_thread.run_sync(self._tray.clear_away)
 
     async def take_back(self, copy: str) -> None:
         """Let go of a file that was handed in."""

@@ -1,7 +1,7 @@
 """Files that a front of this machine hands in itself: copies that whoever attaches has put into a directory of ours.
 
 So the post office opens no path that it is told: who attaches has read the file with its own rights, and only what it
-could read is there. What stands there for an hour was left by somebody who has died, and goes away.
+could read is there. What stands there for ten minutes was left by somebody who has died, and goes away.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.postoffice.roots import File
 
-LEFT = 3600.0
+LEFT = 600.0
 """Seconds after which what stands there is nobody's."""
 _LOOKED = 60.0
 """Seconds for which pieces come without another look at all that stands there, which may be thousands."""
@@ -51,7 +51,7 @@ class Tray:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._directory.chmod(0o700)
             if not piece or time.monotonic() > self._look:
-                self._clear_away()
+                self.clear_away()
         except OSError as error:
             hint = "Free some space, and see to its permissions."
             raise Refusal(Code.STORE_FULL, f"{self._directory}: {error.strerror}.", hint) from error
@@ -88,6 +88,7 @@ class Tray:
         except FileNotFoundError:
             raise _gone(Handed("It", copy)) from None
         except OSError as error:
+            self.remove(copy)  # half of a piece: it begins anew
             hint = "Free some space, and see to its permissions."
             raise Refusal(Code.STORE_FULL, f"{self._directory}: {error.strerror}.", hint) from error
 
@@ -96,12 +97,14 @@ class Tray:
         with contextlib.suppress(OSError):
             (self._directory / copy).unlink()
 
-    def _clear_away(self) -> None:
+    def clear_away(self) -> None:
+        """Let go of what was left."""
         self._look = time.monotonic() + _LOOKED
-        for each in list(self._directory.iterdir()):
-            with contextlib.suppress(OSError):
-                if time.time() - each.lstat().st_mtime > LEFT:
-                    each.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            for each in list(self._directory.iterdir()):
+                with contextlib.suppress(OSError):
+                    if time.time() - each.lstat().st_mtime > LEFT:
+                        each.unlink()
 
 
 def _gone(handed: Handed) -> Refusal:

@@ -196,6 +196,13 @@ def test_what_is_refused_to_who_hears_it_is_not_reported_besides(alice: Store) -
     assert [each["preview"] for each in alice.call("list_inbox")["messages"]] == ["x", "x"], "and nothing else"
 
 
+def test_the_latest_time_that_a_line_may_say_can_be_told_of(alice: Store) -> None:
+    line = {"number": 1, "who": alice.who(own="alice"), "given": {"to": "nobody", "body": "x"}, "at": wire.LATEST}
+    [answer] = alice.sends(line)
+    assert answer["error"] == "unknown_mailbox"
+    assert "9999-12-31T23:59:59Z" in alice.call("list_inbox", alice.who(own="alice"))["messages"][0]["preview"]
+
+
 def test_a_batch_is_done_in_its_order_whatever_its_lines_are(alice: Store) -> None:
     first = alice.call("send", to="alice", body="first")["id"]
     said: list[Json] = [{"to": "alice", "body": f"{number}"} for number in range(6)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 from mcp_mailbox.fronts import meaning
 from mcp_mailbox.fronts.http import body as limits
 from mcp_mailbox.fronts.hub import wire
+from mcp_mailbox.postoffice.handed import LEFT
 from tests.fronts.world import Served
-from tests.http.caller import Answer, Json, Line
+from tests.http.caller import Answer, Caller, Json, Line
 from tests.http.conftest import Post
 from tests.http.store import EDGE, Store
+from tests.relay.world import DEADLINE
 
 OCTETS = "application/octet-stream"
 
@@ -294,6 +298,48 @@ def test_a_machine_that_listens_for_too_many_mailboxes_hears_of_the_first_ones(n
         store.call("send", to=names[3], body="x", mailbox=names[0])
         assert events.next("ring")[1]["mailbox"] == places[3]
     assert "Traceback" not in narrow.home.log()
+
+
+@pytest.mark.parametrize("way", ["alone", "batch", "unread"])
+def test_what_was_handed_in_for_a_send_that_is_refused_is_let_go_of(narrow: Post, way: str) -> None:
+    store = Store(narrow.caller(narrow.issue(f"refused {way}")["token"]))
+    store.call("create_mailbox", name=f"refused-{way}")
+    tray = narrow.home.path / "handed"
+    before = len(list(tray.iterdir())) if tray.exists() else 0
+    for number in range(3):
+        about = {"content_type": OCTETS, "mailbox_file": f"{number:032x}", "mailbox_offset": "0"}
+        assert store.post("files", b"x" * 4000, **about).status == 204, "a principal may have 5,000 bytes here"
+        said = {
+            "who": store.who(),
+            "given": {"to": "nobody-here", "body": "x"} | ({"priority": "now"} if way == "unread" else {}),
+            "files": [{"name": "x", "copied": f"{number:032x}"}],
+        }
+        if way == "batch":
+            [answer] = store.sends({"number": number, **said})
+            assert answer["error"] == "unknown_mailbox"
+        else:
+            assert store.post("verbs/send", said).status in {400, 404}
+    assert len(list(tray.iterdir())) == before
+
+
+def test_what_was_handed_in_to_a_hub_that_was_killed_goes_away(tmp_path: Path) -> None:
+    hub = Served(tmp_path).start()
+    try:
+        store = Store(Caller(hub.port, hub.token))
+        about = {"content_type": OCTETS, "mailbox_file": "a1" * 16, "mailbox_offset": "0"}
+        assert store.post("files", b"left behind", **about).status == 204
+        [left] = (hub.path / "handed").iterdir()
+        hub.kill_office()
+        assert hub.process is not None
+        hub.process.wait()
+        os.utime(left, (time.time() - LEFT - 1,) * 2)
+        hub.start()
+        deadline = time.monotonic() + DEADLINE
+        while left.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        hub.end()
 
 
 def test_what_is_handed_in_and_not_sent_is_counted_for_all_machines_of_a_principal(narrow: Post) -> None:

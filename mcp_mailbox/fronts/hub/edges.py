@@ -23,13 +23,15 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import key
 from mcp_mailbox.credentials import Credential
 from mcp_mailbox.doorbell import Outcome, Pointer, Quiet, Result, StandIn, Terms
-from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Counter, Here
 from mcp_mailbox.postoffice import Call, Caller
 from mcp_mailbox.recent import trim
 from mcp_mailbox.store import Origin
 
+_CLEARED = 60.0
+"""Seconds between two looks for files that were handed in and left."""
 GRACE_SECONDS = 30.0
 """For which the readers of an edge whose stream broke are still counted as present."""
 LISTENS_MOST = 20_000
@@ -320,8 +322,12 @@ class Edge:
 
     # -- files
 
-    def stage(self, copy: str, size: int) -> None:
-        """Count a file that is handed in, which will have so many bytes. Raises Refusal(STORE_FULL) for too many."""
+    @contextmanager
+    def stage(self, copy: str, size: int) -> Iterator[None]:
+        """Count a file that is handed in, which has so many bytes if the block does not fail.
+
+        Raises Refusal(STORE_FULL) for too many.
+        """
         hint = "Send what was handed in, or try again in ten minutes."
         own, everywhere = (
             self.staged_without(copy),
@@ -331,7 +337,15 @@ class Edge:
             raise Refusal(Code.STORE_FULL, f"At most {wire.STAGED_BYTES:,} bytes may be handed in and not sent.", hint)
         if copy not in self.staged and self._together(lambda each: each.staged) >= wire.STAGED_MOST:
             raise Refusal(Code.STORE_FULL, f"At most {wire.STAGED_MOST:,} files may be handed in and not sent.", hint)
+        before = self.staged.get(copy)
         self.staged[copy] = (size, anyio.current_time() + wire.STAGED_SECONDS)
+        try:
+            yield
+        except Refusal as refusal:
+            self.staged.pop(copy, None)
+            if before is not None and refusal.blame is not Blame.STORE:  # else what there was has gone with it
+                self.staged[copy] = before
+            raise
 
     def staged_without(self, copy: str) -> int:
         """Return how many bytes were handed in, but for that file."""
@@ -546,7 +560,11 @@ class Edges:
                 beat()
 
     async def _sweep(self) -> None:
+        look = anyio.current_time()
         while True:
+            if anyio.current_time() >= look:  # also for what was handed in to a process that was killed
+                await self._office.attachments.clear_away()
+                look = anyio.current_time() + _CLEARED
             await anyio.sleep(1)
             late = anyio.current_time() - GRACE_SECONDS
             for principal, own in list(self._edges.items()):

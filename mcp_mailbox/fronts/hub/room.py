@@ -147,6 +147,17 @@ class StoreRoom:
             await _answer(visit, answer if said.raw else fence.fenced(answer))
 
     async def _ask(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Json:
+        """Do what the verb says, and let go of the files that were handed in for it, unless it is to come again."""
+        try:
+            answer = await self._asked(visit, edge, verb, said)
+        except Refusal as refusal:
+            if refusal.blame is not Blame.STORE:
+                await self._let_go(visit, edge, said)
+            raise
+        await self._let_go(visit, edge, said)
+        return answer
+
+    async def _asked(self, visit: Visit, edge: Edge, verb: str, said: wire.Asked) -> Json:
         """Do what the verb says. A wait is answered at once: the edge waits, and hears when to look again."""
         asking = await self._asking(visit, edge, verb, said)
         if isinstance(asking.asked, arguments.Own):
@@ -160,11 +171,14 @@ class StoreRoom:
             if refusal.code is Code.NO_FILE and asking.handed:  # not the sender's mistake: it is to come again
                 raise Refusal(Code.STORE_FAILED, refusal.problem, "Hand it in again.") from None
             raise
-        for each in asking.handed:
-            edge.staged.pop(each.copy, None)
-            await self._office.attachments.take_back(each.copy)
         self._log(visit, asking, answer)
         return answer
+
+    async def _let_go(self, visit: Visit, edge: Edge, said: wire.Asked) -> None:
+        """Count no more what was handed in for that, and remove it."""
+        for each in self._handed(visit.visitor.credential, edge, said):
+            edge.staged.pop(each.copy, None)
+            await self._office.attachments.take_back(each.copy)
 
     async def _listen(self, edge: Edge, call: Call) -> None:
         """Have the edge told of rings of the mailbox that a call acts for, from now on."""
@@ -232,8 +246,8 @@ class StoreRoom:
         try:
             Caller("edge", credential.principal, "default", scopes=credential.scopes).must(Scope.SEND)
             name = self._edges.staged(credential, edge, copy)
-            edge.stage(name, int(offset) + len(piece))
-            await self._office.attachments.hand_in(name, int(offset), piece)
+            with edge.stage(name, int(offset) + len(piece)):
+                await self._office.attachments.hand_in(name, int(offset), piece)
         except Refusal as refusal:
             await _refuse(visit, refusal)
         else:

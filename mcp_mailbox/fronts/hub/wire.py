@@ -51,8 +51,8 @@ EVENT_ID_MOST = 64
 """Characters of an event's id."""
 DEEPEST = 200
 """Lists and objects in each other: what a verb takes, and what is around it, has fewer."""
-LATEST = 253_402_300_799_999
-"""The end of the year 9999, in ms."""
+LATEST = 253_402_300_799_000
+"""The last second of the year 9999, in ms: what is shown in seconds is rounded up."""
 
 UNSEEN_MOST = 5_000
 """Readers of which a hub says at once that nobody is known to have seen what they were handed."""
