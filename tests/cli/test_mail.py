@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import select
 import shlex
 import signal
 import stat
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox import rendezvous
 from mcp_mailbox.fronts.cli import exits
-from tests.cli.person import PROGRAM, Done, Home, Person, follows
+from tests.cli.person import DEADLINE, PROGRAM, Done, Home, Person, follows
 
 
 def test_what_one_sends_the_other_lists_reads_and_answers(ann: Person, bob: Person) -> None:
@@ -202,6 +204,26 @@ def test_who_waits_starts_no_post_office_that_was_stopped(bob: Person) -> None:
         waiting.communicate(timeout=30)
         assert waiting.returncode == 1
     assert not json.loads(bob.does("status", "--json"))["running"]
+
+
+def test_who_begins_to_follow_starts_no_post_office_that_was_stopped_meanwhile(ann: Person, bob: Person) -> None:
+    store = str(bob.home.store)
+    bob.home.end()
+    umask = os.umask(0o077)
+    place = rendezvous.claim(store)
+    os.umask(umask)  # a post office has one of its own
+    assert place is not None
+    with place, bob.start("tail", "--count", "1") as following:
+        assert select.select([place.listener], [], [], DEADLINE)[0]
+        place.release()  # it has asked, and was told nothing yet
+        with pytest.raises(subprocess.TimeoutExpired):
+            following.wait(2)
+        assert not rendezvous.office_lives(store)
+        ann.run("agents")
+        follows(following)
+        ann.sends("bob", "after the break")
+        told, _ = following.communicate(timeout=30)
+        assert told.endswith("  after the break\n")
 
 
 def test_tail_shows_what_comes_and_takes_nothing(ann: Person, bob: Person) -> None:

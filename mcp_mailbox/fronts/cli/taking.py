@@ -124,7 +124,7 @@ class _Enough(Exception):  # noqa: N818 - somebody wanted so many
 
 def _tail(chosen: argparse.Namespace) -> int:
     place: str | None = None
-    shown_so_far = 0
+    shown_so_far, start = 0, True
 
     def told(page: Json) -> None:
         nonlocal place, shown_so_far
@@ -140,12 +140,13 @@ def _tail(chosen: argparse.Namespace) -> int:
     while True:
         given = {"place": place}
         try:
-            ask_once("follow", person.who(chosen), given, told=told, seconds=_SILENCE, start=place is None)
+            ask_once("follow", person.who(chosen), given, told=told, seconds=_SILENCE, start=start)
         except _Enough:
             return exits.DONE
         except rendezvous.Refused as refused:
             if refused.code not in _LEFT and (place is None or refused.code != "unreachable"):
                 raise
+        start = False
         time.sleep(_LOOK_EVERY)
 
 
