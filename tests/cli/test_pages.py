@@ -38,12 +38,10 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     launcher.parent.mkdir(parents=True)
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m mcp_mailbox "$@"\n')
     launcher.chmod(0o755)
-    for directory in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
-        (home.directory / directory).mkdir(parents=True)
     (home.directory / "report.txt").write_text("All is well.")
-    person = home.person("me")
+    person = home.person("ann")
     person.environment["PATH"] = f"{launcher.parent}:/usr/bin:/bin"
-    for name in ("me", "alice", "bob"):
+    for name in ("ann", "alice", "bob"):
         person.beside(name).run("inbox")
     person.run("channels", "join", "#build")
     yield person
@@ -52,13 +50,14 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 @pytest.mark.parametrize("line", LINES)
 def test_each_line_that_is_written_down_works(me: Person, line: str) -> None:
-    sent = me.beside("alice").sends("me", "for an example", "--attach", "report.txt")
+    sent = me.beside("alice").sends("ann", "for an example", "--attach", "report.txt")
     if "dead" in line:
         me.run("reject", sent)
     command, _, remark = line.partition(" # ")
+    command = re.sub(r"\bNAME\b", "ann", re.sub(r"\bID\b", sent, command))
     following = " tail" in command
     with subprocess.Popen(
-        ["bash", "-c", re.sub(r"\bID\b", sent, f"exec {command}" if following else command)],
+        ["bash", "-c", f"exec {command}" if following else command],
         cwd=me.home.directory,
         env=me.environment,
         stdin=subprocess.DEVNULL,

@@ -163,7 +163,7 @@ COMMANDS: dict[str, Command] = {
         OFFICE,
         "print what makes a shell complete commands, options, names and ids",
         "completion:add",
-        ("completion bash > ~/.local/share/bash-completion/completions/mcp-mailbox", "completion fish | source"),
+        ("completion bash >> ~/.bashrc", "completion fish | source"),
     ),
     "serve": Command(
         OFFICE,
