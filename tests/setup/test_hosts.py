@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_mailbox.setup import formats
 from mcp_mailbox.setup.hooks import CLAUDE, plan_hooks
-from mcp_mailbox.setup.host import PLUGIN, PLUGIN_PROGRAM, Host, Scope, Server, is_ours
+from mcp_mailbox.setup.host import PLUGIN, PLUGIN_PROGRAM, Host, Scope, Server, is_ours, revised
 from mcp_mailbox.setup.hosts import HOSTS
 from mcp_mailbox.setup.plan import Action
 from mcp_mailbox.setup.undo import Undone
 from tests.setup.desk import OVER_HTTP, STDIO, Desk, moved, text_for
 
+ROOT = Path(__file__).resolve().parents[2]
 CASES = [
     pytest.param(host, scope, server, id=f"{host.name}-{scope}-{'http' if server.url else 'stdio'}")
     for host in HOSTS.values()
@@ -133,6 +136,14 @@ def test_each_host_is_written_in_its_own_format(desk: Desk, host: Host, scope: S
     path = desk.home / user if scope is Scope.USER else desk.project / project
     parse = tomllib.loads if host.name == "codex" else json.loads
     assert parse(path.read_text())[key] == {"mailbox": ENTRIES[host.name]["http" if server.url else "stdio"]}
+
+
+def test_readme_s_lines_for_codex_are_what_is_written() -> None:
+    [told] = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    codex = HOSTS["codex"]
+    written = codex.write(Server(("/path/to/.venv/bin/mcp-mailbox", "stdio")))
+    assert written
+    assert told == codex.format.shown((*codex.servers, "mailbox"), revised(None, written)) + "\n"
 
 
 def test_vs_code_asks_for_the_token_once_among_what_it_asks_for_already(desk: Desk) -> None:
