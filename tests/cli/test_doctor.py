@@ -17,6 +17,8 @@ from mcp_mailbox import __version__, frames, rendezvous
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.doorbell import OVER, Outcome, Pointer, Result, Ring
 from mcp_mailbox.doorbells.journal import Journal
+from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings
+from mcp_mailbox.setup.hosts import HOSTS
 from tests.cli.person import Home, Person, plain
 from tests.relay.world import World
 
@@ -203,6 +205,39 @@ def test_hosts_that_know_us_rightly_are_told_and_others_not(alone: Person) -> No
     assert "hosts" not in looked_at
 
 
+@pytest.mark.parametrize(
+    ("host", "scope"),
+    [
+        pytest.param(host, scope, id=f"{host.name}-{scope}")
+        for host in HOSTS.values()
+        for scope in Scope
+        if scope is Scope.USER or host.name != "claude-desktop"
+    ],
+)
+def test_every_host_that_setup_registers_is_looked_at(alone: Person, host: Host, scope: Scope) -> None:
+    user, project = alone.home.directory / "user", alone.home.directory
+    user.mkdir()
+    alone.environment["HOME"] = str(user)
+    file = host.files(Surroundings.of(alone.environment, project, mac=sys.platform == "darwin"), scope)[0]
+    written = host.write(Server((sys.executable, "-m", "mcp_mailbox", "stdio")))
+    assert written
+    text, _ = host.format.put(host.fresh, (*host.servers, "post"), written.needed)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    looked_at = found(alone)
+    assert "hosts" not in looked_at
+    what = host.title if scope is Scope.USER else "this project"
+    assert looked_at[what]["details"] == f"post: {sys.executable} -m mcp_mailbox stdio ({file})"
+
+
+def test_in_the_home_directory_a_file_is_told_once(alone: Person) -> None:
+    file = alone.home.directory / ".cursor/mcp.json"
+    file.parent.mkdir()
+    file.write_text('{"mcpServers": {"mailbox": {"command": "/gone/mcp-mailbox"}}} // mine')
+    told = trouble(alone)
+    assert list(told) == ["Cursor"]
+
+
 # -- our plugin in a host (`plugins/`)
 
 
@@ -263,6 +298,19 @@ def test_in_codex_an_entry_of_the_plugin_s_name_takes_its_place(plugged: Person)
 
 
 # -- doorbells
+
+
+@pytest.mark.parametrize("entry", [{"command": "mcp-mailbox"}, {"url": "http://127.0.0.1:8765/mcp"}])
+def test_a_host_that_has_no_bell_is_said_to_have_none_and_nothing_is_to_be_mended(alone: Person, entry: Any) -> None:
+    (alone.home.directory / "bin").mkdir()
+    (alone.home.directory / "bin/mcp-mailbox").touch(0o755)
+    alone.environment["PATH"] += f":{alone.home.directory / 'bin'}"
+    file = alone.home.directory / ".gemini/settings.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"mcpServers": {"mailbox": entry}}))
+    told = found(alone)["doorbells"]
+    assert told["how"] == "ok"
+    assert told["details"].startswith("Gemini CLI is not rung: ")
 
 
 @pytest.mark.parametrize("word", ["No", "0"])

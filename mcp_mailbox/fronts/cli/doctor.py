@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,8 @@ class Place(NamedTuple):
     """What the post office says of itself; None while none runs."""
     refused: rendezvous.Refused | None
     """Why it says nothing although there is one."""
+    registered: Sequence[tuple[hosts.Place, hosts.Registration]]
+    """How hosts have us registered."""
 
 
 def add(parser: argparse.ArgumentParser) -> Run:
@@ -66,7 +68,7 @@ def _doctor(chosen: argparse.Namespace) -> int:
         status = json.loads(answer) if answer is not None else None
     except rendezvous.Refused as trouble:
         refused = trouble
-    place = Place(Path(home), status, refused)
+    place = Place(Path(home), status, refused, list(hosts.registered()))
     found = list(_home(place))
     there = not any(each.what == "home" and each.how == WRONG for each in found)
     # Of what cannot be, nothing in it can be right, nor mended.
@@ -250,13 +252,9 @@ def _store_whole(place: Place) -> Iterator[Finding]:
 
 def _hosts(place: Place) -> Iterator[Finding]:
     """Look who is set up to use it."""
-    del place
-    seen = False
-    for host in hosts.HOSTS:
-        for each in hosts.registrations(host):
-            seen = True
-            yield Finding(host.name, WRONG if each.fix else OK, each.details, each.fix)
-    if not seen:
+    for host, each in place.registered:
+        yield Finding(host.name, WRONG if each.fix else OK, each.details, each.fix)
+    if not place.registered:
         fix = "Run `mcp-mailbox setup`; `mcp-mailbox status` shows lines to do it by hand."
         yield Finding("hosts", WARNING, "no host that is known here has it registered", fix)
 
@@ -273,13 +271,12 @@ def _doorbells(place: Place) -> Iterator[Finding]:
     from mcp_mailbox.doorbell import OVER  # noqa: PLC0415 - as the log
     from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - this check alone reads it
 
-    for host in hosts.HOSTS:
-        for known in hosts.registrations(host):
-            if known.unrung and not known.fix:
-                how = WARNING if known.ring else OK
-                if known.ring and _is_rung(place, host.host.name):
-                    continue
-                yield Finding("doorbells", how, f"{host.name} is not rung: {known.unrung}", known.ring)
+    for (host, _), known in place.registered:
+        if known.unrung and not known.fix:
+            how = WARNING if known.ring else OK
+            if known.ring and _is_rung(place, host.name):
+                continue
+            yield Finding("doorbells", how, f"{host.title} is not rung: {known.unrung}", known.ring)
     latest = {each["mailbox"]: each for each in journal.last(place.home, _RINGS) if _is_whole(each)}
     failed = [each for each in latest.values() if each["outcome"] == "failed"]
     for each in failed:

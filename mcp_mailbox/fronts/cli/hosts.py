@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from mcp_mailbox import rendezvous
 from mcp_mailbox.setup import formats
 from mcp_mailbox.setup.hooks import HOOKED, commands
 from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
-from mcp_mailbox.setup.hosts import claude_code, codex, opencode
+from mcp_mailbox.setup.hosts import HOSTS
 from mcp_mailbox.setup.plan import NAME
 from mcp_mailbox.setup.trouble import Unfit
 
@@ -23,15 +24,15 @@ _OURS = ("mcp-mailbox", "mcp_mailbox")
 
 
 class Place(NamedTuple):
-    """Where a host may have us registered, and what that is called here."""
+    """Where a host may have us registered."""
 
-    name: str
     host: Host
     scope: Scope
-    unrung: str = ""
-    """What may keep it from being rung that no registration tells."""
-    ring: str = ""
-    """What to do about that."""
+
+    @property
+    def name(self) -> str:
+        """What it is called here."""
+        return self.host.title if self.scope is Scope.USER else "this project"
 
 
 class Registration(NamedTuple):
@@ -45,33 +46,43 @@ class Registration(NamedTuple):
     """What to do that it is; empty when somebody wants it so."""
 
 
-HOSTS = (
-    Place("Claude Code", claude_code.HOST, Scope.USER),
-    Place("Codex", codex.HOST, Scope.USER),
-    Place("this project", claude_code.HOST, Scope.PROJECT),
-    Place(
-        "OpenCode",
-        opencode.HOST,
-        Scope.USER,
+PLACES = tuple(Place(host, scope) for scope in Scope for host in HOSTS.values())
+_UNRUNG = {
+    "claude": ("", ""),
+    "codex": ("", ""),
+    "opencode": (
         "it has a server that could be asked only when it is started with a port",
         "Start it as `opencode --port 0`; which port that is its relay finds.",
     ),
-)
+}
+"""What may keep a host that has a bell (`doorbells/`) from being rung that no registration tells, and what to do."""
+_NO_BELL = "it has no bell; a wait of its agent ends when mail comes"
 
 
-def registrations(place: Place) -> Iterator[Registration]:
-    """Yield how the host has us registered; nothing when it is not here, or does not know us."""
-    where = Surroundings(Path.home(), Path(), os.environ)
-    plugin = place.host.plugin(where)
-    if plugin is not None and place.scope is Scope.USER:
-        yield from _by_plugin(place.host, plugin, where)
-    for file in place.host.files(where, place.scope):
-        yield from _in_file(place, file, plugin)
+def registered() -> Iterator[tuple[Place, Registration]]:
+    """Yield how hosts have us registered; nothing of those that are not here, or do not know us."""
+    where = _where()
+    # In the home directory both scopes are one file.
+    seen: set[Path] = set()
+    for place in PLACES:
+        plugin = place.host.plugin(where)
+        if plugin is not None and place.scope is Scope.USER:
+            for each in _by_plugin(place.host, plugin, where):
+                yield place, each
+        for file in place.host.files(where, place.scope):
+            if file not in seen:
+                seen.add(file)
+                for each in _in_file(place.host, file, plugin):
+                    yield place, each
 
 
-def _in_file(place: Place, file: Path, plugin: Plugin | None) -> Iterator[Registration]:
+def _where() -> Surroundings:
+    return Surroundings.of(os.environ, Path.cwd(), mac=sys.platform == "darwin")
+
+
+def _in_file(host: Host, file: Path, plugin: Plugin | None) -> Iterator[Registration]:
     try:
-        said = place.host.format.read(file.read_text(encoding="utf-8-sig"))
+        said = host.format.read(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -81,14 +92,16 @@ def _in_file(place: Place, file: Path, plugin: Plugin | None) -> Iterator[Regist
         why = error.problem if isinstance(error, Unfit) else error
         yield Registration(f"{file} cannot be read: {why}", "Mend it; its host cannot read it either.")
         return
-    servers = formats.at(said, place.host.servers)
+    servers = formats.at(said, host.servers)
     for name, entry in servers.items() if isinstance(servers, dict) else ():
         starts = launch(entry)
         if found := _ours(name, starts):
             if plugin is not None and plugin.doubles(name, starts.command):
-                found = found._replace(fix=_twice(plugin, f"`mcp-mailbox setup --undo --host {place.host.name}`"))
-            if not found.unrung:
-                found = found._replace(unrung=place.unrung, ring=place.ring)
+                found = found._replace(fix=_twice(plugin, f"`mcp-mailbox setup --undo --host {host.name}`"))
+            unrung, ring = _UNRUNG.get(host.name, (_NO_BELL, ""))
+            # Of one that has no bell, no other registration would be rung either.
+            if host.name not in _UNRUNG or not found.unrung:
+                found = found._replace(unrung=unrung, ring=ring)
             yield found._replace(details=f"{found.details} ({file})")
 
 
@@ -110,7 +123,7 @@ def _twice(plugin: Plugin, undoing: str) -> str:
 
 def hooks() -> Iterator[Registration]:
     """Yield what our hooks run, of you and of this project; with a `fix` where that program is gone."""
-    where = Surroundings.of(os.environ, Path.cwd(), mac=False)
+    where = _where()
     places = {file: host for host in HOOKED.values() for scope in Scope for file in host.files(where, scope)}
     for file, host in places.items():
         gone = set()
