@@ -64,15 +64,17 @@ def test_a_dry_run_shows_a_diff_and_touches_nothing(user: Shell) -> None:
 
 
 def test_without_a_terminal_and_a_yes_nothing_is_done(user: Shell) -> None:
-    for arguments in (["setup"], ["setup", "--json"]):
-        done = user.run(*arguments)
-        assert done.returncode == 2
-        assert "--yes" in done.stderr
+    done = user.run("setup")
+    assert done.returncode == exits.REFUSED
+    assert "--yes" in done.stderr
+    done = user.run("setup", "--json")
+    assert done.returncode == exits.REFUSED
+    assert "--yes" in json.loads(done.stdout)["message"]
     assert files(user) == (JSON, TOML)
     assert not (user.home / ".mcp-mailbox").exists()
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2), ("", 2)])
+@pytest.mark.parametrize(("answer", "code"), [("y", exits.DONE), ("n", exits.REFUSED), ("", exits.REFUSED)])
 def test_on_a_terminal_it_asks(user: Shell, answer: str, code: int) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, f"{answer}\n".encode())
@@ -92,7 +94,7 @@ def test_on_a_terminal_it_asks(user: Shell, answer: str, code: int) -> None:
         os.close(theirs)
     assert done.returncode == code, done.stderr
     assert "Change 1 file? [y/N]" in done.stderr
-    assert (files(user)[1] == TOML) is (code == 2)
+    assert (files(user)[1] == TOML) is (code == exits.REFUSED)
     assert files(user)[0] == JSON
 
 
@@ -160,11 +162,25 @@ def test_what_is_misunderstood_is_said_and_nothing_is_done(user: Shell, argument
     assert files(user) == (JSON, TOML)
 
 
-def test_where_no_host_is_found_it_says_how_to_name_one(shell: Shell) -> None:
+def test_where_no_host_is_found_it_says_where_it_looked_and_what_there_is_to_name(shell: Shell) -> None:
     done = shell.run("setup", "--yes")
-    assert done.returncode == 2
-    assert "--host claude" in done.stderr
+    assert done.returncode == exits.REFUSED
+    assert f"on the PATH, and no file of theirs in {shell.home}." in done.stderr
+    assert f"--host NAME`, of {', '.join(HOSTS)}." in done.stderr
+    told = shell.run("setup", "--yes", "--scope", "project", "--json", HOME=str(shell.home / "elsewhere"))
+    assert told.returncode == exits.REFUSED
+    assert "claude-desktop" not in json.loads(told.stdout)["message"], "it has no files of a project"
     assert list(shell.home.iterdir()) == []
+
+
+def test_its_page_and_its_help_say_what_it_ends_with(user: Shell) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/setup.md").read_text()
+    told = dict(re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE))
+    helped = user.run("setup", "--help").stdout.split("exit codes: ")[1]
+    assert set(told) <= set(re.findall(r"\b(\d) [a-z]", helped))
+    assert "means nothing" in told["2"]
+    for each in ("no host was found", "nobody said yes"):
+        assert each in told[str(exits.REFUSED)]
 
 
 @pytest.mark.parametrize("sign", ["the record", "the file"])

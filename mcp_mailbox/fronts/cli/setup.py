@@ -1,7 +1,7 @@
 """`mcp-mailbox setup`: says what it would do to which host, asks, and tells what came of it.
 
 Exit codes (`exits`): done, all is as asked for; nothing, all is registered and a server does not answer;
-misunderstood, or nobody said yes; refused, a host was refused or failed, others may be done.
+misunderstood; refused, no host was found, nobody said yes, or a host was refused or failed, and others may be done.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def _run(given: argparse.Namespace) -> int:
         _say(f"mcp-mailbox: {misunderstood}")
         return exits.MISUNDERSTOOD
     except Unfit as unfit:
-        _say(f"mcp-mailbox: {unfit}")
-        return exits.REFUSED
+        raise rendezvous.Refused("setup_failed", str(unfit)) from unfit
 
 
 # -- registering
@@ -118,11 +117,14 @@ def _changes(given: argparse.Namespace, scope: Scope, server: Server, where: Sur
     from mcp_mailbox.setup import hooks, plan  # noqa: PLC0415 - as above
 
     name = _name(given)
-    hosts = _hosts(given.host) or [
-        each for each in _all_hosts() if each.is_here(where) and each.files(where, scope) and each.write(server)
-    ]
+    able = [each for each in _all_hosts() if each.files(where, scope) and each.write(server)]
+    hosts = _hosts(given.host) or [each for each in able if each.is_here(where)]
     if not hosts:
-        raise _Misunderstood("no host was found here. Name one: mcp-mailbox setup --host claude.")
+        raise rendezvous.Refused(
+            "no_host",
+            f"No host was found: no program of theirs on the PATH, and no file of theirs in {where.home}. Name one:"
+            f" `mcp-mailbox setup --host NAME`, of {', '.join(each.name for each in able)}.",
+        )
     changes = [plan.plan(each, scope, server, where, name) for each in hosts]
     if not given.hooks:
         return changes
@@ -202,11 +204,12 @@ def _confirm(given: argparse.Namespace, question: str) -> None:
     if given.yes:
         return
     if given.json or not sys.stdin.isatty():
-        raise _Misunderstood("nothing was changed. Say --yes to have it done, or --dry-run to see what it would be.")
+        hint = "Nothing was changed. Say --yes to have it done, or --dry-run to see what it would be."
+        raise rendezvous.Refused("not_confirmed", hint)
     sys.stderr.write(f"\n{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise _Misunderstood("nothing was changed.")
+        raise rendezvous.Refused("not_confirmed", "Nothing was changed.")
 
 
 # -- undoing
