@@ -336,6 +336,24 @@ def test_a_server_over_http_is_met_with_the_token_and_no_file_gets_it(user: Shel
     assert token not in done.stdout + done.stderr
 
 
+def test_of_a_server_over_http_it_is_said_where_its_token_is(user: Shell, served: Served) -> None:
+    store = user.home / ".mcp-mailbox"
+
+    def told(url: str, *arguments: str) -> str:
+        return user.run("setup", "--yes", "--host", "codex", "--url", url, *arguments).stdout.partition("\n\n")[2]
+
+    line = f'export MCP_MAILBOX_TOKEN="$(cat {store}/token)"'
+    assert line in told(served.url)
+    assert "the first `mcp-mailbox serve` makes that file" in told(served.url)
+    (store / "token").write_text("secret")
+    assert line in told(served.url)
+    assert "makes that file" not in told(served.url)
+    elsewhere = told("https://mail.invalid/mcp")
+    assert "`mcp-mailbox token create NAME`" in elsewhere
+    assert "cat" not in elsewhere
+    assert told(served.url, "--no-auth") == ""
+
+
 def test_a_server_over_http_that_does_not_answer_is_registered_and_said(user: Shell, served: Served) -> None:
     refused = user.run("setup", "--yes", "--url", served.url, "--host", "codex")
     assert refused.returncode == exits.NOTHING

@@ -43,6 +43,11 @@ def command() -> list[str]:
     return [*launcher(), "stdio"]
 
 
+def token_line(home: str) -> str:
+    """Return the line that puts the token of this machine's server into a shell's environment."""
+    return f'export MCP_MAILBOX_TOKEN="$(cat {shlex.quote(str(Path(home) / "token"))})"'
+
+
 def http_lines(url: str, home: str, *, auth: bool) -> list[str]:
     """Return the lines that register a server over HTTP. The token stays in its file and in a variable."""
     url = shlex.quote(url)  # shells take the brackets of an IPv6 address for a pattern
@@ -56,7 +61,7 @@ def http_lines(url: str, home: str, *, auth: bool) -> list[str]:
         ]
     bearer = "--header 'Authorization: Bearer ${MCP_MAILBOX_TOKEN}'"
     return [
-        f'export MCP_MAILBOX_TOKEN="$(cat {shlex.quote(str(Path(home) / "token"))})"',
+        token_line(home),
         f"claude mcp add -s user -t http mailbox {url} {bearer} {address}",
         f"codex mcp add mailbox --url {url} --bearer-token-env-var MCP_MAILBOX_TOKEN",
         f"gemini mcp add -s user -t http -H 'Authorization: Bearer $MCP_MAILBOX_TOKEN' mailbox {url}",

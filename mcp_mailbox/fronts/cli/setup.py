@@ -110,7 +110,17 @@ def _register(given: argparse.Namespace) -> int:
         _print(json.dumps({"hosts": [_outcome(each) for each in outcomes], "exit": code}, indent=2))
     elif server.url and server.auth:
         _print(f"\nHosts read the token from {host.TOKEN}: have it in the environment that they start in.")
+        _print(_token_of(server.url))
     return code
+
+
+def _token_of(url: str) -> str:
+    """Say where the token of the server at this address is."""
+    if urlsplit(url).hostname not in _LOOPBACK:
+        return "Who runs the server makes one there: `mcp-mailbox token create NAME`."
+    home = rendezvous.home()
+    later = "" if (Path(home) / "token").exists() else "\n(the first `mcp-mailbox serve` makes that file)"
+    return f"  {registration.token_line(home)}{later}"
 
 
 def _changes(given: argparse.Namespace, scope: Scope, server: Server, where: Surroundings) -> list[Change]:
