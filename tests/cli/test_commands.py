@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mcp_mailbox import __version__, frames, rendezvous
+from tests.fronts.world import Served
 from tests.relay.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,9 +150,25 @@ def test_stop_ends_the_post_office_and_the_next_call_starts_another(shell: Shell
     shell.run(stdin=INITIALIZE + "\n")
     before = json.loads(shell.run("status", "--json").stdout)["pid"]
     assert shell.run("stop").stdout == "Stopped. The next call of a host starts it again.\n"
+    assert json.loads(shell.run("stop", "--json").stdout) == {"stopped": False, "served": False}
     assert not json.loads(shell.run("status", "--json").stdout)["running"]
     assert json.loads(shell.run(stdin=INITIALIZE + "\n").stdout)["id"] == 1
     assert json.loads(shell.run("status", "--json").stdout)["pid"] != before
+
+
+def test_stop_says_that_http_stays_away_when_it_was_served(tmp_path: Path) -> None:
+    served = Served(tmp_path).start()
+    shell = Shell(tmp_path)
+    try:
+        stopped = shell.run("stop", MCP_MAILBOX_HOME=str(served.path)).stdout
+        assert stopped.startswith("Stopped. ")
+        assert "until somebody starts `mcp-mailbox serve` again" in stopped
+        served.end()
+        served.start()
+        told = json.loads(shell.run("stop", "--json", MCP_MAILBOX_HOME=str(served.path)).stdout)
+        assert told == {"stopped": True, "served": True}
+    finally:
+        served.end()
 
 
 def test_stop_without_a_post_office_says_so(shell: Shell) -> None:

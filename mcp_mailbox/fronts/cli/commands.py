@@ -185,7 +185,9 @@ COMMANDS: dict[str, Command] = {
         ("habits >> AGENTS.md", "habits --skill > .claude/skills/mailbox/SKILL.md"),
     ),
     "status": Command(OFFICE, "show the post office, and how to register it", "running:status", ("status --json",)),
-    "stop": Command(OFFICE, "stop the post office; the next call of a host starts it again", "running:stop", ("stop",)),
+    "stop": Command(
+        OFFICE, "stop the post office, `serve` too; the next call of a host starts one", "running:stop", ("stop",)
+    ),
     "token": Command(
         OFFICE,
         "make, list, revoke and rotate the tokens of agents that come over HTTP",

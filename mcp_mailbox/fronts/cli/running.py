@@ -15,6 +15,8 @@ from mcp_mailbox.fronts.cli import exits, registration, screen, shown, times
 _RINGS = 200
 """Lines of the log that tell how it is now."""
 _HOUR = 3600.0
+_PATIENCE = 2.0
+"""Seconds in which one that is to be stopped may say what it is."""
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -151,10 +153,26 @@ def _print_lines(about: str, lines: Sequence[str]) -> None:
 
 
 def _stop(chosen: argparse.Namespace) -> int:
-    stopped = rendezvous.stop(rendezvous.home(), "command line")
+    home = rendezvous.home()
+    served = _serves(home)
+    stopped = rendezvous.stop(home, "command line")
     if chosen.json:
-        print(json.dumps({"stopped": stopped}))  # noqa: T201
+        print(json.dumps({"stopped": stopped, "served": stopped and served}))  # noqa: T201
+    elif not stopped:
+        print("The post office is not running.")  # noqa: T201
+    elif served:
+        # Here all looks well: a host's next call starts a post office, which serves nobody else.
+        away = "HTTP stays away, and edges are without their hub, until somebody starts `mcp-mailbox serve` again."
+        print(f"Stopped. {away} Hosts on stdio start a post office of their own.")  # noqa: T201
     else:
-        said = "Stopped. The next call of a host starts it again." if stopped else "The post office is not running."
-        print(said)  # noqa: T201
+        print("Stopped. The next call of a host starts it again.")  # noqa: T201
     return exits.DONE
+
+
+def _serves(home: str) -> bool:
+    """Tell whether what runs there is a `serve`; of one that does not say so nothing is known."""
+    try:
+        answer = rendezvous.ask(home, frames.STATUS, seconds=_PATIENCE)
+    except rendezvous.Refused:
+        return False
+    return answer is not None and bool(json.loads(answer).get("serves"))
