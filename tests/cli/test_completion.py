@@ -92,7 +92,7 @@ def test_commands_are_completed(ann: Person) -> None:
     ("words", "found"),
     [
         (["inbox", "--sh"], ["--show"]),
-        (["inbox", "--show", ""], ["inbox", "dead", "overdue"]),
+        (["inbox", "--show", ""], ["inbox", "dead", "overdue", "requests"]),
         (["send", "--priority", "u"], ["urgent"]),
         (["export", "x", "--format", "m"], ["mbox", "maildir", "markdown"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
