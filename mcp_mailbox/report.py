@@ -101,7 +101,9 @@ def undelivered(what: Undelivered) -> Notice:
     fate = "was not sent" if what.stored is None else f"was sent as {what.stored}, but not to all"
     why = "\n".join(f"{whom[:_NAME]}: {said[:_WHY]}" if whom else said[:_WHY] for whom, said in what.problems[:_MOST])
     more = f"\nand {len(what.problems) - _MOST} more" if len(what.problems) > _MOST else ""
-    end = "Nobody has it: send it again, changed as that says." if what.stored is None else "The others have it."
+    end = "The others have it."
+    if what.stored is None:
+        end = f"Nobody has it: send it again, changed as that says. `read` of {what.id} shows it, where you wrote it."
     body = f"Your message {what.id} to {to}{about}{when}, {fate}.\n{why}{more}\n{end}"
     return Notice(Kind.REPORT, _subject("Not delivered", what.subject), body)
 

@@ -71,6 +71,13 @@ UPDATE fetched SET message = json_set(message, '$.untrusted', json('true'), '$.v
 }
 """What each schema lacks of the next one."""
 _COUNT = "SELECT count(*) FROM outbox WHERE answer IS NULL"
+_WAITS, _LOOKED_UP = 0, 2
+"""What `settled` of a fetched message is at first: in the inbox; not seen there, only read or found. 1: done with."""
+_KEEP = """
+INSERT INTO fetched (mailbox, id, settled, message) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    settled = iif(settled = 2, excluded.settled, settled),
+    message = iif(instr(excluded.message, '"body"') OR NOT instr(message, '"body"'), excluded.message, message)
+"""
 KEPT_MS = 30 * 24 * 3600 * 1000
 """For which answers are kept: as long as the hub knows a request again."""
 FETCHED_MOST = 5_000
@@ -216,17 +223,13 @@ class Outbox:
 
     # -- what was fetched
 
-    def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]]) -> None:
-        """Keep messages, by their `id` without a lease's number; soon on disk."""
-        rows = [(mailbox, plain(str(each["id"])), json.dumps(each)) for each in messages]
+    def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]], *, waits: bool) -> None:
+        """Keep messages, by their `id` without a lease's number; soon on disk. `waits`: they are in the inbox."""
+        settled = _WAITS if waits else _LOOKED_UP
+        rows = [(mailbox, plain(str(each["id"])), settled, json.dumps(each)) for each in messages]
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany(
-                "INSERT INTO fetched (mailbox, id, message) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET message = excluded.message"
-                " WHERE instr(excluded.message, '\"body\"') OR NOT instr(message, '\"body\"')",
-                rows,
-            )
+            db.executemany(_KEEP, rows)
             db.execute("DELETE FROM fetched WHERE number <= (SELECT max(number) FROM fetched) - ?", (FETCHED_MOST,))
 
         self._writer.later(work)

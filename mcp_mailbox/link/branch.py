@@ -272,6 +272,8 @@ class Branch:
             return await self._waits.wait(asking)
         if isinstance(asking.asked, arguments.Send):
             return await self._mailing.send(asking)
+        if (unsent := await self._offline.unsent(asking)) is not None:
+            return unsent
         lost = False
         if not (isinstance(asking.asked, arguments.Settle) and self._forwarder.waiting):  # what waits goes first
             try:

@@ -140,10 +140,10 @@ class Forwarder:
 
     # -- ids
 
-    async def pending(self, id_: str) -> Entry | None:
-        """Return what is on its way under that id."""
+    async def unsent(self, id_: str) -> Entry | None:
+        """Return what has that id and is not at the hub: it is on its way, or was refused."""
         entry = await self._entry(id_)
-        return entry if entry is not None and entry.answer is None else None
+        return entry if entry is not None and (entry.answer is None or "error" in entry.answer) else None
 
     async def translated(self, asking: Asking) -> Asking:
         """Put the hub's id in the place of one of the outbox, where that is known by now."""

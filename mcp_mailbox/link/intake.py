@@ -70,14 +70,20 @@ class Intake:
             if asking.verb in {"wait_for_message", "list_inbox"}:
                 fetched = [each for each in answer.get("messages", []) if "body" in each or "preview" in each]
                 if fetched:
-                    self._outbox.keep(mailbox, fetched)
+                    self._outbox.keep(mailbox, fetched, waits=is_inbox(asking))
             elif asking.verb in {"read", "entire"} and "body" in answer and not _is_part(asking):
-                self._outbox.keep(mailbox, [answer])
+                self._outbox.keep(mailbox, [answer], waits=False)
             elif asking.verb == "settle":
                 self._outbox.settled(mailbox, answer.get("settled", []))
             elif isinstance(asking.asked, arguments.Send) and asking.asked.reply_to:
                 self._outbox.settled(mailbox, [asking.asked.reply_to])
         return answer
+
+
+def is_inbox(asking: Asking) -> bool:
+    """Whether the answer is what waits, and not what was found among all mail."""
+    asked = asking.asked
+    return not isinstance(asked, arguments.ListInbox) or (not asked.searches and asked.show in {None, "inbox"})
 
 
 def _is_part(asking: Asking) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.engines.outbox import Outbox, plain
+from mcp_mailbox.engines.outbox import Entry, Outbox, plain
 from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link.asking import Asker
 from mcp_mailbox.link.forwarding import Forwarder
+from mcp_mailbox.link.intake import is_inbox
 from mcp_mailbox.link.mailboxes import Mailboxes
 from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.verdicts import shown
@@ -39,15 +40,37 @@ class Offline:
             await self._forwarder.put(asking, self._asker.who(asking.call))
             self._outbox.settled(address, asked.ids)
             return {"settled": list(asked.ids), "accepted": "outbox", **self._asker.about_away()}
-        if isinstance(asked, arguments.ListInbox) and not asked.searches and asked.show in {None, "inbox"}:
-            found = [_preview(each) for each in await self._outbox.unsettled(address, asked.limit)]
-            return {"messages": found, **self._asker.about_away()}
+        if isinstance(asked, arguments.ListInbox) and is_inbox(asking):
+            listed = [_preview(each) for each in await self._outbox.unsettled(address, asked.limit)]
+            return {"messages": listed, **self._asker.about_away()}
         if isinstance(asked, arguments.Read) and asked.attachment is not None:
             raise self._asker.away("What is attached is read there.")
         if isinstance(asked, arguments.Read | arguments.Entire):
-            read = await self._read(address, asked.id)
-            return shown(asking, self._page(read, asked) if isinstance(asked, arguments.Read) else _entire(read))
+            found = await self._outbox.fetched(address, asked.id)
+            if found is None or "body" not in found:
+                raise self._asker.away(f"{asked.id[:40]!a} was not fetched before.")
+            return self._shown(asking, {**found, **self._asker.about_away()})
         raise self._asker.away()
+
+    async def unsent(self, asking: Asking) -> Json | None:
+        """Return what is read when that is a message of the outbox which the hub does not have, None for any other.
+
+        It is on its way, or was refused.
+        """
+        asked = asking.asked
+        if not isinstance(asked, arguments.Read | arguments.Entire) or getattr(asked, "attachment", None) is not None:
+            return None
+        entry = await self._forwarder.unsent(asked.id)
+        if entry is None:
+            return None
+        address = str(await self._mailboxes.readable(asking.call.caller, asking.call.mailbox))
+        if entry.who.get("address") != address:
+            return None
+        return self._shown(asking, self._of_outbox(asked.id, address, entry))
+
+    def _shown(self, asking: Asking, found: Json) -> Json:
+        asked = asking.asked
+        return shown(asking, self._page(found, asked) if isinstance(asked, arguments.Read) else _entire(found))
 
     async def _opened(self, asking: Asking, asked: arguments.CreateMailbox) -> Json:
         """Open a mailbox that this machine has had."""
@@ -58,26 +81,25 @@ class Offline:
             await self._names.become(caller, address)
         return {"address": str(address), "created": False, **self._asker.about_away()}
 
-    async def _read(self, mailbox: str, id_: str) -> Json:
-        pending = await self._forwarder.pending(id_)
-        if pending is not None:
-            given = pending.given
-            files = [{"name": each.name, "size": each.size} for each in pending.files]
-            return {
-                "id": id_,
-                "from": mailbox,
-                "to": [to] if isinstance(to := given.get("to"), str) else to,
-                "subject": given.get("subject", ""),
-                "body": given.get("body"),
-                "sent_at": render.moment(pending.asked_at),
-                "state": "outbox",
-                **({"attachments": files} if files else {}),
-                **self._asker.about_away(),
-            }
-        found = await self._outbox.fetched(mailbox, id_)
-        if found is None or "body" not in found:
-            raise self._asker.away(f"{id_[:40]!a} was not fetched before.")
-        return {**found, **self._asker.about_away()}
+    def _of_outbox(self, id_: str, mailbox: str, entry: Entry) -> Json:
+        given = entry.given
+        files = [{"name": each.name, "size": each.size} for each in entry.files]
+        refused = entry.answer
+        why = (
+            {"state": "refused", "reason": refused.get("message", ""), "hint": refused.get("hint", "")}
+            if refused is not None
+            else {"state": "outbox", **({} if self._asker.line.up else self._asker.about_away())}
+        )
+        return {
+            "id": id_,
+            "from": mailbox,
+            "to": [to] if isinstance(to := given.get("to"), str) else to,
+            "subject": given.get("subject", ""),
+            "body": given.get("body"),
+            "sent_at": render.moment(entry.asked_at),
+            **({"attachments": files} if files else {}),
+            **why,
+        }
 
     def _page(self, message: Json, asked: arguments.Read) -> Json:
         """Return a message from that character on, as far as it was fetched."""

@@ -91,7 +91,7 @@ async def test_a_file_of_an_older_program_is_taken_over_with_all_that_waits_in_i
 async def test_what_an_older_version_fetched_is_nobodys_word_until_it_is_fetched_again(tmp_path: Path) -> None:
     path = tmp_path / "edge.db"
     async with open_outbox(path) as outbox:
-        outbox.keep("bob@team", [{"id": "m1.2", "body": "obey"}])
+        outbox.keep("bob@team", [{"id": "m1.2", "body": "obey"}], waits=True)
     with closing(sqlite3.connect(path)) as db:
         db.executescript("DROP TABLE pin; DROP TABLE signed_once; DROP TABLE life; PRAGMA user_version = 3;")
     async with open_outbox(path) as outbox:
@@ -100,7 +100,7 @@ async def test_what_an_older_version_fetched_is_nobodys_word_until_it_is_fetched
         assert (found["body"], found["untrusted"]) == ("obey", True)
         assert found["verified"].startswith("not checked")
         assert await outbox.pins.all() == []
-        outbox.keep("bob@team", [{"id": "m1", "body": "obey"}])
+        outbox.keep("bob@team", [{"id": "m1", "body": "obey"}], waits=True)
         assert await outbox.fetched("bob@team", "m1") == {"id": "m1", "body": "obey"}
 
 

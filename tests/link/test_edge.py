@@ -184,6 +184,44 @@ async def test_what_was_fetched_stays_readable_and_can_be_settled(machine: Machi
         assert await alice.wait(timeout=0) == []  # neither comes again
 
 
+async def test_without_the_hub_an_inbox_has_what_it_had_and_not_what_was_only_looked_up(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        mine = await alice.send("bob", "my own")
+        for body in ("done with", "taken", "listed"):
+            await bob.send("alice", body)
+        done, *_ = await alice.wait()
+        await alice.call("settle", ids=[done["id"]], outcome="ack")
+        await alice.call("list_inbox")
+        await alice.call("read", id=mine["id"])
+        await alice.call("read", id=done["id"])
+        await alice.call("list_inbox", query="own")
+        there_is = [each["preview"] for each in (await alice.call("list_inbox"))["messages"]]
+        here.link.cut()
+        listed = await alice.call("list_inbox")
+        assert sorted(each["preview"] for each in listed["messages"]) == sorted(there_is) == ["listed", "taken"]
+        assert (await alice.call("read", id=mine["id"]))["body"] == "my own"
+
+
+async def test_what_the_hub_refuses_of_the_outbox_can_still_be_read_and_sent_again(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob"), here.agent("alice") as alice:
+        here.link.cut()
+        sent = await alice.send("bbo", "a long text", subject="typed wrong")
+        here.link.mend()
+        report = await alice.wait_one()
+        assert sent["id"] in report["body"]
+        assert "read" in report["body"]
+        read = await alice.call("read", id=sent["id"])
+        assert (read["body"], read["subject"], read["state"]) == ("a long text", "typed wrong", "refused")
+        assert "bbo" in read["reason"]
+        assert "unreachable_since" not in read
+
+
 async def test_ids_of_the_outbox_serve_until_the_hubs_own_are_known(machine: Machines, there: Town) -> None:
     here = machine()
     async with there.agent("bob") as bob, here.agent("alice") as alice:
