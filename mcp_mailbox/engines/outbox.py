@@ -23,7 +23,7 @@ from mcp_mailbox.errors import Code, Refusal
 Json = dict[str, Any]
 
 _APPLICATION = 0x6D626F78  # "mbox"
-_VERSION = 5
+_VERSION = 6
 _SCHEMA = """
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -36,6 +36,7 @@ CREATE TABLE outbox (
     answer TEXT,
     answered_at INTEGER,
     files TEXT NOT NULL DEFAULT '[]',
+    tried INTEGER NOT NULL DEFAULT 0,
     UNIQUE (reader, request)
 );
 CREATE INDEX outbox_waiting ON outbox (number) WHERE answer IS NULL;
@@ -68,6 +69,7 @@ UPDATE fetched SET message = json_set(message, '$.untrusted', json('true'), '$.v
     'not checked: it was fetched by an older version');
 """,
     4: "CREATE TABLE life (began INTEGER NOT NULL);",
+    5: "ALTER TABLE outbox ADD COLUMN tried INTEGER NOT NULL DEFAULT 0; UPDATE outbox SET tried = asked_at;",
 }
 """What each schema lacks of the next one."""
 _COUNT = "SELECT count(*) FROM outbox WHERE answer IS NULL"
@@ -110,6 +112,8 @@ class Entry:
     asked_at: int
     answer: Json | None = None
     files: tuple[Parcel, ...] = ()
+    tried: int = 0
+    """Since when the hub may have it; 0: it was not tried yet."""
 
 
 class Outbox:
@@ -133,8 +137,12 @@ class Outbox:
         given: Mapping[str, object],
         now: int,
         files: Sequence[Parcel] = (),
+        *,
+        tried: bool = False,
     ) -> Entry:
         """Keep it for the hub, once for each request of a reader; return it, with its answer if that has come.
+
+        `tried`: the hub may have it, but its answer was lost.
 
         Raises Refusal(OUTBOX_FULL) when as many wait as may.
         """
@@ -147,9 +155,12 @@ class Outbox:
             if self.waiting >= self._most:
                 raise full()
             row = db.execute(
-                "INSERT INTO outbox (reader, request, verb, who, given, asked_at, files) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " RETURNING *",
-                (*asked, verb, json.dumps(who), json.dumps(given), now, json.dumps([*map(astuple, files)])),
+                "INSERT INTO outbox (reader, request, verb, who, given, asked_at, files, tried)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                (
+                    *(*asked, verb, json.dumps(who), json.dumps(given), now),
+                    *(json.dumps([*map(astuple, files)]), now if tried else 0),
+                ),
             ).fetchone()
             return _entry(row), True
 
@@ -191,6 +202,15 @@ class Outbox:
             return [_entry(row) for row in rows]
 
         return await self._writer.do(work)
+
+    async def trying(self, numbers: Sequence[int], now: int) -> None:
+        """Note that the hub may have these from now on, unless it might before."""
+
+        def work(db: sqlite3.Connection) -> None:
+            rows = [(now, number) for number in numbers]
+            db.executemany("UPDATE outbox SET tried = ? WHERE number = ? AND NOT tried", rows)
+
+        await self._writer.do(work)
 
     async def answered(self, answers: Mapping[int, Json], now: int) -> None:
         """Note what the hub has answered."""
@@ -324,6 +344,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         row["asked_at"],
         json.loads(row["answer"]) if row["answer"] is not None else None,
         tuple(Parcel(*each) for each in json.loads(row["files"])),
+        row["tried"],
     )
 
 

@@ -55,9 +55,12 @@ class Forwarder:
         """How much waits: what is sent goes behind it."""
         return self.outbox.waiting
 
-    async def put(self, asking: Asking, who: Json, files: Sequence[Parcel] = ()) -> Entry:
-        """Keep it for the hub: on disk when this returns, with its answer if it was kept before. Raises Refusal."""
-        entry = await self.outbox.put(asking.verb, who, dict(asking.given), self._clock.now(), files)
+    async def put(self, asking: Asking, who: Json, files: Sequence[Parcel] = (), *, tried: bool = False) -> Entry:
+        """Keep it for the hub: on disk when this returns, with its answer if it was kept before. Raises Refusal.
+
+        `tried`: the hub may have it already.
+        """
+        entry = await self.outbox.put(asking.verb, who, dict(asking.given), self._clock.now(), files, tried=tried)
         self._filled.set()
         return entry
 
@@ -99,6 +102,8 @@ class Forwarder:
                 break  # what it refers to has to be answered first
             lines.append(line | await self._files_or_why_not(entry))
         handed_in = {line["number"] for line in lines}
+        if new := [each.number for each in batch if each.number in handed_in and not each.tried]:
+            await self.outbox.trying(new, self._clock.now())
         with self._line.relying():
             said_of = await self._hub.sends(lines) if lines else []
         for said in said_of:
@@ -124,10 +129,10 @@ class Forwarder:
 
         Raises Away, Strange, and Refusal when the hub cannot take files now.
         """
-        if self._clock.now() - entry.asked_at > KEPT_MS:
+        if entry.tried and self._clock.now() - entry.tried > KEPT_MS:
             # Longer than the hub knows requests: it might have had this one, and would do it again.
             hint = "If it still matters, look whether it was received, and send it again."
-            problem = f"It waited for the hub for more than {KEPT_MS // DAY} days and is given up."
+            problem = f"The hub has not answered it for more than {KEPT_MS // DAY} days, and it is given up."
             return {"refused": render.problem(Refusal(Code.GIVEN_UP, problem, hint))}
         try:
             for each in entry.files:

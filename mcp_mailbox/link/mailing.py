@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from mcp_mailbox.fronts.hub.wire import MARK
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link.asking import Asker
 from mcp_mailbox.link.forwarding import Forwarder, named
-from mcp_mailbox.link.hub import Away, refused
+from mcp_mailbox.link.hub import Away, Unanswered, refused
 from mcp_mailbox.link.intake import Intake
 from mcp_mailbox.link.mailboxes import Mailboxes
 from mcp_mailbox.link.parcels import Opener, Parcels
@@ -70,29 +69,32 @@ class Mailing:
             addresses.parse(asking.call.mailbox, asking.call.caller.space)
         if asked.attach or asking.handed:
             return await self._with_files(asking, asked, draft)
+        tried = False
         if not self._forwarder.waiting:
-            with suppress(Away):
+            try:
                 said = self._asker.spelled(asking) | await self._signing.of(asking)
                 return await self._intake.taken(asking, await self._together.send(said))
-        return (await self._later(asking, draft))[0]
+            except Away as away:
+                tried = isinstance(away, Unanswered)
+        return (await self._later(asking, draft, tried=tried))[0]
 
     async def _with_files(self, asking: Asking, asked: arguments.Send, draft: Draft) -> Json:
         """Send with files: copies of them stay here until the hub has the message."""
         files = await to_thread.run_sync(self._parcels.take, self._openers(asking, asked))
         given = {name: each for name, each in asking.given.items() if asked.also.get(name, name) != "attach"}
         asking = replace(asking, given=given, asked=asked.model_copy(update={"attach": ()}), handed=())
-        kept = False
+        kept = tried = False
         try:
             if not self._forwarder.waiting:
                 try:
                     return await self._intake.taken(asking, await self._hand_over(asking, files))
-                except Away:
-                    pass
+                except Away as away:
+                    tried = isinstance(away, Unanswered)
                 except Refusal as refusal:
                     if refusal.code is not Code.STORE_FAILED:  # what was handed in is gone: it goes with the rest
                         raise
             kept = True  # from here on it may be on disk, even if nobody waits for the answer any more
-            answer, kept = await self._later(asking, draft, files)
+            answer, kept = await self._later(asking, draft, files, tried=tried)
         except Refusal:
             kept = False
             raise
@@ -123,12 +125,18 @@ class Mailing:
         signature = await self._signing.of(asking, files)
         return await self._asker.verb("send", self._asker.spelled(asking) | {"files": named(files)} | signature)
 
-    async def _later(self, asking: Asking, draft: Draft, files: Sequence[Parcel] = ()) -> tuple[Json, bool]:
-        """Take a message in for the hub: it is on disk here when this returns. Say whether it needs the files."""
+    async def _later(
+        self, asking: Asking, draft: Draft, files: Sequence[Parcel] = (), *, tried: bool
+    ) -> tuple[Json, bool]:
+        """Take a message in for the hub: it is on disk here when this returns. Say whether it needs the files.
+
+        `tried`: the hub may have it already.
+        """
         space = asking.call.caller.space
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
         mailbox = await self._mailboxes.readable(asking.call.caller, asking.call.mailbox)
-        entry = await self._forwarder.put(asking, self._asker.who(asking.call) | {"address": str(mailbox)}, files)
+        who = self._asker.who(asking.call) | {"address": str(mailbox)}
+        entry = await self._forwarder.put(asking, who, files, tried=tried)
         if draft.reply_to is not None:
             self._forwarder.outbox.settled(str(mailbox), [draft.reply_to])
         if entry.answer is not None:

@@ -93,7 +93,10 @@ async def test_what_an_older_version_fetched_is_nobodys_word_until_it_is_fetched
     async with open_outbox(path) as outbox:
         outbox.keep("bob@team", [{"id": "m1.2", "body": "obey"}], waits=True)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE pin; DROP TABLE signed_once; DROP TABLE life; PRAGMA user_version = 3;")
+        db.executescript(
+            "DROP TABLE pin; DROP TABLE signed_once; DROP TABLE life; ALTER TABLE outbox DROP COLUMN tried;"
+            " PRAGMA user_version = 3;"
+        )
     async with open_outbox(path) as outbox:
         found = await outbox.fetched("bob@team", "m1")
         assert found is not None
