@@ -6,6 +6,7 @@ Of a store of this machine's own, or of what a hub keeps; what the command line 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,9 @@ from mcp_mailbox.tokens import LOCAL, Tokens
 
 if TYPE_CHECKING:
     from mcp_mailbox.link.branch import Branch
+
+_AHEAD = 60
+"""Seconds by which the store's time may differ from the machine's: more is said in `status`, and by `doctor`."""
 
 
 class Relays:
@@ -174,6 +178,9 @@ class OfficeService(Relays):
         keep_days = self.post_office.retention.keep // DAY
         attached = {"bytes": self.post_office.attachments.stored}
         said: dict[str, Any] = {"readers": self.post_office.present, "keep_days": keep_days, "attachments": attached}
+        ahead = self.post_office.clock.now() // 1000 - int(time.time())
+        if ahead > _AHEAD:
+            said["clock_ahead_seconds"] = ahead
         if (looped := self.post_office.looped) is not None:
             said["loop_guard"] = {"refused": looped[0], "at": looped[1], "last": str(looped[2])}
         return {**said, "audited": self.trail is not None, **({"http": http} if http else {})}

@@ -58,6 +58,15 @@ def everything(directory: Path) -> dict[str, tuple[int, int, bytes]]:
     }
 
 
+def test_a_store_whose_clock_was_once_far_ahead_says_so(alone: Person) -> None:
+    alone.run("inbox")
+    alone.run("stop")
+    with closing(sqlite3.connect(alone.home.store / "mail.db")) as db, db:
+        db.execute("UPDATE meta SET value = value + 101 * 86400000 WHERE name = 'time'")
+    alone.run("inbox")
+    assert "100 d ahead" in found(alone)["store, time"]["details"]
+
+
 def test_where_nothing_has_been_yet_all_is_well_and_stays_nothing(alone: Person) -> None:
     before = everything(alone.home.directory)
     assert trouble(alone, 0) == {}

@@ -10,6 +10,7 @@ import pytest
 
 from mcp_mailbox.engines.outbox import open_outbox
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.cli import exits
 from tests.cli.person import Home, Person
 from tests.fronts.world import Town, both_eras, until
 from tests.link.conftest import Machine
@@ -52,6 +53,7 @@ async def test_a_person_at_an_edge_is_told_when_the_hub_is_away_and_what_waits(m
         doctor = await run(ann.run, "doctor", "--json")
         assert '"what": "hub"' in doctor.stdout
         assert "1 in the outbox" in doctor.stdout
+        assert (await run(ann.run, "agents")).returncode == exits.UNREACHABLE
         refused = await run(ann.run, "token", "list")
         assert refused.returncode == 3
         assert "on the hub's machine" in refused.stderr

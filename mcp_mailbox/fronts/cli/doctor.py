@@ -227,6 +227,15 @@ def _store(place: Place) -> Iterator[Finding]:
     yield Finding("store", OK, f"{file}, {file.stat().st_size / 1e6:.1f} MB")
 
 
+def _clock(place: Place) -> Iterator[Finding]:
+    """Look whether the store's time, which never runs backwards, is the machine's."""
+    ahead = place.status.get("clock_ahead_seconds") if place.status else None
+    if ahead is not None:
+        said = f"it goes {times.span(1000 * ahead)} ahead of this machine's clock, which was set back"
+        fix = "Mail is dated so, and tokens expire so much earlier: `mcp-mailbox token create` makes new ones."
+        yield Finding("store, time", WARNING, said, fix)
+
+
 def _store_whole(place: Place) -> Iterator[Finding]:
     """Let the post office read the whole of it."""
     opened = place.status is not None and place.status["open"]
@@ -351,5 +360,5 @@ def _log(place: Place) -> Iterator[Finding]:
 
 
 Checks = tuple[Callable[[Place], Iterator[Finding]], ...]
-IN_HOME: Checks = (_room, _store, _office, _hub, _versions, _log)
+IN_HOME: Checks = (_room, _store, _clock, _office, _hub, _versions, _log)
 BESIDE: Checks = (_hosts, _hooks, _doorbells, _loops)

@@ -25,7 +25,7 @@ MEANING = {
 _NOBODYS_FAULT = frozenset(
     (
         "unreachable leaving no_start home_unusable forbidden failed config_mismatch"
-        " store_full store_failed store_damaged store_newer stopping"
+        " store_full store_failed store_damaged store_newer stopping hub_away"
     ).split()
 )
 
