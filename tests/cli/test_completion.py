@@ -141,6 +141,8 @@ def test_ids_are_completed_and_nothing_counts_as_seen(ann: Person, bob: Person) 
     assert completed(bob, "read", "") == sent
     assert completed(bob, "ack", sent[0], sent[1][:-2]) == [sent[1]]
     assert completed(ann, "reply", "--mailbox", "bob", "") == sent
+    assert [ann.json("read", each)["sent"][0]["state"] for each in sent] == ["stored", "stored"]
+    assert bob.run("watch", "--mailbox", "bob", "--once", "--exec", "true").returncode == 0, "who watches still hears"
 
 
 def test_completing_makes_no_mailbox(ann: Person) -> None:

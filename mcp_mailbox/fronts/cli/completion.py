@@ -1,14 +1,15 @@
 """`mcp-mailbox completion SHELL`: commands, options, mailboxes and ids, completed by bash, zsh and fish.
 
 The shell asks this program for each word (`mcp-mailbox __complete -- WORDS`), so the commands' own parsers are all that
-knows them. Names and ids come from a post office that runs; none is started, no mailbox opened, and whatever goes wrong
-completes to nothing.
+knows them. Names and ids come from a post office that runs; none is started, no mailbox opened, no mail counts as seen,
+and whatever goes wrong completes to nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -147,7 +148,20 @@ def _ids(before: Sequence[str], begun: str) -> list[str]:
     return [each["id"] for each in found.get("messages", ())]
 
 
+class _Unread(Exception):  # noqa: N818 - of what was answered nobody has read a word
+    pass
+
+
 def _ask(verb: str, chosen: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer, empty when none runs. The post office never learns that it was used, so nothing is seen."""
     from mcp_mailbox.fronts.cli.asking import ask_once  # noqa: PLC0415 - options and commands need none of it
 
-    return ask_once(verb, person.who(chosen, looks=True), given, seconds=_PATIENCE, start=False) or {}
+    found: dict[str, Any] = {}
+
+    def use(answer: dict[str, Any]) -> None:
+        found.update(answer)
+        raise _Unread
+
+    with suppress(_Unread):
+        ask_once(verb, person.who(chosen, looks=True), given, use=use, seconds=_PATIENCE, start=False)
+    return found
