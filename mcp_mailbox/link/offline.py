@@ -17,7 +17,10 @@ from mcp_mailbox.link.verdicts import shown
 
 Json = dict[str, Any]
 
-_PREVIEWED = ("id", "from", "subject", "priority", "sent_at", "kind", "untrusted", "verified")
+_PREVIEWED = (
+    *("id", "from", "subject", "priority", "sent_at", "kind", "untrusted", "verified"),
+    *("attachments", "more_attachments"),
+)
 
 
 class Offline:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_mailbox.fronts.cli import exits
-from tests.cli.person import Person
+from tests.cli.person import Person, follows
 
 BIG = os.urandom(3 << 20)
 
@@ -49,6 +49,43 @@ def test_a_terminal_shows_text_and_obeys_nothing_of_it_and_what_is_no_text_is_no
     assert "the plan␛[2J" in drawn
     drawn = bob.terminal("read", mail["id"], "--attachment", "big.bin")[1]
     assert "is no text" in drawn
+
+
+def test_who_lists_takes_or_follows_mail_is_told_that_files_came(ann: Person, bob: Person, files: Path) -> None:
+    with bob.start("tail", "--count", "1") as following:
+        follows(following)
+        ann.does(
+            "send",
+            "bob",
+            "-s",
+            "Plans",
+            "-b",
+            "  Attached: nothing",
+            "-a",
+            f"{files}/plan.md",
+            "-a",
+            f"{files}/big.bin",
+        )
+        assert "  [2 files] Plans — " in following.communicate(timeout=30)[0]
+    ann.does("send", "bob", "-b", "one", "-a", f"{files}/plan.md")
+    assert "  [2 files] Plans — " in bob.does("inbox")
+    assert "  [1 file] one  " in bob.does("inbox")
+    assert "  [2 files] Plans — " in ann.does("search", "Attached")
+    lines = bob.does("wait", "--timeout", "5").splitlines()
+    told = [line.partition(":")[2].strip() for line in lines if line.startswith("Attached:")]
+    assert told == ["plan.md (12 B)", f"big.bin ({len(BIG):,} B)", "plan.md (12 B)"]
+
+
+def test_a_wait_says_of_how_many_files_it_shows_no_names(ann: Person, bob: Person, files: Path) -> None:
+    names = [f"{number}{'x' * 100}" for number in range(5)]
+    for name in names:
+        (files / name).write_text("")
+    sent = ann.json("send", "bob", "-b", "see", *(word for name in names for word in ("-a", f"{files}/{name}")))["id"]
+    assert "  [5 files] see  " in bob.does("inbox")
+    told = bob.does("wait", "--timeout", "5")
+    shown = told.count("Attached:") - 1
+    assert 0 < shown < 5
+    assert f"  and {5 - shown} more; `mcp-mailbox read {sent}` names all\n" in told
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,14 @@ def header(answer: Json) -> list[tuple[str, str]]:
     return [(name, shown.line(value)) for name, value in pairs]
 
 
+def attached(answer: Json) -> list[tuple[str, str]]:
+    """Return what a header says of attachments: a name and a size each, and how many are not named."""
+    named = [f"{each['name']} ({each['size']:,} B)" for each in answer.get("attachments", ())]
+    if more := answer.get("more_attachments"):
+        named.append(f"and {more} more; `mcp-mailbox read {answer['id'].partition('.')[0]}` names all")
+    return [("Attached", shown.line(each)) for each in named]
+
+
 def body_lines(body: object, kind: str) -> list[str]:
     """Return the lines of a body: JSON in several, with its letters as they are."""
     if isinstance(body, str) and kind == "json":
@@ -364,9 +372,11 @@ def _agents(chosen: argparse.Namespace) -> int:
 
 
 def said(each: Json) -> str:
-    """Return a preview's subject and the beginning of its body."""
+    """Return a preview's subject and the beginning of its body; before these, how many files came along."""
     parts = [shown.beginning(each.get("subject", "")), shown.beginning(each["preview"])]
-    return " — ".join(filter(None, parts))
+    files = len(each.get("attachments", ())) + each.get("more_attachments", 0)
+    mark = f"[{files} file{'' if files == 1 else 's'}] " if files else ""
+    return mark + " — ".join(filter(None, parts))
 
 
 def _address(address: str, chosen: argparse.Namespace) -> str:

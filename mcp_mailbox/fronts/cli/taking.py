@@ -15,7 +15,7 @@ from typing import Any
 from mcp_mailbox import rendezvous
 from mcp_mailbox.fronts.cli import exits, person, screen, shown, times, trouble
 from mcp_mailbox.fronts.cli.asking import ask_mail, ask_once
-from mcp_mailbox.fronts.cli.looking import STYLES, body_lines, header, said, skipped
+from mcp_mailbox.fronts.cli.looking import STYLES, attached, body_lines, header, said, skipped
 from mcp_mailbox.fronts.cli.screen import Cell
 
 Json = dict[str, Any]
@@ -107,7 +107,7 @@ def _handed_out(chosen: argparse.Namespace, answer: Json) -> None:
     for number, each in enumerate(answer["messages"]):
         if number:
             print()  # noqa: T201
-        screen.fields(header(each))
+        screen.fields([*header(each), *attached(each)])  # above the body, which could say the same below it
         # Set in, so that no body can pass for the next message.
         screen.text(["", *(f"  {one}" for one in body_lines(each["body"], "text"))])
         if "more" in each:
