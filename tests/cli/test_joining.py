@@ -138,7 +138,7 @@ def test_a_person_on_a_machine_that_was_invited_to_a_space_is_in_it(owner: Hub, 
         machine.environment["MCP_MAILBOX_ADDRESS"] = "guest"
         assert machine.run("inbox").returncode == exits.NOTHING
         sent = machine.run("send", "boss", "-b", "here I am")
-        assert (sent.returncode, " to boss." in sent.stdout) == (exits.DONE, True), sent
+        assert (sent.returncode, " for boss: " in sent.stdout) == (exits.DONE, True), sent
         assert "boss" in machine.run("agents").stdout
         assert "here I am" in owner.run("inbox", "--space", "crew", "--json", MCP_MAILBOX_ADDRESS="boss").stdout
         # Another hub's token, or another hub, has nothing to do with that invitation.

@@ -46,6 +46,28 @@ def test_a_body_comes_from_standard_input_to_the_letter(ann: Person, bob: Person
     assert bob.json("read", json.loads(ann.does("send", "bob", "--json", "-b", "-", stdin="x"))["id"])["body"] == "x"
 
 
+@pytest.mark.parametrize("body", [(), ("-b", "-")])
+def test_a_body_that_nobody_has_written_is_not_sent(ann: Person, bob: Person, body: tuple[str, ...]) -> None:
+    """As of a script whose standard input is empty."""
+    sent = ann.sends("bob")
+    for person, command in ((ann, ["send", "bob"]), (bob, ["reply", sent])):
+        done = person.run(*command, *body)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "-b '' sends an empty message" in done.stderr
+    assert [each["id"] for each in bob.json("inbox")["messages"]] == [sent]
+    code, written = ann.terminal("send", "bob", *body, typed=b"\x04")
+    assert code == 2, written
+    bob.does("ack", sent)
+    ann.does("send", "bob", "-b", "")
+    assert [each["preview"] for each in bob.json("inbox")["messages"]] == [""]
+
+
+def test_a_file_says_enough_without_a_body(ann: Person, bob: Person, tmp_path: Path) -> None:
+    (tmp_path / "report.txt").write_text("all of it")
+    ann.does("send", "bob", "-a", f"{tmp_path}/report.txt")
+    assert [each["preview"] for each in bob.json("inbox")["messages"]] == [""]
+
+
 def test_a_body_of_the_largest_size_travels_whatever_it_is_made_of(ann: Person, bob: Person) -> None:
     body = "\x01" * (256 * 1024)  # six characters of JSON each
     sent = json.loads(ann.does("send", "bob", "--json", stdin=body))["id"]

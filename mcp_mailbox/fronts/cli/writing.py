@@ -21,6 +21,8 @@ _REQUEST = "request"
 """What the postmaster's word of a stranger is (`message.Kind`): an answer to it goes to who asks, and lets it in."""
 _SUBJECT_LIMIT = 200
 """Characters (`message.SUBJECT_LIMIT`)."""
+_HELD = "held"
+"""State of what waits for its sender to be let in (`delivery.State`)."""
 _NO_UTF8 = "The body is no UTF-8 text. Attach it as a file: --attach FILE."
 
 
@@ -31,7 +33,7 @@ def send(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--cc", action="append", default=[], metavar="ADDRESS", help="a copy, without ringing")
     parser.add_argument("--key", help="the same key on a retry: stored once")
     _shared(parser)
-    return _send
+    return lambda chosen: _send(chosen, parser)
 
 
 def reply(parser: argparse.ArgumentParser) -> Run:
@@ -40,7 +42,7 @@ def reply(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("-s", "--subject", help="instead of `Re:` and its own")
     parser.add_argument("--all", action="store_true", help="its other recipients get it as well")
     _shared(parser)
-    return _reply
+    return lambda chosen: _reply(chosen, parser)
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +59,12 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     person.options(parser)
 
 
-def _send(chosen: argparse.Namespace) -> int:
+def _send(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     given = {"to": chosen.to, "subject": chosen.subject, "cc": chosen.cc, "key": chosen.key}
-    return _post(chosen, person.who(chosen), given, "")
+    return _post(chosen, parser, person.who(chosen), given, "")
 
 
-def _reply(chosen: argparse.Namespace) -> int:
+def _reply(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     who = person.who(chosen)
     answered = ask_mail("read", {**who, "request": f"{who['request']} read"}, {"id": chosen.id})
     mine = bool(answered.get("sent"))
@@ -78,11 +80,11 @@ def _reply(chosen: argparse.Namespace) -> int:
     again = subject if subject.lower().startswith("re:") or not subject else f"Re: {subject}"[:_SUBJECT_LIMIT]
     given["subject"] = again if chosen.subject is None else chosen.subject
     quoted = "".join(f"> {each}\n" for each in shown.lines(answered["body"])) if answered["format"] == "text" else ""
-    return _post(chosen, who, given, f"\n\n{shown.line(answered['from'])} wrote:\n{quoted}" if quoted else "")
+    return _post(chosen, parser, who, given, f"\n\n{shown.line(answered['from'])} wrote:\n{quoted}" if quoted else "")
 
 
-def _post(chosen: argparse.Namespace, who: Json, given: Json, quoted: str) -> int:
-    body = _body(chosen, quoted)
+def _post(chosen: argparse.Namespace, parser: argparse.ArgumentParser, who: Json, given: Json, quoted: str) -> int:
+    body = _body(chosen, parser, quoted)
     if body is None:
         screen.note("Nothing was sent.")
         return exits.NOTHING
@@ -94,19 +96,29 @@ def _post(chosen: argparse.Namespace, who: Json, given: Json, quoted: str) -> in
     if chosen.json:
         print(shown.json_page(answer))  # noqa: T201 - a command line prints
     else:
-        stored = [person.near(each["address"], chosen) for each in answer["to"] if "error" not in each]
+        reached = [each for each in answer["to"] if "error" not in each]
+        held = [person.near(each["address"], chosen) for each in reached if each.get("state") == _HELD]
+        stored = [person.near(each["address"], chosen) for each in reached if each.get("state") != _HELD]
         again = ", which had been sent before" if answer.get("repeated") else ""
         done = "Kept for the hub:" if answer.get("accepted") == "outbox" else "Sent"
-        print(f"{done} {answer['id']} to {shown.line(', '.join(stored))}{again}.")  # noqa: T201
+        if stored:
+            print(f"{done} {answer['id']} to {shown.line(', '.join(stored))}{again}.")  # noqa: T201
+        if held:
+            whom = "its owner lets" if len(held) == 1 else "their owners let"
+            print(  # noqa: T201
+                f"Held {answer['id']} for {shown.line(', '.join(held))}{again}: it is delivered once {whom} you write"
+                f" there. `mcp-mailbox read {answer['id']}` shows how far it is."
+            )
         for each in refused:
             screen.note(f"mcp-mailbox: {shown.line(trouble.as_text(each))}")
     return exits.REFUSED if refused else exits.DONE
 
 
-def _body(chosen: argparse.Namespace, quoted: str) -> object:
+def _body(chosen: argparse.Namespace, parser: argparse.ArgumentParser, quoted: str) -> object:
     """Return what is to be said; None when somebody thought better of it.
 
-    Raises rendezvous.Refused for what is no text, or no JSON.
+    Ends with 2 where standard input says nothing: scripts have an empty one without meaning it. Raises
+    rendezvous.Refused for what is no text, or no JSON.
     """
     text = chosen.body
     if text is None or text == _FROM_STDIN:
@@ -118,6 +130,8 @@ def _body(chosen: argparse.Namespace, quoted: str) -> object:
             if sys.stdin.isatty():
                 screen.note("Write, and end with Ctrl-D:")
             text = _standard_input()
+            if not (text or chosen.attach or chosen.json_body):  # a file says enough, and no JSON is refused as that
+                parser.error("nothing came from standard input; -b '' sends an empty message")
     if not chosen.json_body:
         return text
     try:

@@ -1,0 +1,55 @@
+"""People of two principals, at a hub and at an edge: who is held, whose name is whose, and what each one is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from mcp_mailbox.fronts.cli import exits
+from tests.cli.person import Home, Person
+from tests.fronts.world import Served
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Home]]:
+    """The hub's machine, and one of another principal whose mail it keeps."""
+    served = Served(tmp_path_factory.mktemp("hub")).start()
+    here = Home(served.directory, MCP_MAILBOX_HOME=str(served.path))
+    here.store = served.path
+    token = here.person().does("token", "create", "laptop", "--principal", "eve").strip()
+    there = Home(tmp_path_factory.mktemp("edge"), MCP_MAILBOX_HUB=served.url, MCP_MAILBOX_TOKEN=token)
+    yield here, there
+    there.end()
+    served.end()
+
+
+@pytest.fixture
+def ann(homes: tuple[Home, Home]) -> Person:
+    """Somebody at the hub."""
+    return homes[0].person("ann")
+
+
+@pytest.fixture
+def boss(ann: Person, homes: tuple[Home, Home]) -> Person:
+    """Somebody of another principal who has a mailbox in the same space."""
+    other = homes[1].person("boss", ann.space)
+    other.run("inbox")
+    return other
+
+
+def test_who_writes_to_a_stranger_is_told_that_it_is_held(ann: Person, boss: Person) -> None:
+    ann.beside("bob").run("inbox")
+    done = ann.run("send", "boss", "-b", "may I?")
+    sent = json.loads(boss.does("inbox", "--json"))["messages"][0]
+    assert done.returncode == exits.DONE
+    held, _, hint = done.stdout.partition(":")
+    assert held.startswith("Held ")
+    assert held.endswith(" for boss")
+    number = held.split()[1]
+    assert f"`mcp-mailbox read {number}`" in hint
+    assert sent["kind"] == "request"
+    both = ann.beside("carl").does("send", "bob", "boss", "-b", "and both?").splitlines()
+    assert [line.split()[0] for line in both] == ["Sent", "Held"]
+    assert both[0].endswith(" to bob.")
