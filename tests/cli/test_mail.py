@@ -11,12 +11,13 @@ import signal
 import stat
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import exits
+from mcp_mailbox.fronts.cli import exits, times
 from tests.cli.person import DEADLINE, PROGRAM, Done, Home, Person, follows
 
 
@@ -66,6 +67,30 @@ def test_a_file_says_enough_without_a_body(ann: Person, bob: Person, tmp_path: P
     (tmp_path / "report.txt").write_text("all of it")
     ann.does("send", "bob", "-a", f"{tmp_path}/report.txt")
     assert [each["preview"] for each in bob.json("inbox")["messages"]] == [""]
+
+
+def test_what_was_put_off_is_listed_with_when_it_is_due(ann: Person, bob: Person) -> None:
+    zone = {"TZ": "UTC0"}
+    later, now = ann.sends("bob", "later", "--delay", "3d"), ann.sends("bob", "now")
+    due = bob.json("inbox")["messages"][0]["deliver_at"]
+    rows = {row.split()[0]: row for row in bob.run("inbox", **zone).stdout.splitlines()}
+    assert rows[later].endswith(f"  due {due[:10]} {due[11:16]}")
+    assert rows[now].split()[-1] in {"stored", "surfaced"}
+    bob.does("wait", "--timeout", "5")
+    bob.does("release", now, "--delay", "3d")
+    rows = {row.split()[0]: row for row in bob.run("inbox", **zone).stdout.splitlines()}
+    assert "  due " in rows[now]
+    assert bob.json("inbox")["messages"][1]["state"] == "surfaced", "JSON tells both"
+    bob.does("reject", later)
+    assert "  rejected" in bob.does("dead")
+
+
+def test_when_something_is_due_is_told_with_the_date_where_that_is_not_today() -> None:
+    now = datetime.now().astimezone()
+    midnight = now.replace(hour=23, minute=59, second=59)
+    assert times.due(midnight.isoformat()) == "23:59"
+    assert times.due((midnight + timedelta(days=1)).isoformat()) == f"{midnight + timedelta(days=1):%Y-%m-%d} 23:59"
+    assert times.due(now.isoformat()) is None
 
 
 def test_a_body_of_the_largest_size_travels_whatever_it_is_made_of(ann: Person, bob: Person) -> None:

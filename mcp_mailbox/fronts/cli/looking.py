@@ -24,6 +24,9 @@ STYLES = {"urgent": "bold red", "low": "dim", "leased": "yellow", "online": "gre
     ("rejected", "expired", "dead"), "red"
 )
 
+_TAKEN_LATER = ("stored", "rung", "surfaced")
+"""States of what a wait hands out once it is due."""
+
 
 def inbox(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `inbox`."""
@@ -185,7 +188,7 @@ def _messages(chosen: argparse.Namespace, whole: Json) -> None:
             _address(each["to"] if sent else each["from"], chosen),
             said(each),
             times.age(each["sent_at"]),
-            _styled(each.get("state", "")),
+            _state(each),
             str(each["attempts"]) if each.get("attempts") else "",
         )
         for each in whole["messages"]
@@ -194,6 +197,13 @@ def _messages(chosen: argparse.Namespace, whole: Json) -> None:
     unread = whole.get("unread")  # unknown while a hub is away
     if screen.is_terminal() and unread is not None:
         screen.note(f"{unread} to be read; `mcp-mailbox read ID` shows one, `mcp-mailbox reply ID` answers it.")
+
+
+def _state(each: Json) -> Cell:
+    """Return how it stands; of what was put off and nobody can take yet, when it is due."""
+    state = each.get("state", "")
+    when = times.due(each["deliver_at"]) if "deliver_at" in each and state in _TAKEN_LATER else None
+    return Cell(f"due {when}", "dim") if when is not None else _styled(state)
 
 
 def _dead(chosen: argparse.Namespace) -> int:

@@ -54,3 +54,11 @@ def local(moment: str) -> str:
 def clock(moment: str) -> str:
     """Return the time of day."""
     return datetime.fromisoformat(moment).astimezone().strftime("%H:%M:%S")
+
+
+def due(moment: str) -> str | None:
+    """Return when it will be, with the date where that is not today; None when it is over. In this machine's time."""
+    then, now = datetime.fromisoformat(moment).astimezone(), datetime.now().astimezone()
+    if then <= now:
+        return None
+    return then.strftime("%H:%M" if then.date() == now.date() else "%Y-%m-%d %H:%M")
