@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Iterator
 
@@ -53,3 +54,19 @@ def test_who_writes_to_a_stranger_is_told_that_it_is_held(ann: Person, boss: Per
     both = ann.beside("carl").does("send", "bob", "boss", "-b", "and both?").splitlines()
     assert [line.split()[0] for line in both] == ["Sent", "Held"]
     assert both[0].endswith(" to bob.")
+
+
+def test_who_has_never_chosen_a_name_is_told_whence_it_is_when_it_is_taken(homes: tuple[Home, Home]) -> None:
+    here = homes[0].person(None)
+    there = homes[1].person(None, here.space)
+    here.run("inbox")
+    for command in (["inbox"], ["send", "ann", "-b", "x"], ["tail"]):
+        done = there.run(*command)
+        assert (done.returncode, done.stdout) == (exits.REFUSED, "")
+        assert f"The name {getpass.getuser()!r} is taken. It is that of your login" in done.stderr
+        assert "MCP_MAILBOX_ADDRESS=NAME" in done.stderr
+    refused = there.json("inbox", code=exits.REFUSED)
+    assert (refused["error"], "MCP_MAILBOX_ADDRESS" in refused["hint"]) == ("name_taken", True)
+    chose = there.beside(getpass.getuser()).run("inbox")
+    assert "login" not in chose.stderr
+    assert "MCP_MAILBOX_ADDRESS" in chose.stderr

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_mailbox import frames, rendezvous
-from mcp_mailbox.fronts.cli import screen, shown
+from mcp_mailbox.fronts.cli import person, screen, shown
 
 Json = dict[str, Any]
 _TRIES = 4
 _AGAIN = ("leaving", "stopping")
+_TAKEN = "name_taken"
 
 
 class Answered(rendezvous.Refused):
@@ -55,7 +56,12 @@ def ask_once(
     Only when the answer has been put to `use` does what it shows count as seen. Raises rendezvous.Refused.
     """
     arguments = {"who": who, "given": {name: value for name, value in given.items() if value is not None}}
-    return _put(do, arguments, lambda line: told(json.loads(line)), use, seconds, start=start)
+    try:
+        return _put(do, arguments, lambda line: told(json.loads(line)), use, seconds, start=start)
+    except Answered as refused:
+        if refused.code != _TAKEN or "own" not in who:
+            raise
+        raise Answered({**refused.answer, "hint": person.another_name()}) from None
 
 
 def ask_mail(do: str, who: Json, given: Json, use: Callable[[Json], None] = lambda _: None) -> Json:

@@ -63,6 +63,13 @@ def own() -> str:
         raise rendezvous.Refused("no_mailbox", hint) from None
 
 
+def another_name() -> str:
+    """Return what to do when the person's own mailbox cannot have its name; a login is a name that nobody chose."""
+    if os.environ.get(ADDRESS):
+        return f"Choose another: {ADDRESS}=NAME."
+    return f"It is that of your login; choose another: {ADDRESS}=NAME."
+
+
 def near(address: str, chosen: argparse.Namespace) -> str:
     """Return the address as one writes it from where one is: without the space when that is one's own."""
     name, _, where = address.rpartition("@")
