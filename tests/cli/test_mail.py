@@ -475,6 +475,7 @@ def test_ids_are_told_whole_and_one_that_is_mistyped_is_never_guessed(ann: Perso
             done = bob.run(command, wrong, *body)
             assert (done.returncode, done.stdout) == (3, "")
             assert f"No message {wrong!r}" in done.stderr
+            assert "It is mistyped, or gone" in done.stderr
             assert "`mcp-mailbox inbox`" in done.stderr
     assert len(bob.json("inbox")["messages"]) == 1
 

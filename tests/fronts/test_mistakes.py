@@ -52,7 +52,7 @@ def tells(tool: str, given: Json, message: str, hint: str, error: str = "bad_arg
 
 BOB = {"to": "bob", "body": "x"}
 SPANS = 'Give seconds, such as 90, or "15m", "2h", "1d".'
-COPY = "Copy an id from list_inbox or wait_for_message; settled mail is removed after a while."
+COPY = "It is mistyped, or gone: settled mail is removed after a while. Copy an id from list_inbox or wait_for_message."
 OUTCOMES = "ack, release, reject, extend, retry, purge, accept"
 SENDER = "Who sends is your mailbox; `mailbox` selects another of yours."
 AWAIT = "To wait for an answer give `thread`; what you are done with, `ack`."

@@ -162,8 +162,12 @@ class Codec:
 
 
 def unknown_message(text: str, *, sent: bool = False) -> Refusal:
-    """Return the refusal for an id that names nothing the caller may see; or only what it has `sent` itself."""
-    hint = "Copy an id from list_inbox or wait_for_message; settled mail is removed after a while."
+    """Return the refusal for an id that names nothing the caller may see; or only what it has `sent` itself.
+
+    That the check of one does not fit is not told: what is somebody else's is as what was never made.
+    """
+    hint = "It is mistyped, or gone: settled mail is removed after a while."
+    hint += " Copy an id from list_inbox or wait_for_message."
     if sent:
         hint = "You sent it: its recipient settles it, and read shows how far it has come."
     elif " " in text:
