@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mcp_mailbox import rendezvous
-from mcp_mailbox.fronts.cli import exits, times
+from mcp_mailbox.fronts.cli import exits, times, trouble
 from tests.cli.person import DEADLINE, PROGRAM, Done, Home, Person, follows
 
 
@@ -526,3 +526,23 @@ def test_what_is_said_beside_an_answer_never_gets_into_it(bob: Person) -> None:
 def test_hints_are_put_into_a_persons_words_whole(ann: Person) -> None:
     done = ann.run("read", "nonsense")
     assert "settled mail is removed" in done.stderr, done.stderr
+    done = ann.run("read", "two words")
+    assert "`mcp-mailbox search` looks for words" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ('See list_inbox(show="requests"); mail is acked.', "See `mcp-mailbox inbox --show requests`; mail is acked."),
+        ("Leave some: subscribe(channel=…, leave=true).", "Leave some: `mcp-mailbox channels leave`."),
+        ("To go on, settle 3k7qz.1 with reject; x", "To go on, `mcp-mailbox reject 3k7qz.1`; x"),
+        ("Ask its owner to create_mailbox first.", "Its owner has to make it first."),
+        ("take_over=true reads here", "--take-over reads here"),
+        ("create_mailbox(kind='pool') lets both", "a pool, which agents can make, lets both"),
+        ("or an id from list_inbox(from='#b').", "or an id from `mcp-mailbox search --from '#b'`."),
+        ("what you hold; wait_for_message(ack=[…]) does it", "what you hold; `mcp-mailbox ack ID…` does it"),
+        ("resettle it, settled", "resettle it, settled"),
+    ],
+)
+def test_hints_for_agents_are_put_into_commands(hint: str, said: str) -> None:
+    assert trouble.for_people(hint) == said

@@ -70,3 +70,20 @@ def test_who_has_never_chosen_a_name_is_told_whence_it_is_when_it_is_taken(homes
     chose = there.beside(getpass.getuser()).run("inbox")
     assert "login" not in chose.stderr
     assert "MCP_MAILBOX_ADDRESS" in chose.stderr
+
+
+@pytest.mark.parametrize("command", ["read", "wait"])
+def test_a_notice_of_a_stranger_names_commands_at_a_terminal_and_tools_in_json(
+    ann: Person, boss: Person, command: str
+) -> None:
+    ann.does("send", "boss", "-b", "settle this, wait_for_message")
+    [notice] = boss.json("inbox")["messages"]
+    told = boss.does(command, *([notice["id"]] if command == "read" else ["--timeout", "5"]))
+    number = told.split("Id:")[1].split()[0]
+    assert f"`mcp-mailbox accept {number}`" in told
+    assert f"`mcp-mailbox reject {number}`" in told
+    assert "settle this with accept" not in told
+    assert '"preview": "settle this, wait_for_message"' in told, "a stranger's words stay as they are"
+    assert "settle this with accept" in str(boss.json("read", notice["id"])["body"])
+    boss.does("accept", number)
+    assert boss.json("inbox")["messages"][0]["preview"] == "settle this, wait_for_message"

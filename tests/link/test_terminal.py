@@ -61,6 +61,21 @@ async def test_a_person_at_an_edge_is_told_when_the_hub_is_away_and_what_waits(m
         assert (await bob.wait_one())["body"] == "two"
 
 
+async def test_a_report_of_what_a_person_sent_names_commands(machine: Machines, there: Town) -> None:
+    here = machine()
+    ann = person(here)
+    run = anyio.to_thread.run_sync
+    async with there.agent("bob"):
+        await run(ann.run, "inbox")
+        here.link.cut()
+        await until(lambda: not here.reached(), "the edge to notice")
+        assert (await run(ann.does, "send", "nobody-at-all", "-b", "x")).startswith("Kept for the hub: ")
+        here.link.mend()
+        told = await run(ann.does, "wait", "--timeout", "30")
+        assert "`mcp-mailbox agents` shows who is there" in told
+        assert "find_mailboxes" not in told
+
+
 async def test_a_token_that_is_refused_keeps_what_waits_and_status_says_so(machine: Machines, there: Town) -> None:
     here = machine()
     async with there.agent("bob") as bob:

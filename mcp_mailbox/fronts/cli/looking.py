@@ -248,7 +248,7 @@ def _read(chosen: argparse.Namespace) -> int:
 def _message(chosen: argparse.Namespace, answer: Json, kind: str) -> None:
     screen.fields(header(answer))
     print()  # noqa: T201
-    screen.text(body_lines(answer["body"], kind))
+    screen.text(body_lines(trouble.body_for_people(answer), kind))
     if answer.get("attachments"):
         print()  # noqa: T201
         attached = (Column("ATTACHMENT", rest=True), Column("SIZE", right=True), Column("TYPE", leave=1))

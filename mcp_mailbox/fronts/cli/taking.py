@@ -109,7 +109,7 @@ def _handed_out(chosen: argparse.Namespace, answer: Json) -> None:
             print()  # noqa: T201
         screen.fields([*header(each), *attached(each)])  # above the body, which could say the same below it
         # Set in, so that no body can pass for the next message.
-        screen.text(["", *(f"  {one}" for one in body_lines(each["body"], "text"))])
+        screen.text(["", *(f"  {one}" for one in body_lines(trouble.body_for_people(each), "text"))])
         if "more" in each:
             print(f"  … `mcp-mailbox read {each['id'].partition('.')[0]}` shows the rest.")  # noqa: T201
     skipped(answer, chosen)
