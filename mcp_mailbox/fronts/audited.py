@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.audit import DONE, Entry, Trail
 from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.verbs import Asking, Here, Json
@@ -42,9 +43,9 @@ class Audited(Here):
             self._note(asking.verb, asking.call, outcome, answer)
         return said
 
-    async def ensure(self, call: Call, name: str) -> None:
+    async def ensure(self, call: Call, name: str) -> Address | None:
         """See `Counter`."""
-        await self._noted("open", replace(call, mailbox=name), super().ensure(call, name), lambda _: _NOTHING)
+        return await self._noted("open", replace(call, mailbox=name), super().ensure(call, name), lambda _: _NOTHING)
 
     async def content(self, call: Call, id: str, name: str) -> Given:  # noqa: A002
         """See `Counter`."""

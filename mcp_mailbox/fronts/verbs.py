@@ -128,8 +128,11 @@ class Counter(Protocol):
         """Note that the caller is at its own mailbox, if it has one."""
         ...
 
-    async def ensure(self, call: Call, name: str) -> None:
-        """Open the mailbox of that name, unless it is there and need not become the caller's."""
+    async def ensure(self, call: Call, name: str) -> Address | None:
+        """Open the mailbox of that name, unless it is there and need not become the caller's.
+
+        Return its address if it was made.
+        """
         ...
 
     async def readable(self, caller: Caller, name: str | None) -> Address:
@@ -453,9 +456,9 @@ class Here:
         """See `Counter`."""
         await self.office.mailboxes.greet(caller)
 
-    async def ensure(self, call: Call, name: str) -> None:
+    async def ensure(self, call: Call, name: str) -> Address | None:
         """See `Counter`."""
-        await self.office.mailboxes.ensure(call, name)
+        return await self.office.mailboxes.ensure(call, name)
 
     async def readable(self, caller: Caller, name: str | None) -> Address:
         """See `Counter`."""

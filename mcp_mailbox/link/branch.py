@@ -300,9 +300,10 @@ class Branch:
         """See `Counter`."""
         return await self.outbox.check()
 
-    async def ensure(self, call: Call, name: str) -> None:
+    async def ensure(self, call: Call, name: str) -> Address | None:
         """See `Counter`. One that is known is opened when the hub is back."""
-        await self.ask(plainly("create_mailbox", {"name": name}, call))
+        opened = await self.ask(plainly("create_mailbox", {"name": name}, call))
+        return addresses.parse(opened["address"], call.caller.space) if opened["created"] else None
 
     async def home(self, caller: Caller) -> Address | None:
         """See `Counter`."""

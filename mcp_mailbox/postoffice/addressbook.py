@@ -65,13 +65,15 @@ class AddressBook:
             return replace(opened, occupant=None)  # nobody whom one would have to know of
         return opened
 
-    async def ensure(self, call: Call, name: str) -> None:
-        """Open the mailbox, unless it is there and need not become the caller's.
+    async def ensure(self, call: Call, name: str) -> Address | None:
+        """Open the mailbox, unless it is there and need not become the caller's; return its address if it was made.
 
         Looks first: a token may be good for a mailbox that it may not make. Raises Refusal as `open`.
         """
         if call.caller.binds or not await self._is_own(call.caller, name):
-            await self.open(call, name, Profile())
+            opened = await self.open(call, name, Profile())
+            return opened.mailbox.address if opened.created else None
+        return None
 
     async def own(self, caller: Caller, name: str | None = None) -> Address:
         """Return the address that a call acts for.

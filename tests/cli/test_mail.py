@@ -142,6 +142,7 @@ def test_each_option_of_send_is_what_the_recipient_sees(ann: Person, bob: Person
 
 
 def test_some_recipients_that_are_not_there_are_told_and_the_others_get_it(ann: Person, bob: Person) -> None:
+    ann.run("inbox")
     done = ann.run("send", "bob", "bobb", "-b", "x")
     assert done.returncode == 3
     assert done.stdout.endswith(" to bob.\n")
@@ -184,6 +185,7 @@ def test_a_wait_takes_what_is_there_and_an_ack_ends_it(ann: Person, bob: Person)
 
 
 def test_a_wait_in_which_nothing_comes_says_so(ann: Person) -> None:
+    ann.run("inbox")
     done = ann.run("wait", "--timeout", "0.1")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "Nothing came.\n")
     assert ann.json("wait", "--timeout", "0", code=1) == {"messages": [], "timed_out": True}
@@ -391,6 +393,35 @@ def test_without_a_word_of_whose_it_is_it_is_the_mailbox_of_the_login(shared_hom
     assert somebody.run("inbox").returncode == 1
     [entry] = somebody.json("agents")["mailboxes"]
     assert entry["address"] == f"{getpass.getuser()}@{somebody.space}"
+
+
+@pytest.mark.parametrize(
+    "command", [["inbox"], ["inbox", "--json"], ["wait", "--timeout", "0"], ["send", "no", "-b", "x"]]
+)
+def test_the_first_command_says_once_which_mailbox_it_has_made(shared_home: Home, command: list[str]) -> None:
+    ann = shared_home.person("ann")
+    said = f"Made your mailbox ann@{ann.space}.\n"
+    first = ann.run(*command)
+    assert first.stderr.startswith(said)
+    assert said not in first.stdout
+    assert said not in ann.run(*command).stderr
+
+
+def test_who_follows_a_mailbox_that_was_not_there_is_told_too(shared_home: Home) -> None:
+    ann = shared_home.person("ann")
+    with ann.start("tail") as following:
+        assert following.stderr is not None
+        assert following.stderr.readline() == f"Made your mailbox ann@{ann.space}.\n"
+        follows(following)
+
+
+def test_among_those_whom_one_can_write_to_oneself_is_marked(ann: Person, bob: Person) -> None:
+    ann.run("inbox")
+    listed = [row.split()[:2] for row in ann.does("agents").splitlines()[1:]]
+    assert listed == [["ann", "(you)"], [bob.name, "online"]]
+    named = Person(ann.home, f"ANN@{ann.space}", ann.space)
+    assert "ann (you)" in named.does("agents")
+    assert "ann (you)" in ann.terminal("agents", NO_COLOR="1")[1]
 
 
 def test_another_mailbox_is_chosen_and_never_made_by_a_slip(ann: Person, bob: Person) -> None:

@@ -137,6 +137,7 @@ def test_dead_letters_reasons_and_what_agents_say_of_themselves_are_shown_too(an
 
 
 def test_an_answer_that_refuses_shows_what_was_typed(ann: Person) -> None:
+    ann.run("inbox")
     done = ann.run("read", "\x1b[2J\u202e")
     assert done.returncode == 3
     assert is_harmless(done.stderr.removesuffix("\n"))

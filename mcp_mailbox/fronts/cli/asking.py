@@ -53,11 +53,20 @@ def ask_once(
 ) -> Json | None:
     """Put a verb of mail to the post office; None when there is none and it is not to `start`.
 
-    Only when the answer has been put to `use` does what it shows count as seen. Raises rendezvous.Refused.
+    Only when the answer has been put to `use` does what it shows count as seen. Whoever had no mailbox before hears
+    which one was made. Raises rendezvous.Refused.
     """
+
+    def heard(line: bytes) -> None:
+        said = json.loads(line)
+        if "made" in said:
+            screen.note(shown.line(f"Made your mailbox {said['made']}."))
+        else:
+            told(said)
+
     arguments = {"who": who, "given": {name: value for name, value in given.items() if value is not None}}
     try:
-        return _put(do, arguments, lambda line: told(json.loads(line)), use, seconds, start=start)
+        return _put(do, arguments, heard, use, seconds, start=start)
     except Answered as refused:
         if refused.code != _TAKEN or "own" not in who:
             raise

@@ -367,7 +367,7 @@ def _agents(chosen: argparse.Namespace) -> int:
         )
         rows = [
             (
-                _address(each["address"], chosen),
+                _address(each["address"], chosen) + (" (you)" if person.is_own(each["address"], chosen) else ""),
                 _styled(each["presence"]),
                 str(each["unread"]) if each.get("unread") else "",
                 times.age(each["last_seen"]) if "last_seen" in each else "",

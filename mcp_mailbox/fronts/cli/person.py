@@ -63,6 +63,12 @@ def own() -> str:
         raise rendezvous.Refused("no_mailbox", hint) from None
 
 
+def is_own(address: str, chosen: argparse.Namespace) -> bool:
+    """Whether it is the address of the person's own mailbox. Raises rendezvous.Refused as `own`."""
+    mine = own()
+    return address.casefold() == (mine if "@" in mine else f"{mine}@{space(chosen)}").casefold()
+
+
 def another_name() -> str:
     """Return what to do when the person's own mailbox cannot have its name; a login is a name that nobody chose."""
     if os.environ.get(ADDRESS):

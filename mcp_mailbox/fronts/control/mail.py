@@ -33,8 +33,8 @@ FOLLOW_EVERY = 2_000
 class Who(BaseModel):
     """Whose mail it is about.
 
-    `own` is the mailbox of who asks, opened when it is not there; `mailbox` another one of theirs, which must be.
-    `request` is the same when the same is asked again.
+    `own` is the mailbox of who asks, made when it is not there, which is told; `mailbox` another one of theirs, which
+    must be. `request` is the same when the same is asked again.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -68,7 +68,9 @@ async def _call(desk: Desk, who: Who) -> Call:
     space = addresses.check_name(who.space or addresses.DEFAULT_SPACE, "space")
     caller = Caller(READER, LOCAL, space, who.own, binds=False, how="terminal", several=True, exempt=True)
     if who.own is not None and who.mailbox is None:
-        await desk.counter.ensure(Call(caller, f"{who.request} open"), who.own)
+        made = await desk.counter.ensure(Call(caller, f"{who.request} open"), who.own)
+        if made is not None:
+            await desk.tell({"made": str(made)})  # and not with the answer, which may be a refusal
     call = Call(caller, who.request, who.mailbox)
     await desk.stay.enter_async_context(_seen(desk, call))
     return call
