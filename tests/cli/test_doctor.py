@@ -51,8 +51,13 @@ def trouble(person: Person, code: int = 1, *arguments: str) -> dict[str, str]:
 
 
 def everything(directory: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return each file and directory; of a directory not when it changed, which the work of a post office does."""
     return {
-        str(path): (path.stat().st_mode, path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        str(path): (
+            path.stat().st_mode,
+            path.stat().st_mtime_ns if path.is_file() else 0,
+            path.read_bytes() if path.is_file() else b"",
+        )
         for path in sorted(directory.rglob("*"))
         if not path.name.startswith(("mail.db", "search.db"))  # a post office has work of its own, after a start
     }
