@@ -71,15 +71,27 @@ def body_for_people(answer: Mapping[str, Any]) -> object:
         return (
             _put(own, {tool: said for tool, said in COMMAND_OF.items() if _NO_ENGLISH.search(tool)}) + begins + theirs
         )
-    if answer.get("kind") != "request" or "more" in answer:
+    said = request(answer)
+    if said is None:
         return body
-    said = json.loads(body) if isinstance(body, str) else body
     decide = (
         f"`mcp-mailbox accept {answer['id']}`: it is delivered, and the sender may write to you;"
         f" `mcp-mailbox reject {answer['id']}`: it may not. The same later changes your mind."
         f" `mcp-mailbox reply {answer['id']}` answers the sender, which accepts as well."
     )
     return {**said, "decide": decide}
+
+
+def request(answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the postmaster says of a stranger who asks (`report.request`); None where the message is no such."""
+    if answer.get("kind") != "request" or "more" in answer:
+        return None
+    body = answer["body"]
+    try:
+        said = json.loads(body) if isinstance(body, str) else body
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and isinstance(said.get("asks"), str) else None
 
 
 def tell(refused: rendezvous.Refused, *, as_json: bool) -> int:

@@ -17,8 +17,6 @@ from mcp_mailbox.fronts.cli.asking import ask_mail
 Json = dict[str, Any]
 Run = Callable[[argparse.Namespace], int]
 _FROM_STDIN = "-"
-_REQUEST = "request"
-"""What the postmaster's word of a stranger is (`message.Kind`): an answer to it goes to who asks, and lets it in."""
 _SUBJECT_LIMIT = 200
 """Characters (`message.SUBJECT_LIMIT`)."""
 _HELD = "held"
@@ -68,7 +66,7 @@ def _reply(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     who = person.who(chosen)
     answered = ask_mail("read", {**who, "request": f"{who['request']} read"}, {"id": chosen.id})
     mine = bool(answered.get("sent"))
-    asked = json.loads(answered["body"]) if answered.get("kind") == _REQUEST else None
+    asked = trouble.request(answered)  # whoever asks is answered, which lets it in
     to = answered["to"] if mine else [asked["asks"] if asked else answered["from"]]
     given: Json = {"to": to, "reply_to": chosen.id}
     if chosen.all:
