@@ -247,8 +247,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _MAILING,
-                "if not self._forwarder.waiting:\n            with suppress(Away)",
-                "if self._forwarder.waiting >= 0:\n            with suppress(Away)",
+                "if not self._forwarder.waiting:\n            try:\n                said",
+                "if self._forwarder.waiting >= 0:\n            try:\n                said",
             ),
         ),
         frozenset({4}),
