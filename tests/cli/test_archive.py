@@ -144,6 +144,7 @@ async def test_a_store_that_was_wiped_comes_back_from_its_backup(person: Person)
         assert (await bob.call("settle", ids=handles, outcome="ack"))["settled"] == handles
 
 
+@pytest.mark.soak
 async def test_a_restore_waits_for_nobody_and_replaces_nothing_unasked(person: Person) -> None:
     async with person.town.agent("bob") as bob:
         await bob.send("bob", "kept")
@@ -307,6 +308,7 @@ PNG = b"\x89PNG\r\n\x1a\n\0" + bytes(range(256)) * 5000
 """More than one answer's worth of it."""
 
 
+@pytest.mark.soak
 async def test_an_export_has_what_is_attached_in_each_format_and_a_backup_too(person: Person) -> None:
     (person.directory / "plan.md").write_text("the plän")
     (person.directory / "a b.png").write_bytes(PNG)
@@ -364,6 +366,7 @@ def parts(message: Message) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.soak
 async def test_an_export_has_what_was_there_when_it_began_and_so_it_ends(person: Person) -> None:
     await anyio.to_thread.run_sync(_fill, person.home, 10_000)
     async with person.town.agent("bob") as bob:

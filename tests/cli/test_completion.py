@@ -106,6 +106,7 @@ def test_options_and_their_values_are_completed(ann: Person, words: list[str], f
     assert completed(ann, *words) == found
 
 
+@pytest.mark.soak
 def test_every_option_of_every_command_is_offered(ann: Person) -> None:
     for name in COMMANDS:
         assert "--help" in completed(ann, name, "--"), name

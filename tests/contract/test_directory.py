@@ -141,6 +141,7 @@ async def test_pages_go_on_behind_a_name_also_when_others_come_between(post: Pos
     assert [each.address.name for each in cut.entries] == ["eve"]
 
 
+@pytest.mark.soak
 @promise("find-many")
 async def test_two_words_that_many_have_find_the_few_that_have_both(post: Post) -> None:
     for number in range(1200):

@@ -76,6 +76,7 @@ async def test_a_conversation_over_a_day_with_pauses_goes_on(post: Post) -> None
     assert said.thread
 
 
+@pytest.mark.soak
 @promise("guard-honest")
 async def test_a_thousand_tasks_in_a_minute_their_answers_and_receipts_are_no_loop(post: Post) -> None:
     await post.mailboxes("boss", "pool")

@@ -78,6 +78,7 @@ async def test_old_keys_are_dropped_a_few_at_a_time_and_young_ones_kept(
     assert await keys(store) == [f"k:{number}" for number in range(550, 1150)]
 
 
+@pytest.mark.soak
 async def test_what_is_kept_does_not_grow_from_month_to_month(sends: tuple[SteppedClock, SqliteStore, Send]) -> None:
     clock, store, send = sends
     for month in range(4):
@@ -112,6 +113,7 @@ async def test_reservations_that_have_ended_are_dropped_as_fast_as_new_ones_come
             assert HELD_LIMIT <= most <= 2 * HELD_LIMIT
 
 
+@pytest.mark.soak
 async def test_a_kill_while_old_mail_is_removed_leaves_a_sound_store_with_all_that_is_to_stay(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with anyio.fail_after(DEADLINE):

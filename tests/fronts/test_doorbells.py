@@ -178,6 +178,7 @@ def test_opencode_is_prompted_in_the_newest_session_of_its_directory(street: Str
     assert all(f"directory={quote(str(here), safe='')}" in each for each in opencode.asked)
 
 
+@pytest.mark.soak
 def test_opencode_is_prompted_where_it_called_last_though_another_session_is_newer(
     street: Street, opencode: OpenCode
 ) -> None:

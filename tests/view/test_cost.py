@@ -33,7 +33,7 @@ from tests.clocks import START, SteppedClock
 from tests.conftest import DEADLINE
 from tests.view.bulk import BOXES, build
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.soak]
 SMALL = 10_000
 LARGE = int(os.environ.get("MCP_MAILBOX_LARGE", "1000000"))
 BOX, OTHER = Address("box-1", "default"), Address("box-2", "default")

@@ -17,7 +17,7 @@ from tests.clocks import START, SteppedClock
 from tests.view.bulk import add_words, build
 from tests.view.test_cost import BOX, SENDER, SMALL
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.soak]
 LARGE = min(int(os.environ.get("MCP_MAILBOX_LARGE", "1000000")), 200_000)
 PATIENCE = 300
 """Seconds in which the large store is indexed."""
