@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.test_commands import DEADLINE, ROOT, Shell, shell
 
+pytestmark = pytest.mark.soak
+
 __all__ = ["shell"]
 
 

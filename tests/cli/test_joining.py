@@ -22,6 +22,8 @@ from tests.fronts.world import Served
 from tests.http.caller import Caller
 from tests.link.proxy import Proxy
 
+pytestmark = pytest.mark.soak
+
 GOOD = r"mcp-mailbox join (http://127\.0\.0\.1:\d+) ((?:[0-9A-Z]{4}-){6}[0-9A-Z]{4})\n"
 CODE = "0000-0000-0000-0000-0000-0000-0000"
 """Its check is right, and nobody has made it."""

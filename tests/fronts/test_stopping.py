@@ -15,7 +15,7 @@ from tests.fronts.pretender import Pretender
 from tests.fronts.world import SOON, Era, Home, Town, asking, both_eras
 from tests.relay.world import ended
 
-pytestmark = [*both_eras, pytest.mark.stdio("about relays")]
+pytestmark = [*both_eras, pytest.mark.stdio("about relays"), pytest.mark.soak]
 
 
 class Stop:

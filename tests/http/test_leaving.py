@@ -16,6 +16,8 @@ from tests.http.caller import LEGACY, Caller, Line
 from tests.http.conftest import Post
 from tests.relay.world import ended
 
+pytestmark = pytest.mark.soak
+
 BEGIN = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
 IMPATIENT = """
 from mcp_mailbox.fronts.http import stream

@@ -34,7 +34,7 @@ from tests.fronts.world import Json, until
 from tests.link.conftest import Hub, Machine
 from tests.link.test_terminal import person
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.soak]
 Machines = Callable[..., Machine]
 ALICE, BOB = Address("alice", "team"), Address("bob", "team")
 SENT_AT = 1_800_000_000_000

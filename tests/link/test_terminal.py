@@ -15,7 +15,7 @@ from tests.cli.person import Home, Person
 from tests.fronts.world import Town, both_eras, until
 from tests.link.conftest import Machine
 
-pytestmark = both_eras
+pytestmark = [*both_eras, pytest.mark.soak]
 
 Machines = Callable[..., Machine]
 

@@ -20,6 +20,8 @@ from tests.cli.test_commands import DEADLINE, PROGRAM, Shell, shell
 from tests.fronts.world import Served
 from tests.setup.desk import JSON, TOML, Desk
 
+pytestmark = pytest.mark.soak
+
 __all__ = ["shell"]
 
 
