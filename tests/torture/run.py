@@ -262,7 +262,7 @@ class _Run:
         agent.connect()
         patience = self.options.heal_seconds
         if not clients.drain(agent, [*self.boxes, *self.outboxes], patience):
-            self.troubles.append(f"mail could not be drained within {patience:.0f} s")
+            self.troubles.append(f"mail is left that did not come for {patience:.0f} s")
         footprint = self._look_at_footprint(self.stage.hub)
         agent.close()
         self.notes.append(f"healed       {time.monotonic() - began:.0f} s; post office: {footprint}")
