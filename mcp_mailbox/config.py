@@ -338,9 +338,8 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     url = env.get(rendezvous.HUB_VARIABLE) or str((kept or {}).get("url") or "")
     if not url:
         return None
-    token = env.get(rendezvous.HUB_TOKEN_VARIABLE) or ""
-    joined = kept if not token and kept is not None and _same(url, str(kept.get("url"))) else {}
-    token = token or str(joined.get("token") or "")
+    joined = kept if kept is not None and rendezvous.is_meant(kept, env) else {}
+    token = env.get(rendezvous.HUB_TOKEN_VARIABLE) or str(joined.get("token") or "")
     try:
         parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.username
@@ -391,10 +390,6 @@ def _proxy(text: str) -> str | None:
         hint = "Set it to an address like http://proxy:3128, or leave it out."
         raise Refusal(Code.BAD_ARGUMENT, f"{rendezvous.PROXY_VARIABLE} is none that can be used.", hint)
     return text or None
-
-
-def _same(one: str, other: str) -> bool:
-    return one.rstrip("/") == other.rstrip("/")
 
 
 def _count(env: Mapping[str, str], name: str, default: int) -> int:

@@ -164,17 +164,22 @@ def joined(home_path: str) -> dict[str, object] | None:
 
     What cannot be read is none: the post office says that.
     """
-    kept = _read(os.path.join(home_path, HUB_FILE)) if not os.environ.get(HUB_TOKEN_VARIABLE) else ""
+    kept = _read(os.path.join(home_path, HUB_FILE))
     if not kept:
         return None
     import json  # noqa: PLC0415 - for machines of a hub alone
 
     try:
-        found: dict[str, object] = json.loads(kept)
-        url = str(found["url"]).rstrip("/")
-    except (ValueError, TypeError, KeyError):
+        found = json.loads(kept)
+    except ValueError:
         return None
-    return found if (os.environ.get(HUB_VARIABLE) or url).rstrip("/") == url else None
+    return found if isinstance(found, dict) and found.get("url") and is_meant(found, os.environ) else None
+
+
+def is_meant(kept: Mapping[str, object], env: Mapping[str, str]) -> bool:
+    """Whether what joining a hub has left counts: variables name no other hub, and bring no token of their own."""
+    url = str(kept.get("url"))
+    return not env.get(HUB_TOKEN_VARIABLE) and (env.get(HUB_VARIABLE) or url).rstrip("/") == url.rstrip("/")
 
 
 def _read(path: str) -> str:

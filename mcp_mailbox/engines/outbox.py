@@ -154,13 +154,11 @@ class Outbox:
                 return _entry(known), False
             if self.waiting >= self._most:
                 raise full()
+            copies, since = json.dumps([*map(astuple, files)]), now if tried else 0
             row = db.execute(
                 "INSERT INTO outbox (reader, request, verb, who, given, asked_at, files, tried)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
-                (
-                    *(*asked, verb, json.dumps(who), json.dumps(given), now),
-                    *(json.dumps([*map(astuple, files)]), now if tried else 0),
-                ),
+                (*asked, verb, json.dumps(who), json.dumps(given), now, copies, since),
             ).fetchone()
             return _entry(row), True
 

@@ -103,6 +103,15 @@ def test_its_time_is_what_it_asked_for(post: Post, era: str) -> None:
         assert 1.4 < time.monotonic() - began < 4
 
 
+def both_answered(us: Caller, line: Line, rest: bytes) -> None:
+    """Send the rest of a list that comes behind a wait: both are answered, in their order."""
+    line.write(rest)
+    us.call("send", mailbox="alice", to="alice", body="x")
+    assert bodies(line.event()) == ["x"]
+    assert line.ended()
+    assert len(line.answer().content["messages"]) == 1
+
+
 @ERAS
 def test_the_connection_serves_what_comes_behind_it(post: Post, era: str) -> None:
     us = post.caller()
@@ -111,11 +120,7 @@ def test_the_connection_serves_what_comes_behind_it(post: Post, era: str) -> Non
         half, rest = (whole := spell(us, era, "list_inbox", mailbox="alice"))[:40], whole[40:]
         line.write(half)
         time.sleep(SETTLED)
-        line.write(rest)
-        us.call("send", mailbox="alice", to="alice", body="x")
-        assert bodies(line.event()) == ["x"]
-        assert line.ended()
-        assert len(line.answer().content["messages"]) == 1
+        both_answered(us, line, rest)
         line.write(spell(us, era, "list_inbox", mailbox="alice"))
         assert len(line.answer().content["messages"]) == 1
 
@@ -129,11 +134,7 @@ def test_a_head_of_which_the_beginning_came_with_it_is_read(post: Post, era: str
         line.write(spell(us, era, "wait_for_message", mailbox="alice") + half)
         assert line.head()[0] == 200
         time.sleep(SETTLED)
-        line.write(rest)
-        us.call("send", mailbox="alice", to="alice", body="x")
-        assert bodies(line.event()) == ["x"]
-        assert line.ended()
-        assert len(line.answer().content["messages"]) == 1
+        both_answered(us, line, rest)
 
 
 @ERAS

@@ -181,11 +181,11 @@ class Sending:
         box = self._registry.find(db, address)
         if box is None:
             return unknown(str(address))
-        answers = parent is not None and parent.sender == box.id
         if parent is not None and parent.notice and box.owner == SYSTEM:
             return _nobody_reads(box)
         same_principal = box.owner == sender.owner
         same_space = box.address.space == sender.address.space
+        answers = parent is not None and parent.sender == box.id
         admitted = box.contact.admits(same_principal=same_principal, same_space=same_space, answers=answers)
         if not admitted and box.contact is not Contact.ASK:
             return unknown(str(address))

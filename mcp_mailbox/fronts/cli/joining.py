@@ -25,6 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 from mcp_mailbox import files, frames, rendezvous
 from mcp_mailbox.fronts.cli import exits, screen, shown
 from mcp_mailbox.fronts.cli.asking import ask
+from mcp_mailbox.fronts.cli.running import serves
 from mcp_mailbox.fronts.cli.tokens import SCOPES, read_scopes, seconds, spell_time
 from mcp_mailbox.rendezvous import HUB_FILE
 
@@ -370,10 +371,9 @@ def _made_way(home: str) -> str:
 
     One that serves others is not stopped for that.
     """
+    if serves(home):
+        return "End `mcp-mailbox serve`, which runs here, then restart your hosts"
     try:
-        running = json.loads(rendezvous.ask(home, frames.STATUS) or b"{}")
-        if running.get("http"):
-            return "End `mcp-mailbox serve`, which runs here, then restart your hosts"
         rendezvous.stop(home)
     except rendezvous.Refused as refused:
         if refused.code != "leaving":

@@ -154,7 +154,7 @@ def _print_lines(about: str, lines: Sequence[str]) -> None:
 
 def _stop(chosen: argparse.Namespace) -> int:
     home = rendezvous.home()
-    served = _serves(home)
+    served = serves(home)
     stopped = rendezvous.stop(home, "command line")
     if chosen.json:
         print(json.dumps({"stopped": stopped, "served": stopped and served}))  # noqa: T201
@@ -169,7 +169,7 @@ def _stop(chosen: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def _serves(home: str) -> bool:
+def serves(home: str) -> bool:
     """Tell whether what runs there is a `serve`; of one that does not say so nothing is known."""
     try:
         answer = rendezvous.ask(home, frames.STATUS, seconds=_PATIENCE)
