@@ -21,6 +21,7 @@ from mcp_mailbox.fronts.verbs import Here
 from mcp_mailbox.office import Frame
 from mcp_mailbox.postoffice import Caller, PostOffice
 from mcp_mailbox.store import Store
+from tests.conftest import DEADLINE
 from tests.fronts.world import LEGACY
 
 Json = dict[str, Any]
@@ -164,7 +165,7 @@ class Inside:
 
 @asynccontextmanager
 async def inside(directory: Path) -> AsyncIterator[Inside]:
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with open_store(directory / "mail.db", SystemClock()) as store:
             office = PostOffice(store)
             async with office.business():

@@ -13,6 +13,7 @@ from mcp_types.methods import serialize_server_result
 
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.mcp.client import Client, Context
+from tests.conftest import DEADLINE
 from tests.fronts.inside import inside
 from tests.fronts.world import both_eras
 from tests.http.caller import ENVELOPE
@@ -128,7 +129,7 @@ async def test_a_cancelled_request_is_forgotten_and_never_answered(tmp_path: Pat
         await line.content(line.call("create_mailbox", name="alice"))
         waiting = line.call("wait_for_message")
         line.write({"method": "notifications/cancelled", "params": {"requestId": waiting}})
-        with anyio.fail_after(5):
+        with anyio.fail_after(DEADLINE):
             while waiting not in line.forgotten:
                 await anyio.lowlevel.checkpoint()
         assert (await line.content(line.call("list_inbox")))["unread"] == 0

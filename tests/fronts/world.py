@@ -422,6 +422,8 @@ class Raw:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.asked = 0
+        self.passed: list[Json] = []
+        """What was read while another answer was awaited: answers come in the order in which they are ready."""
 
     def greet(self) -> None:
         """Do the handshake."""
@@ -449,11 +451,12 @@ class Raw:
         self.host.send_raw(b"".join(line + b"\n" for line in lines))
 
     def message(self, wanted: object) -> Json:
-        """Return the answer under that id, past what else comes."""
-        while True:
-            message = self.host.line()
-            if "method" not in message and message.get("id") == wanted:
-                return message
+        """Return the next answer under that id; what else comes is kept for who asks for it."""
+        while (found := next((answer for answer in self.passed if answer.get("id") == wanted), None)) is None:
+            if "method" not in (message := self.host.line()):
+                self.passed.append(message)
+        self.passed.remove(found)
+        return found
 
     def answer(self) -> Json:
         """Return the result of the last request."""

@@ -13,6 +13,7 @@ import pytest
 
 from mcp_mailbox import relay
 from mcp_mailbox.fronts.hub import wire
+from tests.conftest import DEADLINE
 from tests.fronts.pretender import Pretender
 from tests.fronts.world import PATIENCE, Agent, Json, Town, asking, both_eras, until
 from tests.link.conftest import Hub, Machine
@@ -28,7 +29,7 @@ async def drain(agent: Agent, count: int) -> list[str]:
     """Take so many messages, and return what they say."""
     got: list[str] = []
     done: list[str] = []
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         while len(got) < count:
             answer = await agent.call("wait_for_message", timeout=20, ack=done)
             done = [each["id"] for each in answer["messages"]]
@@ -273,7 +274,7 @@ async def test_a_half_open_link_is_noticed_and_the_ring_comes_within_the_promise
         await bob.send("alice", "hello")
         with anyio.fail_after(wire.HEARTBEAT_SECONDS):  # who asks meanwhile hears of it as soon as that is noticed
             assert (await carol.send("bob", "later"))["accepted"] == "outbox"
-        with anyio.fail_after(10):
+        with anyio.fail_after(DEADLINE):
             await until(lambda: not here.reached(), "the edge to notice")
             here.link.passes.set()
             assert (await waiting.answer())["body"] == "hello"

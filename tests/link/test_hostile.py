@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.link.hub import Strange, parsed
+from tests.conftest import DEADLINE
 from tests.link.hostile import HELLO, Pretender, edge, events, http, say
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,7 @@ JUNK = {
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK.keys())
 async def test_answers_that_are_none_end_nothing_and_lose_nothing(hub: Pretender, tmp_path: Path, junk: bytes) -> None:
-    with anyio.fail_after(8):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, tmp_path) as branch:
             hub.answer = lambda place, _: None if place == "stream" else junk
             await branch.line.until_up()
@@ -95,7 +96,7 @@ STREAMS = {
 async def test_streams_that_are_none_are_given_up_and_opened_again(
     hub: Pretender, tmp_path: Path, stream: bytes
 ) -> None:
-    with anyio.fail_after(8):
+    with anyio.fail_after(DEADLINE):
         hub.answer = lambda place, _: stream if place == "stream" else None
         async with edge(hub, tmp_path) as branch:
             await hub.asks(1)
@@ -110,7 +111,7 @@ async def test_streams_that_are_none_are_given_up_and_opened_again(
 
 async def test_an_answer_to_what_was_not_handed_in_settles_nothing(hub: Pretender, tmp_path: Path) -> None:
     """A hub that says that it has everything, up to number 99, after the first."""
-    with anyio.fail_after(8):
+    with anyio.fail_after(DEADLINE):
         hub.answer = lambda place, _: http(b"", status=503) if place == "stream" else None
         async with edge(hub, tmp_path) as branch:
             while branch.line.since is None:  # noqa: ASYNC110 - nothing tells of the first attempt
@@ -175,7 +176,7 @@ async def test_no_answer_to_a_batch_ends_the_edge(
     tmp_path_factory: pytest.TempPathFactory, lines: list[object]
 ) -> None:
     hub = Pretender()
-    with anyio.fail_after(8):
+    with anyio.fail_after(DEADLINE):
         async with hub.running(), edge(hub, tmp_path_factory.mktemp("e")) as branch:
             answer = http("\n".join(map(json.dumps, lines)).encode(errors="replace"))
             hub.answer = lambda place, _: {"sends": answer, "verbs/send": http(b"", status=500)}.get(place)

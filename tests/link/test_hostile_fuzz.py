@@ -20,6 +20,7 @@ from mcp_mailbox.link import line
 from mcp_mailbox.link.branch import Branch
 from mcp_mailbox.link.hub import Strange
 from mcp_mailbox.postoffice import Call
+from tests.conftest import DEADLINE
 from tests.link.hostile import ME, Json, Pretender, edge, events, http, say
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +101,7 @@ async def test_whatever_a_verb_is_answered_is_an_answer_or_a_refusal(
         said.append(answer)
 
     gather()
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, tmp_path) as branch:
             for number, each in enumerate(said):
                 await branch.line.until_up()
@@ -136,7 +137,7 @@ async def test_whatever_is_said_of_an_attachment_it_is_one_or_a_refusal(hub: Pre
         said.append(answer)
 
     gather()
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, tmp_path) as branch:
             for each in said:
                 await branch.line.until_up()
@@ -172,7 +173,7 @@ async def test_whatever_a_stream_tells_the_next_one_is_opened_and_what_waits_goe
         told.append(several)
 
     gather()
-    with anyio.fail_after(30):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, tmp_path) as branch:
             for number, several in enumerate(told):
                 body = "".join(f"event: {name}\nid: e.{number}\ndata: {json.dumps(said)}\n\n" for name, said in several)

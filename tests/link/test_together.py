@@ -13,6 +13,7 @@ import pytest
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.verbs import asking
 from mcp_mailbox.postoffice import Call
+from tests.conftest import DEADLINE
 from tests.link.hostile import ME, Json, Pretender, edge, http, say
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +67,7 @@ async def hub() -> AsyncIterator[Hub]:
 async def sent(hub: Hub, directory: Path, *bodies: str) -> dict[str, object]:
     """Send all of these at once; return what each was answered."""
     said: dict[str, object] = {}
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, directory) as branch:
             await branch.line.until_up()
 
@@ -115,7 +116,7 @@ async def test_what_a_batch_was_not_answered_goes_by_the_outbox(hub: Hub, tmp_pa
 
 
 async def test_what_nobody_waits_for_any_more_is_not_sent_if_it_has_not_been(hub: Hub, tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, tmp_path) as branch:
             await branch.line.until_up()
             async with anyio.create_task_group() as tasks:
@@ -130,7 +131,7 @@ async def test_what_nobody_waits_for_any_more_is_not_sent_if_it_has_not_been(hub
 
 
 async def test_what_no_hub_could_read_is_refused_here_and_keeps_nobody_elses(hub: Hub, tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with edge(hub, tmp_path) as branch:
             await branch.line.until_up()
             for mailbox, body, code in ((None, "x" * (2 << 20), Code.BODY_TOO_LARGE), ("x" * 400, "x", Code.BAD_NAME)):

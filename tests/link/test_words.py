@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
+from tests.conftest import DEADLINE
 from tests.fronts.world import Agent, Json, Town, asking, both_eras
 from tests.link.conftest import Machine
 
@@ -62,7 +63,7 @@ async def test_what_is_refused_because_the_hub_is_away_was_not_done(machine: Mac
         await bob.call("subscribe", channel="#news")
         here.link.answers.clear()
         async with asking(lambda: alice.result("subscribe", channel="#news")) as asked:
-            with anyio.fail_after(10):
+            with anyio.fail_after(DEADLINE):
                 while (await bob.call("subscribe", channel="#news"))["members"] == 1:  # noqa: ASYNC110 - nothing tells
                     await anyio.sleep(0.01)
             here.link.cut()  # with the answer

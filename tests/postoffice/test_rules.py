@@ -23,6 +23,7 @@ from mcp_mailbox.message import Kind as MessageKind
 from mcp_mailbox.postoffice import LEASE_TERM, Call, Caller, PostOffice
 from mcp_mailbox.store import Due, Portion, Wanted
 from tests.clocks import SteppedClock
+from tests.conftest import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +96,7 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path, anyio_backend: str) -> AsyncIterator[World]:  # noqa: ARG001 - makes it async
     clock = SteppedClock()
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with open_store(tmp_path / "mail.db", clock) as store:
             office = PostOffice(store)
             async with office.business():
@@ -269,7 +270,7 @@ async def test_a_lapsed_lease_comes_back_to_the_reader_that_asks_again(world: Wo
 
 async def test_after_a_start_leases_of_readers_that_have_not_come_back_yet_are_left_alone(tmp_path: Path) -> None:
     clock = SteppedClock()
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with open_store(tmp_path / "mail.db", clock) as store:
             before = World(PostOffice(store), store, clock)
             await before.arrive("sender", "one")
@@ -290,7 +291,7 @@ async def test_after_a_start_leases_of_readers_that_have_not_come_back_yet_are_l
 
 async def test_what_a_reader_never_saw_that_ended_with_the_post_office_goes_to_the_next(tmp_path: Path) -> None:
     clock = SteppedClock()
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with open_store(tmp_path / "mail.db", clock) as store:
             before = World(PostOffice(store), store, clock)
             await before.arrive("sender", "one")
@@ -308,7 +309,7 @@ async def test_what_a_reader_never_saw_that_ended_with_the_post_office_goes_to_t
 
 async def test_what_a_reader_that_came_back_was_handed_stays_with_it(tmp_path: Path) -> None:
     clock = SteppedClock()
-    with anyio.fail_after(20):
+    with anyio.fail_after(DEADLINE):
         async with open_store(tmp_path / "mail.db", clock) as store:
             before = World(PostOffice(store), store, clock)
             await before.arrive("sender", "one")
