@@ -74,12 +74,15 @@ class Guard:
         )
         return Stop(refusal, f"{self._limits.pair:,} messages of one mailbox to another an hour", free)
 
-    def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], now: int) -> None:
-        """Count a message that is accepted. What begins a thread is no answer in it."""
+    def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], at: int) -> None:
+        """Count a message that was written then. What begins a thread is no answer in it.
+
+        What has waited for days in an outbox was no storm: the budget has come back meanwhile.
+        """
         if thread is not None:
-            self._threads.take((thread, principal), now)
+            self._threads.take((thread, principal), at)
         for recipient in recipients:
-            self._pairs.take(_pair(sender, recipient), now)
+            self._pairs.take(_pair(sender, recipient), at)
 
     def forget(self) -> None:
         """Count anew: what was counted may have been rolled back, and nobody is refused for what was not sent."""

@@ -78,8 +78,8 @@ class Draft:
     `key` makes a retry harmless; `reply_to` is a message id or a lease's handle. Who is in `cc` gets the message but is
     not rung. After `ttl` nobody is handed it any more; before `delay` is over nobody is yet. Of what one sender sends
     one mailbox under one `topic`, only the newest that nobody has seen is kept. `receipt` asks to be told of the ack.
-    `attachments` are contents that were kept before (`store.attachments`). The same content under another signature is
-    the same message.
+    `attachments` are contents that were kept before (`store.attachments`). The same content under another signature,
+    or written at another time, is the same message.
     """
 
     to: tuple[str, ...]
@@ -97,6 +97,8 @@ class Draft:
     attachments: tuple[Attachment, ...] = ()
     signature: str | None = None
     """What the sender's own machine has signed it with: handed on as it is, and read by nobody here."""
+    written: int | None = None
+    """When its sender was answered, in ms since 1970 UTC, where it has waited since: `ttl` and `delay` begin then."""
 
     def __post_init__(self) -> None:
         """Refuse what no mailbox could hold.
@@ -172,6 +174,8 @@ class Message:
     quotes: bool = False
     """Of a notice: whether it has words of another principal than whom it is for."""
     signature: str | None = None
+    written_at: int | None = None
+    """When its sender was answered, where it has waited elsewhere before it was accepted."""
 
     def is_strangers(self, reader: str) -> bool:
         """Whether it has words of another principal than the reader: data for it, and never what its user wants."""

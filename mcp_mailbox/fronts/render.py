@@ -551,6 +551,7 @@ def _about(message: Message, reader: str, room: float = _ATTACHMENTS_SHOWN) -> J
     return {
         **(_UNTRUSTED if message.is_strangers(reader) else {}),
         "kind": message.kind.word if message.kind is not Kind.MESSAGE else None,
+        "written_at": moment(message.written_at) if message.written_at is not None else None,
         "expires_at": moment(message.expires_at) if message.expires_at is not None else None,
         **_attached(message, room),
     }

@@ -67,6 +67,8 @@ class Asking:
     """Whether another machine renders it anew for whoever reads it: with what that needs to verify it."""
     signature: str | None = None
     """What the sender's own machine has signed a `send` with."""
+    written: int | None = None
+    """When a `send` was answered by another machine, in ms since 1970 UTC, where it has waited there since."""
 
 
 class Counter(Protocol):
@@ -192,7 +194,7 @@ async def _send(office: PostOffice, asking: Asking, asked: arguments.Send) -> Js
 def draft_of(asking: Asking) -> Draft:
     """Return what a `send` hands in, its files aside. Raises Refusal for what no mailbox could hold."""
     draft: Draft = asking.asked.draft
-    return replace(draft, signature=asking.signature)
+    return replace(draft, signature=asking.signature, written=asking.written)
 
 
 async def _wait_for_message(office: PostOffice, asking: Asking, asked: arguments.WaitForMessage) -> Json:

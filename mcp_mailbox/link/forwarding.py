@@ -94,7 +94,7 @@ class Forwarder:
         for entry in batch:
             given = await _replaced(entry.given, self.hubs_id)
             line: Json = {"number": entry.number, "verb": entry.verb, "who": entry.who, "given": given}
-            line["at"] = entry.asked_at
+            line |= {"at": entry.asked_at, "age": max(0, self._clock.now() - entry.asked_at)}
             line |= await self._signature(entry, given)
             size += len(json.dumps(line))
             handed += sum(each.size for each in entry.files)

@@ -18,7 +18,7 @@ from mcp_mailbox.link.verdicts import shown
 Json = dict[str, Any]
 
 _PREVIEWED = (
-    *("id", "from", "subject", "priority", "sent_at", "kind", "untrusted", "verified"),
+    *("id", "from", "subject", "priority", "sent_at", "written_at", "kind", "untrusted", "verified"),
     *("attachments", "more_attachments"),
 )
 

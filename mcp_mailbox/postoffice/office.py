@@ -238,10 +238,11 @@ class PostOffice:
         if draft.reply_to is not None:
             self.doorbells.settled(call.caller, sender)
         now = self._store.clock.now()
-        waits = REQUEST_TERM if any(each.held for each in said.recipients) else None
-        for later in (draft.delay, draft.ttl, waits):
-            if later:
-                self._readers.expect(now + later)
+        began = now if draft.written is None else min(draft.written, now)
+        for later in filter(None, (draft.delay, draft.ttl)):
+            self._readers.expect(began + later)
+        if any(each.held for each in said.recipients):
+            self._readers.expect(now + REQUEST_TERM)
         return await self._told(call, sender, said)
 
     def _count_loop(self, refusal: Refusal | None, sender: Address) -> None:

@@ -289,6 +289,9 @@ FROM message m JOIN mailbox b ON b.id = m.sender GROUP BY b.space;
     14: """
 CREATE TABLE signature (message INTEGER PRIMARY KEY, jws TEXT NOT NULL);
 """,
+    15: """
+CREATE TABLE written (message INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+""",
 }
 VERSION = max(MIGRATIONS)
 """Of the schema, as `PRAGMA user_version` has it."""

@@ -403,6 +403,7 @@ SELECT {_BODY}, m.sender, {_MESSAGE} FROM message m JOIN mailbox s ON s.id = m.s
 
 ATTACHMENTS = "SELECT name, type, size, sha256 FROM attachment WHERE message = ? ORDER BY position"
 SIGNATURE = "SELECT jws FROM signature WHERE message = ?"
+WRITTEN = "SELECT at FROM written WHERE message = ?"
 FORMAT = "SELECT seq, format FROM message WHERE seq = ?"
 IS_ATTACHED = "SELECT 1 FROM attachment WHERE sha256 = ? LIMIT 1"
 ALL_ATTACHED = "SELECT DISTINCT sha256 FROM attachment"

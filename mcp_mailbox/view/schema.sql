@@ -302,6 +302,9 @@ CREATE INDEX reservation_until ON reservation (until);
 -- What a sender's machine has signed a message with: a JWS, as it came. `message.format` says that there is one.
 CREATE TABLE signature (message INTEGER PRIMARY KEY, jws TEXT NOT NULL);
 
+-- When a message was written that has waited in an outbox before it was accepted: `message.format` says that it has.
+CREATE TABLE written (message INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+
 -- Who reads a personal mailbox.
 CREATE TABLE occupant (
     mailbox INTEGER PRIMARY KEY,

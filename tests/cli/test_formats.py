@@ -60,6 +60,7 @@ def mail(body: str = "hello", subject: str = "", **more: object) -> Json:
         "kind": "message",
         "priority": "normal",
         "accepted_at": 1_800_000_000_123,
+        "written_at": None,
         "expires_at": None,
         "attachments": [],
         "sent": False,
@@ -195,6 +196,13 @@ def test_a_reason_is_given_back_to_the_letter_and_makes_no_line(reason: str) -> 
     assert all(re.match(r"[\w-]+: |[ \t]", line) for line in text.decode().partition("\n\n")[0].split("\n"))
     section = formats.markdown(mail() | {"state": "rejected", "reason": reason}, {}).decode().split("\n")
     assert [unescaped(line[10:]) for line in section if line.startswith("- reason: ")] == ([reason] if reason else [])
+
+
+def test_mail_is_dated_when_it_was_written() -> None:
+    message = message_from_bytes(formats.email(mail() | {"written_at": 1_799_999_000_000}, STORE))
+    assert message["Date"] == "Fri, 15 Jan 2027 07:43:20 +0000"
+    assert message["X-Mailbox-Written"] == "2027-01-15T07:43:20.000Z"
+    assert message["X-Mailbox-Accepted"] == "2027-01-15T08:00:00.123Z"
 
 
 def test_what_the_language_says_of_a_message_is_in_each_format() -> None:

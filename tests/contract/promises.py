@@ -319,6 +319,10 @@ PROMISES: dict[str, Promise] = {
     "signed": Promise(
         "A signature is handed on as it came, with the message alone; the same content under another is the same.", SIGN
     ),
+    "written": Promise(
+        "A message that has waited elsewhere says when it was written; its terms and the guard count from then.",
+        RELAY,
+    ),
     "whose": Promise("Of a message is told whose the sender is; of a notice, whether it quotes somebody else.", SIGN),
     "answered": Promise("What a request without a key was answered can be asked.", RELAY),
     # time

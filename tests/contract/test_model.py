@@ -174,6 +174,7 @@ class Machine(StoreMachine):
         delay=st.sampled_from([0, 0, TERM // 4]),
         topic=st.sampled_from([None, None, "t"]),
         receipt=st.booleans(),
+        waited=st.sampled_from([None, None, 0, TERM // 4, TERM]),
     )
     def accept(
         self,
@@ -186,11 +187,14 @@ class Machine(StoreMachine):
         delay: int,
         topic: str | None,
         receipt: bool,
+        waited: int | None,
     ) -> Any:
         self.events = {Event.REPLACE}
         content = (frozenset(to), priority, body, ttl, delay, topic, receipt)
         known = self.model.keys.get((sender, key)) if key else None
         options: dict[str, Any] = {"ttl": ttl, "delay": delay, "topic": topic, "receipt": receipt}
+        began = self.now - (waited or 0)
+        options |= {"written": began} if waited is not None else {}
         answer = self.attempt(self.post.send(sender, *to, body=body, priority=priority, key=key, **options))
         if isinstance(answer, Code):
             assert answer is Code.KEY_CONFLICT
@@ -207,8 +211,8 @@ class Machine(StoreMachine):
                 if same and not copy.state.settled and copy.reader is None and not copy.seen:
                     self.model.end(copy, State.REPLACED)
             place = len(self.model.copies)
-            expires = self.now + ttl if ttl else 0
-            until = self.now + delay if delay else 0
+            expires = began + ttl if ttl else 0
+            until = began + delay if began + delay > self.now else 0
             self.model.copies += [
                 Copy(
                     box,

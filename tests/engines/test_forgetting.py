@@ -87,14 +87,18 @@ async def test_what_is_kept_does_not_grow_from_month_to_month(sends: tuple[Stepp
     assert len(await keys(store)) <= 1000
 
 
-async def test_a_signature_goes_with_its_message(sends: tuple[SteppedClock, SqliteStore, Send]) -> None:
+async def test_a_signature_and_when_it_was_written_go_with_a_message(
+    sends: tuple[SteppedClock, SqliteStore, Send],
+) -> None:
     clock, store, _ = sends
-    sent = await store.accept(Submission(BOB, [BOB], Draft(("bob",), "x", signature="a.b.c"), Origin("bob", "signed")))
+    draft = Draft(("bob",), "x", signature="a.b.c", written=clock.now())
+    sent = await store.accept(Submission(BOB, [BOB], draft, Origin("bob", "signed")))
     await store.settle(BOB, [sent.id], Settlement(Outcome.ACK), Origin("bob", "ack"))
     clock.step(1000)
     while await store.forget_settled(clock.now()):
         pass
-    assert await store.writer.do(lambda db: db.execute("SELECT count(*) FROM signature").fetchone()[0]) == 0
+    kept = "SELECT (SELECT count(*) FROM signature) + (SELECT count(*) FROM written)"
+    assert await store.writer.do(lambda db: db.execute(kept).fetchone()[0]) == 0
 
 
 async def test_reservations_that_have_ended_are_dropped_as_fast_as_new_ones_come(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ BACK = {
     12: "DROP TABLE invitation; ALTER TABLE token DROP COLUMN confined; ALTER TABLE subscription DROP COLUMN known;",
     13: "DROP TABLE space_size;",
     14: "DROP TABLE signature;",
+    15: "DROP TABLE written;",
 }
 """What undoes each migration, so that a test has an older store."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
+from mcp_mailbox.budgets import HOUR
 from mcp_mailbox.engines.outbox import KEPT_MS
 from tests.fronts.world import Agent, Json, Town, both_eras, until
 from tests.link.conftest import Machine
@@ -19,6 +21,18 @@ CONTENT = b"\0" + bytes(range(256)) * 8_000  # more than a piece
 
 def copies(here: Machine) -> list[Path]:
     return list((here.home.path / "edge.db.files").iterdir())
+
+
+def ms(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+async def several(agent: Agent, most: int) -> list[Json]:
+    """Return what comes, until it is so much."""
+    came: list[Json] = []
+    while len(came) < most:
+        came += await agent.wait()
+    return came
 
 
 async def reports(agent: Agent) -> list[str]:
@@ -38,9 +52,7 @@ async def test_what_the_hub_refuses_late_is_told_to_its_sender_once_and_nothing_
         half = await alice.send(["bob", "carol"], "y")
         await alice.send("bob", "last")
         here.link.mend()
-        came: list[Json] = []
-        while len(came) < 2:
-            came += await bob.wait()
+        came = await several(bob, 2)
         assert [each["body"] for each in came] == ["y", "last"]
         told: list[str] = []
         while len(told) < 2:
@@ -107,9 +119,7 @@ async def test_files_travel_with_mail_that_waited_whoever_is_killed_meanwhile(
         here.home.kill_office()
         here.link.mend()
         assert await alice.call("create_mailbox")
-        came: list[Json] = []
-        while len(came) < 2:
-            came += await bob.wait()
+        came = await several(bob, 2)
         now, later = came
         assert (now["body"], later["body"]) == ("now", "later")
         assert [(each["name"], each["size"]) for each in later["attachments"]] == [
@@ -119,3 +129,50 @@ async def test_files_travel_with_mail_that_waited_whoever_is_killed_meanwhile(
         shown = await bob.call("read", id=later["id"], attachment="a.bin")
         assert Path(shown["path"]).read_bytes() == CONTENT  # noqa: ASYNC240
         await until(lambda: copies(here) == [], "no copies left")
+
+
+async def test_what_waited_says_when_it_was_written_and_its_terms_count_from_then(
+    machine: Machines, there: Town
+) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        here.link.cut()
+        await alice.send("bob", "deploy now", subject="stale", ttl=1800)
+        await alice.send("bob", "in half an hour", delay=1800, ttl=7200)
+        await alice.send("bob", "in two hours", delay=7200)
+        here.home.kill_office()
+        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
+            db.execute("UPDATE outbox SET asked_at = asked_at - ?", (HOUR,))
+        here.link.mend()
+        assert await alice.call("create_mailbox")
+        await alice.send("bob", "now")
+        came = {each["body"]: each for each in await several(bob, 2)}
+        assert set(came) == {"in half an hour", "now"}
+        late = came["in half an hour"]
+        assert HOUR <= ms(late["sent_at"]) - ms(late["written_at"]) < 2 * HOUR
+        assert ms(late["expires_at"]) - ms(late["written_at"]) == 2 * HOUR
+        assert "written_at" not in came["now"]
+        [preview] = [each for each in (await bob.call("list_inbox"))["messages"] if each["preview"] == "in two hours"]
+        assert ms(preview["deliver_at"]) - ms(preview["written_at"]) == 2 * HOUR
+        [told] = await reports(alice)
+        assert "expired" in told
+
+
+async def test_how_long_it_waited_is_told_by_the_clock_that_saw_it_and_nonsense_is_not_believed(
+    machine: Machines, there: Town
+) -> None:
+    """A machine that had the year 1970 and has the right time by now does not have its mail expire."""
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        here.link.cut()
+        await alice.send("bob", "of 1970", ttl=600)
+        await alice.send("bob", "of tomorrow", ttl=600)
+        here.home.kill_office()
+        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
+            db.execute("UPDATE outbox SET asked_at = 0 WHERE number = 1")
+            db.execute("UPDATE outbox SET asked_at = asked_at + ? WHERE number = 2", (24 * HOUR,))
+        here.link.mend()
+        assert await alice.call("create_mailbox")
+        came = await several(bob, 2)
+        assert [each["body"] for each in came] == ["of 1970", "of tomorrow"]
+        assert all("written_at" not in each for each in came)

@@ -79,7 +79,7 @@ class Looking:
 
     def _preview(self, db: sqlite3.Connection, box: int, row: sqlite3.Row, now: int) -> Preview:
         dead = row["rank"] == query.DEAD_RANK
-        shown = message(self._codec, row, (), row["text"], attachments=attached(db, row))
+        shown = message(db, self._codec, row, (), row["text"], attachments=attached(db, row))
         delivery = Delivery(shown, shown.id, settled(row) if dead else progress(row, now), came_by(db, row))
         return Preview(delivery, row["size"], self._codec.cursor(f"inbox {box}", row["rank"], row["seq"]))
 
@@ -89,11 +89,11 @@ class Looking:
         of = f"requests {box}"
         [seq] = self._codec.read_cursor(of, listing.cursor) if listing.cursor else (0,)
         rows = db.execute(query.REQUESTS_PAGE, (box, seq, listing.limit + 1)).fetchall()
-        shown = tuple(self._held(of, row) for row in rows[: listing.limit])
+        shown = tuple(self._held(db, of, row) for row in rows[: listing.limit])
         return Page(shown, unread(db, box, self._now()), len(rows) > listing.limit)
 
-    def _held(self, of: str, row: sqlite3.Row) -> Preview:
-        shown = message(self._codec, row, (), row["text"])
+    def _held(self, db: sqlite3.Connection, of: str, row: sqlite3.Row) -> Preview:
+        shown = message(db, self._codec, row, (), row["text"])
         delivery = Delivery(shown, shown.id, Progress(State.HELD, held_at=row["accepted"]))
         return Preview(delivery, row["size"], self._codec.cursor(of, row["seq"]))
 
@@ -110,7 +110,7 @@ class Looking:
 
     def _sent(self, db: sqlite3.Connection, of: str, row: sqlite3.Row, now: int) -> Preview:
         to = (f"{row['to_name']}@{row['to_space']}",)
-        sent = message(self._codec, row, to, row["text"], attachments=attached(db, row))
+        sent = message(db, self._codec, row, to, row["text"], attachments=attached(db, row))
         delivery = Delivery(sent, sent.id, progress(row, now))
         return Preview(delivery, row["size"], self._codec.cursor(of, row["seq"], row["mailbox"]))
 

@@ -11,7 +11,7 @@ from mcp_mailbox.attachment import Attachment
 from mcp_mailbox.consent import Standing
 from mcp_mailbox.delivery import Progress, State
 from mcp_mailbox.engines.sqlite.codec import Codec, unknown_message
-from mcp_mailbox.engines.sqlite.rows import attached, format_of, owner_of, signature_of, waiting_delivery
+from mcp_mailbox.engines.sqlite.rows import attached, format_of, owner_of, signature_of, waiting_delivery, written_of
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.message import Kind, Message, Priority
 from mcp_mailbox.view import apply, query
@@ -37,10 +37,11 @@ def whole(
             f"To go on without it, settle {name} with reject; a backup may still have it.",
         )
     rest = tuple(address for address in to if address not in cc)
-    return message(codec, row, rest, body.decode(), cc, attachments, signature_of(db, row))
+    return message(db, codec, row, rest, body.decode(), cc, attachments, signature_of(db, row))
 
 
 def message(
+    db: sqlite3.Connection,
     codec: Codec,
     row: sqlite3.Row,
     to: tuple[str, ...],
@@ -68,6 +69,7 @@ def message(
         principal=row["sender_owner"],
         quotes=bool(row["format"] & apply.QUOTES),
         signature=signature,
+        written_at=written_of(db, row),
     )
 
 

@@ -122,6 +122,14 @@ def signature_of(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
     return str(found["jws"]) if found is not None else None
 
 
+def written_of(db: sqlite3.Connection, row: sqlite3.Row) -> int | None:
+    """Return when the message of this row was written; where that was when it was accepted, nobody is asked."""
+    if not row["format"] & apply.LATE:
+        return None
+    found = db.execute(query.WRITTEN, (row["seq"],)).fetchone()
+    return int(found["at"]) if found is not None else None
+
+
 def format_of(row: sqlite3.Row) -> Format:
     """Return what the body of this row's message is."""
     return Format(row["format"] & ~apply.FLAGS)

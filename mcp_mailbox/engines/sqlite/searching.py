@@ -237,7 +237,7 @@ class Searching:
         sent = row["sender"] == plan.box
         shown_to = recipients if sent else [each for each in recipients if each < 0]
         to = names_of(mail, json.dumps(shown_to[:_ADDRESSES]))
-        shown = message(self._codec, row, to, self._line(mail, plan, seq) or row["text"], (), attached(mail, row))
+        shown = message(mail, self._codec, row, to, self._line(mail, plan, seq) or row["text"], (), attached(mail, row))
         return Hit(shown, own, len(shown_to), row["size"], cursor)
 
     def _line(self, mail: sqlite3.Connection, plan: _Plan, seq: int) -> str | None:

@@ -96,6 +96,9 @@ class Sending:
             return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of)
         if submission.most:
             _check_size(db, own.address.space, draft, len(found), submission.most)
+        written = min(draft.written, now) if draft.written is not None else None
+        began = now if written is None else written
+        due = began + draft.delay if began + draft.delay > now else 0
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
         holding = {way.id: way.holds for way in found if way.holds is not None}
@@ -111,22 +114,23 @@ class Sending:
             body=draft.body,
             cc=tuple(quiet),
             format=int(draft.format),
-            expires=now + draft.ttl if draft.ttl is not None else 0,
+            expires=began + draft.ttl if draft.ttl is not None else 0,
             receipt=draft.receipt,
             topic=draft.topic,
-            deliver_at=now + draft.delay if draft.delay else 0,
+            deliver_at=due,
             held=tuple(holding),
             hops=parent.hops if parent else 0,
             attachments=draft.attachments,
             signature=draft.signature,
+            written=written,
         )
         # Nothing is refused any more: from here on it writes.
-        self._guard.count(new.thread, own.owner, box, new.recipients, now)
+        self._guard.count(new.thread, own.owner, box, new.recipients, began)
         if draft.topic is not None:
             self._replace(db, new)
         seq = apply.store_message(db, new)
         told: set[Address | Published] = {*self._tell_of_full(db, own, parent, full, direct)}
-        if not draft.delay:
+        if not due and (not new.expires or new.expires > now):
             told.update(_told(address, own) for number, address in rung.items() if number not in holding)
         told.update(self._meet(db, own, seq, new, holding, parent))
         if parent is not None and parent.acks is not None:

@@ -36,12 +36,14 @@ _ESCAPED_IN_LINE = re.compile(rf"(?P<mark>[!-/:-@\[-`{{-~])|[\t\n{_UNSEEN}]|^ | 
 _BREAK = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 
-_MOMENTS = ("expires_at", "deliver_at", "rung_at", "surfaced_at", "leased_at", "lease_until", "settled_at")
+_MOMENTS = (
+    *("written_at", "expires_at", "deliver_at", "rung_at", "surfaced_at", "leased_at", "lease_until", "settled_at"),
+)
 
 
 def jsonl(mail: Json) -> bytes:
     """Return one line of ASCII: no reader takes U+2028 for its end, no terminal obeys it. A JSON body is JSON in it."""
-    times = {name: moment(mail[name]) for name in ("accepted_at", *_MOMENTS)}
+    times = {name: moment(mail.get(name)) for name in ("accepted_at", *_MOMENTS)}
     body = json.loads(mail["body"]) if mail["format"] == "json" else mail["body"]
     recipients = [{**each, "at": moment(each["at"])} for each in mail["recipients"]]
     attachments = [{**each, "content": _based(each["content"])} for each in mail["attachments"]]
@@ -84,7 +86,7 @@ def email(mail: Json, store: str) -> bytes:
         "From": _address(mail["from"]),
         "To": _addresses(mail["to"]),
         "Cc": _addresses(mail["cc"]),
-        "Date": format_datetime(_time(mail["accepted_at"]).replace(microsecond=0)),
+        "Date": format_datetime(_time(mail.get("written_at") or mail["accepted_at"]).replace(microsecond=0)),
         "Subject": _text(mail["subject"]),
         "Message-ID": _message_id(mail["id"], store),
         "In-Reply-To": mail["reply_to"] and _message_id(mail["reply_to"], store),
@@ -96,7 +98,7 @@ def email(mail: Json, store: str) -> bytes:
         "X-Mailbox-Id": mail["id"],
         "X-Mailbox-Thread": mail["thread"],
         "X-Mailbox-Accepted": moment(mail["accepted_at"]),
-        **{f"X-Mailbox-{_titled(name)}": moment(mail[name]) for name in _MOMENTS},
+        **{f"X-Mailbox-{_titled(name)}": moment(mail.get(name)) for name in _MOMENTS},
         "X-Mailbox-Attempts": str(mail["attempts"]) if mail["state"] is not None else None,
         "X-Mailbox-Signature": _folded(mail.get("signature") or ""),
         "X-Mailbox-Missing": ", ".join(_ascii(each["name"]) for each in mail["attachments"] if each["content"] is None),
@@ -218,7 +220,7 @@ def markdown(mail: Json, links: Mapping[str, str]) -> bytes:
     """
     state = mail["state"] or "sent"
     settled = f" {moment(mail['settled_at'])}" if mail["settled_at"] is not None else ""
-    times = [f"{_said(name)} {moment(mail[name])}" for name in _MOMENTS if mail[name] and name != "settled_at"]
+    times = [f"{_said(name)} {moment(mail[name])}" for name in _MOMENTS if mail.get(name) and name != "settled_at"]
     rows = [
         ("from", _code(mail["from"])),
         ("to", ", ".join(_code(each) for each in mail["to"])),

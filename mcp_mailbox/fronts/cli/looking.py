@@ -289,7 +289,10 @@ def header(answer: Json) -> list[tuple[str, str]]:
     elif "verified" in answer:
         pairs.append(("Verified", verified))
     pairs += [("Subject", answer["subject"])] if answer.get("subject") else []
-    pairs += [("Date", f"{times.local(answer['sent_at'])} ({times.age(answer['sent_at'])} ago)"), ("Id", answer["id"])]
+    written = str(answer.get("written_at", answer["sent_at"]))
+    pairs.append(("Date", f"{times.local(written)} ({times.age(written)} ago)"))
+    pairs += [("Arrived", times.local(answer["sent_at"]))] if "written_at" in answer else []
+    pairs.append(("Id", answer["id"]))
     if answer["thread"] != answer["id"].partition(".")[0]:
         pairs.append(("Thread", answer["thread"]))
     named = {"reply_to": "Reply-To", "kind": "Kind", "state": "State", "reason": "Reason", "expires_at": "Expires"}

@@ -514,6 +514,7 @@ def _archived(each: Archived) -> Json:
         "kind": message.kind.word,
         "priority": message.priority.word,
         "accepted_at": message.accepted_at,
+        "written_at": message.written_at,
         "expires_at": message.expires_at,
         "signature": message.signature,
         "attachments": [asdict(attachment) for attachment in message.attachments],

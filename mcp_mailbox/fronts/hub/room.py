@@ -38,7 +38,7 @@ from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.hub import openapi, wire
 from mcp_mailbox.fronts.hub.edges import Edge, Edges
 from mcp_mailbox.fronts.verbs import VERBS, Asking, draft_of
-from mcp_mailbox.message import Draft
+from mcp_mailbox.message import LONGEST, Draft
 from mcp_mailbox.postoffice import Call, Caller, Handed
 from mcp_mailbox.report import Undelivered
 
@@ -221,7 +221,14 @@ class StoreRoom:
             at_once=True,
             raw=said.raw,
             signature=said.signature,
+            written=self._written(said),
         )
+
+    def _written(self, said: wire.Asked) -> int | None:
+        """Return when what an outbox had was written, in the time of this machine."""
+        age = said.age if isinstance(said, wire.Sent) else None
+        known = age is not None and wire.WAITED_MS <= age <= LONGEST
+        return self._counter.clock.now() - age if age is not None and known else None
 
     def _log(self, visit: Visit, asking: Asking, answer: Json) -> None:
         if calls.isEnabledFor(logging.INFO):

@@ -51,6 +51,8 @@ EVENT_ID_MOST = 64
 """Characters of an event's id."""
 DEEPEST = 200
 """Lists and objects in each other: what a verb takes, and what is around it, has fewer."""
+WAITED_MS = 1_000
+"""An age that is told: who reads it need not know of less. Above a year it is that of a clock that was set."""
 LATEST = 253_402_300_799_000
 """The last second of the year 9999, in ms: what is shown in seconds is rounded up."""
 
@@ -156,6 +158,8 @@ class Sent(Asked):
     number: int
     verb: Literal["send", "settle"] = "send"
     at: int | None = Field(default=None, ge=0, le=LATEST)
+    age: int | None = Field(default=None, ge=0, le=LATEST)
+    """ms for which it has waited there, by that machine's clock, which may be another one than the hub's."""
     refused: Problem | None = None
     heard: bool = False
     """Whether who sends it is there, and hears of a refusal by the answer: nobody else tells it."""

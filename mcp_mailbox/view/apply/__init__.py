@@ -55,6 +55,7 @@ from mcp_mailbox.view.apply.mailboxes import (
 from mcp_mailbox.view.apply.messages import (
     ATTACHED,
     FLAGS,
+    LATE,
     QUOTES,
     SIGNED,
     NewMessage,
@@ -67,7 +68,8 @@ from mcp_mailbox.view.apply.reservations import Holding, hold, let_go, replace_r
 from mcp_mailbox.view.apply.upkeep import forget_keys, go_on, note_time, note_told, remember
 
 __all__ = [
-    "ATTACHED", "FLAGS", "QUOTES", "SIGNED", "Holding", "Key", "NewChannel", "NewMailbox", "NewMessage", "NewRequest",
+    "ATTACHED", "FLAGS", "LATE", "QUOTES", "SIGNED", "Holding", "Key", "NewChannel", "NewMailbox", "NewMessage",
+    "NewRequest",
     "advance", "ask", "bind_reader", "checksum", "count_members", "create_channel", "create_mailbox", "deliver",
     "describe_mailbox", "extend", "forget_invitations", "forget_keys", "forget_message", "forget_readers", "give_back",
     "go_on", "grant", "hold", "invite", "join", "keep", "lease", "leave_channel", "let_go", "let_in", "list_mailbox",

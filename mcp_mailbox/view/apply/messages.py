@@ -19,7 +19,9 @@ SIGNED = 32
 """There, too: there is a row of `signature`."""
 QUOTES = 64
 """There, too: it is a notice that has words of another principal than whom it is for."""
-FLAGS = ATTACHED | SIGNED | QUOTES
+LATE = 128
+"""There, too: there is a row of `written`."""
+FLAGS = ATTACHED | SIGNED | QUOTES | LATE
 _PREVIEW_LENGTH = 120
 # The ring that was of message ?2, when it is of no other.
 _FORGET_RING = f"""
@@ -55,12 +57,14 @@ class NewMessage:
     attachments: Sequence[Attachment] = ()
     quotes: bool = False
     signature: str | None = None
+    written: int | None = None
 
     @property
     def flags(self) -> int:
         """What its format says besides."""
         signed = SIGNED if self.signature is not None else 0
-        return (ATTACHED if self.attachments else 0) | signed | (QUOTES if self.quotes else 0)
+        late = LATE if self.written is not None else 0
+        return (ATTACHED if self.attachments else 0) | signed | (QUOTES if self.quotes else 0) | late
 
 
 def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
@@ -103,6 +107,8 @@ def store_message(db: sqlite3.Connection, new: NewMessage) -> int:
         )
     if new.signature is not None:
         db.execute("INSERT INTO signature (message, jws) VALUES (?, ?)", (seq, new.signature))
+    if new.written is not None:
+        db.execute("INSERT INTO written (message, at) VALUES (?, ?)", (seq, new.written))
     attached = [each.size for each in new.attachments]
     _weigh(db, new.space, quotas.footprint(len(body), len(new.recipients), attached, len(new.signature or "")))
     rest = (new.deliver_at, new.expires, new.topic)
@@ -158,6 +164,8 @@ def forget_message(db: sqlite3.Connection, seq: int, recipients: Iterable[int]) 
         _weigh(db, weighed[0], -weighed[1])
         if weighed[2] & SIGNED:
             db.execute("DELETE FROM signature WHERE message = ?", (seq,))
+        if weighed[2] & LATE:
+            db.execute("DELETE FROM written WHERE message = ?", (seq,))
     db.execute("DELETE FROM attachment WHERE message = ?", (seq,))
     db.executemany("DELETE FROM done WHERE mailbox = ? AND seq = ?", rows)
     db.executemany(_FORGET_RING, rows)
