@@ -46,7 +46,7 @@ def main() -> int:
     # Without this a terminated proof would leave its hosts running.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        names = install.ALL if "setup" in options.scenario else install.AGENTS
+        names = install.ALL if {"setup", "doorbell", "timeouts"} & {*options.scenario} else install.AGENTS
         programs = install.installed(options.prefix.resolve(), names, update=options.update)
     except npm.InstallError as reason:
         say(f"No hosts to test with, so NOTHING WAS CHECKED: {reason}")
