@@ -67,11 +67,7 @@ class Guard:
         free = self._pairs.free_at(_pair(sender, recipient), now)
         if free <= now:
             return None
-        refusal = Refusal(
-            Code.OVER_BUDGET,
-            f"{address} has had your {self._limits.pair:,} messages an hour.",
-            f"There is room from {moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
-        )
+        refusal = too_many(self._limits.pair, address, free)
         return Stop(refusal, f"{self._limits.pair:,} messages of one mailbox to another an hour", free)
 
     def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], at: int) -> None:
@@ -88,6 +84,15 @@ class Guard:
         """Count anew: what was counted may have been rolled back, and nobody is refused for what was not sent."""
         self._threads.forget()
         self._pairs.forget()
+
+
+def too_many(most: int, address: Address, free: int) -> Refusal:
+    """Return the refusal of one more than so many an hour to that address; there is room from `free` on."""
+    return Refusal(
+        Code.OVER_BUDGET,
+        f"{address} has had your {most:,} messages an hour.",
+        f"There is room from {moment(free)} on; put several in one message. A person may raise {PAIR_VARIABLE}.",
+    )
 
 
 def _pair(sender: int, recipient: int) -> int:

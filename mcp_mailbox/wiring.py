@@ -67,7 +67,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
                 f"This machine's mail is kept by {hub.url}: `serve` would serve another store.",
                 "Agents come to the hub over HTTP, or start `mcp-mailbox stdio` here.",
             )
-        async with _branch(home, hub) as service:
+        async with _branch(home, hub, settings) as service:
             yield service
         return
     async with open_store(Path(home) / STORE_FILE, SystemClock(), settings.limits) as store:
@@ -98,7 +98,7 @@ async def open_service(home: str, stop: office.Stop, door: FrontDoor | None = No
 
 
 @asynccontextmanager
-async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Service]:
+async def _branch(home: str, hub: config.HubSettings, settings: config.OfficeSettings) -> AsyncIterator[office.Service]:
     """Serve this machine's agents what a hub keeps for them."""
     from mcp_mailbox.engines.outbox import open_outbox  # noqa: PLC0415 - only edges need it
     from mcp_mailbox.link.branch import Branch, Shelves  # noqa: PLC0415
@@ -117,14 +117,12 @@ async def _branch(home: str, hub: config.HubSettings) -> AsyncIterator[office.Se
     ):
         key = await anyio.to_thread.run_sync(_signing_key, home) if hub.sign else None
         shelves = Shelves(
-            Parcels(
-                place.with_name(place.name + PARCELS), config.office_settings(os.environ).attachments, PARCELS_MOST
-            ),
+            Parcels(place.with_name(place.name + PARCELS), settings.attachments, PARCELS_MOST),
             Tray(Path(home) / HANDED),
             Copies(Path(home) / COPIES),
             Seen(place.with_name(place.name + SEEN)),
         )
-        branch = Branch(asked, outbox, SystemClock(), shelves, key)
+        branch = Branch(asked, outbox, SystemClock(), shelves, key, settings.limits.pair)
         branch.log = Journal(Path(home))
         async with branch.running():
             yield EdgeService(branch, home, hub.space)

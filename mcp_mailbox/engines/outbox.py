@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -139,12 +139,13 @@ class Outbox:
         files: Sequence[Parcel] = (),
         *,
         tried: bool = False,
+        admit: Callable[[], None] | None = None,
     ) -> Entry:
         """Keep it for the hub, once for each request of a reader; return it, with its answer if that has come.
 
-        `tried`: the hub may have it, but its answer was lost.
+        `tried`: the hub may have it, but its answer was lost. `admit` may refuse what was not kept before.
 
-        Raises Refusal(OUTBOX_FULL) when as many wait as may.
+        Raises Refusal(OUTBOX_FULL) when as many wait as may, and what `admit` raises.
         """
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
@@ -154,6 +155,8 @@ class Outbox:
                 return _entry(known), False
             if self.waiting >= self._most:
                 raise full()
+            if admit is not None:
+                admit()
             copies, since = json.dumps([*map(astuple, files)]), now if tried else 0
             row = db.execute(
                 "INSERT INTO outbox (reader, request, verb, who, given, asked_at, files, tried)"

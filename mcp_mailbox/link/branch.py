@@ -21,6 +21,7 @@ from anyio import to_thread
 from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
+from mcp_mailbox.budgets import PAIR_BUDGET
 from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, StandIn, Terms
 from mcp_mailbox.engines.outbox import Outbox
 from mcp_mailbox.errors import Code, Refusal
@@ -41,6 +42,7 @@ from mcp_mailbox.link.mailing import Mailing
 from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.notes import Notes
 from mcp_mailbox.link.offline import Offline
+from mcp_mailbox.link.pace import Pace
 from mcp_mailbox.link.parcels import Parcels
 from mcp_mailbox.link.seen import Seen
 from mcp_mailbox.link.signatures import Key
@@ -93,7 +95,16 @@ class _Here:
 class Branch:
     """See `Counter`. `running` must be entered for as long as it is asked."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, clock: Clock, shelves: Shelves, signing: Key | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        outbox: Outbox,
+        clock: Clock,
+        shelves: Shelves,
+        signing: Key | None = None,
+        pair_budget: int = PAIR_BUDGET,
+    ) -> None:
+        """`signing` is the key with which it signs what it sends; `pair_budget` is for what waits in the outbox."""
         self.alarms = Alarms(clock)
         self.clock = clock
         self.log: Log | None = None
@@ -118,7 +129,15 @@ class Branch:
         self._forwarder = forwarder = Forwarder(hub, self.line, outbox, self._parcels, clock, sign.late)
         self._together = Together(asker)
         self._mailing = Mailing(
-            asker, self._together, mailboxes, intake, sign, forwarder, self._parcels, shelves.handed
+            asker,
+            self._together,
+            mailboxes,
+            intake,
+            sign,
+            forwarder,
+            self._parcels,
+            shelves.handed,
+            Pace(pair_budget, clock),
         )
         self._offline = Offline(asker, mailboxes, self._names, outbox, forwarder)
         self._waits = Waits(

@@ -55,12 +55,22 @@ class Forwarder:
         """How much waits: what is sent goes behind it."""
         return self.outbox.waiting
 
-    async def put(self, asking: Asking, who: Json, files: Sequence[Parcel] = (), *, tried: bool = False) -> Entry:
+    async def put(
+        self,
+        asking: Asking,
+        who: Json,
+        files: Sequence[Parcel] = (),
+        *,
+        tried: bool = False,
+        admit: Callable[[], None] | None = None,
+    ) -> Entry:
         """Keep it for the hub: on disk when this returns, with its answer if it was kept before. Raises Refusal.
 
-        `tried`: the hub may have it already.
+        `tried`: the hub may have it already. `admit`: see `Outbox.put`.
         """
-        entry = await self.outbox.put(asking.verb, who, dict(asking.given), self._clock.now(), files, tried=tried)
+        entry = await self.outbox.put(
+            asking.verb, who, dict(asking.given), self._clock.now(), files, tried=tried, admit=admit
+        )
         self._filled.set()
         return entry
 

@@ -22,6 +22,7 @@ from mcp_mailbox.link.forwarding import Forwarder, named
 from mcp_mailbox.link.hub import Away, Unanswered, refused
 from mcp_mailbox.link.intake import Intake
 from mcp_mailbox.link.mailboxes import Mailboxes
+from mcp_mailbox.link.pace import Pace
 from mcp_mailbox.link.parcels import Opener, Parcels
 from mcp_mailbox.link.signing import Signing
 from mcp_mailbox.link.together import Together
@@ -45,6 +46,7 @@ class Mailing:
         forwarder: Forwarder,
         parcels: Parcels,
         handed: Tray,
+        pace: Pace,
     ) -> None:
         self._asker = asker
         self._together = together
@@ -54,6 +56,7 @@ class Mailing:
         self._forwarder = forwarder
         self._parcels = parcels
         self._handed = handed
+        self._pace = pace
 
     async def place(self, sizes: Mapping[str, int]) -> Path:
         """See `Counter`."""
@@ -136,7 +139,10 @@ class Mailing:
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
         mailbox = await self._mailboxes.readable(asking.call.caller, asking.call.mailbox)
         who = self._asker.who(asking.call) | {"address": str(mailbox)}
-        entry = await self._forwarder.put(asking, who, files, tried=tried)
+        # What the hub may have, or the outbox under its key, is not refused here: it may have been accepted.
+        new = not tried and draft.key is None
+        admit = partial(self._pace.take, mailbox, {*everybody}) if new else None
+        entry = await self._forwarder.put(asking, who, files, tried=tried, admit=admit)
         if draft.reply_to is not None:
             self._forwarder.outbox.settled(str(mailbox), [draft.reply_to])
         if entry.answer is not None:

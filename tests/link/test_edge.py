@@ -108,6 +108,25 @@ async def test_a_full_disk_at_an_edge_refuses_what_it_cannot_keep_and_loses_noth
         assert came == [*map(str, range(kept)), "there"]
 
 
+async def test_an_outbox_refuses_at_once_what_the_loop_guard_would_refuse_when_it_arrives(
+    machine: Machines, there: Town
+) -> None:
+    here = machine(MCP_MAILBOX_PAIR_BUDGET="3")
+    async with there.agent("bob") as bob, there.agent("carol") as carol, here.agent("alice") as alice:
+        here.link.cut()
+        await until(lambda: not here.reached(), "the edge to notice")
+        for number in range(3):
+            assert (await alice.send("bob", str(number)))["accepted"] == "outbox"
+        no = await alice.refused("send", to=["bob", "carol"], body="3")
+        assert (no["error"], no["message"].endswith("has had your 3 messages an hour.")) == ("over_budget", True)
+        assert "There is room from" in no["hint"]
+        assert (await alice.send("carol", "for carol"))["accepted"] == "outbox", "nothing was counted for her"
+        assert (await alice.send("bob", "again", key="k"))["accepted"] == "outbox", "it may be there under its key"
+        here.link.mend()
+        assert await drain(bob, 4) == ["0", "1", "2", "again"]
+        assert await drain(carol, 1) == ["for carol"]
+
+
 async def test_an_agent_that_starts_anew_while_the_hub_is_away_still_sends_from_its_mailbox(
     machine: Machines, there: Town
 ) -> None:

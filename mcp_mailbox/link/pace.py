@@ -1,0 +1,33 @@
+"""How much an outbox takes in from one mailbox for another: what the hub's loop guard would refuse late is refused now.
+
+The sender hears it in its call, and not by a report about what it was told is on its way. The hub may have other
+budgets: then it has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mcp_mailbox import loopguard
+from mcp_mailbox.addresses import Address
+from mcp_mailbox.budgets import Budget
+from mcp_mailbox.store import Clock
+
+
+class Pace:
+    """At most so many an hour; 0 for any number. What went to the hub at once is not known here."""
+
+    def __init__(self, most: int, clock: Clock) -> None:
+        self._clock = clock
+        self._most = most
+        self._pairs = Budget(most)
+
+    def take(self, sender: Address, recipients: Collection[Address]) -> None:
+        """Count a message. Raises Refusal(OVER_BUDGET), and counts none, when one of them has had enough."""
+        now = self._clock.now()
+        for each in recipients:
+            free = self._pairs.free_at((sender.compared, each.compared), now)
+            if free > now:
+                raise loopguard.too_many(self._most, each, free)
+        for each in recipients:
+            self._pairs.take((sender.compared, each.compared), now)
