@@ -40,10 +40,10 @@ def main() -> int:
 
 def _office() -> int:
     """Become the post office: the socket listens before the imports that take a second."""
-    from mcp_mailbox import rendezvous  # noqa: PLC0415
+    from mcp_mailbox import machine, rendezvous  # noqa: PLC0415
 
     rendezvous.leave_the_host()
-    place = rendezvous.claim(rendezvous.home())
+    place = rendezvous.claim(machine.home())
     if place is None:
         return 0  # there is one already
     place.detach()
@@ -60,7 +60,7 @@ def _office() -> int:
 
 def _serve(arguments: list[str]) -> int:
     """Become the post office in the foreground, with HTTP."""
-    from mcp_mailbox import rendezvous  # noqa: PLC0415
+    from mcp_mailbox import machine, rendezvous  # noqa: PLC0415
     from mcp_mailbox.errors import Refusal  # noqa: PLC0415
     from mcp_mailbox.fronts.cli import commands, trouble  # noqa: PLC0415
 
@@ -68,7 +68,7 @@ def _serve(arguments: list[str]) -> int:
     from mcp_mailbox import config, frontdoor, office, wiring  # noqa: PLC0415 - a second, which `serve --help` need not take
 
     try:
-        home = rendezvous.home()
+        home = machine.home()
         config.office_settings(os.environ)  # a wrong one must not drive the running post office out
         with frontdoor.front_door(home, config.serving(**vars(given))) as door:
             place = rendezvous.take_over(home)
@@ -81,7 +81,7 @@ def _serve(arguments: list[str]) -> int:
 
 def _restore(arguments: list[str]) -> int:
     """Put a backup in the store's place: no post office may run, so this is done here."""
-    from mcp_mailbox import rendezvous  # noqa: PLC0415
+    from mcp_mailbox import machine, rendezvous  # noqa: PLC0415
     from mcp_mailbox.errors import Refusal  # noqa: PLC0415
     from mcp_mailbox.fronts.cli import archive, commands, screen, trouble  # noqa: PLC0415
 
@@ -91,7 +91,7 @@ def _restore(arguments: list[str]) -> int:
     os.umask(0o077)
     try:
         with screen.progress("restore") as show:
-            done = restoring.restore(rendezvous.home(), given.file.absolute(), show, force=given.force)
+            done = restoring.restore(machine.home(), given.file.absolute(), show, force=given.force)
     except Refusal as refusal:
         return trouble.tell(rendezvous.Refused(refusal.code, str(refusal)), as_json=given.json)
     except rendezvous.Refused as refused:

@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from mcp_mailbox import addresses, attachment, audit, budgets, loopguard, quotas, rendezvous
+from mcp_mailbox import addresses, attachment, audit, budgets, loopguard, machine, quotas
 from mcp_mailbox.attachment import MIB
 from mcp_mailbox.doorbell import Quiet, Terms
 from mcp_mailbox.errors import Code, Refusal
@@ -280,15 +280,15 @@ def office_settings(env: Mapping[str, str]) -> OfficeSettings:
 
     The time after which it leaves is checked here, and read by `office.py`, which knows nothing of refusals.
     """
-    _seconds(env, rendezvous.IDLE_VARIABLE, 0.0)
+    _seconds(env, machine.IDLE_VARIABLE, 0.0)
     limits = budgets.Limits(
         _count(env, loopguard.THREAD_VARIABLE, budgets.THREAD_BUDGET),
         _count(env, loopguard.PAIR_VARIABLE, budgets.PAIR_BUDGET),
         _count(env, loopguard.HOPS_VARIABLE, budgets.HOPS),
     )
     usual = attachment.Limits()
-    each = _mib(env, rendezvous.FILE_MIB_VARIABLE, usual.each)
-    together = _mib(env, rendezvous.TOTAL_MIB_VARIABLE, max(usual.together, each))
+    each = _mib(env, machine.FILE_MIB_VARIABLE, usual.each)
+    together = _mib(env, machine.TOTAL_MIB_VARIABLE, max(usual.together, each))
     attachments = attachment.Limits(min(each, together), together)
     forever = f"Set it to whole days, at most {_MOST_DAYS}, 0 to keep mail for ever, or leave it out."
     days = _whole(env, KEEP, KEEP_TERM // DAY, _MOST_DAYS, forever, digits=_SHOWN - 1)
@@ -335,11 +335,11 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
 
     Raises Refusal(BAD_ARGUMENT) for an address that cannot be, or a token that would travel in the clear.
     """
-    url = env.get(rendezvous.HUB_VARIABLE) or str((kept or {}).get("url") or "")
+    url = env.get(machine.HUB_VARIABLE) or str((kept or {}).get("url") or "")
     if not url:
         return None
-    joined = kept if kept is not None and rendezvous.is_meant(kept, env) else {}
-    token = env.get(rendezvous.HUB_TOKEN_VARIABLE) or str(joined.get("token") or "")
+    joined = kept if kept is not None and machine.is_meant(kept, env) else {}
+    token = env.get(machine.HUB_TOKEN_VARIABLE) or str(joined.get("token") or "")
     try:
         parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.username
@@ -348,25 +348,25 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if not good:
         raise Refusal(
             Code.BAD_ARGUMENT,
-            f"{rendezvous.HUB_VARIABLE} is {url[:_SHOWN]!a}.",
+            f"{machine.HUB_VARIABLE} is {url[:_SHOWN]!a}.",
             "Set it to the hub's address, https://mail.example.org.",
         )
     if (
         parts.scheme == "http"
         and not _is_loopback(parts.hostname or "")
-        and not (env.get(rendezvous.INSECURE_VARIABLE) or joined.get("insecure") is True)
+        and not (env.get(machine.INSECURE_VARIABLE) or joined.get("insecure") is True)
     ):
         raise Refusal(
             Code.BAD_ARGUMENT,
             f"Over {url[:_SHOWN]} anybody on the way could read token and mail.",
-            f"Use https, or set {rendezvous.INSECURE_VARIABLE}=1 where the network itself is private.",
+            f"Use https, or set {machine.INSECURE_VARIABLE}=1 where the network itself is private.",
         )
     if not token:
-        hint = f"Set {rendezvous.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."
+        hint = f"Set {machine.HUB_TOKEN_VARIABLE} too, or run `mcp-mailbox join` with an invitation."
         raise Refusal(Code.BAD_ARGUMENT, f"There is no token for the hub {url[:_SHOWN]}.", hint)
-    sign = (env.get(rendezvous.SIGN_VARIABLE) or ("on" if joined.get("sign") is True else "off")).lower()
+    sign = (env.get(machine.SIGN_VARIABLE) or ("on" if joined.get("sign") is True else "off")).lower()
     if sign not in {"on", "off"}:
-        problem = f"{rendezvous.SIGN_VARIABLE} is {sign[:20]!a}."
+        problem = f"{machine.SIGN_VARIABLE} is {sign[:20]!a}."
         raise Refusal(Code.BAD_ARGUMENT, problem, "Set it to on, or leave it out.")
     return HubSettings(
         url.rstrip("/").removesuffix("/mcp"),
@@ -375,7 +375,7 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
         str(joined.get("certificates") or "") or None if not env.get("SSL_CERT_FILE") else None,
         f"{joined.get('url')} {joined.get('principal')}" if joined else "",
         sign == "on",
-        _proxy(env.get(rendezvous.PROXY_VARIABLE) or str(joined.get("proxy") or "")),
+        _proxy(env.get(machine.PROXY_VARIABLE) or str(joined.get("proxy") or "")),
     )
 
 
@@ -388,7 +388,7 @@ def _proxy(text: str) -> str | None:
         good = False
     if text and not good:
         hint = "Set it to an address like http://proxy:3128, or leave it out."
-        raise Refusal(Code.BAD_ARGUMENT, f"{rendezvous.PROXY_VARIABLE} is none that can be used.", hint)
+        raise Refusal(Code.BAD_ARGUMENT, f"{machine.PROXY_VARIABLE} is none that can be used.", hint)
     return text or None
 
 

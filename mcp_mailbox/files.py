@@ -30,3 +30,15 @@ def replace(path: str, text: str) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+def read(path: str) -> str:
+    """Return what is in it, up to 64 KiB; nothing when it cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 65536).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,7 @@ import select
 import sys
 import time
 
-from . import frames, processes, rendezvous
+from . import frames, machine, processes, rendezvous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def question(event: str, said: dict[str, object]) -> dict[str, object]:
         "ancestors": ancestors(),
         "thread": session if isinstance(session, str) else None,
         "address": os.environ.get("MCP_MAILBOX_ADDRESS") or None,
-        "space": rendezvous.space(rendezvous.home()),
+        "space": machine.space(machine.home()),
     }
 
 
@@ -97,7 +97,7 @@ def _ask(event: str) -> str:
     import json  # noqa: PLC0415 - not for `--help`
 
     asked = {"do": "hook", **question(event, heard())}
-    answer = rendezvous.ask(rendezvous.home(), frames.COMMAND, json.dumps(asked).encode().hex(), SECONDS)
+    answer = rendezvous.ask(machine.home(), frames.COMMAND, json.dumps(asked).encode().hex(), SECONDS)
     text = json.loads(answer or b"{}").get("text")
     if not text:
         return ""

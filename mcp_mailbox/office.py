@@ -29,7 +29,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from . import __version__, frames, rendezvous
+from . import __version__, frames, machine, rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -451,7 +451,7 @@ class _Office:
         self.open_service = open_service
         self.listener = socket.socket(fileno=place.listener.detach())
         self.listener.setblocking(False)
-        self.settings = {name: os.environ.get(name, "") for name in rendezvous.OFFICE_SETTINGS}
+        self.settings = {name: os.environ.get(name, "") for name in machine.OFFICE_SETTINGS}
         self.began = time.monotonic()
         self.stop = Stop()
         self.opened = anyio.Event()
@@ -620,7 +620,7 @@ class _Office:
         """Compare the office's own settings with what this host wants of them: all hosts share one office."""
         wrong = [
             f"{name} is {self.settings[name] or 'not set'} there and {env[name]} here"
-            for name in rendezvous.OFFICE_SETTINGS
+            for name in machine.OFFICE_SETTINGS
             if name in env and env[name] != self.settings[name]
         ]
         if not wrong:
@@ -629,7 +629,7 @@ class _Office:
             "config_mismatch",
             f"All hosts share the post office of {self.place.home}, which runs with other settings: {'; '.join(wrong)}."
             f" Set the same value in every host, or in none, then run `mcp-mailbox stop`: it starts again on demand."
-            f" For a store of its own, set {rendezvous.HOME_VARIABLE} to another directory.",
+            f" For a store of its own, set {machine.HOME_VARIABLE} to another directory.",
         )
 
     # ---- relays
@@ -792,7 +792,7 @@ def _refusal(error: BaseException, home: str) -> rendezvous.Refused:
 
 def _idle_seconds() -> float:
     try:
-        return float(os.environ.get(rendezvous.IDLE_VARIABLE, IDLE_SECONDS))
+        return float(os.environ.get(machine.IDLE_VARIABLE, IDLE_SECONDS))
     except ValueError:
         return IDLE_SECONDS
 

@@ -20,7 +20,7 @@ import select
 import sys
 import time
 
-from . import __version__, frames, rendezvous
+from . import __version__, frames, machine, rendezvous
 
 TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost 4 ms
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ class Relay:
 
     def __init__(self, program: Sequence[str] | None, stdin: int, stdout: int) -> None:
         self.stdin, self.stdout = stdin, stdout
-        self.home = rendezvous.home()
+        self.home = machine.home()
         self.program = list(program or rendezvous.own_program())
         self.id = os.urandom(16).hex()
         self.poller = select.poll()
         # How our host is rung: by what it gave us when it started us, and by nothing else.
         self.claude_socket, self.claude_token = (os.environ.get(name, "") for name in BELLS)
-        self.silent = rendezvous.is_silent()
+        self.silent = machine.is_silent()
         self.rings: dict[int, Ringing] = {}
         # the host's side
         self.inbound = _Inbound()
@@ -349,7 +349,7 @@ class Relay:
         if proof := rendezvous.token(self.home):
             fields["token"] = proof
         for name, value in os.environ.items():
-            if name.startswith(rendezvous.ENV_PREFIX):
+            if name.startswith(machine.ENV_PREFIX):
                 fields["env." + name] = value
         self.outgoing += frames.hello(fields)
         for serial in self.written:

@@ -1,8 +1,8 @@
 """How the one post office of a store is found, started, and replaced by a newer one.
 
-Rules the home directory and the files in it that say where the post office is: its lock, its endpoint, its token,
-its program. Refuses to know what is said once connected (`frames.py`), what a post office does (`office.py`) and
-what a relay does with a connection (`relay.py`).
+Rules that the home directory is private, and the files in it that say where the post office is: its lock, its
+endpoint, its token, its program. Refuses to know what is said once connected (`frames.py`), what a post office does
+(`office.py`) and what a relay does with a connection (`relay.py`).
 
 One store, one post office: whoever holds `office.lock` is it, and only the holder may remove or replace the socket.
 The kernel drops the lock when its holder dies, however it dies, so nothing here takes a process id for a sign of life.
@@ -13,7 +13,7 @@ The relay imports this module before the host sees its first answer, so only wha
 imported: `_socket` and not `socket`, which pulls in `selectors` and `enum` (17 ms, more than the interpreter's start).
 """
 
-# ruff: noqa: PTH100, PTH101, PTH102, PTH103, PTH108, PTH111, PTH112, PTH114, PTH110, PTH116, PTH118, PTH120, PTH121, PTH208, SIM105
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH114, PTH110, PTH116, PTH118, PTH120, PTH121, PTH208, SIM105
 # (pathlib would cost 8 ms, contextlib 3 ms)
 from __future__ import annotations
 
@@ -24,53 +24,22 @@ import os
 import sys
 import time
 
-from . import __version__, files, frames
+from . import __version__, files, frames, machine
 
 TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
-
-ENV_PREFIX = "MCP_MAILBOX_"
-HOME_VARIABLE = "MCP_MAILBOX_HOME"
-SPACE_VARIABLE = "MCP_MAILBOX_SPACE"
-DEFAULT_SPACE = "default"  # as in `addresses`, which costs more than all the rest
-TRANSPORT_VARIABLE = "MCP_MAILBOX_TRANSPORT"
-IDLE_VARIABLE = "MCP_MAILBOX_IDLE"
-DOORBELL_VARIABLE = "MCP_MAILBOX_DOORBELL"  # `off`: this host is not rung
-FILE_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_FILE_MIB"
-TOTAL_MIB_VARIABLE = "MCP_MAILBOX_ATTACH_TOTAL_MIB"
-HUB_VARIABLE = "MCP_MAILBOX_HUB"
-SIGN_VARIABLE = "MCP_MAILBOX_SIGN"
-HUB_TOKEN_VARIABLE = "MCP_MAILBOX_TOKEN"  # noqa: S105 - its name
-INSECURE_VARIABLE = "MCP_MAILBOX_HUB_INSECURE"  # lets the hub be reached without TLS beyond this machine
-PROXY_VARIABLE = "MCP_MAILBOX_HUB_PROXY"  # by which the hub is reached
-HUB_FILE = "hub.json"  # in the home directory: the hub that this machine has joined, and the token for it
-# Settings of the office itself: all hosts share one office, so they must agree on these.
-OFFICE_SETTINGS = (
-    "MCP_MAILBOX_LEASE",
-    "MCP_MAILBOX_KEEP_DAYS",
-    IDLE_VARIABLE,
-    TRANSPORT_VARIABLE,
-    "MCP_MAILBOX_THREAD_BUDGET",
-    "MCP_MAILBOX_PAIR_BUDGET",
-    "MCP_MAILBOX_HOPS",
-    "MCP_MAILBOX_AUDIT",
-    FILE_MIB_VARIABLE,
-    TOTAL_MIB_VARIABLE,
-    HUB_VARIABLE,
-    SIGN_VARIABLE,
-)
 
 # What an office inherits of the environment of the host that happened to start it. It outlives that host and serves
 # others, so nothing of one host's (tokens, sockets, proxies) may come along.
 # PYTHONPATH, because a source checkout is found through it.
 INHERITED = (
     "HOME", "PATH", "LANG", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
-    HOME_VARIABLE, *OFFICE_SETTINGS,
+    machine.HOME_VARIABLE, *machine.OFFICE_SETTINGS,
 )  # fmt: skip
 # What speaks to the hub: of a machine that has none, MCP_MAILBOX_TOKEN is the token of its host for a server over HTTP.
-INHERITED_BY_EDGES = (HUB_TOKEN_VARIABLE, INSECURE_VARIABLE, PROXY_VARIABLE, "SSL_CERT_FILE")
+INHERITED_BY_EDGES = (machine.HUB_TOKEN_VARIABLE, machine.INSECURE_VARIABLE, machine.PROXY_VARIABLE, "SSL_CERT_FILE")
 
 UNREACHABLE_SECONDS = 10.0  # the lock is held, yet nobody answers
 START_SECONDS = 30.0  # a started office does not come up
@@ -95,24 +64,6 @@ class Refused(Exception):  # noqa: N818 - the word of the protocol: an office re
 # ---------------------------------------------------------------- the home directory
 
 
-def home(environ: Mapping[str, str] = os.environ) -> str:
-    """Name the store's directory. Never from XDG variables: the SDK's stdio client hands on HOME, not those."""
-    chosen = environ.get(HOME_VARIABLE)
-    if chosen:
-        return os.path.abspath(os.path.expanduser(chosen))
-    base = environ.get("HOME")
-    if not base:
-        import pwd  # noqa: PLC0415 - only when HOME is unset
-
-        base = pwd.getpwuid(os.getuid()).pw_dir
-    return os.path.join(os.path.abspath(base), ".mcp-mailbox")
-
-
-def is_silent(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this host is not to be rung."""
-    return environ.get(DOORBELL_VARIABLE, "").lower() in ("off", "no", "false", "0")
-
-
 def prepare_home(path: str) -> None:
     """Create the home directory for its owner alone, or make sure that it is that already."""
     try:
@@ -127,7 +78,8 @@ def prepare_home(path: str) -> None:
     if found.st_uid != os.getuid():
         raise Refused(
             "home_unusable",
-            f"{path} belongs to another user (uid {found.st_uid}). Set {HOME_VARIABLE} to a directory of your own.",
+            f"{path} belongs to another user (uid {found.st_uid})."
+            f" Set {machine.HOME_VARIABLE} to a directory of your own.",
         )
     if found.st_mode & 0o077:
         os.chmod(path, 0o700)
@@ -146,51 +98,8 @@ def _make_private(path: str) -> None:
 def _unusable(path: str, error: OSError) -> Refused:
     return Refused(
         "home_unusable",
-        f"{path}: {error.strerror}. Set {HOME_VARIABLE} to a directory that you can write.",
+        f"{path}: {error.strerror}. Set {machine.HOME_VARIABLE} to a directory that you can write.",
     )
-
-
-def space(home_path: str) -> str:
-    """Return the space of bare names for who says none: MCP_MAILBOX_SPACE, else that of this machine's invitation."""
-    said = os.environ.get(SPACE_VARIABLE)
-    if said:
-        return said
-    found = (joined(home_path) or {}).get("space")
-    return found if isinstance(found, str) and found else DEFAULT_SPACE
-
-
-def joined(home_path: str) -> dict[str, object] | None:
-    """Return what joining a hub has left, with its `url`; None where none was joined, or variables name another one.
-
-    What cannot be read is none: the post office says that.
-    """
-    kept = _read(os.path.join(home_path, HUB_FILE))
-    if not kept:
-        return None
-    import json  # noqa: PLC0415 - for machines of a hub alone
-
-    try:
-        found = json.loads(kept)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and found.get("url") and is_meant(found, os.environ) else None
-
-
-def is_meant(kept: Mapping[str, object], env: Mapping[str, str]) -> bool:
-    """Whether what joining a hub has left counts: variables name no other hub, and bring no token of their own."""
-    url = str(kept.get("url"))
-    return not env.get(HUB_TOKEN_VARIABLE) and (env.get(HUB_VARIABLE) or url).rstrip("/") == url.rstrip("/")
-
-
-def _read(path: str) -> str:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return os.read(descriptor, 65536).decode("utf-8", "surrogateescape")
-    finally:
-        os.close(descriptor)
 
 
 def _lock(descriptor: int, mode: int) -> bool:
@@ -251,7 +160,7 @@ def own_program() -> list[str]:
 def record_program(home_path: str, version: str, program: Sequence[str]) -> None:
     """Note the newest program that ran as this store's office. Only the lock's holder writes it."""
     path = os.path.join(home_path, "program")
-    recorded = _read(path).splitlines()
+    recorded = files.read(path).splitlines()
     if recorded and version_key(recorded[0]) > version_key(version):
         return
     if program and not any("\n" in word for word in program):
@@ -260,7 +169,7 @@ def record_program(home_path: str, version: str, program: Sequence[str]) -> None
 
 def newest_program(home_path: str, version: str, program: Sequence[str]) -> list[str]:
     """Choose what to start: the recorded program when it is newer than `version` and still there."""
-    recorded = _read(os.path.join(home_path, "program")).splitlines()
+    recorded = files.read(os.path.join(home_path, "program")).splitlines()
     if len(recorded) > 1 and version_key(recorded[0]) > version_key(version) and os.access(recorded[1], os.X_OK):
         return recorded[1:]
     return list(program)
@@ -271,7 +180,7 @@ def newest_program(home_path: str, version: str, program: Sequence[str]) -> list
 
 def connect(home_path: str) -> _socket.socket | None:
     """Connect to the store's office; None while there is none. The socket does not block."""
-    kind, _, place = _read(os.path.join(home_path, "office.endpoint")).strip().partition(" ")
+    kind, _, place = files.read(os.path.join(home_path, "office.endpoint")).strip().partition(" ")
     if kind == "unix":
         return _connect_unix(place)
     # A stale port may be anybody's by now, and the token would go to them: ask the lock first.
@@ -317,9 +226,9 @@ def peer_uid(channel: _socket.socket) -> int | None:
 
 def token(home_path: str) -> str:
     """Read what proves to an office on TCP that we may read its home; empty where sockets have owners."""
-    if not _read(os.path.join(home_path, "office.endpoint")).startswith("tcp "):
+    if not files.read(os.path.join(home_path, "office.endpoint")).startswith("tcp "):
         return ""
-    return _read(os.path.join(home_path, "office.token")).strip()
+    return files.read(os.path.join(home_path, "office.token")).strip()
 
 
 class Search:
@@ -528,7 +437,7 @@ def stop(home_path: str, reason: str = "asked", seconds: float = 15.0) -> bool:
 
 def _kill_holder(home_path: str) -> bool:
     path = os.path.join(home_path, "office.lock")
-    holder = _read(path).strip()
+    holder = files.read(path).strip()
     if not holder.isdigit():
         return False
     try:
@@ -544,7 +453,7 @@ def _kill_holder(home_path: str) -> bool:
 
 def _no_answer(home_path: str) -> Refused:
     """Tell one that is leaving, which removes its endpoint first, or has died, from one that says nothing."""
-    if _read(os.path.join(home_path, "office.endpoint")) and office_lives(home_path):
+    if files.read(os.path.join(home_path, "office.endpoint")) and office_lives(home_path):
         return unreachable(home_path)
     return Refused(
         "leaving",
@@ -555,12 +464,12 @@ def _no_answer(home_path: str) -> Refused:
 
 def unreachable(home_path: str) -> Refused:
     """Say that somebody has the store whom we cannot talk to. Never open the store a second time instead."""
-    holder = _read(os.path.join(home_path, "office.lock")).strip() or "unknown"
+    holder = files.read(os.path.join(home_path, "office.lock")).strip() or "unknown"
     return Refused(
         "unreachable",
         f"The post office of {home_path} is running (process {holder}) but does not answer. If that process is stuck,"
         f" run `mcp-mailbox stop`. If it runs in a container or on another machine, let that one serve as a hub"
-        f" (`mcp-mailbox serve`) and set {HOME_VARIABLE} to a directory of this machine's own.",
+        f" (`mcp-mailbox serve`) and set {machine.HOME_VARIABLE} to a directory of this machine's own.",
     )
 
 
@@ -586,10 +495,10 @@ def spawn(home_path: str, program: Sequence[str]) -> int:
     """Start an office that owes its starter nothing: own session, no terminal, a clean environment."""
     log = log_path(home_path)
     os.close(files.open_private(log, os.O_WRONLY | os.O_APPEND))
-    is_edge = os.environ.get(HUB_VARIABLE) or os.path.exists(os.path.join(home_path, HUB_FILE))
+    is_edge = os.environ.get(machine.HUB_VARIABLE) or os.path.exists(os.path.join(home_path, machine.HUB_FILE))
     names = (*INHERITED, *INHERITED_BY_EDGES) if is_edge else INHERITED
     environment = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
-    environment[HOME_VARIABLE] = home_path
+    environment[machine.HOME_VARIABLE] = home_path
     try:
         return os.posix_spawn(
             program[0],
@@ -685,7 +594,7 @@ class Claimed:
 
     def _listen(self) -> _socket.socket:
         self._unlink("office.endpoint")  # what a killed office left behind
-        if os.environ.get(TRANSPORT_VARIABLE) != "tcp" and hasattr(_socket, "AF_UNIX"):
+        if os.environ.get(machine.TRANSPORT_VARIABLE) != "tcp" and hasattr(_socket, "AF_UNIX"):
             try:
                 return self._listen_unix(socket_path(self.home))
             except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine, rendezvous
 from mcp_mailbox.config import STORE_FILE
 from mcp_mailbox.engines.sqlite import restore as placing
 from mcp_mailbox.errors import Code, Refusal
@@ -71,7 +71,7 @@ def _check(file: Path, store: Path, *, force: bool) -> None:
         raise Refusal(
             Code.BAD_ARGUMENT,
             f"{file} is in use by a post office, and no backup.",
-            f"Make one: {rendezvous.HOME_VARIABLE}={file.parent} mcp-mailbox backup FILE",
+            f"Make one: {machine.HOME_VARIABLE}={file.parent} mcp-mailbox backup FILE",
         )
 
 

@@ -15,7 +15,7 @@ import select
 import sys
 import time
 
-from . import frames, rendezvous
+from . import frames, machine, rendezvous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(question: dict[str, object], host: int) -> int:
     """
     if os.environ.get("CLAUDE_CODE_ENTRYPOINT", "").startswith("sdk"):
         return 0  # `claude -p` runs such a hook in the foreground, and is not there to be woken
-    if rendezvous.is_silent():
+    if machine.is_silent():
         return 0
     import json  # noqa: PLC0415 - only who waits pays for it
 
@@ -44,7 +44,7 @@ def run(question: dict[str, object], host: int) -> int:
     for name in ("quiet", "wakes"):
         if value := os.environ.get(f"MCP_MAILBOX_{name.upper()}"):
             asked[name] = value
-    home = rendezvous.home()
+    home = machine.home()
     watch = _Watch(host)
     # Else each turn would leave one behind, where there is no mailbox at all.
     patience = START_SECONDS if question["event"] == "SessionStart" else 0.0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_mailbox import addresses, config, files, office, rendezvous
+from mcp_mailbox import addresses, config, files, machine, office
 from mcp_mailbox.audit import Trail
 from mcp_mailbox.clocks import SystemClock
 from mcp_mailbox.config import STORE_FILE
@@ -156,7 +156,7 @@ def _kept_hub(home: str) -> dict[str, object] | None:
 
     To serve a store of one's own then would be to take mail that nobody else sees.
     """
-    place = Path(home) / rendezvous.HUB_FILE
+    place = Path(home) / machine.HUB_FILE
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -146,7 +146,7 @@ def test_a_person_on_a_machine_that_was_invited_to_a_space_is_in_it(owner: Hub, 
         # Another hub's token, or another hub, has nothing to do with that invitation.
         for other in ({"MCP_MAILBOX_TOKEN": "mbx_x"}, {"MCP_MAILBOX_HUB": "http://127.0.0.1:1"}):
             environment = machine.environment | other
-            program = "from mcp_mailbox import rendezvous; print(rendezvous.space(rendezvous.home()))"
+            program = "from mcp_mailbox import machine; print(machine.space(machine.home()))"
             done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
             assert done.stdout == b"default\n"
     finally:

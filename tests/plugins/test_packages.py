@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcp_mailbox import __version__, hook, quotas, rendezvous
+from mcp_mailbox import __version__, hook, machine, quotas
 from mcp_mailbox.fronts.cli import habits
 from mcp_mailbox.fronts.mcp import tools
 from mcp_mailbox.setup.host import PLUGIN, PLUGIN_PROGRAM
@@ -63,8 +63,8 @@ def test_what_all_hosts_share_has_no_default_there_for_one_that_is_set_is_anothe
     """A client may set whatever has a default, and then the post office refuses all that do not (`_mismatch`)."""
     [package] = said("server.json")["packages"]
     fixed = {each["name"] for each in package["environmentVariables"] if {"default", "value"} & each.keys()}
-    assert fixed.isdisjoint(rendezvous.OFFICE_SETTINGS)
-    assert rendezvous.HOME_VARIABLE not in fixed, "no client puts a home in the place of ~"
+    assert fixed.isdisjoint(machine.OFFICE_SETTINGS)
+    assert machine.HOME_VARIABLE not in fixed, "no client puts a home in the place of ~"
 
 
 def test_only_the_token_is_a_secret_of_the_registry_entry() -> None:
@@ -114,7 +114,7 @@ def test_codex_hands_on_what_is_a_host_s_own_setting() -> None:
     [package] = said("server.json")["packages"]
     settings = {each["name"] for each in package["environmentVariables"]}
     handed_on = set(said(MANIFESTS[1])["mcpServers"]["mailbox"]["env_vars"])
-    assert handed_on == settings - set(rendezvous.OFFICE_SETTINGS)
+    assert handed_on == settings - set(machine.OFFICE_SETTINGS)
 
 
 # -- the skill

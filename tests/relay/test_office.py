@@ -368,8 +368,8 @@ def test_who_takes_over_waits_no_longer_than_it_says(world: World) -> None:
 def take_over(world: World, **how: float) -> subprocess.CompletedProcess[str]:
     """Take the office's place in a process of its own, and leave."""
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mcp_mailbox import rendezvous;"
-        f" rendezvous.take_over(rendezvous.home(), **{how!r}).release()"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mcp_mailbox import machine, rendezvous;"
+        f" rendezvous.take_over(machine.home(), **{how!r}).release()"
     )
     return subprocess.run(
         [sys.executable, "-P", "-c", code], env=world.environment(), capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import frames, machine, rendezvous
 
 from .world import ROOT
 
@@ -185,9 +185,9 @@ def test_an_office_whose_home_was_replaced_leaves_its_successor_alone(world: Wor
 
 
 def test_the_store_is_found_from_configuration_or_home_never_from_xdg() -> None:
-    assert rendezvous.home({"HOME": "/h", "XDG_DATA_HOME": "/x", "XDG_RUNTIME_DIR": "/x"}) == "/h/.mcp-mailbox"
-    assert rendezvous.home({"HOME": "/h", "MCP_MAILBOX_HOME": "/s/"}) == "/s"
-    assert rendezvous.home({}).endswith("/.mcp-mailbox")
+    assert machine.home({"HOME": "/h", "XDG_DATA_HOME": "/x", "XDG_RUNTIME_DIR": "/x"}) == "/h/.mcp-mailbox"
+    assert machine.home({"HOME": "/h", "MCP_MAILBOX_HOME": "/s/"}) == "/s"
+    assert machine.home({}).endswith("/.mcp-mailbox")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path[:0] = [sys.argv[1], str(Path(__file__).parent)]
 
-from mcp_mailbox import __version__, rendezvous  # noqa: E402 - the package that the test names
+from mcp_mailbox import __version__, machine, rendezvous  # noqa: E402 - the package that the test names
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     # Imported late as the real office imports its service; found through the path above.
     import tinyservice  # type: ignore[import-not-found]  # noqa: PLC0415 - see above
 
-    home = Path(rendezvous.home())
+    home = Path(machine.home())
     wants = tinyservice.wants(home)
     if wants.get("die") == "start":
         raise SystemExit("planted: no start")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine, rendezvous
 from mcp_mailbox.fronts.cli import person, screen
 from mcp_mailbox.fronts.cli.asking import ask
 
@@ -139,7 +139,7 @@ def _export(chosen: argparse.Namespace) -> int:
 def _pages(chosen: argparse.Namespace, damaged: list[str], show: Callable[[float, float], None]) -> Iterator[Json]:
     """Yield what there was when the export began; what comes meanwhile would never end."""
     address = chosen.address if chosen.address is not None else person.own()
-    space = rendezvous.space(rendezvous.home())
+    space = machine.space(machine.home())
     about = {"mailbox": address, "space": space, "thread": chosen.thread, "channel": chosen.channel}
     cursor: str | None = None
     began: int | None = None

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import frames, machine, rendezvous
 from mcp_mailbox.fronts.cli import person, screen, shown
 
 Json = dict[str, Any]
@@ -113,5 +113,5 @@ def _put(
         use(answer)
         answers.append(answer)
 
-    found = rendezvous.ask(rendezvous.home(), frames.COMMAND, asked, seconds, start=start, told=told, use=used)
+    found = rendezvous.ask(machine.home(), frames.COMMAND, asked, seconds, start=start, told=told, use=used)
     return answers[0] if found is not None else None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine
 from mcp_mailbox.fronts.cli import exits, screen, shown, times
 from mcp_mailbox.fronts.cli.screen import Cell, Column
 
@@ -45,7 +45,7 @@ def _audit(chosen: argparse.Namespace) -> int:
         except ValueError:
             return False
 
-    found = deque(filter(wanted, audit.entries(Path(rendezvous.home()))), maxlen=max(1, chosen.last))
+    found = deque(filter(wanted, audit.entries(Path(machine.home()))), maxlen=max(1, chosen.last))
     if chosen.json:
         for each in found:
             print(json.dumps(each).replace("\x7f", "\\u007f"))  # noqa: T201 - a command line prints

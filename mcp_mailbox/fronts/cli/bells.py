@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_mailbox import hook as hooks
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine
 from mcp_mailbox.fronts.cli import exits, screen, shown, times
 from mcp_mailbox.fronts.cli.screen import Cell, Column
 
@@ -41,7 +41,7 @@ def hook(parser: argparse.ArgumentParser) -> None:
 def _doorbells(chosen: argparse.Namespace) -> int:
     from mcp_mailbox.doorbells import journal  # noqa: PLC0415 - only this command reads it
 
-    found = journal.last(Path(rendezvous.home()), max(1, chosen.last))
+    found = journal.last(Path(machine.home()), max(1, chosen.last))
     if chosen.json:
         print(shown.json_page(found))  # noqa: T201 - a command line prints
     elif found:

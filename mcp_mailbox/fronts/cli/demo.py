@@ -20,7 +20,7 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from rich.console import Console
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine, rendezvous
 from mcp_mailbox.fronts.cli import registration
 
 _PATIENCE = 60
@@ -90,7 +90,7 @@ async def _agent(home: str) -> AsyncIterator[ClientSession]:
     program = registration.command()
     # From nothing but what an MCP host hands on: the surrounding shell must not matter.
     environment = {name: os.environ[name] for name in ("HOME", "PATH", "PYTHONPATH") if name in os.environ}
-    environment[rendezvous.HOME_VARIABLE] = home
+    environment[machine.HOME_VARIABLE] = home
     server = StdioServerParameters(command=program[0], args=program[1:], env=environment)
     async with stdio_client(server) as streams, ClientSession(*streams) as session:
         await session.initialize()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mcp_mailbox import __version__, frames, rendezvous
+from mcp_mailbox import __version__, frames, machine, rendezvous
 from mcp_mailbox.fronts.cli import exits, hosts, screen, shown, times
 from mcp_mailbox.fronts.cli.asking import ask_running
 from mcp_mailbox.fronts.cli.screen import Cell
@@ -61,7 +61,7 @@ def add(parser: argparse.ArgumentParser) -> Run:
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
-    home = rendezvous.home()
+    home = machine.home()
     status, refused = None, None
     try:
         answer = rendezvous.ask(home, frames.STATUS)
@@ -104,7 +104,7 @@ def _home(place: Place) -> Iterator[Finding]:
         yield Finding("home", OK, f"{home} is not there yet; the first call of a host makes it")
         return
     except OSError as error:
-        fix = f"Set {rendezvous.HOME_VARIABLE} to a directory that you can write."
+        fix = f"Set {machine.HOME_VARIABLE} to a directory that you can write."
         yield Finding("home", WRONG, f"{home}: {error.strerror}", fix)
         return
     if (
@@ -112,7 +112,7 @@ def _home(place: Place) -> Iterator[Finding]:
         or found.st_uid != os.getuid()
         or not os.access(home, os.R_OK | os.W_OK | os.X_OK)
     ):
-        fix = f"Set {rendezvous.HOME_VARIABLE} to a directory of your own."
+        fix = f"Set {machine.HOME_VARIABLE} to a directory of your own."
         yield Finding("home", WRONG, f"{home} is no directory of yours that you can write", fix)
         return
     yield Finding("home", OK, str(home))
@@ -165,7 +165,7 @@ def _office(place: Place) -> Iterator[Finding]:
 def _hub(place: Place) -> Iterator[Finding]:
     """Look whether the hub that keeps the mail is reached, where there is one."""
     hub = place.status.get("hub") if place.status else None
-    if place.status is None and (joined := rendezvous.joined(str(place.home))) is not None:
+    if place.status is None and (joined := machine.joined(str(place.home))) is not None:
         yield Finding("hub", OK, f"{joined['url']} was joined; nobody has asked it yet")
     if hub is None:
         return

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox import addresses, rendezvous
+from mcp_mailbox import addresses, machine, rendezvous
 from mcp_mailbox.fronts.cli import registration
 from mcp_mailbox.fronts.cli.asking import ask
 from mcp_mailbox.reservation import Conflict, Mode, Reservation, told, touched
@@ -53,7 +53,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _guard(chosen: argparse.Namespace) -> int:
-    if not (Path(rendezvous.home()) / _STORE).exists():
+    if not (Path(machine.home()) / _STORE).exists():
         return 0
     root = Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve()
     paths = _below(root, chosen.files) if chosen.files else _staged()
@@ -66,7 +66,7 @@ def _who(chosen: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, s
     """Return where to look, and who commits."""
     mailbox = chosen.mailbox or environ.get("MCP_MAILBOX_ADDRESS") or None
     own = (mailbox or "").partition("@")[2]
-    return chosen.space or own or rendezvous.space(rendezvous.home()), mailbox
+    return chosen.space or own or machine.space(machine.home()), mailbox
 
 
 def _held(space: str, mailbox: str | None) -> Sequence[Reservation]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine
 from mcp_mailbox.setup import formats
 from mcp_mailbox.setup.hooks import HOOKED, commands
 from mcp_mailbox.setup.host import PLUGIN, Host, Launch, Plugin, Scope, Surroundings, launch
@@ -161,10 +161,10 @@ def _ours(name: str, starts: Launch) -> Registration | None:
 
 def _bell(env: Mapping[str, str]) -> dict[str, str]:
     """Return what a registration's environment says against its doorbell."""
-    if rendezvous.is_silent(env):
-        return {"unrung": f"{rendezvous.DOORBELL_VARIABLE}={env[rendezvous.DOORBELL_VARIABLE]}"}
-    home = env.get(rendezvous.HOME_VARIABLE)
-    if home is not None and Path(home).expanduser().resolve() != Path(rendezvous.home()).resolve():
+    if machine.is_silent(env):
+        return {"unrung": f"{machine.DOORBELL_VARIABLE}={env[machine.DOORBELL_VARIABLE]}"}
+    home = env.get(machine.HOME_VARIABLE)
+    if home is not None and Path(home).expanduser().resolve() != Path(machine.home()).resolve():
         fix = "Run `mcp-mailbox setup`, or look into that home."
         return {"unrung": f"its mail is in another home, {home}", "ring": fix}
     return {}

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from mcp_mailbox import files, frames, rendezvous
+from mcp_mailbox import files, frames, machine, rendezvous
 from mcp_mailbox.fronts.cli import exits, screen, shown
 from mcp_mailbox.fronts.cli.asking import ask
 from mcp_mailbox.fronts.cli.running import serves
 from mcp_mailbox.fronts.cli.tokens import SCOPES, read_scopes, seconds, spell_time
-from mcp_mailbox.rendezvous import HUB_FILE
+from mcp_mailbox.machine import HUB_FILE
 
 Json = dict[str, Any]
 Run = Callable[[argparse.Namespace], int]
@@ -124,7 +124,7 @@ def _invite(chosen: argparse.Namespace) -> int:
 
 def _own_url() -> str | None:
     """Return where others find this hub, None where it is not served."""
-    answer = rendezvous.ask(rendezvous.home(), frames.STATUS)
+    answer = rendezvous.ask(machine.home(), frames.STATUS)
     http = json.loads(answer or b"{}").get("http") or {}
     known_as: str | None = http.get("known_as")
     return known_as.removesuffix("/mcp") if known_as else None
@@ -177,7 +177,7 @@ def _join(chosen: argparse.Namespace) -> int:
         code = invitation.read_code(chosen.code)
     except Refusal as refusal:
         raise rendezvous.Refused("bad_argument", f"{refusal.problem} {refusal.hint}") from None
-    home = rendezvous.home()
+    home = machine.home()
     rendezvous.prepare_home(home)
     kept = _read(Path(home) / HUB_FILE)
     if kept is not None:
@@ -329,7 +329,7 @@ def _proxy(url: str) -> str | None:
     import urllib.request  # noqa: PLC0415 - as above
 
     parts = urlsplit(url)
-    if chosen := os.environ.get(rendezvous.PROXY_VARIABLE):
+    if chosen := os.environ.get(machine.PROXY_VARIABLE):
         return chosen
     if urllib.request.proxy_bypass(parts.netloc):
         return None
@@ -343,7 +343,7 @@ def _without_password(proxy: str) -> str:
 
 
 def _leave(chosen: argparse.Namespace) -> int:
-    home = rendezvous.home()
+    home = machine.home()
     path = Path(home) / HUB_FILE
     kept = _read(path)
     if kept is None:

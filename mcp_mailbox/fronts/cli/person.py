@@ -11,12 +11,12 @@ import argparse
 import os
 from typing import Any
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine, rendezvous
 
-ADDRESS = f"{rendezvous.ENV_PREFIX}ADDRESS"
+ADDRESS = f"{machine.ENV_PREFIX}ADDRESS"
 SPACE_HELP = (
-    f"the space of bare names (default: {rendezvous.SPACE_VARIABLE}, else that to which this machine was invited, else"
-    f" {rendezvous.DEFAULT_SPACE})"
+    f"the space of bare names (default: {machine.SPACE_VARIABLE}, else that to which this machine was invited, else"
+    f" {machine.DEFAULT_SPACE})"
 )
 EVERY_SPACE = "*"
 """All spaces in which one has a mailbox (`directory`)."""
@@ -34,7 +34,7 @@ def options(parser: argparse.ArgumentParser, *, mailbox: bool = True) -> None:
 def space(chosen: argparse.Namespace) -> str:
     """Return the space of bare names, which is never all of them."""
     said = None if chosen.space == EVERY_SPACE else chosen.space
-    return said or rendezvous.space(rendezvous.home())
+    return said or machine.space(machine.home())
 
 
 def who(chosen: argparse.Namespace, *, looks: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcp_mailbox import frames, rendezvous
+from mcp_mailbox import frames, machine, rendezvous
 from mcp_mailbox.fronts.cli import exits, registration, screen, shown, times
 
 _RINGS = 200
@@ -50,7 +50,7 @@ def _demo(_: argparse.Namespace) -> int:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    home = rendezvous.home()
+    home = machine.home()
     status: dict[str, Any]
     try:
         answer = rendezvous.ask(home, frames.STATUS)
@@ -60,7 +60,7 @@ def _status(chosen: argparse.Namespace) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
-        if answer is None and (joined := rendezvous.joined(home)) is not None:
+        if answer is None and (joined := machine.joined(home)) is not None:
             status["joined"] = joined["url"]
         if answer is not None and (silent := _silent(home)):
             status["not_rung"] = silent
@@ -153,7 +153,7 @@ def _print_lines(about: str, lines: Sequence[str]) -> None:
 
 
 def _stop(chosen: argparse.Namespace) -> int:
-    home = rendezvous.home()
+    home = machine.home()
     served = serves(home)
     stopped = rendezvous.stop(home, "command line")
     if chosen.json:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mcp_mailbox import rendezvous
+from mcp_mailbox import machine, rendezvous
 from mcp_mailbox.fronts.cli import exits, registration, shown
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _register(given: argparse.Namespace) -> int:
         _show_plan(changes, diffs=not given.yes)
     if pending:
         _confirm(given, f"Change {_files(len(pending))}?")
-    book = Book(Path(rendezvous.home()))
+    book = Book(Path(machine.home()))
     outcomes: list[running.Outcome] = []
     with book.alone():
         for change in changes:
@@ -118,7 +118,7 @@ def _token_of(url: str) -> str:
     """Say where the token of the server at this address is."""
     if urlsplit(url).hostname not in _LOOPBACK:
         return "Who runs the server makes one there: `mcp-mailbox token create NAME`."
-    home = rendezvous.home()
+    home = machine.home()
     later = "" if (Path(home) / "token").exists() else "\n(the first `mcp-mailbox serve` makes that file)"
     return f"  {registration.token_line(home)}{later}"
 
@@ -178,9 +178,9 @@ def _started() -> Server:
     """Return this installation, as a host starts it."""
     from mcp_mailbox.setup.host import Server  # noqa: PLC0415 - as above
 
-    home = rendezvous.home()
+    home = machine.home()
     # A host may start us without the variable, and then with another store.
-    env = {rendezvous.HOME_VARIABLE: home} if os.environ.get(rendezvous.HOME_VARIABLE) else {}
+    env = {machine.HOME_VARIABLE: home} if os.environ.get(machine.HOME_VARIABLE) else {}
     return Server(tuple(registration.command()), env)
 
 
@@ -232,7 +232,7 @@ def _undo(given: argparse.Namespace) -> int:
     from mcp_mailbox.setup.trouble import Unfit  # noqa: PLC0415
 
     hosts = _hosts(given.host)
-    book = Book(Path(rendezvous.home()))
+    book = Book(Path(machine.home()))
     scope = Scope(given.scope) if given.scope else None
     records = running.chosen(book.records(), hosts, scope, _name(given), _where())
     titles = {name: each.title for name, each in running.ALL.items()}
