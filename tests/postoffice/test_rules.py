@@ -103,6 +103,7 @@ async def world(tmp_path: Path, anyio_backend: str) -> AsyncIterator[World]:  # 
                 world = World(office, store, clock)
                 await world.arrive("sender")
                 await world.step(GRACE)
+                await office._readers.known()  # the store is asked before, in a thread
                 yield world
 
 
