@@ -132,7 +132,7 @@ def office_lives(home_path: str) -> bool:
 # ---------------------------------------------------------------- programs and their versions
 
 
-def version_key(version: str) -> tuple[tuple[int, ...], bool, str]:
+def version_key(version: str) -> tuple[tuple[int, ...], bool, tuple[tuple[str, int], ...]]:
     """Order versions: numbers first, a pre-release (0.2.0rc1) before its release. No `re`, no `packaging`."""
     numbers: list[int] = []
     parts = version.partition("+")[0].split(".")
@@ -146,7 +146,22 @@ def version_key(version: str) -> tuple[tuple[int, ...], bool, str]:
             break
     while numbers and not numbers[-1]:
         numbers.pop()
-    return tuple(numbers), not rest or rest.startswith("post"), rest
+    return tuple(numbers), not rest or rest.startswith("post"), _counted(rest)
+
+
+def _counted(rest: str) -> tuple[tuple[str, int], ...]:
+    """Part words from the numbers behind them: as text, rc10 would come before rc2."""
+    parts: list[tuple[str, int]] = []
+    word = digits = ""
+    for each in rest:
+        if each in "0123456789":
+            digits += each
+        elif digits:
+            parts.append((word, int(digits)))
+            word, digits = each, ""
+        else:
+            word += each
+    return (*parts, (word, int(digits or "0")))
 
 
 def own_program() -> list[str]:

@@ -195,6 +195,7 @@ def test_the_store_is_found_from_configuration_or_home_never_from_xdg() -> None:
     [
         ("0.1.0", "0.2.0"), ("0.9.0", "0.10.0"), ("1.0rc1", "1.0"), ("1.0.dev3", "1.0"), ("1.0", "1.0.1"),
         ("1.0", "1.0.post1"), ("1.0a1", "1.0b1"), ("", "0.1"),
+        ("1.0rc2", "1.0rc10"), ("1.0.post2", "1.0.post10"), ("1.0.dev9", "1.0.dev10"), ("1.0rc1.dev2", "1.0rc1.dev10"),
     ],
 )  # fmt: skip
 def test_versions_are_ordered_as_people_mean_them(older: str, newer: str) -> None:
