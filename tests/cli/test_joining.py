@@ -356,6 +356,7 @@ def test_a_lost_answer_burns_no_code(owner: Hub, machine: Shell, thief: Thief) -
         (("https://user:secret@hub.example.org", CODE), "no hub's address"),
         (("https://hub.example.org?x=y", CODE), "no hub's address"),
         (("https://[::1", CODE), "no hub's address"),
+        (("http://127.0.0.1:1/a b", CODE), "no hub's address"),
         (("http://127.0.0.1:1", CODE[:-1] + "1"), "mistyped"),
         (("http://127.0.0.1:1", "0000-0000"), "28 is right"),
     ],
@@ -379,6 +380,36 @@ def test_a_hub_that_is_not_there_or_is_none_is_told(machine: Shell, owner: Hub, 
     assert "The hub says: This code is not good here" in refused.stderr
     assert list((machine.home / ".mcp-mailbox").iterdir()) == [], "what it made for that is gone"
     del owner
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", 3, "not as a hub does"),
+        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"\r\n", 3, "not as a hub does"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\n{", 4, "may be typed again"),
+        (b"HTTP/1.1 503 No\r\ntransfer-encoding: chunked\r\n\r\n9\r\n{", 4, "may be typed again"),
+    ],
+    ids=["no HTTP", "endless headers", "half an answer", "half an error"],
+)
+def test_what_does_not_answer_in_good_http_is_told(machine: Shell, answer: bytes, code: int, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            line, _ = listener.accept()
+            with line:
+                asked = b""
+                while b"}" not in asked:
+                    asked += line.recv(65536)
+                line.sendall(answer)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        done = machine.run("join", f"http://127.0.0.1:{listener.getsockname()[1]}", CODE)
+        thread.join()
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_is_sent_to_where_a_hub_sends_one_on_to(machine: Shell) -> None:

@@ -229,7 +229,7 @@ def _checked(text: str, *, insecure: bool) -> str:
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or parts.query or parts.fragment or "@" in parts.netloc or not parts.path.isascii():
+    if not good or parts.query or parts.fragment or "@" in parts.netloc or not _is_plain(parts.path):
         raise rendezvous.Refused(
             "bad_argument", f"{text[:_SHOWN]!a} is no hub's address. Write it as https://hub.example.org."
         )
@@ -240,6 +240,11 @@ def _checked(text: str, *, insecure: bool) -> str:
             " network that is private itself.",
         )
     return text.rstrip("/").removesuffix("/mcp")
+
+
+def _is_plain(path: str) -> bool:
+    """Whether it can stand in a request as it is."""
+    return path.isascii() and path.isprintable() and " " not in path
 
 
 def _is_loopback(parts: SplitResult) -> bool:
@@ -291,8 +296,12 @@ def _redeem(url: str, code: str, token: str, home: str) -> Json:
 
 
 def _post(url: str, asked: Json) -> tuple[int, bytes]:
-    """Send it; return the status and the answer. Follows nowhere: what is sent is for this hub alone."""
-    import ssl  # noqa: PLC0415 - 60 ms, with the next ones, for this command alone
+    """Send it; return the status and the answer. Follows nowhere: what is sent is for this hub alone.
+
+    Raises rendezvous.Refused: `unreachable` without a whole answer, `bad_argument` for one that is no HTTP.
+    """
+    import http.client  # noqa: PLC0415 - 60 ms, with the next ones, for this command alone
+    import ssl  # noqa: PLC0415
     import urllib.error  # noqa: PLC0415
     import urllib.request  # noqa: PLC0415
 
@@ -306,14 +315,16 @@ def _post(url: str, asked: Json) -> tuple[int, bytes]:
         {"content-type": "application/json", "accept": "application/json", "user-agent": "mcp-mailbox"},
         method="POST",
     )
+    by = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), proxy) if (proxy := _proxy(url)) else {})
+    opener = urllib.request.build_opener(Nowhere, by)
     try:
-        by = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), proxy) if (proxy := _proxy(url)) else {})
-        with urllib.request.build_opener(Nowhere, by).open(request, timeout=_SECONDS) as answer:
+        try:
+            answer = opener.open(request, timeout=_SECONDS)
+        except urllib.error.HTTPError as error:
+            answer = error  # an answer as well, which may break off as well
+        with answer:
             return answer.status, answer.read(_MOST)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(_MOST)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.IncompleteRead) as error:
         reason = getattr(error, "reason", error)
         hint = "Is it up, and the address right? The same line may be typed again."
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -322,6 +333,12 @@ def _post(url: str, asked: Json) -> tuple[int, bytes]:
                 f" {_CERTIFICATES}=/path/to/ca.pem before the same line; it is kept for the hosts."
             )
         raise rendezvous.Refused("unreachable", f"{url} cannot be reached: {reason}. {hint}") from None
+    except http.client.HTTPException as error:
+        raise rendezvous.Refused(
+            "bad_argument",
+            f"{url} answers, but not as a hub does: {type(error).__name__}: {str(error)[:_SHOWN]!a}. Check the address,"
+            " its port included; the same line may be typed again.",
+        ) from None
 
 
 def _proxy(url: str) -> str | None:
