@@ -10,6 +10,7 @@ import sys
 
 TYPE_CHECKING = False  # as in `rendezvous`: `typing` would cost the relay 4 ms
 if TYPE_CHECKING:
+    from argparse import Namespace
     from contextlib import AbstractAsyncContextManager
 
     from mcp_mailbox import office
@@ -33,7 +34,7 @@ def main() -> int:
     try:
         from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 
-        return commands.run(arguments)
+        return commands.run(arguments, {"leave": _leave})
     except KeyboardInterrupt:
         return 130  # `exits.INTERRUPTED`, which may not have been imported yet
 
@@ -98,6 +99,14 @@ def _restore(arguments: list[str]) -> int:
         return trouble.tell(refused, as_json=given.json)
     archive.show_restored(done.store, done.aside, done.missing, tokens_kept=done.tokens_kept, as_json=given.json)
     return 0
+
+
+def _leave(chosen: Namespace) -> int:
+    """Leave the hub that was joined: what waits for it is the engine's to say."""
+    from mcp_mailbox import leaving  # noqa: PLC0415
+    from mcp_mailbox.fronts.cli import joining  # noqa: PLC0415
+
+    return joining.left(chosen, leaving.waiting)
 
 
 if __name__ == "__main__":

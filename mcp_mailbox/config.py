@@ -33,6 +33,7 @@ MCP_MAILBOX_MAILBOXES      mailboxes of a principal
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ STORE_FILE = "mail.db"
 """The store, in the home directory."""
 _MOST = 1_000_000
 """Of a budget."""
+_FILE_LETTERS = 12
 _LARGEST = 100.0
 """MiB of attachments: they are read whole."""
 _LONGEST = 7 * 24 * 3600.0
@@ -328,6 +330,17 @@ class HubSettings:
     """Whether this machine signs what it sends."""
     proxy: str | None = field(default=None, repr=False)
     """The proxy by which the hub is reached."""
+
+    @property
+    def outbox(self) -> str:
+        """The file, in the home directory, for what is on its way: one for each hub, and for whom one speaks there.
+
+        What waits for one must not go to another, nor in somebody else's name; it goes on when that one is joined
+        again.
+        """
+        if not self.joined:
+            return "edge.db"
+        return f"edge-{hashlib.sha256(self.joined.encode()).hexdigest()[:_FILE_LETTERS]}.db"
 
 
 def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> HubSettings | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -33,14 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTBOX_FILE = "edge.db"
 PARCELS = ".files"
 """Behind the outbox's name: where files lie that are on their way to the hub."""
 SEEN = ".seen"
 """As that: what has reached a host and the hub does not know."""
 PARCELS_MOST = 1 << 30
 """Bytes of them."""
-_FILE_LETTERS = 12
 EDGE_FILE = "edge"
 KEY_FILE = "signing-key.json"
 _EDGE_BYTES = 16
@@ -110,7 +107,7 @@ async def _branch(home: str, hub: config.HubSettings, settings: config.OfficeSet
 
     name = await anyio.to_thread.run_sync(_edge_name, home)
     trusted = await anyio.to_thread.run_sync(_trusted, hub.certificates) if hub.certificates else True
-    place = Path(home) / _outbox_file(hub)
+    place = Path(home) / hub.outbox
     async with (
         open_outbox(place) as outbox,
         Hub(hub.url, hub.token, name, trusted, hub.proxy) as asked,
@@ -126,17 +123,6 @@ async def _branch(home: str, hub: config.HubSettings, settings: config.OfficeSet
         branch.log = Journal(Path(home))
         async with branch.running():
             yield EdgeService(branch, home, hub.space)
-
-
-def _outbox_file(hub: config.HubSettings) -> str:
-    """Return the name of the file for what is on its way: one for each hub, and for whom one speaks there.
-
-    What waits for one must not go to another, nor in somebody else's name; it goes on when that one is joined again.
-    """
-    if not hub.joined:
-        return OUTBOX_FILE
-    which = hashlib.sha256(hub.joined.encode()).hexdigest()[:_FILE_LETTERS]
-    return f"{Path(OUTBOX_FILE).stem}-{which}.db"
 
 
 def _trusted(certificates: str) -> ssl.SSLContext:

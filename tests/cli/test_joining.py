@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import stat
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
+from mcp_mailbox import rendezvous
 from mcp_mailbox.fronts.cli import exits
 from tests.cli.test_commands import INITIALIZE, PROGRAM, Shell
 from tests.fronts.world import Served
@@ -261,6 +263,50 @@ def test_agents_of_a_machine_that_joined_are_in_the_space_and_trust_the_authorit
             place.write_text(json.dumps(json.loads(joined) | {"principal": principal}))
             asked(machine, "list_inbox")
             assert json.loads(machine.run("status", "--json").stdout)["hub"]["outbox"] == waits
+    finally:
+        machine.run("stop")
+        served.end()
+
+
+def test_a_hub_for_which_mail_waits_is_not_left_whether_a_post_office_can_be_asked_or_not(tmp_path: Path) -> None:
+    for name in ("machine", "hub"):
+        (tmp_path / name).mkdir()
+    machine = Shell(tmp_path / "machine")
+    home = machine.home / ".mcp-mailbox"
+    served = Served(tmp_path / "hub").start()
+    try:
+        machine.run("join", *Hub(served).invite())
+        asked(machine, "create_mailbox", name="ann")
+        served.end()
+        asked(machine, "send", to="ann", body="a secret", mailbox="ann")
+        machine.run("stop")
+
+        def refused(**more: str) -> str:
+            done = machine.run("leave", "--json", **more)
+            assert (done.returncode, (home / "hub.json").exists()) == (exits.REFUSED, True), done
+            said = json.loads(done.stdout)
+            assert "--force" in said["message"]
+            return str(said["error"])
+
+        joined = (home / "hub.json").read_text()
+        (home / "hub.json").write_text(json.dumps(json.loads(joined) | {"certificates": "/nowhere/ca.pem"}))
+        assert machine.run("inbox").returncode == exits.REFUSED, "no post office starts"
+        assert refused() == "outbox_waits"
+        (home / "hub.json").write_text(joined)
+        machine.run("stop")
+        lock = rendezvous.hold(str(home))  # a post office that does not answer
+        assert lock is not None
+        try:
+            assert refused() == "outbox_waits"
+        finally:
+            os.close(lock)
+        assert refused(MCP_MAILBOX_HUB="http://127.0.0.1:1", MCP_MAILBOX_TOKEN="mbx_x") == "outbox_waits"
+        machine.run("stop")
+        [outbox] = home.glob("edge-*.db")
+        outbox.write_bytes(b"no database")
+        assert refused() == "outbox_unreadable"
+        assert machine.run("leave", "--force").returncode == exits.DONE
+        assert not (home / "hub.json").exists()
     finally:
         machine.run("stop")
         served.end()

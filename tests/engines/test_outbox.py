@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_mailbox.engines.outbox import open_outbox
+from mcp_mailbox.engines.outbox import open_outbox, waiting
 from mcp_mailbox.errors import Code, Refusal
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +27,29 @@ async def test_what_was_put_is_there_when_it_is_opened_again(tmp_path: Path) -> 
         entry = await outbox.put("send", {"reader": "r", "request": "1"}, {"to": "bob"}, 5)
     async with open_outbox(path) as outbox:
         assert (outbox.waiting, await outbox.next(9)) == (1, [entry])
+
+
+async def test_what_waits_is_counted_whether_somebody_has_the_file_open_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "edge.db"
+    assert waiting(path) == 0
+    assert not path.exists()
+    path.touch()
+    assert waiting(path) == 0, "somebody was killed who was about to make it"
+    async with open_outbox(path) as outbox:
+        for request in "123":
+            entry = await outbox.put("send", {"reader": "r", "request": request}, {}, 5)
+        await outbox.answered({entry.number: {}}, 6)
+        assert waiting(path) == 2
+    assert waiting(path) == 2
+
+
+async def test_what_waits_in_a_file_that_cannot_be_read_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "damaged").write_bytes(b"no database")
+    for name in ("folder", "damaged"):
+        with pytest.raises(Refusal) as refusal:
+            waiting(tmp_path / name)
+        assert refusal.value.code is Code.STORE_FAILED
 
 
 async def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:

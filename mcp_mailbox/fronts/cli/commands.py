@@ -11,7 +11,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mcp_mailbox import __version__, rendezvous
@@ -248,8 +248,8 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command; return the exit code (`exits`)."""
+def run(arguments: Sequence[str], others: Mapping[str, Callable[[argparse.Namespace], int]]) -> int:
+    """Run one command; return the exit code (`exits`). `others` run commands that need what no front may know."""
     first = arguments[0] if arguments else "help"
     if first == "help" and len(arguments) > 1:
         arguments = [*arguments[1:], "--help"]
@@ -264,6 +264,8 @@ def run(arguments: Sequence[str]) -> int:
     if first not in COMMANDS:
         return _unknown(first)
     chosen = parse(first, arguments[1:])
+    if first in others:
+        chosen.run = others[first]
     return ended(chosen)
 
 

@@ -34,7 +34,6 @@ Run = Callable[[argparse.Namespace], int]
 _PENDING = f"{HUB_FILE}.pending"
 """The token of a join that has not been answered yet."""
 _SECONDS = 30.0
-_OUTBOXES = "edge*.db"
 _MOST = 1 << 16
 """Bytes of an answer that is read."""
 _SHOWN = 100
@@ -74,11 +73,10 @@ def join(parser: argparse.ArgumentParser) -> Run:
     return _join
 
 
-def leave(parser: argparse.ArgumentParser) -> Run:
-    """Add the arguments of `leave`."""
+def leave(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `leave`, which is run by `left`."""
     parser.add_argument("--force", action="store_true", help="even if mail waits here that has not reached the hub")
     parser.add_argument("--json", action="store_true", help="print what was left as JSON, refusals too")
-    return _leave
 
 
 # -- at the hub
@@ -359,19 +357,15 @@ def _without_password(proxy: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _leave(chosen: argparse.Namespace) -> int:
+def left(chosen: argparse.Namespace, waiting: Callable[[str, Json], int]) -> int:
+    """Leave the hub. `waiting` tells how much has not reached it, from the home and what joining has left there."""
     home = machine.home()
     path = Path(home) / HUB_FILE
     kept = _read(path)
     if kept is None:
         raise rendezvous.Refused("bad_argument", "This machine has joined no hub.")
-    waiting = _waiting(home)
-    if waiting and not chosen.force:
-        raise rendezvous.Refused(
-            "outbox_waits",
-            f"Mail waits here for the hub ({waiting}); it goes out only once that hub is joined again. Let it be"
-            " reached first, or say --force.",
-        )
+    if not chosen.force:
+        _check_outbox(home, kept, waiting)
     path.unlink()
     advice = _made_way(home)
     url, token = str(kept.get("url"))[:_SHOWN], str(kept.get("id"))[:_SHOWN]
@@ -398,15 +392,27 @@ def _made_way(home: str) -> str:
     return "Restart your hosts"
 
 
-def _waiting(home: str) -> int:
-    """Return how many messages have not reached the hub. The post office knows, which is started for that."""
-    with suppress(rendezvous.Refused):
-        if rendezvous.ask(home, frames.STATUS) is None and any(Path(home).glob(_OUTBOXES)):
-            with suppress(rendezvous.Refused):  # what it answers is another matter
-                ask("check")
-        hub = json.loads(rendezvous.ask(home, frames.STATUS) or b"{}").get("hub") or {}
-        return int(hub.get("outbox", 0))
-    return 0
+def _check_outbox(home: str, kept: Json, waiting: Callable[[str, Json], int]) -> None:
+    """Raise rendezvous.Refused where mail waits for the hub, or where that cannot be told."""
+    from mcp_mailbox.errors import Refusal  # noqa: PLC0415 - as in `_join`
+
+    try:
+        count = waiting(home, kept)
+    except Refusal as refusal:
+        raise rendezvous.Refused(
+            "outbox_unreadable",
+            f"Whether mail waits here for the hub cannot be told. {refusal} To leave all the same, say --force.",
+        ) from None
+    if not count:
+        return
+    if not rendezvous.office_lives(home):
+        with suppress(rendezvous.Refused):  # why it does not start is another matter
+            ask("check")  # nothing goes out without a post office
+    raise rendezvous.Refused(
+        "outbox_waits",
+        f"Mail waits here for the hub ({count}); it goes out only once that hub is joined again. Let it be"
+        " reached first (`mcp-mailbox status` says how that stands), or say --force.",
+    )
 
 
 def _read(path: Path) -> Json | None:
