@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
+import select
+import signal
 import subprocess
-import threading
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
 from mcp_mailbox import __version__
@@ -23,11 +26,15 @@ from mcp_mailbox.setup.host import TOKEN, Launch
 from mcp_mailbox.setup.trouble import Unfit
 
 _PROTOCOL = "2025-11-25"
-_SECONDS = 40.0
+SECONDS = 40.0
 """Longer than the post office may take to start (`rendezvous.START_SECONDS`)."""
 _HANDED_ON = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 """What the MCP SDK's stdio client hands on, and so the least that a host does."""
 _SAID = 300
+"""Characters that are shown of what a server says."""
+_BLOCK = 65536
+_GRACE = 5.0
+"""Seconds for a server to leave by itself."""
 _REFERENCE = re.compile(r"\$\w|\$\{|\{(env|file):")
 
 
@@ -79,21 +86,46 @@ class _Pipe:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._asked = 0
+        self._until = time.monotonic() + SECONDS
+        self._rest = b""
+
+    @property
+    def left(self) -> float:
+        """Seconds until it has had its time."""
+        return max(0.0, self._until - time.monotonic())
 
     def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         self._asked += 1
         self._write({"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params})
-        for line in self._process.stdout or ():
+        while (line := self._line()) is not None:
             try:
                 message = json.loads(line)
             except ValueError:
                 raise Unfit(f"It writes what is no JSON: {line[:_SAID]!a}.", "Is it another program?") from None
             if isinstance(message, dict) and message.get("id") == self._asked and "method" not in message:
                 return _result(message)
-        raise Unfit(f"It ended without an answer to {method}, or gave none in {_SECONDS:.0f} s.", "")
+        raise Unfit(f"It ended without an answer to {method}, or gave none in {SECONDS:.0f} s.", "")
 
     def tell(self, method: str) -> None:
         self._write({"jsonrpc": "2.0", "method": method})
+
+    def _line(self) -> bytes | None:
+        """Return the next line; None at the end of its output or of its time.
+
+        The end alone would not do: whatever it has started has its output open as well, and may outlive it.
+        """
+        assert self._process.stdout is not None  # noqa: S101 - it was started with a pipe
+        output = self._process.stdout.fileno()
+        while b"\n" not in self._rest:
+            if not select.select([output], [], [], self.left)[0]:
+                return None
+            block = os.read(output, _BLOCK)
+            if not block:
+                last, self._rest = self._rest, b""
+                return last or None
+            self._rest += block
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
 
     def _write(self, message: Mapping[str, Any]) -> None:
         if self._process.stdin:
@@ -107,37 +139,51 @@ def _starting(launch: Launch, directory: Path, environ: Mapping[str, str]) -> It
     # What refers to something else is filled in by the host, each in its own way: without it there is a default.
     plain = {key: value for key, value in launch.env.items() if not _REFERENCE.search(value)}
     env = {key: environ[key] for key in _HANDED_ON if key in environ} | plain
+    with tempfile.TemporaryFile() as said:  # no pipe: who left its group may have it open for ever
+        try:
+            process = _start(launch.command, directory, env, said)
+        except OSError as error:
+            raise Unfit(f"{launch.command[0]} does not start: {error.strerror}.", "Is it installed there?") from None
+        pipe = _Pipe(process)
+        try:
+            yield pipe
+        except Unfit as unfit:
+            _end(process, pipe.left)
+            words = _tail(said)
+            raise Unfit(
+                unfit.problem, f"It said: {words}" if words else unfit.hint or "Start it by hand to see why."
+            ) from None
+        finally:
+            _end(process, pipe.left)
+
+
+def _start(command: Sequence[str], directory: Path, env: Mapping[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start it as the host does, in a group of its own, in which is what a launcher (`uvx`) starts in turn."""
     pipe = subprocess.PIPE
-    try:
-        process = subprocess.Popen(launch.command, cwd=directory, env=env, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603 - what the host starts
-    except OSError as error:
-        raise Unfit(f"{launch.command[0]} does not start: {error.strerror}.", "Is it installed there?") from None
-    said: list[bytes] = []
-    listener = threading.Thread(target=lambda: said.append(process.stderr.read() if process.stderr else b""))
-    listener.start()
-    limit = threading.Timer(_SECONDS, process.kill)
-    limit.start()
-    unfit: Unfit | None = None
-    try:
-        yield _Pipe(process)
-    except Unfit as found:
-        unfit = found
-    finally:
-        if process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()  # how a host ends a server
+    return subprocess.Popen(  # noqa: S603 - what the host starts
+        command, cwd=directory, env=env, stdin=pipe, stdout=pipe, stderr=said, start_new_session=True
+    )
+
+
+def _end(process: subprocess.Popen[bytes], left: float) -> None:
+    """End it as a host does, by the end of its input; then whatever is left of its group. Twice is once."""
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    if process.returncode is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        process.kill()
+            process.wait(min(_GRACE, left))
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # of a group whose last process has gone
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        limit.cancel()
-        listener.join()
-        for opened in (process.stdout, process.stderr):
-            if opened:
-                opened.close()
-    if unfit:
-        words = b"".join(said).decode(errors="replace").strip()[-_SAID:]
-        raise Unfit(unfit.problem, f"It said: {words}" if words else unfit.hint or "Start it by hand to see why.")
+    if process.stdout:
+        process.stdout.close()
+
+
+def _tail(said: IO[bytes]) -> str:
+    """Return the end of what it said on standard error."""
+    said.seek(max(0, said.seek(0, os.SEEK_END) - 4 * _SAID))
+    return said.read().decode(errors="replace").strip()[-_SAID:]
 
 
 # -- HTTP
@@ -186,7 +232,7 @@ class _Calls:
 
     def _request(self, method: str, body: str | None) -> tuple[int, str, str]:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=_SECONDS)
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=SECONDS)
         try:
             connection.request(method, self._parts.path or "/", body, self._headers)
             answer = connection.getresponse()

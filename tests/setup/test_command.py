@@ -6,16 +6,19 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mcp_mailbox.fronts.cli import exits
-from mcp_mailbox.setup import running
-from mcp_mailbox.setup.host import Server
+from mcp_mailbox.setup import handshake, running
+from mcp_mailbox.setup.host import Launch, Server
 from mcp_mailbox.setup.hosts import HOSTS
+from mcp_mailbox.setup.trouble import Unfit
 from tests.cli.test_commands import DEADLINE, PROGRAM, Shell, shell
 from tests.fronts.world import Served
 from tests.setup.desk import JSON, TOML, Desk
@@ -406,3 +409,34 @@ def test_a_program_that_does_not_answer_is_taken_out_again(desk: Desk, command: 
     assert says in str(outcome.unfit)
     assert path.read_bytes().decode() == TOML
     assert desk.book.records() == []
+
+
+def meet_in_time(desk: Desk, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Start a server that says nothing, and see that it is given up in time, whoever has its streams open."""
+    monkeypatch.setattr(handshake, "SECONDS", 2.0)
+    began = time.monotonic()
+    with pytest.raises(Unfit, match="gave none in 2 s") as unfit:
+        handshake.greet(Launch(("/bin/sh", "-c", script), {}, None), desk.root, {"PATH": "/usr/bin:/bin"})
+    assert time.monotonic() - began < 6
+    assert "still at it" in unfit.value.hint
+
+
+def test_what_a_launcher_has_started_is_ended_with_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(desk.root / "open while it runs")
+    reader = os.open(desk.root / "open while it runs", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        meet_in_time(desk, monkeypatch, "exec 9>'open while it runs'; echo still at it >&2; sleep 30; true")
+        ended = select.poll()
+        ended.register(reader, 0)  # POLLHUP is told in any case
+        assert ended.poll(DEADLINE * 1000 / 4), "it is still there"
+    finally:
+        os.close(reader)
+
+
+def test_what_a_launcher_has_started_and_let_go_is_not_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(desk.root / "fifo")
+    writer = os.open(desk.root / "fifo", os.O_RDWR)
+    try:
+        meet_in_time(desk, monkeypatch, "echo still at it >&2; setsid cat fifo & wait")
+    finally:
+        os.close(writer)  # which ends it
