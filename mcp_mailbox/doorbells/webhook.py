@@ -115,8 +115,11 @@ class Webhook:
             connection.request("POST", self._target.path, body, headers)
             answer = connection.getresponse()
             answer.read(_ANSWER)
-            if connection.late:
-                raise TimeoutError("it did not answer in time")
+        except (OSError, http.client.HTTPException):
+            connection.check()  # then it failed since it was cut
+            raise
+        else:
+            connection.check()
             return answer.status
         finally:
             limit.cancel()
@@ -164,13 +167,25 @@ class _Pinned(http.client.HTTPConnection):
         self.default_port = _PORTS["https" if target.secure else "http"]
 
     def connect(self) -> None:
-        """Connect, with TLS for the name where the URL says so."""
-        self.sock = socket.create_connection((self._address, self.port), SECONDS)
+        """Connect, with TLS for the name where the URL says so. Raises OSError, TimeoutError when it was cut."""
+        sock = socket.create_connection((self._address, self.port), SECONDS)
+        tls: ssl.SSLSocket | None = None
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            context = ssl.create_default_context()
+            sock = tls = context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = sock
+        self.check()  # `cut` found no socket before; from here on it ends the handshake, too
+        if tls is not None:
+            tls.do_handshake()
 
     def cut(self) -> None:
-        """End it for whoever reads or writes it."""
+        """End it for whoever reads or writes it, or is about to."""
         self.late = True
-        with suppress(OSError, AttributeError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError, TypeError):
+            # Not by SSLSocket, which forgets first that it spoke TLS: what is written then would go out in the clear.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+    def check(self) -> None:
+        """Raise TimeoutError when it was cut."""
+        if self.late:
+            raise TimeoutError("it did not answer in time") from None

@@ -8,17 +8,19 @@ import pty
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import trustme
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.doorbell import Outcome, Pointer, Result, Ring
@@ -242,29 +244,103 @@ def test_a_host_that_is_nowhere_is_named() -> None:
     assert webhook.Webhook("http://nowhere.invalid/").ring({}).reason.startswith("nowhere.invalid: ")
 
 
+class Dripping:
+    """A server, with a certificate where one is given, that answers a bit at a time and without an end.
+
+    With a certificate it ends the handshake only once the time for all of it is over.
+    """
+
+    def __init__(self, certificate: trustme.LeafCert | None = None) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            certificate.configure_cert(context)
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        caller, _ = self._server.accept()
+        with closing(caller), suppress(OSError):
+            if self._tls is not None:
+                self._shake_hands(caller, self._tls)
+            drops = b"HTTP/1.1 200 OK\r\n"
+            while not self._stop.wait(0.1):
+                if self._tls is not None:
+                    self._tls.write(drops)
+                caller.sendall(self._outgoing.read() if self._tls is not None else drops)
+                drops = b"x: y\r\n"
+
+    def _shake_hands(self, caller: socket.socket, tls: ssl.SSLObject) -> None:
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                if hello := self._outgoing.read():
+                    # Each byte has as long again, by the time-out of the socket.
+                    self._stop.wait(webhook.SECONDS / 2)
+                    caller.sendall(hello[:1])
+                    time_is_up()
+                    caller.sendall(hello[1:])
+                if not (block := caller.recv(65536)):
+                    raise ConnectionError("it has hung up") from None
+                self._incoming.write(block)
+                continue
+            return
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._server.close()
+
+
+def time_is_up() -> None:
+    """Return once every timer of this process has gone off."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
+def given_up(url: str) -> None:
+    began = time.monotonic()
+    assert webhook.Webhook(url, private=True).ring({}) == Result(Outcome.FAILED, "it did not answer in time")
+    assert time.monotonic() - began < 3
+
+
 def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "SECONDS", 0.5)
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        stop = threading.Event()
+    with closing(Dripping()) as server:
+        given_up(f"http://127.0.0.1:{server.port}/")
 
-        def drip() -> None:
-            caller, _ = server.accept()
-            with closing(caller):
-                caller.sendall(b"HTTP/1.1 200 OK\r\n")
-                while not stop.wait(0.1):
-                    try:
-                        caller.sendall(b"x: y\r\n")
-                    except OSError:
-                        return
 
-        thread = threading.Thread(target=drip)
-        thread.start()
-        began = time.monotonic()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        assert webhook.Webhook(url, private=True).ring({}).outcome is Outcome.FAILED
-        assert time.monotonic() - began < 3
-        stop.set()
-        thread.join()
+def test_an_answer_that_never_ends_is_given_up_also_when_connecting_took_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = socket.create_connection
+
+    def slow(*args: Any, **options: Any) -> socket.socket:
+        time_is_up()
+        return real(*args, **options)
+
+    monkeypatch.setattr(webhook, "SECONDS", 0.5)
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with closing(Dripping()) as server:
+        given_up(f"http://127.0.0.1:{server.port}/")
+
+
+def test_an_answer_that_never_ends_is_given_up_also_when_the_handshake_took_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(webhook, "SECONDS", 0.5)
+    with closing(Dripping(authority.issue_cert("127.0.0.1"))) as server:
+        given_up(f"https://127.0.0.1:{server.port}/")
 
 
 @pytest.mark.parametrize(
