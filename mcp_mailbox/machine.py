@@ -4,7 +4,7 @@ Rules their names. Refuses to know who runs there (`rendezvous.py`) and what any
 relay imports this before the host sees its first answer: `rendezvous.py` says what that forbids.
 """
 
-# ruff: noqa: PTH100, PTH111, PTH118
+# ruff: noqa: PTH100, PTH110, PTH111, PTH118
 # (pathlib would cost 8 ms)
 from __future__ import annotations
 
@@ -90,6 +90,11 @@ def joined(home_path: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) and found.get("url") and is_meant(found, os.environ) else None
+
+
+def has_hub(home_path: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a hub keeps this machine's mail, by a variable or by what joining has left, legible or not."""
+    return bool(environ.get(HUB_VARIABLE)) or os.path.exists(os.path.join(home_path, HUB_FILE))
 
 
 def is_meant(kept: Mapping[str, object], env: Mapping[str, str]) -> bool:

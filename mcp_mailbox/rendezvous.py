@@ -510,8 +510,7 @@ def spawn(home_path: str, program: Sequence[str]) -> int:
     """Start an office that owes its starter nothing: own session, no terminal, a clean environment."""
     log = log_path(home_path)
     os.close(files.open_private(log, os.O_WRONLY | os.O_APPEND))
-    is_edge = os.environ.get(machine.HUB_VARIABLE) or os.path.exists(os.path.join(home_path, machine.HUB_FILE))
-    names = (*INHERITED, *INHERITED_BY_EDGES) if is_edge else INHERITED
+    names = (*INHERITED, *INHERITED_BY_EDGES) if machine.has_hub(home_path) else INHERITED
     environment = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
     environment[machine.HOME_VARIABLE] = home_path
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_commands import DEADLINE, INITIALIZE, PROGRAM, Shell, lasting_shell, shell
+from tests.fronts.world import Served
 
 __all__ = ["lasting_shell", "shell"]
 
@@ -126,6 +127,48 @@ def test_without_a_store_a_commit_goes_through_and_nothing_is_started(lone_repos
     lone_repository.stage("src/b.py")
     lone_repository.let_through()
     assert not (lone_repository.shell.home / ".mcp-mailbox").exists()
+
+
+@pytest.fixture(params=["joined", "by variables"])
+def edge(request: pytest.FixtureRequest, shell: Shell, tmp_path: Path) -> Iterator[tuple[Repository, Served]]:
+    """A repository on a machine whose mail a hub keeps, and that hub."""
+    (tmp_path / "hub").mkdir()
+    hub = Served(tmp_path / "hub").start()
+    if request.param == "joined":
+        invited = Shell(hub.path).run("invite", MCP_MAILBOX_HOME=str(hub.path)).stdout
+        assert shell.run(*invited.split()[1:]).returncode == 0
+    else:
+        shell.environment |= {"MCP_MAILBOX_HUB": hub.url, "MCP_MAILBOX_TOKEN": hub.token}
+    yield Repository(shell, tmp_path / "a repository"), hub
+    hub.end()
+
+
+def test_at_an_edge_what_others_hold_at_the_hub_counts_and_a_hub_that_is_away_stops_nobody_and_is_said(
+    edge: tuple[Repository, Served],
+) -> None:
+    repository, hub = edge
+    repository.reserve("alice", "src/")
+    repository.stage("src/b.py")
+    assert "src/b.py: alice@default" in repository.refused("--mailbox", "carol")
+    repository.let_through("--mailbox", "alice")
+    hub.end()
+    done = repository.guard("--mailbox", "carol")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "was not looked up" in done.stderr
+    assert "hub" in done.stderr
+
+
+def test_a_hub_that_cannot_be_asked_for_how_it_was_joined_stops_nobody_and_that_is_said(
+    lone_repository: Repository,
+) -> None:
+    lone_repository.stage("src/b.py")
+    home = lone_repository.shell.home / ".mcp-mailbox"
+    home.mkdir(mode=0o700)
+    (home / "hub.json").write_text("not JSON")
+    done = lone_repository.guard()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "was not looked up" in done.stderr
+    assert "hub.json" in done.stderr
 
 
 def test_each_file_that_another_holds_is_named_with_who_holds_it_until_when_and_what_to_do(

@@ -1,7 +1,7 @@
 """`mcp-mailbox guard`: for git's pre-commit hook; refuses a commit that touches what others hold.
 
 Who commits changes files, so what others share is in the way as well. A reservation is advice: what cannot be looked
-up (a post office that does not start) stops nobody, and is said.
+up (a post office that does not start, a hub that is away) stops nobody, and is said.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 
 from mcp_mailbox import addresses, machine, rendezvous
 from mcp_mailbox.fronts.cli import registration
-from mcp_mailbox.fronts.cli.asking import ask
+from mcp_mailbox.fronts.cli.asking import Answered, ask
 from mcp_mailbox.reservation import Conflict, Mode, Reservation, told, touched
 
 SWITCH = "MCP_MAILBOX_GUARD"
 _STORE = "mail.db"
-"""The store in its home (`config.STORE_FILE`): without one nobody holds anything, and nothing is started."""
+"""The store in its home (`config.STORE_FILE`): where neither it nor a hub is, nobody holds anything, and nothing is
+started."""
 _MARK = "# mcp-mailbox guard: "
 """Begins the second line of a hook that is ours."""
 _SHOWN = 20
@@ -53,7 +54,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _guard(chosen: argparse.Namespace) -> int:
-    if not (Path(machine.home()) / _STORE).exists():
+    home = machine.home()
+    if not (machine.has_hub(home) or (Path(home) / _STORE).exists()):
         return 0
     root = Path(_git("rev-parse", "--show-toplevel").rstrip("\n")).resolve()
     paths = _below(root, chosen.files) if chosen.files else _staged()
@@ -73,7 +75,8 @@ def _held(space: str, mailbox: str | None) -> Sequence[Reservation]:
     try:
         found = ask("reservations", space=space, **({"besides": mailbox} if mailbox is not None else {}))
     except rendezvous.Refused as refused:
-        if refused.code in _MISTAKES:
+        # A post office that does not open may say the same of its own settings.
+        if isinstance(refused, Answered) and refused.code in _MISTAKES:
             raise
         _say(f"mcp-mailbox: whether others hold what this commit touches was not looked up: {refused.hint}")
         return []
