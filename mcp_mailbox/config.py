@@ -34,7 +34,6 @@ MCP_MAILBOX_MAILBOXES      mailboxes of a principal
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,7 +112,7 @@ class Serving:
     @property
     def local(self) -> bool:
         """Whether it listens for this machine alone."""
-        return _is_loopback(self.host)
+        return machine.is_loopback(self.host)
 
     @property
     def beyond(self) -> bool:
@@ -143,7 +142,7 @@ def serving(
         raise Refusal(Code.BAD_ARGUMENT, f"{port} is no port.", "Ports are 1 to 65535; 0 takes a free one.")
     if tls_key and not tls_cert:
         raise Refusal(Code.BAD_ARGUMENT, "--tls-key was given alone.", "Give --tls-cert too.")
-    if not _is_loopback(host):
+    if not machine.is_loopback(host):
         if no_auth:
             raise Refusal(
                 Code.BAD_ARGUMENT,
@@ -199,7 +198,7 @@ def _is_endpoint(url: str) -> bool:
         return False
     if not url.isascii() or not url.isprintable() or {*url} & {" ", '"', "\\", "?", "#"} or parts.username is not None:
         return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and machine.is_loopback(host)))
 
 
 def _host(name: str) -> str:
@@ -224,15 +223,6 @@ def _origin(text: str) -> str:
         )
     scheme, host, port = found.groups()
     return f"{scheme}://{host}" + (f":{port}" if port and port != _USUAL_PORTS.get(scheme) else "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def host_settings(env: Mapping[str, str], space: str = addresses.DEFAULT_SPACE) -> HostSettings:
@@ -366,7 +356,7 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
         )
     if (
         parts.scheme == "http"
-        and not _is_loopback(parts.hostname or "")
+        and not machine.is_loopback(parts.hostname or "")
         and not (env.get(machine.INSECURE_VARIABLE) or joined.get("insecure") is True)
     ):
         raise Refusal(

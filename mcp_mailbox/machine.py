@@ -61,9 +61,26 @@ def home(environ: Mapping[str, str] = os.environ) -> str:
     return os.path.join(os.path.abspath(base), ".mcp-mailbox")
 
 
+def is_off(variable: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a variable switches off what is on without it."""
+    return environ.get(variable, "").lower() in ("off", "no", "false", "0")
+
+
 def is_silent(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this host is not to be rung."""
-    return environ.get(DOORBELL_VARIABLE, "").lower() in ("off", "no", "false", "0")
+    return is_off(DOORBELL_VARIABLE, environ)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address, in brackets or not, is this machine's own, so that nobody is on the way."""
+    import ipaddress  # noqa: PLC0415 - no relay asks
+
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def space(home_path: str) -> str:

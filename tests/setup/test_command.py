@@ -320,6 +320,12 @@ def test_hooks_that_cannot_be_are_misunderstood(user: Shell, arguments: list[str
     assert user.run("setup", "--hooks", "--yes", *arguments).returncode == exits.MISUNDERSTOOD
 
 
+def test_every_address_of_this_machine_is_taken_for_it(user: Shell) -> None:
+    for host in ("127.0.0.1", "127.0.0.2", "LOCALHOST", "[::1]"):
+        done = user.run("setup", "--hooks", "--dry-run", "--url", f"http://{host}:8765/mcp")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 # -- over HTTP
 
 

@@ -43,7 +43,7 @@ def add(guard: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    if os.environ.get(SWITCH, "").lower() in {"off", "no", "false", "0"}:
+    if machine.is_off(SWITCH):
         return 0
     try:
         return _install(chosen) if chosen.install else _guard(chosen)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from mcp_mailbox import files, frames, machine, rendezvous
 from mcp_mailbox.fronts.cli import exits, screen, shown
@@ -231,7 +231,7 @@ def _checked(text: str, *, insecure: bool) -> str:
         raise rendezvous.Refused(
             "bad_argument", f"{text[:_SHOWN]!a} is no hub's address. Write it as https://hub.example.org."
         )
-    if parts.scheme == "http" and not insecure and not _is_loopback(parts):
+    if parts.scheme == "http" and not insecure and not machine.is_loopback(parts.hostname or ""):
         raise rendezvous.Refused(
             "bad_argument",
             f"Over {text[:_SHOWN]!a} anybody on the way could read what you send. Use https; --insecure is for a"
@@ -243,18 +243,6 @@ def _checked(text: str, *, insecure: bool) -> str:
 def _is_plain(path: str) -> bool:
     """Whether it can stand in a request as it is."""
     return path.isascii() and path.isprintable() and " " not in path
-
-
-def _is_loopback(parts: SplitResult) -> bool:
-    import ipaddress  # noqa: PLC0415 - of http alone
-
-    host = parts.hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _token(path: Path, url: str, code: str) -> str:

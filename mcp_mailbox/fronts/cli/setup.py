@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mcp_mailbox.setup.trouble import Unfit
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _WIDEST = 400
 """Characters of a line that are shown: some hosts keep all their settings on one."""
 
@@ -116,7 +115,7 @@ def _register(given: argparse.Namespace) -> int:
 
 def _token_of(url: str) -> str:
     """Say where the token of the server at this address is."""
-    if urlsplit(url).hostname not in _LOOPBACK:
+    if not machine.is_loopback(urlsplit(url).hostname or ""):
         return "Who runs the server makes one there: `mcp-mailbox token create NAME`."
     home = machine.home()
     later = "" if (Path(home) / "token").exists() else "\n(the first `mcp-mailbox serve` makes that file)"
@@ -141,7 +140,7 @@ def _changes(given: argparse.Namespace, scope: Scope, server: Server, where: Sur
     hooked = [hooks.HOOKED[each.name] for each in hosts if each.name in hooks.HOOKED]
     if not hooked:
         raise _Misunderstood("--hooks are Claude Code's and Codex's, neither of which is among these hosts.")
-    if server.url and urlsplit(server.url).hostname not in _LOOPBACK:
+    if server.url and not machine.is_loopback(urlsplit(server.url).hostname or ""):
         raise _Misunderstood("--hooks ask the post office of this machine: leave them out with that --url.")
     # A host that does not start our program has nothing by which that could ring it.
     rewake = given.hooks == "rewake" or server.url is not None
