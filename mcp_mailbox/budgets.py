@@ -64,6 +64,11 @@ class Budget:
             self._make_room(begin)
         self._whole[key] = max(begin, whole or 0) + self._period
 
+    def give_back(self, key: Hashable) -> None:
+        """Count one less: what was taken has come to nothing."""
+        if key in self._whole:
+            self._whole[key] -= self._period
+
     def forget(self) -> None:
         """Begin anew."""
         self._whole.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ _WAITS, _LOOKED_UP = 0, 2
 """What `settled` of a fetched message is at first: in the inbox; not seen there, only read or found. 1: done with."""
 _KEEP = """
 INSERT INTO fetched (mailbox, id, settled, message) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-    settled = iif(settled = 2, excluded.settled, settled),
+    settled = iif(settled = 2 OR {leased}, excluded.settled, settled),
     message = iif(instr(excluded.message, '"body"') OR NOT instr(message, '"body"'), excluded.message, message)
 """
 KEPT_MS = 30 * 24 * 3600 * 1000
@@ -139,13 +139,12 @@ class Outbox:
         files: Sequence[Parcel] = (),
         *,
         tried: bool = False,
-        admit: Callable[[], None] | None = None,
     ) -> Entry:
         """Keep it for the hub, once for each request of a reader; return it, with its answer if that has come.
 
-        `tried`: the hub may have it, but its answer was lost. `admit` may refuse what was not kept before.
+        `tried`: the hub may have it, but its answer was lost.
 
-        Raises Refusal(OUTBOX_FULL) when as many wait as may, and what `admit` raises.
+        Raises Refusal(OUTBOX_FULL) when as many wait as may.
         """
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
@@ -155,8 +154,6 @@ class Outbox:
                 return _entry(known), False
             if self.waiting >= self._most:
                 raise full()
-            if admit is not None:
-                admit()
             copies, since = json.dumps([*map(astuple, files)]), now if tried else 0
             row = db.execute(
                 "INSERT INTO outbox (reader, request, verb, who, given, asked_at, files, tried)"
@@ -170,6 +167,12 @@ class Outbox:
             self.waiting += 1
             self.oldest = entry.asked_at if self.oldest is None else self.oldest
         return entry
+
+    async def knows(self, who: Mapping[str, object]) -> bool:
+        """Whether that request of that reader was kept before."""
+        asked = (str(who["reader"]), str(who["request"]))
+        known = "SELECT 1 FROM outbox WHERE reader = ? AND request = ?"
+        return await self._writer.do(lambda db: db.execute(known, asked).fetchone() is not None)
 
     async def later(self, now: int) -> int:
         """Return that moment, in ms since 1970 UTC, or else one later than all that were returned before.
@@ -244,13 +247,20 @@ class Outbox:
 
     # -- what was fetched
 
-    def keep(self, mailbox: str, messages: Sequence[Mapping[str, object]], *, waits: bool) -> None:
-        """Keep messages, by their `id` without a lease's number; soon on disk. `waits`: they are in the inbox."""
+    def keep(
+        self, mailbox: str, messages: Sequence[Mapping[str, object]], *, waits: bool, leased: bool = False
+    ) -> None:
+        """Keep messages, by their `id` without a lease's number; soon on disk.
+
+        `waits`: they are in the inbox. `leased`: they were handed out just now, so whatever was done with them before
+        was undone.
+        """
         settled = _WAITS if waits else _LOOKED_UP
+        keep = _KEEP.format(leased=int(leased))
         rows = [(mailbox, plain(str(each["id"])), settled, json.dumps(each)) for each in messages]
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany(_KEEP, rows)
+            db.executemany(keep, rows)
             db.execute("DELETE FROM fetched WHERE number <= (SELECT max(number) FROM fetched) - ?", (FETCHED_MOST,))
 
         self._writer.later(work)

@@ -56,6 +56,8 @@ _MISSING = {
     "outcome": _OUTCOME_HINT,
 }
 """Where to get what is missing."""
+_IDS = {"id", "ids", "ack", "reply_to", "thread"}
+"""Parameters that name messages."""
 
 # `json_schema_input_type` is what the description of the store API says that a reader takes.
 _Texts = str | list[str]
@@ -386,6 +388,11 @@ class Settle(Arguments):
     mailbox: Mailbox | None = None
 
     @property
+    def ends(self) -> bool:
+        """Whether what it is done to does not wait any more."""
+        return self.outcome in {Outcome.ACK, Outcome.REJECT, Outcome.PURGE, Outcome.ACCEPT}
+
+    @property
     def settlement(self) -> Settlement:
         """What to do with them. Raises Refusal for what cannot be."""
         return Settlement(Outcome(self.outcome), _ms(self.delay) or 0, self.reason)
@@ -484,6 +491,15 @@ def parse(model: type[M], tool: str, arguments: Mapping[str, Any] | None) -> M:
         # What is known of one mistake helps more than what is said of all.
         told = [hint for hint in hints if hint] or [f"{tool} takes {', '.join(names)}."]
         raise Refusal(Code.BAD_ARGUMENT, " ".join(problems), " ".join(told)) from None
+
+
+def written(asked: Arguments, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments that were read as they are to be handed on: under their own names, ids as they were meant."""
+    found = meaning.spelled(given, _names(type(asked)), asked.also)
+    for name in _IDS & found.keys():
+        meant = getattr(asked, name)
+        found[name] = list(meant) if isinstance(meant, tuple) else meant
+    return found
 
 
 def _mistake(model: type[Arguments], tool: str, names: Sequence[str], error: ErrorDetails) -> tuple[str, str]:

@@ -175,6 +175,12 @@ class Asker:
         since = self.line.since if self.line.since is not None else self._clock.now()
         return {"unreachable_since": render.moment(since), "hint": self.unreachable}
 
+    def about_outbox(self, hint: str = "") -> Json:
+        """Return what an answer says of what is in the outbox: the hub may be there, and other mail before it."""
+        if self.line.up:
+            return {"hint": hint} if hint else {}
+        return self.about_away() | {"hint": f"{self.unreachable} {hint}".strip()}
+
 
 def _settles(said: Mapping[str, Any]) -> bool:
     """Whether what is asked (`wire.Asked`) ends leases, too."""

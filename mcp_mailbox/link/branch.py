@@ -224,6 +224,12 @@ class Branch:
     def _note_again(self, here: _Here) -> None:
         self._asker.note("here", here.caller, bell=spelling.bell(here.bell, here.terms, resumed=True))
 
+    def _note_all_again(self) -> None:
+        for here in self._readers.values():
+            self._note_again(here)
+        for caller, stand in self._standing.values():
+            self._note_standing(caller, stand, resumed=True)
+
     def begins(self, caller: Caller, host: str, *, resumed: bool) -> None:
         """See `Counter`."""
         self._asker.note("begins", caller, host=host, resumed=resumed)
@@ -359,10 +365,7 @@ class Branch:
         elif event == "hello":
             unseen = said.get("unseen")
             self._beginning.said([str(each) for each in unseen] if isinstance(unseen, list) else ())
-            for here in self._readers.values():
-                self._note_again(here)
-            for caller, stand in self._standing.values():
-                self._note_standing(caller, stand, resumed=True)
+            self._note_all_again()
             self._mailboxes.ring_all()
 
     async def _ring_host(self, said: Json) -> None:
@@ -390,8 +393,7 @@ class Branch:
         while True:
             await anyio.sleep(_LINGER)
             if east != (east := spelling.east()):  # the clocks were put forward or back: quiet hours go with them
-                for here in self._readers.values():
-                    self._note_again(here)
+                self._note_all_again()
             self._mailboxes.forget_unheard()
 
     async def _tell_present(self) -> None:

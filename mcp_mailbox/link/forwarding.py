@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel
 from mcp_mailbox.errors import Blame, Code, Refusal
-from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.hub.wire import MARK
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link.hub import Away, Hub, Strange, refused
@@ -55,22 +55,12 @@ class Forwarder:
         """How much waits: what is sent goes behind it."""
         return self.outbox.waiting
 
-    async def put(
-        self,
-        asking: Asking,
-        who: Json,
-        files: Sequence[Parcel] = (),
-        *,
-        tried: bool = False,
-        admit: Callable[[], None] | None = None,
-    ) -> Entry:
+    async def put(self, asking: Asking, who: Json, files: Sequence[Parcel] = (), *, tried: bool = False) -> Entry:
         """Keep it for the hub: on disk when this returns, with its answer if it was kept before. Raises Refusal.
 
-        `tried`: the hub may have it already. `admit`: see `Outbox.put`.
+        `tried`: the hub may have it already.
         """
-        entry = await self.outbox.put(
-            asking.verb, who, dict(asking.given), self._clock.now(), files, tried=tried, admit=admit
-        )
+        entry = await self.outbox.put(asking.verb, who, dict(asking.given), self._clock.now(), files, tried=tried)
         self._filled.set()
         return entry
 
@@ -161,13 +151,12 @@ class Forwarder:
         return entry if entry is not None and (entry.answer is None or "error" in entry.answer) else None
 
     async def translated(self, asking: Asking) -> Asking:
-        """Put the hub's id in the place of one of the outbox, where that is known by now."""
-        if MARK not in json.dumps(asking.given):
-            return asking
-        given = await _replaced(asking.given, self.hubs_id)
-        if given == asking.given:
-            return asking
-        return replace(asking, given=given, asked=type(asking.asked).model_validate(given, by_alias=True))
+        """Return it as it is handed on, with the hub's id in the place of one of the outbox that is known by now."""
+        given = arguments.written(asking.asked, asking.given)
+        translated = await _replaced(given, self.hubs_id)
+        if translated == given:
+            return replace(asking, given=given)
+        return replace(asking, given=translated, asked=arguments.parse(type(asking.asked), asking.verb, translated))
 
     async def hubs_id(self, id_: str) -> str:
         """Return the hub's id in the place of one of the outbox, where that is known; any other one as it is."""

@@ -40,11 +40,11 @@ _CONTENT_BYTES = 64 << 20
 
 
 class Away(Exception):  # noqa: N818 - what happens to links
-    """There is no answer, since the hub was not asked; whether it was is not known where it is `Unanswered`."""
+    """There is no answer. The hub has certainly not done it, unless this is `Unanswered`."""
 
 
 class Unanswered(Away):
-    """It was asked, and there is no answer."""
+    """There is no answer, and the hub may have done it."""
 
 
 class Strange(Exception):  # noqa: N818

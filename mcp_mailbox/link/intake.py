@@ -70,10 +70,11 @@ class Intake:
             if asking.verb in {"wait_for_message", "list_inbox"}:
                 fetched = [each for each in answer.get("messages", []) if "body" in each or "preview" in each]
                 if fetched:
-                    self._outbox.keep(mailbox, fetched, waits=is_inbox(asking))
+                    leased = asking.verb == "wait_for_message"
+                    self._outbox.keep(mailbox, fetched, waits=is_inbox(asking), leased=leased)
             elif asking.verb in {"read", "entire"} and "body" in answer and not _is_part(asking):
                 self._outbox.keep(mailbox, [answer], waits=False)
-            elif asking.verb == "settle":
+            elif isinstance(asking.asked, arguments.Settle) and asking.asked.ends:
                 self._outbox.settled(mailbox, answer.get("settled", []))
             elif isinstance(asking.asked, arguments.Send) and asking.asked.reply_to:
                 self._outbox.settled(mailbox, [asking.asked.reply_to])

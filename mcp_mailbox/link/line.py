@@ -100,6 +100,8 @@ class Line:
                 why, strange = str(odd), True
             except Refusal as refusal:
                 why = str(refusal)
+            if self._stream.cancel_called:
+                why = self.why  # which `suspect` has said
             stood = self.up or self._stream.cancel_called
             self._set(up=False, why=why)
             if stood:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import anyio
 from anyio import to_thread
 
 from mcp_mailbox import addresses
+from mcp_mailbox.addresses import Address
 from mcp_mailbox.engines.outbox import Parcel
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments
@@ -79,12 +81,12 @@ class Mailing:
                 return await self._intake.taken(asking, await self._together.send(said))
             except Away as away:
                 tried = isinstance(away, Unanswered)
-        return (await self._later(asking, draft, tried=tried))[0]
+        return (await self._later(asking, draft, await self._sender(asking), tried=tried))[0]
 
     async def _with_files(self, asking: Asking, asked: arguments.Send, draft: Draft) -> Json:
         """Send with files: copies of them stay here until the hub has the message."""
         files = await to_thread.run_sync(self._parcels.take, self._openers(asking, asked))
-        given = {name: each for name, each in asking.given.items() if asked.also.get(name, name) != "attach"}
+        given = {name: each for name, each in asking.given.items() if name != "attach"}
         asking = replace(asking, given=given, asked=asked.model_copy(update={"attach": ()}), handed=())
         kept = tried = False
         try:
@@ -96,8 +98,9 @@ class Mailing:
                 except Refusal as refusal:
                     if refusal.code is not Code.STORE_FAILED:  # what was handed in is gone: it goes with the rest
                         raise
+            mailbox = await self._sender(asking)
             kept = True  # from here on it may be on disk, even if nobody waits for the answer any more
-            answer, kept = await self._later(asking, draft, files, tried=tried)
+            answer, kept = await self._later(asking, draft, mailbox, files, tried=tried)
         except Refusal:
             kept = False
             raise
@@ -128,8 +131,11 @@ class Mailing:
         signature = await self._signing.of(asking, files)
         return await self._asker.verb("send", self._asker.spelled(asking) | {"files": named(files)} | signature)
 
+    async def _sender(self, asking: Asking) -> Address:
+        return await self._mailboxes.readable(asking.call.caller, asking.call.mailbox)
+
     async def _later(
-        self, asking: Asking, draft: Draft, files: Sequence[Parcel] = (), *, tried: bool
+        self, asking: Asking, draft: Draft, mailbox: Address, files: Sequence[Parcel] = (), *, tried: bool
     ) -> tuple[Json, bool]:
         """Take a message in for the hub: it is on disk here when this returns. Say whether it needs the files.
 
@@ -137,12 +143,11 @@ class Mailing:
         """
         space = asking.call.caller.space
         everybody = [addresses.parse_any(each, space) for each in (*draft.to, *draft.cc)]
-        mailbox = await self._mailboxes.readable(asking.call.caller, asking.call.mailbox)
         who = self._asker.who(asking.call) | {"address": str(mailbox)}
-        # What the hub may have, or the outbox under its key, is not refused here: it may have been accepted.
-        new = not tried and draft.key is None
-        admit = partial(self._pace.take, mailbox, {*everybody}) if new else None
-        entry = await self._forwarder.put(asking, who, files, tried=tried, admit=admit)
+        # What the hub or the outbox may have, this way or under its key, is not refused: it may have been accepted.
+        known = tried or draft.key is not None or await self._forwarder.outbox.knows(who)
+        with nullcontext() if known else self._pace.taking(mailbox, {*everybody}):
+            entry = await self._forwarder.put(asking, who, files, tried=tried)
         if draft.reply_to is not None:
             self._forwarder.outbox.settled(str(mailbox), [draft.reply_to])
         if entry.answer is not None:
@@ -150,10 +155,7 @@ class Mailing:
         to = [{"address": str(each), "state": "outbox"} for each in dict.fromkeys(everybody)]
         hint = "It is on this machine's disk, and goes out by itself once the hub is reached, also when you are gone."
         answer = {"id": f"{MARK}{entry.number}", "accepted": "outbox", "to": to}
-        if self._asker.line.up:
-            return answer | {"hint": hint}, entry.files == tuple(files)
-        about = {**self._asker.about_away(), "hint": f"{self._asker.unreachable} {hint}"}
-        return answer | about, entry.files == tuple(files)
+        return answer | self._asker.about_outbox(hint), entry.files == tuple(files)
 
 
 def _answer(answer: Json) -> Json:

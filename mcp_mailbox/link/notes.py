@@ -21,8 +21,12 @@ Json = dict[str, Any]
 
 _MOST = 20_000
 """Notes that wait for the line. What is lost beyond is said anew when the line stands, or is noticed by the hub."""
-_FIRST = {"here", "begins", "gone", "missed"}
+_AGAIN = 1.0
+"""Seconds after which what the hub did not take is told again."""
+_FIRST = {"here", "begins", "gone", "missed", "deafen"}
 """Notes that go before what is asked next: who is here, and what nobody has seen, which comes before later mail.
+
+Where rings are not wanted any more they may be wanted again by what is asked then.
 
 What a former life of ours was told to have been seen goes before it, too: else it would be handed out again.
 """
@@ -94,10 +98,15 @@ class Notes:
             try:
                 with self._line.relying():
                     await self._hub.notes(notes, self._life, self._done + 1)
-            except (Away, Refusal) as error:
+            except Away as away:
                 self._waiting = notes + self._waiting
-                self._line.suspect(str(error))
+                self._line.suspect(str(away))
                 await self._line.changed()
+                continue
+            except Refusal as refusal:  # it is there, and cannot now: it is asked too much, or its disk is full
+                self._waiting = notes + self._waiting
+                logger.warning("the hub is not told yet who is here: %s", refusal)
+                await anyio.sleep(_AGAIN)
                 continue
             except Strange as odd:
                 logger.warning("notes are lost: %s", odd)

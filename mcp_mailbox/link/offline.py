@@ -41,8 +41,9 @@ class Offline:
         address = str(await self._mailboxes.readable(asking.call.caller, asking.call.mailbox))
         if isinstance(asked, arguments.Settle):
             await self._forwarder.put(asking, self._asker.who(asking.call))
-            self._outbox.settled(address, asked.ids)
-            return {"settled": list(asked.ids), "accepted": "outbox", **self._asker.about_away()}
+            if asked.ends:
+                self._outbox.settled(address, asked.ids)
+            return {"settled": list(asked.ids), "accepted": "outbox", **self._asker.about_outbox()}
         if isinstance(asked, arguments.ListInbox) and is_inbox(asking):
             listed = [_preview(each) for each in await self._outbox.unsettled(address, asked.limit)]
             return {"messages": listed, **self._asker.about_away()}
@@ -91,7 +92,7 @@ class Offline:
         why = (
             {"state": "refused", "reason": refused.get("message", ""), "hint": refused.get("hint", "")}
             if refused is not None
-            else {"state": "outbox", **({} if self._asker.line.up else self._asker.about_away())}
+            else {"state": "outbox", **self._asker.about_outbox()}
         )
         return {
             "id": id_,

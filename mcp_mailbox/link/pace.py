@@ -6,7 +6,8 @@ budgets: then it has the last word.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from mcp_mailbox import loopguard
 from mcp_mailbox.addresses import Address
@@ -22,12 +23,20 @@ class Pace:
         self._most = most
         self._pairs = Budget(most)
 
-    def take(self, sender: Address, recipients: Collection[Address]) -> None:
-        """Count a message. Raises Refusal(OVER_BUDGET), and counts none, when one of them has had enough."""
+    @contextmanager
+    def taking(self, sender: Address, recipients: Collection[Address]) -> Iterator[None]:
+        """Count a message, unless the block fails. Raises Refusal(OVER_BUDGET) when one of them has had enough."""
         now = self._clock.now()
         for each in recipients:
             free = self._pairs.free_at((sender.compared, each.compared), now)
             if free > now:
                 raise loopguard.too_many(self._most, each, free)
-        for each in recipients:
-            self._pairs.take((sender.compared, each.compared), now)
+        pairs = [(sender.compared, each.compared) for each in recipients]
+        for pair in pairs:
+            self._pairs.take(pair, now)
+        try:
+            yield
+        except BaseException:
+            for pair in pairs:
+                self._pairs.give_back(pair)
+            raise

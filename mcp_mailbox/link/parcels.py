@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Parcels:
         self._most = most
         self.size = 0
         """Bytes of all that is here."""
+        self._counting = threading.Lock()
 
     def begin(self, wanted: Collection[str]) -> None:
         """Let go of what nobody names: somebody has died over it. Raises Refusal(STORE_FAILED)."""
@@ -93,7 +95,7 @@ class Parcels:
             raise _no_room(name, error) from error
         finally:
             file.close()
-        self.size += size
+        self._count(size)
         return Parcel(name, copy, size, digest.hexdigest())
 
     def _check(self, name: str, size: int, limit: int) -> None:
@@ -125,7 +127,11 @@ class Parcels:
         for each in parcels:
             with contextlib.suppress(OSError):
                 (self._directory / each.copy).unlink()
-                self.size -= each.size
+                self._count(-each.size)
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self.size += size
 
 
 def _no_room(name: str, error: OSError) -> Refusal:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,9 @@ import anyio
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.fronts import arguments
+from mcp_mailbox.fronts import arguments, render
 from mcp_mailbox.fronts.verbs import Asking
+from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link.asking import Asker
 from mcp_mailbox.link.beginning import Beginning
 from mcp_mailbox.link.forwarding import Forwarder
@@ -84,7 +86,7 @@ class Waits:
         answer: Json | None = None
         told: Json = {}  # in an answer that was not the last one
         if address is None:
-            return self._nothing_heard()
+            return self._nothing_heard() | self._unacked(asked.ack)
         said = self._asker.spelled(asking) | {"who": self._attempt(asking.call)}
         with self._mailboxes.bell.listening(address) as ear, asking.ending.telling(ear.hear):
             while True:
@@ -94,12 +96,16 @@ class Waits:
                 try:
                     await self._begun(asking.ending)
                     answer = await self._asker.verb("wait_for_message", said, tries=1)
-                    said["given"] = {name: each for name, each in said["given"].items() if name != "ack"}
+                    if said["given"].pop("ack", None):
+                        failed = {each.get("id") for each in answer.get("ack_failed", ())}
+                        self._forwarder.outbox.settled(str(address), [each for each in asked.ack if each not in failed])
                     told |= {name: answer[name] for name in _ONCE if name in answer}
                 except Away:
                     answer = None
                     told.pop("skipped", None)  # is said again to another attempt
                     said["who"] = self._attempt(asking.call)
+                    if said["given"].pop("ack", None):
+                        await self._ack_later(asking, address)
                 except Refusal as refusal:
                     again = refusable if self._gone_told() else max(refusable, clock.now() + _SETTLING)
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= min(again, deadline):
@@ -111,6 +117,18 @@ class Waits:
                 with self._alarms.at(until, ear.hear):  # it hears as well when the hub is back, as all who listen do
                     await ear.wait()
         return (await self._intake.taken(asking, answer) if answer is not None else self._nothing_heard()) | told
+
+    async def _ack_later(self, asking: Asking, address: Address) -> None:
+        """Leave to the outbox what a wait was to ack: the hub has not said that it did. Doing it twice does no harm."""
+        call = replace(asking.call, request=f"{asking.call.request} ack")
+        acked = list(asking.asked.ack)
+        await self._forwarder.put(plainly("settle", {"ids": acked, "outcome": "ack"}, call), self._asker.who(call))
+        self._forwarder.outbox.settled(str(address), acked)
+
+    def _unacked(self, ids: Sequence[str]) -> Json:
+        """Return what an answer says of what was to be acked, while it is not known whose mailbox it is in."""
+        why = render.problem(self._asker.away("It has to say which mailbox is yours."))
+        return {"ack_failed": [{"id": each} | why for each in ids]} if ids else {}
 
     def _nothing_heard(self) -> Json:
         """Return the answer of a wait that the hub has not answered."""

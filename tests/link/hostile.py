@@ -53,7 +53,8 @@ class Pretender:
         """What was sent, by its request."""
         self.changed = anyio.Event()
         self.holds: anyio.Event | None = None
-        """Until when no send is answered."""
+        """Until when nothing of this is answered:"""
+        self.held = {"verbs/send", "sends"}
         self.port = 0
 
     @asynccontextmanager
@@ -81,7 +82,7 @@ class Pretender:
                 place = head.split()[1].removeprefix("/store/v1/")
                 self.asked.append(place)
                 self.changed.set()
-                if self.holds is not None and place in {"verbs/send", "sends"}:
+                if self.holds is not None and place in self.held:
                     await self.holds.wait()
                 said = self.answer(place, body)
                 ends = said is not None and b"connection: close" in said

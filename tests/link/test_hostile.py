@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.link import branch as branch_
+from mcp_mailbox.link import notes
 from mcp_mailbox.link.hub import Strange, parsed
 from tests.conftest import DEADLINE
 from tests.link.hostile import HELLO, Pretender, edge, events, http, say
@@ -194,3 +197,80 @@ def test_what_is_parsed_is_json_or_strange(text: str | bytes) -> None:
         parsed(text)
     except Strange:
         return
+
+
+async def test_a_hub_that_takes_no_notes_now_is_told_later_on_the_same_line(
+    hub: Pretender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked too much, or its disk is full: a new connection would not help, and what is under way goes on."""
+    monkeypatch.setattr(notes, "_AGAIN", 0.01)
+    busy = http(b'{"error":"over_rate","message":"Too many.","hint":"Later."}', status=429)
+    with anyio.fail_after(DEADLINE):
+        hub.answer = lambda place, _: busy if place == "notes" else None
+        async with edge(hub, tmp_path) as branch:
+            await branch.line.until_up()
+            while hub.asked.count("notes") < 5:
+                await hub.asks(1)
+            assert (branch.line.up, hub.asked.count("stream")) == (True, 1)
+            hub.answer = lambda _, __: None
+            await say(branch, "list_inbox", "1")  # behind who is here
+            assert hub.asked.count("stream") == 1
+
+
+async def test_rings_that_are_wanted_again_are_asked_for_after_those_that_were_not(
+    hub: Pretender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branch_, "_LINGER", 0.01)
+    with anyio.fail_after(DEADLINE):
+        async with edge(hub, tmp_path) as branch, anyio.create_task_group() as tasks:
+            await branch.line.until_up()
+            await say(branch, "list_inbox", "0")  # behind who is here
+            hub.holds, hub.held = anyio.Event(), {"notes"}
+            told = hub.asked.count("notes")
+            await say(branch, "wait_for_message", "1", timeout=0)
+            while hub.asked.count("notes") == told:  # that nobody listens any more is on its way
+                await hub.asks(1)
+            asked = len(hub.asked)
+            tasks.start_soon(partial(say, branch, "wait_for_message", "2", timeout=0))
+            with anyio.move_on_after(0.3):
+                await hub.asks(1)
+            assert hub.asked[asked:] == []
+            hub.holds.set()
+            while "verbs/own" not in hub.asked[asked:]:
+                await hub.asks(1)
+
+
+async def test_what_waits_behind_other_mail_is_not_said_to_wait_for_a_hub_that_is_there(
+    hub: Pretender, tmp_path: Path
+) -> None:
+    with anyio.fail_after(DEADLINE):
+        hub.answer = lambda place, _: http(b"", status=503) if place == "stream" else None
+        async with edge(hub, tmp_path) as branch:
+            while branch.line.since is None:  # noqa: ASYNC110 - nothing tells of the first attempt
+                await anyio.sleep(0.005)
+            assert "unreachable_since" in await say(branch, "send", "1", to="alice", body="x")
+            hub.holds = anyio.Event()
+            hub.answer = lambda _, __: None
+            branch.line.hurry()
+            await branch.line.until_up()
+            answer = await say(branch, "settle", "2", ids=["x"], outcome="ack")
+            assert (answer["accepted"], "unreachable_since" in answer) == ("outbox", False)
+            hub.holds.set()
+
+
+async def test_why_a_line_is_suspected_is_what_is_said_of_it(hub: Pretender, tmp_path: Path) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with edge(hub, tmp_path) as branch:
+            await branch.line.until_up()
+            streams, renewed = hub.asked.count("stream"), branch.hub.renew
+            said: list[str] = []
+
+            async def renew() -> None:
+                said.append(branch.line.why)
+                await renewed()
+
+            branch.hub.renew = renew  # type: ignore[method-assign]  # it comes after the state was set
+            branch.line.suspect("it does not answer in time")
+            while hub.asked.count("stream") == streams:
+                await hub.asks(1)
+            assert said == ["it does not answer in time"]

@@ -86,6 +86,8 @@ class Edge:
         """What ends the standing in of each hook that waits."""
         self.staged: dict[str, tuple[int, float]] = {}
         """Files that were handed in: how many bytes each has by now, and until when it is kept."""
+        self.forgotten = False
+        """Whether the hub does not know it any more: what was on its way comes to another one of this name."""
         self.lost_at: float | None = None
         """When the last stream broke, while there is none."""
         self.life = ""
@@ -112,7 +114,8 @@ class Edge:
     # -- readers
 
     def here(self, caller: Caller) -> None:
-        """Count the reader as present. Raises Refusal(STOPPING) for too many."""
+        """Count the reader as present. Raises Refusal(STOPPING) for too many, and as `must_be_known`."""
+        self.must_be_known()
         if caller.reader not in self.readers:
             if self._together(lambda each: each.readers) >= READERS_MOST:
                 raise _full("readers of one principal")
@@ -134,7 +137,11 @@ class Edge:
             await self._counter.depart(caller, put_back=put_back)
 
     def stand(self, name: str, standing: AbstractContextManager[None]) -> None:
-        """Have something rung in the place of a reader, from now on. Raises Refusal(BAD_ARGUMENT) for too many."""
+        """Have something rung in the place of a reader, from now on.
+
+        Raises Refusal(BAD_ARGUMENT) for too many, and as `must_be_known`.
+        """
+        self.must_be_known()
         self.sit(name)
         if self._together(lambda each: each.standing) >= READERS_MOST:
             raise Refusal(Code.BAD_ARGUMENT, f"A principal has {READERS_MOST:,} hooks that wait at most.")
@@ -213,11 +220,12 @@ class Edge:
         self._number = max(self._number + 1, time.monotonic_ns())
         return self._number
 
-    async def listen(self, caller: Caller, address: Address, *, again: bool) -> None:
+    def listen(self, caller: Caller, address: Address, *, again: bool) -> None:
         """Tell of each ring of that mailbox from now on; `again` tells of one at once, for what may have come before.
 
-        Raises Refusal(BAD_ARGUMENT) for too many.
+        Raises Refusal(BAD_ARGUMENT) for too many, and as `must_be_known`.
         """
+        self.must_be_known()
         found = self._listens.get(key(address))
         if found is None:
             if len(self._listens) >= LISTENS_MOST:
@@ -237,17 +245,17 @@ class Edge:
         """Whether that mailbox's rings are noted."""
         return key(address) in self._listens
 
-    async def deafen(self, address: Address) -> None:
+    def deafen(self, address: Address) -> None:
         """Tell no more of its rings."""
         found = self._listens.pop(key(address), None)
         if found is not None:
             found.end()
             found.stay.close()
 
-    async def listen_only(self, keys: set[tuple[str, str]]) -> None:
+    def listen_only(self, keys: set[tuple[str, str]]) -> None:
         """Tell of no other mailbox's rings any more."""
         for found in [found for each, found in self._listens.items() if each not in keys]:
-            await self.deafen(found.address)
+            self.deafen(found.address)
 
     def _ring(self, address: Address) -> None:
         found = self._listens.get(key(address))
@@ -287,7 +295,8 @@ class Edge:
         self._moved.set()
 
     def begin(self) -> int:
-        """Begin a stream, which ends the one before; return its number."""
+        """Begin a stream, which ends the one before; return its number. Raises Refusal as `must_be_known`."""
+        self.must_be_known()
         self.lost_at = None
         self.supersede()
         return self._stream
@@ -364,13 +373,19 @@ class Edge:
         self._stream += 1
         self._moved.set()
 
+    def must_be_known(self) -> None:
+        """Raise Refusal(STOPPING) once the hub has forgotten it: nobody would ever end what is begun here."""
+        if self.forgotten:
+            raise Refusal(Code.STOPPING, "This hub has just forgotten this machine.", "Ask again.")
+
     async def end(self) -> None:
         """Forget everybody: the machine has gone."""
+        self.forgotten = True
         self.supersede()
         for name in list(self.standing):
             self.sit(name)
         await self.only(set())
-        await self.listen_only(set())
+        self.listen_only(set())
 
 
 class Edges:
@@ -485,9 +500,9 @@ class Edges:
             if note.note == "rang":
                 await self.counter.rang(address)
             elif note.note == "listen":
-                await edge.listen(caller, address, again=True)
+                edge.listen(caller, address, again=True)
             else:
-                await edge.deafen(address)
+                edge.deafen(address)
 
     async def heard(self, caller: Caller, name: str | None) -> Address | None:
         """Return the address of a mailbox whose rings the caller may hear, its own when none is named; None for others.
@@ -514,7 +529,7 @@ class Edges:
         )
         edge.stand(note.host, self.counter.standing_in(caller, stand))
 
-    async def asked(self, credential: Credential, edge: Edge, who: wire.Who, *, now: bool = True) -> Call:
+    def asked(self, credential: Credential, edge: Edge, who: wire.Who, *, now: bool = True) -> Call:
         """Return the call that a request of an edge is; its reader is present from now on, if it asks that now.
 
         Whoever left something in an outbox may be gone for long.

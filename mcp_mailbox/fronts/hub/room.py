@@ -183,7 +183,7 @@ class StoreRoom:
     async def _listen(self, edge: Edge, call: Call) -> None:
         """Have the edge told of rings of the mailbox that a call acts for, from now on."""
         address = await self._counter.readable(call.caller, call.mailbox)
-        await edge.listen(call.caller, address, again=False)
+        edge.listen(call.caller, address, again=False)
 
     async def _look(self, edge: Edge, who: wire.Who, asking: Asking) -> Json:
         """Hand out what there is to a wait, unless that is over: nobody would see it."""
@@ -210,7 +210,7 @@ class StoreRoom:
             verb,
             said.given,
             asked,
-            await self._edges.asked(credential, edge, said.who, now=not isinstance(said, wire.Sent) or said.heard),
+            self._edges.asked(credential, edge, said.who, now=not isinstance(said, wire.Sent) or said.heard),
             said.label,
             said.longest if said.longest is not None else float("inf"),
             self._ending,
@@ -338,7 +338,7 @@ class StoreRoom:
         names = [_text(each) for each in to] if isinstance(to, list) else [_text(to)]
         what = Undelivered(f"{wire.MARK}{sent.number}", names, _text(subject), sent.at, problems, stored)
         try:
-            call = await self._edges.asked(visit.visitor.credential, edge, sent.who, now=False)
+            call = self._edges.asked(visit.visitor.credential, edge, sent.who, now=False)
             known = await self._office.undelivered(call, what)
         except Refusal as refusal:
             if refusal.blame is Blame.STORE:
@@ -349,7 +349,7 @@ class StoreRoom:
 
     async def _attachment(self, visit: Visit, edge: Edge, said: wire.Asked) -> None:
         try:
-            call = await self._edges.asked(visit.visitor.credential, edge, said.who)
+            call = self._edges.asked(visit.visitor.credential, edge, said.who)
             id_, name = str(said.given.get("id", "")), str(said.given.get("name", ""))
             given = await self._counter.content(call, id_, name)
         except Refusal as refusal:
@@ -381,15 +381,15 @@ class StoreRoom:
 
     async def _stream(self, visit: Visit, edge: Edge, opening: wire.Opening) -> None:
         """Tell an edge what rings, and that we are here, until it goes or opens another stream."""
-        if opening.life and opening.life < max(edge.life, edge.opened_by):
-            raise Refused(409, "A later life of this edge is heard.")
+        _must_be_latest(edge, opening)
         try:
             unseen = await self._edges.unseen(edge, opening.life)
+            _must_be_latest(edge, opening)
+            number = edge.begin()
         except Refusal as refusal:
             await _refuse(visit, refusal)
             return
         stream = visit.stream()
-        number = edge.begin()
         self._open_streams.enter(stream)
         try:
             with stream.scope:
@@ -411,7 +411,7 @@ class StoreRoom:
             with suppress(Refusal):
                 wanted.append(addresses.parse(name, caller.space))
         edge.opened_by = opening.life
-        await edge.listen_only({key(address) for address in wanted})
+        edge.listen_only({key(address) for address in wanted})
         hello: Json = {"epoch": self._edges.epoch, "beat": wire.BEAT_SECONDS, "resumed": known}
         if unseen:
             hello |= {"unseen": unseen}
@@ -430,11 +430,17 @@ class StoreRoom:
     async def _hear(self, edge: Edge, caller: Caller, address: Address) -> None:
         """Have the edge hear of a mailbox if it still may."""
         if await self._edges.heard(caller, str(address)) is None:
-            await edge.deafen(address)
+            edge.deafen(address)
             return
         # What rang at one that was not heard until now is not known: that one is told in any case.
         with suppress(Refusal):  # for too many
-            await edge.listen(caller, address, again=not edge.hears(address))
+            edge.listen(caller, address, again=not edge.hears(address))
+
+
+def _must_be_latest(edge: Edge, opening: wire.Opening) -> None:
+    """Refuse the stream of a life that has ended: its opening may have been on its way for longer."""
+    if opening.life and opening.life < max(edge.life, edge.opened_by):
+        raise Refused(409, "A later life of this edge is heard.")
 
 
 def _must_matter(edge: Edge, who: wire.Who) -> None:
