@@ -31,8 +31,10 @@ class Guard:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._threads = Budget(limits.thread)
-        self._pairs = Budget(limits.pair)
+        self._threads = {late: Budget(limits.thread) for late in (False, True)}
+        """Of each two: what comes late, from an outbox, is counted by itself and by when it was written. On the
+        budget of what is said now it would be piled, as if it was said now, too."""
+        self._pairs = {late: Budget(limits.pair) for late in (False, True)}
 
     def of_chain(self, hops: int, answered: int) -> Stop | None:
         """Return why an answer that has so many hops, to what was accepted then, is one too many."""
@@ -46,12 +48,12 @@ class Guard:
         )
         return Stop(refusal, f"{self._limits.hops:,} quick answers one behind the other", answered + PAUSE)
 
-    def of_thread(self, thread: int, principal: str, now: int) -> Stop | None:
+    def of_thread(self, thread: int, principal: str, now: int, *, late: bool = False) -> Stop | None:
         """Return why that thread has no room for another answer of that principal.
 
         Each has its own: whoever may answer in a thread, also to itself, must not silence the others there.
         """
-        free = self._threads.free_at((thread, principal), now)
+        free = self._threads[late].free_at((thread, principal), now)
         if free <= now:
             return None
         refusal = Refusal(
@@ -62,28 +64,34 @@ class Guard:
         )
         return Stop(refusal, f"{self._limits.thread:,} answers of one sender in a thread an hour", free)
 
-    def of_pair(self, sender: int, recipient: int, address: Address, now: int) -> Stop | None:
+    def of_pair(self, sender: int, recipient: int, address: Address, now: int, *, late: bool = False) -> Stop | None:
         """Return why the recipient, who has that address, has no room for another message of that sender."""
-        free = self._pairs.free_at(_pair(sender, recipient), now)
+        free = self._pairs[late].free_at(_pair(sender, recipient), now)
         if free <= now:
             return None
         refusal = too_many(self._limits.pair, address, free)
         return Stop(refusal, f"{self._limits.pair:,} messages of one mailbox to another an hour", free)
 
-    def count(self, thread: int | None, principal: str, sender: int, recipients: Collection[int], at: int) -> None:
-        """Count a message that was written then. What begins a thread is no answer in it.
-
-        What has waited for days in an outbox was no storm: the budget has come back meanwhile.
-        """
+    def count(
+        self,
+        thread: int | None,
+        principal: str,
+        sender: int,
+        recipients: Collection[int],
+        at: int,
+        *,
+        late: bool = False,
+    ) -> None:
+        """Count a message that was written then. What begins a thread is no answer in it."""
         if thread is not None:
-            self._threads.take((thread, principal), at)
+            self._threads[late].take((thread, principal), at)
         for recipient in recipients:
-            self._pairs.take(_pair(sender, recipient), at)
+            self._pairs[late].take(_pair(sender, recipient), at)
 
     def forget(self) -> None:
         """Count anew: what was counted may have been rolled back, and nobody is refused for what was not sent."""
-        self._threads.forget()
-        self._pairs.forget()
+        for each in (*self._threads.values(), *self._pairs.values()):
+            each.forget()
 
 
 def too_many(most: int, address: Address, free: int) -> Refusal:

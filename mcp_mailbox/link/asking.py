@@ -11,7 +11,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import render
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.link import spelling
-from mcp_mailbox.link.hub import Away, Hub, Strange, Unanswered
+from mcp_mailbox.link.hub import Away, Hub, Strange, TooLarge, Unanswered
 from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.names import Names
 from mcp_mailbox.link.notes import Notes
@@ -99,7 +99,13 @@ class Asker:
         """
 
         async def ask() -> Json:
-            answer = await self.hub.verb(verb, said)
+            try:
+                answer = await self.hub.verb(verb, said)
+            except TooLarge as odd:
+                if not self.line.up:
+                    raise  # it is not known what answers there
+                problem = f"This is more than the hub {self.hub.url} takes: {odd}."
+                raise Refusal(Code.BAD_ARGUMENT, problem, "Nothing was done. Say less at once.") from None
             try:
                 return spelling.plausible(verb, answer)
             except Strange as odd:  # it did something, whatever it was

@@ -14,9 +14,9 @@ from anyio import to_thread
 from mcp_mailbox.engines.outbox import KEPT_MS, Entry, Outbox, Parcel
 from mcp_mailbox.errors import Blame, Code, Refusal
 from mcp_mailbox.fronts import arguments, render
-from mcp_mailbox.fronts.hub.wire import MARK
+from mcp_mailbox.fronts.hub.wire import GIVEN_BYTES, MARK
 from mcp_mailbox.fronts.verbs import Asking
-from mcp_mailbox.link.hub import Away, Hub, Strange, refused
+from mcp_mailbox.link.hub import Away, Hub, Strange, Unreadable, refused
 from mcp_mailbox.link.line import Line
 from mcp_mailbox.link.parcels import Parcels
 from mcp_mailbox.postoffice import DAY
@@ -29,10 +29,13 @@ Sign = Callable[[Entry, Json], Awaitable[Json]]
 
 _BATCH = 200
 _BATCH_BYTES = 1 << 20
+_LEAST_BYTES = 16 << 10
 _BATCH_FILES = 32 << 20
 """Bytes of the files of a batch: they are handed in before it."""
 _AGAIN = 1.0
 """Seconds after which what the hub did not take is handed in again."""
+_SAID, _NAMED = 200, 10
+"""Characters of a subject or a name, and names, in a report of what cannot be sent."""
 _DIGITS = 18
 """Of a number that SQLite can hold."""
 
@@ -49,6 +52,10 @@ class Forwarder:
         self._signature = sign
         self._filled = anyio.Event()
         self._drained = anyio.Event()
+        self._room = _BATCH_BYTES
+        """Of a batch: less after one that did not come through, on a line that is slow."""
+        self._unreadable: dict[int, Json] = {}
+        """What the hub cannot read, and why it is given up."""
 
     @property
     def waiting(self) -> int:
@@ -79,7 +86,9 @@ class Forwarder:
             await self._line.until_up()
             try:
                 await self._batch()
+                self._room = min(_BATCH_BYTES, 2 * self._room)
             except Away as away:
+                self._room = max(_LEAST_BYTES, self._room // 4)
                 self._line.suspect(str(away))
                 self._line.hurry()
             except (Strange, Refusal) as odd:
@@ -87,6 +96,7 @@ class Forwarder:
                 await anyio.sleep(_AGAIN)
 
     async def _batch(self) -> None:
+        """Bring some of it to the hub. Raises Away, Strange, and Refusal when the hub takes nothing now."""
         batch = await self.outbox.next(_BATCH)
         answers: dict[int, Json] = {}
         lines: list[Json] = []
@@ -98,14 +108,14 @@ class Forwarder:
             line |= await self._signature(entry, given)
             size += len(json.dumps(line))
             handed += sum(each.size for each in entry.files)
-            if lines and (size > _BATCH_BYTES or handed > _BATCH_FILES or _refers(given)):
+            if lines and (size > self._room or handed > _BATCH_FILES or _refers(given)):
                 break  # what it refers to has to be answered first
             lines.append(line | await self._files_or_why_not(entry))
         handed_in = {line["number"] for line in lines}
         if new := [each.number for each in batch if each.number in handed_in and not each.tried]:
             await self.outbox.trying(new, self._clock.now())
         with self._line.relying():
-            said_of = await self._hub.sends(lines) if lines else []
+            said_of = await self._told(lines) if lines else []
         for said in said_of:
             number = said.pop("number", None)
             if not isinstance(number, int) or number not in handed_in:
@@ -118,17 +128,40 @@ class Forwarder:
             answers[number] = answer
             if "error" in said:
                 logger.warning("%s%d was refused: %s", MARK, number, said["error"])
-        if not answers and lines:
+        if not answers and lines and said_of:
             raise Away("it takes nothing now")
         await self.outbox.answered(answers, self._clock.now())
         done = [each for entry in batch if entry.number in answers for each in entry.files]
         await to_thread.run_sync(self._parcels.remove, done)
+
+    async def _told(self, lines: Sequence[Json]) -> Sequence[Json]:
+        """Hand in these. Of several of which one cannot be read none is: it has to be found.
+
+        It has to be said so that the hub can read who sends it what, and report it; what is no send is dropped.
+        """
+        try:
+            return await self._hub.sends(lines)
+        except Unreadable as odd:
+            if len(lines) > 1:
+                self._room = 1  # one at a time
+                return []
+            [line] = lines
+            logger.warning("%s%d cannot be read by the hub: %s", MARK, line["number"], odd)
+            problem = render.problem(
+                Refusal(Code.BAD_ARGUMENT, f"The hub cannot read it: {odd}.", "Send less at once.")
+            )
+            if line["number"] in self._unreadable or line["verb"] != "send":
+                return [{"number": line["number"], **problem}]
+            self._unreadable[line["number"]] = problem
+            return []
 
     async def _files_or_why_not(self, entry: Entry) -> Json:
         """Hand in what is to be attached; return what the line says of it, or why the entry is given up.
 
         Raises Away, Strange, and Refusal when the hub cannot take files now.
         """
+        if (why := self._unreadable.get(entry.number)) is not None:
+            return {"refused": why, "given": _brief(entry.given)}
         if entry.tried and self._clock.now() - entry.tried > KEPT_MS:
             # Longer than the hub knows requests: it might have had this one, and would do it again.
             hint = "If it still matters, look whether it was received, and send it again."
@@ -151,8 +184,16 @@ class Forwarder:
         return entry if entry is not None and (entry.answer is None or "error" in entry.answer) else None
 
     async def translated(self, asking: Asking) -> Asking:
-        """Return it as it is handed on, with the hub's id in the place of one of the outbox that is known by now."""
+        """Return it as it is handed on, with the hub's id in the place of one of the outbox that is known by now.
+
+        Raises Refusal(BAD_ARGUMENT) for what no hub would read.
+        """
         given = arguments.written(asking.asked, asking.given)
+        if (size := len(json.dumps(given))) > GIVEN_BYTES:
+            if isinstance(asking.asked, arguments.Send):
+                _ = asking.asked.draft  # which says better what is too large
+            problem = f"{asking.verb} was given {size:,} bytes, as JSON."
+            raise Refusal(Code.BAD_ARGUMENT, problem, f"At most {GIVEN_BYTES:,} go to a hub: say less at once.")
         translated = await _replaced(given, self.hubs_id)
         if translated == given:
             return replace(asking, given=given)
@@ -172,6 +213,13 @@ class Forwarder:
 def named(files: Sequence[Parcel]) -> list[Json]:
     """Return files as the hub is told of them."""
     return [{"name": each.name, "copied": each.copy} for each in files]
+
+
+def _brief(given: Mapping[str, Any]) -> Json:
+    """Return of what a send is given as much as its report has."""
+    to, subject = given.get("to", ()), given.get("subject", "")
+    several = [to] if isinstance(to, str) else list(to)
+    return {"to": [str(each)[:_SAID] for each in several[:_NAMED]], "subject": str(subject)[:_SAID], "body": ""}
 
 
 def _number(id_: str) -> int | None:

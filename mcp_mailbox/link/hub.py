@@ -27,6 +27,10 @@ _OPENING_SECONDS = 10.0
 """For a stream's head as a whole, however slowly it trickles."""
 _ANSWER_SECONDS = 20.0
 """For an answer as a whole, however slowly it trickles: no verb takes long there, waits are waited for here."""
+_PIECE = wire.PIECE_BYTES // 4
+"""Bytes of a piece of a file: a line that breaks loses no more."""
+_RATE = 16 * 1024
+"""Bytes a second at which a request must go out, as a hub sees it, too."""
 _CONTENT_SECONDS = 120.0
 """For what is attached to a message, which may be megabytes."""
 _CODES = {code.value: code for code in Code}
@@ -51,6 +55,14 @@ class Strange(Exception):  # noqa: N818
     """What answers there is no hub, or not one for us; trying again at once would not help."""
 
 
+class Unreadable(Strange):
+    """What was asked is nothing that it can read: asked again it would be the same."""
+
+
+class TooLarge(Unreadable):
+    """What was asked is more than it takes, or something on the way there."""
+
+
 class Hub:
     """The hub at that address, to be entered for as long as it is asked."""
 
@@ -68,7 +80,7 @@ class Hub:
                 "user-agent": f"mcp-mailbox/{__version__}",
                 "accept-encoding": "identity",  # a few packed bytes would be as many as they like
             },
-            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, write=None),
             limits=httpx2.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=_IDLE_SECONDS),
             verify=verify if isinstance(verify, ssl.SSLContext) else httpx2.create_ssl_context(verify),
             proxy=proxy,
@@ -109,9 +121,9 @@ class Hub:
 
     async def hand_in(self, copy: str, content: bytes) -> None:
         """Hand in a file for a send that will name it. Raises as `verb`."""
-        for offset in range(0, max(len(content), 1), wire.PIECE_BYTES):
+        for offset in range(0, max(len(content), 1), _PIECE):
             about = {wire.FILE_HEADER: copy, wire.OFFSET_HEADER: str(offset)}
-            piece = content[offset : offset + wire.PIECE_BYTES]
+            piece = content[offset : offset + _PIECE]
             await self._respond("files", piece, "application/octet-stream", about=about)
 
     async def attachment(self, asked: Mapping[str, object]) -> tuple[Json, bytes]:
@@ -170,7 +182,7 @@ class Hub:
         headers = {"content-type": kind, **about}
         request = self._client.build_request("POST", f"{wire.PATH}{place}", content=body, headers=headers)
         try:
-            with anyio.fail_after(seconds):
+            with anyio.fail_after(seconds + len(body) / _RATE):
                 response = await self._client.send(request, stream=True)
                 try:
                     content = await _content(response, most)
@@ -240,7 +252,11 @@ def _check(response: httpx2.Response, content: bytes) -> None:
     if status >= 500 or status in {httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS}:  # noqa: PLR2004
         raise Unanswered(f"it answers {status}")
     about = said.get("error") if isinstance(said, dict) else None
-    raise Strange(f"it answers {status}" + (f": {str(about)[:200]}" if about else ""))
+    kind = _UNREADABLE.get(status, Strange)
+    raise kind(f"it answers {status}" + (f": {str(about)[:200]}" if about else ""))
+
+
+_UNREADABLE = {httpx2.codes.BAD_REQUEST.value: Unreadable, httpx2.codes.CONTENT_TOO_LARGE.value: TooLarge}
 
 
 def refused(said: Mapping[str, Any]) -> Refusal:

@@ -40,6 +40,7 @@ class Offline:
             return await self._opened(asking, asked)
         address = str(await self._mailboxes.readable(asking.call.caller, asking.call.mailbox))
         if isinstance(asked, arguments.Settle):
+            _ = asked.settlement  # what the hub would refuse is refused here: later nobody would hear it
             await self._forwarder.put(asking, self._asker.who(asking.call))
             if asked.ends:
                 self._outbox.settled(address, asked.ids)

@@ -143,7 +143,8 @@ WHERE channel = ? AND seq >= ? ORDER BY seq LIMIT 1
 """
 SEQ_AT = "SELECT seq FROM channel_message WHERE channel = ? AND place > ? ORDER BY place LIMIT 1"
 SUPERSEDED = """
-SELECT place FROM channel_message INDEXED BY channel_message_topic
+SELECT place, ifnull((SELECT at FROM written WHERE message = seq), at) AS began
+FROM channel_message INDEXED BY channel_message_topic
 WHERE channel = ? AND sender = ? AND topic = ? ORDER BY place DESC LIMIT 1
 """
 
@@ -276,7 +277,11 @@ TOLD = "SELECT at FROM idempotency WHERE sender = ? AND key = ?"
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
 
 PARENT = "SELECT thread, sender, priority, kind, reply_to FROM message WHERE seq = ?"
-ANSWERED = "SELECT thread, sender, priority, accepted, kind, hops FROM message WHERE seq = ?"
+ANSWERED = """
+SELECT thread, sender, priority, accepted, ifnull((SELECT at FROM written WHERE message = seq), accepted) AS began,
+    kind, hops
+FROM message WHERE seq = ?
+"""
 WAITING = """
 SELECT i.priority, i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen
 FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority AND i.seq = m.seq WHERE m.seq = ?2
@@ -287,9 +292,11 @@ CAME_BY = "SELECT channel FROM done WHERE mailbox = ? AND seq = ?"
 CC = "SELECT cc FROM message WHERE seq = ?"
 REPORTED = "SELECT sender, thread, subject, receipt, kind, hops FROM message WHERE seq = ?"
 REPLACEABLE = """
-SELECT mailbox, priority, seq FROM inbox INDEXED BY inbox_topic
-WHERE mailbox = ? AND sender = ? AND topic = ? AND reader IS NULL AND seen = 0
+SELECT i.mailbox, i.priority, i.seq, ifnull(w.at, m.accepted) AS began
+FROM inbox i INDEXED BY inbox_topic JOIN message m ON m.seq = i.seq LEFT JOIN written w ON w.message = i.seq
+WHERE i.mailbox = ? AND i.sender = ? AND i.topic = ? AND i.reader IS NULL AND i.seen = 0
 """
+BEGAN = "SELECT ifnull(w.at, m.accepted) FROM message m LEFT JOIN written w ON w.message = m.seq WHERE m.seq = ?"
 
 # Who stands where with a mailbox that asks first. 0 is Standing.ASKED, spelled out so that the indexes are used.
 CONTACT = """

@@ -7,7 +7,7 @@ import pytest
 
 from mcp_mailbox.addresses import Address, check_name
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.mailbox import Profile
+from mcp_mailbox.mailbox import Contact, Profile
 from tests.contract.post import SPACE, Post, at
 from tests.contract.promises import promise
 
@@ -220,3 +220,15 @@ async def test_a_mistyped_address_is_found_by_what_it_resembles(post: Post) -> N
     assert await post.store.similar(at("zzzz"), "someone") is None
     for theirs in ("bobb", "wroker-1", "carol"):
         assert await post.store.similar(at(theirs), "somebody else") is None
+
+
+@promise("open-repeats")
+async def test_a_copy_of_a_request_that_comes_late_undoes_nothing_that_was_said_since(post: Post) -> None:
+    made = Profile(about="made", contact=Contact.OPEN)
+    await post.open("ann", request="1", profile=made)
+    await post.open("ann", request="2", profile=Profile(about="opened", contact=Contact.OPEN))
+    await post.open("ann", request="3", profile=Profile(about="closed", contact=Contact.CLOSED))
+    for request, profile in (("1", made), ("2", Profile(about="opened", contact=Contact.OPEN))):
+        opened = await post.open("ann", request=request, profile=profile)
+        assert opened.created is (request == "1")
+        assert (opened.mailbox.about, opened.mailbox.contact) == ("closed", Contact.CLOSED)

@@ -6,9 +6,9 @@ import pytest
 
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.budgets import HOUR, Limits
-from mcp_mailbox.delivery import State
+from mcp_mailbox.channel import Keep
 from mcp_mailbox.errors import Code, Refusal
-from mcp_mailbox.message import Kind
+from mcp_mailbox.mailbox import Contact, Profile
 from mcp_mailbox.store import Portion
 from tests.contract.post import Post, at
 from tests.contract.promises import promise
@@ -56,18 +56,32 @@ async def test_a_delay_that_was_over_meanwhile_is_none(post: Post) -> None:
 
 
 @promise("written", "expires")
-async def test_what_expired_before_it_came_is_handed_to_nobody_and_told_to_its_sender(post: Post) -> None:
+async def test_what_expired_before_it_came_is_refused_and_does_nothing(post: Post) -> None:
     await post.mailboxes("ann", "bob")
+    await post.open("shy", owner="another", profile=Profile(contact=Contact.ASK))
+    fresh = await post.send("ann", "bob", body="fresh", topic="status")
     rung: list[Address] = []
-    with post.store.on_ring(rung.append):
-        sent = await post.send("ann", "bob", ttl=1000, written=post.clock.now() - 1000)
+    with post.store.on_ring(rung.append), pytest.raises(Refusal) as refusal:
+        await post.send("ann", "bob", "shy", topic="status", ttl=1000, written=post.clock.now() - 1000)
+    assert (refusal.value.code, "before it arrived" in refusal.value.problem) == (Code.GIVEN_UP, True)
     assert rung == []
-    assert await post.claim("bob") == []
-    while (await post.store.due(0)).sweep:
-        await post.store.sweep(0, ())
-    assert (await post.sent("ann", sent.id))["bob"].state is State.EXPIRED
-    [report] = await post.claim("ann")
-    assert report.message.kind is Kind.REPORT
+    assert await post.claim("shy") == []
+    assert [each.message.id for each in await post.claim("bob")] == [fresh.id]
+
+
+@promise("written", "topic")
+@pytest.mark.parametrize("to", ["bob", "#news"])
+async def test_what_was_written_before_replaces_nothing_that_is_newer(post: Post, to: str) -> None:
+    await post.mailboxes("ann", "bob")
+    if to == "#news":
+        for each in ("ann", "bob"):
+            await post.store.subscribe(at(each), at(to), None, Keep(), post.origin(each))
+    for body, waited in (("first", 5000), ("second", 4000)):
+        await post.send("ann", to, body=body, topic="status", written=post.clock.now() - waited)
+    await post.send("ann", to, body="now", topic="status")
+    post.clock.step(1000)
+    await post.send("ann", to, body="late", topic="status", written=post.clock.now() - 5000)
+    assert [each.message.body for each in await post.claim("bob")] == ["now", "late"]
 
 
 @promise("written", "guard-honest")
@@ -84,6 +98,24 @@ async def test_what_was_written_over_hours_is_no_storm_when_it_comes_at_once(pos
         await post.send("ann", "bob", body="late", written=began + 6 * HOUR + number)
     for _ in range(10):
         await post.send("ann", "bob", body="now")
+    await post.send("ann", "bob", body="late", written=began + 7 * HOUR)
     with pytest.raises(Refusal) as refusal:
         await post.send("ann", "bob", body="now")
     assert refusal.value.code is Code.OVER_BUDGET
+
+
+@promise("written", "guard-honest")
+async def test_late_answers_are_not_counted_with_what_is_said_now_nor_as_quick_ones(post: Post) -> None:
+    await post.engine.close()
+    post.engine.limits = Limits(thread=10, hops=5)
+    await post.engine.open()
+    await post.mailboxes("ann", "bob")
+    first = await post.send("ann", "bob")
+    post.clock.step(10 * HOUR)
+    began = post.clock.now() - 9 * HOUR
+    await post.send("bob", "ann", body="now", reply_to=first.id)
+    for number in range(30):
+        await post.send("bob", "ann", body="late", reply_to=first.id, written=began + number * HOUR // 10)
+    said = await post.send("ann", "bob", written=began)
+    for number in range(1, 20):  # a quarter of an hour between them, when they were written
+        said = await post.send("ann", "bob", reply_to=said.id, written=began + number * HOUR // 4)

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_mailbox.errors import Code, Refusal
+from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.link import branch as branch_
 from mcp_mailbox.link import notes
 from mcp_mailbox.link.hub import Strange, parsed
 from tests.conftest import DEADLINE
-from tests.link.hostile import HELLO, Pretender, edge, events, http, say
+from tests.link.hostile import HELLO, Json, Pretender, edge, events, http, say
 
 pytestmark = pytest.mark.anyio
 
@@ -274,3 +275,62 @@ async def test_why_a_line_is_suspected_is_what_is_said_of_it(hub: Pretender, tmp
             while hub.asked.count("stream") == streams:
                 await hub.asks(1)
             assert said == ["it does not answer in time"]
+
+
+async def test_what_a_hub_cannot_read_is_given_up_by_itself_and_told(hub: Pretender, tmp_path: Path) -> None:
+    """As when something before it takes less at once: all else goes on."""
+    told: list[Json] = []
+
+    def limited(place: str, body: bytes) -> bytes | None:
+        lines = [json.loads(line) for line in body.splitlines()] if place == "sends" else []
+        if any("too much" in json.dumps(each) for each in lines):
+            return http(b"too large", status=413)
+        told.extend(each for each in lines if "refused" in each)
+        return None
+
+    with anyio.fail_after(DEADLINE):
+        hub.answer = lambda place, _: http(b"", status=503) if place == "stream" else None
+        async with edge(hub, tmp_path) as branch:
+            while branch.line.since is None:  # noqa: ASYNC110 - nothing tells of the first attempt
+                await anyio.sleep(0.005)
+            await say(branch, "send", "1", to="alice", body="first")
+            await say(branch, "send", "2", to="alice", body="too much", subject="the plan")
+            await say(branch, "settle", "3", ids=["too much"], outcome="ack")
+            await say(branch, "send", "4", to="alice", body="last")
+            hub.answer = limited
+            branch.line.hurry()
+            while branch.outbox.waiting:  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.005)
+    assert [hub.stored[number]["body"] for number in ("1", "2", "4")] == ["first", "", "last"]
+    [report] = told
+    assert (report["given"]["subject"], report["refused"]["error"]) == ("the plan", "bad_argument")
+
+
+async def test_what_no_hub_would_read_is_refused_at_once(hub: Pretender, tmp_path: Path) -> None:
+    async with edge(hub, tmp_path) as branch:
+        await branch.line.until_up()
+        asked = len(hub.asked)
+        for given in ({"subject": "s" + "\n" * wire.GIVEN_BYTES}, {"ttl": "10m" + " " * wire.GIVEN_BYTES}):
+            with pytest.raises(Refusal) as refusal:
+                await say(branch, "send", "1", to="alice", body="x", **given)
+            assert refusal.value.code is Code.BAD_ARGUMENT
+        assert "verbs/send" not in hub.asked[asked:]
+        assert branch.outbox.waiting == 0
+
+
+async def test_on_a_line_that_is_too_slow_for_a_batch_a_smaller_one_goes(hub: Pretender, tmp_path: Path) -> None:
+    def slow(place: str, body: bytes) -> bytes | None:
+        return http(b"too slow", status=408) if place == "sends" and len(body) > 60_000 else None
+
+    with anyio.fail_after(DEADLINE):
+        hub.answer = lambda place, _: http(b"", status=503) if place == "stream" else None
+        async with edge(hub, tmp_path) as branch:
+            while branch.line.since is None:  # noqa: ASYNC110 - nothing tells of the first attempt
+                await anyio.sleep(0.005)
+            for number in range(50):
+                await say(branch, "send", str(number), to="alice", body="x" * 5_000)
+            hub.answer = slow
+            branch.line.hurry()
+            while branch.outbox.waiting:  # noqa: ASYNC110 - nothing tells
+                await anyio.sleep(0.005)
+    assert len(hub.stored) == 50

@@ -155,7 +155,8 @@ async def test_what_waited_says_when_it_was_written_and_its_terms_count_from_the
         [preview] = [each for each in (await bob.call("list_inbox"))["messages"] if each["preview"] == "in two hours"]
         assert ms(preview["deliver_at"]) - ms(preview["written_at"]) == 2 * HOUR
         [told] = await reports(alice)
-        assert "expired" in told
+        assert "expired at" in told
+        assert "before it arrived" in told
 
 
 async def test_how_long_it_waited_is_told_by_the_clock_that_saw_it_and_nonsense_is_not_believed(

@@ -81,3 +81,19 @@ async def test_other_words_for_parameters_and_ids_with_labels_serve_through_the_
             came |= {each["body"]: each["thread"] for each in await bob.wait()}
         assert list(came) == ["the plan", "more", "most"]
         assert len({*came.values()}) == 1
+
+
+async def test_what_makes_no_sense_is_refused_without_the_hub_too(machine: Machines, there: Town) -> None:
+    here = machine()
+    async with there.agent("bob") as bob, here.agent("alice") as alice:
+        await bob.send("alice", "work")
+        got = await alice.wait_one()
+        await away(here)
+        for wrong in (
+            {"outcome": "ack", "reason": "done"},
+            {"outcome": "reject", "reason": "because " * 80},
+            {"outcome": "release", "delay": 60 * 24 * 3600},
+        ):
+            assert (await alice.refused("settle", ids=[got["id"]], **wrong))["error"] == "bad_argument"
+        assert here.waits() == 0
+        assert await listed(alice) == ["work"]

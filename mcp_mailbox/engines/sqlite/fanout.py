@@ -152,8 +152,9 @@ def _deliver(db: sqlite3.Connection, mailbox: int, channel: int, post: sqlite3.R
     # Topics of a channel and of what comes directly are apart: no topic has a line break.
     topic = f"{CHANNEL_MARK}{channel}\n{post['topic']}" if post["topic"] is not None else None
     if topic is not None:
+        began = db.execute(query.BEGAN, (post["seq"],)).fetchone()[0]
         for older in db.execute(query.REPLACEABLE, (mailbox, post["sender"], topic)).fetchall():
-            if older["seq"] < post["seq"]:
+            if older["seq"] < post["seq"] and older["began"] <= began:
                 apply.settle(db, (older["mailbox"], older["priority"], older["seq"]), State.REPLACED, now)
     apply.deliver(db, mailbox, channel, post, topic)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -77,6 +78,25 @@ class Mailboxes:
             return self._create(db, wanted, profile, origin, bind=bind), ()
         if row["owner"] != wanted.owner:
             raise Refusal(Code.NAME_TAKEN, f"The name {wanted.name!r} is taken.", "Choose another.")
+        known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
+        created = known is not None and int(known["answer"]) == row["id"]
+        rung: Collection[Address] = ()
+        if not self._is_repeated(db, row["id"], profile, origin):
+            rung = self._change(db, row, profile)
+            if bind:
+                apply.bind_reader(db, origin.reader, row["id"], self._now())
+        return self._opened(db, row["id"], created=created), rung
+
+    def _is_repeated(self, db: sqlite3.Connection, mailbox: int, profile: Profile, origin: Origin) -> bool:
+        """Whether that request has opened it so before: a copy that comes late would undo what was said since."""
+        key, digest = _open_key(origin), _digest(profile)
+        done = db.execute(query.KNOWN, (mailbox, key)).fetchone()
+        if done is None:
+            apply.remember(db, mailbox, key, digest, "", self._now())
+        return done is not None and done["hash"] == digest
+
+    def _change(self, db: sqlite3.Connection, row: sqlite3.Row, profile: Profile) -> Collection[Address]:
+        """Have a mailbox be what its owner says; return whom to ring."""
         skills = json.dumps(profile.skills) if profile.skills is not None else None
         settings = {
             "contact": profile.contact,
@@ -93,15 +113,11 @@ class Mailboxes:
             able = json.loads(row["skills"]) if able is None else able
             apply.list_mailbox(db, row["id"], row["space"], directory.terms(row["name"], about, able))
         self._say(db, row["id"], profile)
-        rung: Collection[Address] = ()
-        if profile.contact not in (None, row["contact"]):
-            box = self._registry.box(db, Address(row["name"], row["space"]))
-            fanout.review(db, box.id, row["space"], box.contact)
-            rung = self._requests.review(db, box)
-        if bind:
-            apply.bind_reader(db, origin.reader, row["id"], self._now())
-        known = db.execute(query.KNOWN, (_NOBODY, request_key(origin))).fetchone()
-        return self._opened(db, row["id"], created=known is not None and int(known["answer"]) == row["id"]), rung
+        if profile.contact in (None, row["contact"]):
+            return ()
+        box = self._registry.box(db, Address(row["name"], row["space"]))
+        fanout.review(db, box.id, row["space"], box.contact)
+        return self._requests.review(db, box)
 
     def open_unnamed(
         self,
@@ -132,6 +148,7 @@ class Mailboxes:
         if bind:
             apply.bind_reader(db, origin.reader, mailbox, now)
         apply.remember(db, _NOBODY, request_key(origin), b"", str(mailbox), now)
+        apply.remember(db, mailbox, _open_key(origin), _digest(profile), "", now)
         return self._opened(db, mailbox, created=True)
 
     def _say(self, db: sqlite3.Connection, mailbox: int, profile: Profile) -> None:
@@ -193,6 +210,16 @@ async def wanted_mailbox(name: str, space: str, owner: str, profile: Profile) ->
         profile.share or DEFAULT_SHARE,
         written,
     )
+
+
+def _open_key(origin: Origin) -> str:
+    """Return under which key of a mailbox is kept that a request has opened it."""
+    return f"open {request_key(origin)}"
+
+
+def _digest(profile: Profile) -> bytes:
+    """Return what tells one opening from another under the same name of a request."""
+    return hashlib.blake2b(repr(profile).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _check_count(db: sqlite3.Connection, owner: str, most: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mcp_mailbox import quotas
 from mcp_mailbox.addresses import Address
-from mcp_mailbox.budgets import hops_of_answer
+from mcp_mailbox.budgets import hops_of_answer, moment
 from mcp_mailbox.delivery import State
 from mcp_mailbox.engines.sqlite import fanout
 from mcp_mailbox.engines.sqlite.codec import unknown_message
@@ -77,8 +77,9 @@ class Sending:
             return self._accepted(json.loads(known["answer"]), repeated=True), []
 
         now = self._now()
-        parent = self._parent(db, box, draft.reply_to, origin) if draft.reply_to is not None else None
-        stop = self._stop(parent, own, now) if parent is not None else None
+        began, late = _began(draft, now), draft.written is not None
+        parent = self._parent(db, box, draft.reply_to, origin, began) if draft.reply_to is not None else None
+        stop = self._stop(parent, own, now, late=late) if parent is not None else None
         addresses = (*recipients, *cc)
         if parent is not None and stop is not None:
             ways = [self._way(db, address, own, parent) for address in recipients]
@@ -87,7 +88,7 @@ class Sending:
             self._way(db, address, own, parent) if within in {None, address.space} else unknown(str(address))
             for address in addresses
         ]
-        full = {way.id: stop for way in ways if isinstance(way, _Way) and (stop := self._full(own, way, now))}
+        full = {way.id: no for way in ways if isinstance(way, _Way) and (no := self._full(own, way, now, late=late))}
         direct = [way for way in ways[: len(recipients)] if isinstance(way, _Way) and way.id in full]
         ways = [full[way.id].refusal if isinstance(way, _Way) and way.id in full else way for way in ways]
         found = [way for way in ways if isinstance(way, _Way)]
@@ -96,8 +97,6 @@ class Sending:
             return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of)
         if submission.most:
             _check_size(db, own.address.space, draft, len(found), submission.most)
-        written = min(draft.written, now) if draft.written is not None else None
-        began = now if written is None else written
         due = began + draft.delay if began + draft.delay > now else 0
         rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
         quiet = {way.id for way in found} - set(rung)
@@ -122,15 +121,15 @@ class Sending:
             hops=parent.hops if parent else 0,
             attachments=draft.attachments,
             signature=draft.signature,
-            written=written,
+            written=began if late else None,
         )
         # Nothing is refused any more: from here on it writes.
-        self._guard.count(new.thread, own.owner, box, new.recipients, began)
+        self._guard.count(new.thread, own.owner, box, new.recipients, began, late=late)
         if draft.topic is not None:
-            self._replace(db, new)
+            self._replace(db, new, began)
         seq = apply.store_message(db, new)
         told: set[Address | Published] = {*self._tell_of_full(db, own, parent, full, direct)}
-        if not due and (not new.expires or new.expires > now):
+        if not due:
             told.update(_told(address, own) for number, address in rung.items() if number not in holding)
         told.update(self._meet(db, own, seq, new, holding, parent))
         if parent is not None and parent.acks is not None:
@@ -164,16 +163,20 @@ class Sending:
         known = db.execute(query.KNOWN, (found.id, request_key(origin))).fetchone() if found is not None else None
         return self._accepted(json.loads(known["answer"]), repeated=True) if known is not None else None
 
-    def _replace(self, db: sqlite3.Connection, new: apply.NewMessage) -> None:
-        """End what nobody has seen of the same topic, where the newer one is handed out in its place."""
+    def _replace(self, db: sqlite3.Connection, new: apply.NewMessage, began: int) -> None:
+        """End what nobody has seen of the same topic, where the newer one is handed out in its place.
+
+        One that was written before another one arrived is not the newer one.
+        """
         for mailbox in set(new.recipients).difference(new.held):
             if mailbox < 0:
                 older = db.execute(query.SUPERSEDED, (-mailbox, new.sender, new.topic)).fetchone()
-                if older is not None:
+                if older is not None and older["began"] <= began:
                     apply.supersede(db, -mailbox, older["place"])
                 continue
             for row in db.execute(query.REPLACEABLE, (mailbox, new.sender, new.topic)).fetchall():
-                self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
+                if row["began"] <= began:
+                    self._ending.end(db, (row["mailbox"], row["priority"], row["seq"]), State.REPLACED)
 
     def _way(self, db: sqlite3.Connection, address: Address, sender: Box, parent: _Parent | None) -> _Way | Refusal:
         """Return the mailbox or channel if it takes this sender's mail: one that does not is as if it did not exist."""
@@ -199,15 +202,15 @@ class Sending:
 
     # -- the loop guard
 
-    def _stop(self, parent: _Parent, own: Box, now: int) -> Stop | None:
+    def _stop(self, parent: _Parent, own: Box, now: int, *, late: bool) -> Stop | None:
         """Return why nobody may answer that, or the sender may answer no more in its thread."""
         return self._guard.of_chain(parent.hops, parent.accepted) or self._guard.of_thread(
-            parent.thread, own.owner, now
+            parent.thread, own.owner, now, late=late
         )
 
-    def _full(self, own: Box, way: _Way, now: int) -> Stop | None:
+    def _full(self, own: Box, way: _Way, now: int, *, late: bool) -> Stop | None:
         """Return why that mailbox or channel has had enough of the sender."""
-        return self._guard.of_pair(own.id, way.id, way.address, now)
+        return self._guard.of_pair(own.id, way.id, way.address, now, late=late)
 
     def _refused(self, refusal: Refusal, told: Collection[Address]) -> tuple[Refusal, Collection[Address | Published]]:
         """Return what others are told of; raise what nobody is, so that nothing is committed for it."""
@@ -287,8 +290,8 @@ class Sending:
         thread = id_ if answer["thread"] == answer["seq"] else self._codec.id(answer["thread"])
         return Accepted(id_, thread, results, repeated)
 
-    def _parent(self, db: sqlite3.Connection, mailbox: int, text: str, origin: Origin) -> _Parent:
-        """Return what a reply answers, and whether answering acks it."""
+    def _parent(self, db: sqlite3.Connection, mailbox: int, text: str, origin: Origin, began: int) -> _Parent:
+        """Return what a reply, written then, answers, and whether answering acks it."""
         handle = self._codec.read(text)
         row = db.execute(query.ANSWERED, (handle.seq,)).fetchone()
         if row is None:
@@ -300,7 +303,7 @@ class Sending:
             handle.seq,
             row["thread"],
             row["sender"] if asker is None else asker,
-            hops=hops_of_answer(row["hops"], row["accepted"], self._now()),
+            hops=hops_of_answer(row["hops"], row["began"], began),
             hops_before=row["hops"],
             accepted=row["accepted"],
             notice=row["kind"] != Kind.MESSAGE,
@@ -410,6 +413,17 @@ def _recipient(name: str, said: Any, members: int | None = None) -> Recipient:
         code, problem, hint = said
         return Recipient(name, Refusal(Code(code), problem, hint))
     return Recipient(name, members=members, held=said == _HELD)
+
+
+def _began(draft: Draft, now: int) -> int:
+    """Return when it was written. Raises Refusal(GIVEN_UP) for what is over before it has arrived."""
+    if draft.written is None:
+        return now
+    began = min(draft.written, now)
+    if draft.ttl is not None and began + draft.ttl <= now:
+        problem = f"It expired at {moment(began + draft.ttl)}, before it arrived."
+        raise Refusal(Code.GIVEN_UP, problem, "If it still matters, send it again.")
+    return began
 
 
 def _nobody_reads(postmaster: Box) -> Refusal:

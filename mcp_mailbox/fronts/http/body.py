@@ -12,7 +12,9 @@ from mcp_mailbox.fronts.http.stream import Receive
 BODY_BYTES = 2 * 1024 * 1024
 """Bytes of one request; a message's body has at most 256 KiB, each of which JSON may spell with six."""
 BODY_SECONDS = 15.0
-"""Seconds in which a body must have come."""
+"""Seconds in which a body must have come, and as many more as it takes at"""
+BODY_RATE = 16 * 1024
+"""bytes a second: a slow line is no attack."""
 
 _CLOSE = {"connection": "close"}  # what is left of the body would be read as the next request
 
@@ -27,7 +29,8 @@ async def read(head: Head, receive: Receive, most: int = BODY_BYTES) -> bytes:
     if declared is not None and declared.isdigit() and int(declared) > most:
         raise _too_long(most)
     body = bytearray()
-    with anyio.move_on_after(BODY_SECONDS):
+    with anyio.move_on_after(BODY_SECONDS) as scope:
+        began = scope.deadline
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -35,9 +38,10 @@ async def read(head: Head, receive: Receive, most: int = BODY_BYTES) -> bytes:
             body += message.get("body", b"")
             if len(body) > most:
                 raise _too_long(most)
+            scope.deadline = began + len(body) / BODY_RATE
             if not message.get("more_body", False):
                 return bytes(body)
-    raise Refused(408, f"The body did not come within {BODY_SECONDS:.0f} s.", _CLOSE)
+    raise Refused(408, f"The body did not come within {BODY_SECONDS:.0f} s, or too slowly.", _CLOSE)
 
 
 def _too_long(most: int) -> Refused:

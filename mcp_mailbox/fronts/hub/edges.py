@@ -335,8 +335,9 @@ class Edge:
     def stage(self, copy: str, size: int) -> Iterator[None]:
         """Count a file that is handed in, which has so many bytes if the block does not fail.
 
-        Raises Refusal(STORE_FULL) for too many.
+        Raises Refusal(STORE_FULL) for too many, and as `must_be_known`.
         """
+        self.must_be_known()
         hint = "Send what was handed in, or try again in ten minutes."
         own, everywhere = (
             self.staged_without(copy),

@@ -227,8 +227,9 @@ class StoreRoom:
     def _written(self, said: wire.Asked) -> int | None:
         """Return when what an outbox had was written, in the time of this machine."""
         age = said.age if isinstance(said, wire.Sent) else None
-        known = age is not None and wire.WAITED_MS <= age <= LONGEST
-        return self._counter.clock.now() - age if age is not None and known else None
+        if age is None or not wire.WAITED_MS <= age <= LONGEST:
+            return None
+        return max(1, self._counter.clock.now() - age)
 
     def _log(self, visit: Visit, asking: Asking, answer: Json) -> None:
         if calls.isEnabledFor(logging.INFO):

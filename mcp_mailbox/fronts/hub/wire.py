@@ -51,6 +51,8 @@ EVENT_ID_MOST = 64
 """Characters of an event's id."""
 DEEPEST = 200
 """Lists and objects in each other: what a verb takes, and what is around it, has fewer."""
+GIVEN_BYTES = 1_900_000
+"""What a verb is given, as JSON: with who asks it stays below what a request may have."""
 WAITED_MS = 1_000
 """An age that is told: who reads it need not know of less. Above a year it is that of a clock that was set."""
 LATEST = 253_402_300_799_000
