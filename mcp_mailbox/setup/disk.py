@@ -1,18 +1,21 @@
 """Files of hosts on the disk: read with what a replacement must keep, replaced whole or not at all, locked.
 
-A symbolic link stays one, its target is replaced; owner and permissions stay. Knows no formats.
+A symbolic link stays one, its target is replaced; owner, permissions, access list and other extended attributes stay.
+Knows no formats.
 """
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import stat
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_mailbox.setup.trouble import Unfit
@@ -22,6 +25,10 @@ _STALE_SECONDS = 10.0
 """npm's proper-lockfile takes a lock over whose directory nobody has touched for so long."""
 _LOCK_SECONDS = 15.0
 _LOCK_POLL = 0.05
+_NO_ATTRIBUTES = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system says that knows none."""
+_KERNELS_OWN = {"security.evm", "security.ima"}
+"""Signatures of contents and inode: of another file they would be wrong, and the kernel makes its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,8 @@ class File:
     """None: it is not there."""
     mode: int = 0
     owner: tuple[int, int] = (0, 0)
+    attributes: Mapping[str, bytes] = field(default_factory=dict)
+    """Extended ones, with the access list, which Linux keeps as one."""
 
     @property
     def text(self) -> str:
@@ -66,7 +75,8 @@ def read(path: Path) -> File:
     if found.st_size > _LARGEST:
         raise Unfit(f"It is larger than {_LARGEST >> 20} MiB.", "Register the server by hand.")
     try:
-        return File(target, target.read_bytes(), stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid))
+        owner, attributes = (found.st_uid, found.st_gid), _attributes(target)
+        return File(target, target.read_bytes(), stat.S_IMODE(found.st_mode), owner, attributes)
     except OSError as error:
         raise Unfit(f"It cannot be read: {_reason(error)}.", "Look at its permissions.") from None
 
@@ -93,6 +103,8 @@ def replace(file: File, data: bytes, mode: int) -> None:
                 own = os.fstat(descriptor)
                 if (own.st_uid, own.st_gid) != file.owner:
                     os.fchown(descriptor, *file.owner)
+                # Before the mode: under an access list the group's bits are a mask, and without it they are rights.
+                _give_attributes(descriptor, file)
             os.fchmod(descriptor, mode)
             opened.write(data)
             opened.flush()
@@ -158,6 +170,47 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             lock.rmdir()
+
+
+def _attributes(of: Path | int) -> dict[str, bytes]:
+    """Return a file's extended attributes; none where the file system or Python knows none. Raises OSError."""
+    found: dict[str, bytes] = {}
+    if sys.platform != "linux":
+        return found
+    try:
+        for name in os.listxattr(of):
+            if name not in _KERNELS_OWN:
+                found[name] = os.getxattr(of, name)
+    except OSError as error:
+        if error.errno not in _NO_ATTRIBUTES:
+            raise
+    return found
+
+
+def _give_attributes(descriptor: int, file: File) -> None:
+    """Let the new file have those of the old one, and no others. Raises Unfit when it cannot."""
+    try:
+        if sys.platform == "darwin":
+            _copy_attributes(file.target, descriptor)
+            return
+        # A new file may have some of its directory: an access list, by which others could read this one.
+        has = _attributes(descriptor)
+        for name in has.keys() - file.attributes.keys():
+            os.removexattr(descriptor, name)
+        for name, value in file.attributes.items():
+            if has.get(name) != value:
+                os.setxattr(descriptor, name, value)
+    except OSError as error:
+        problem = f"Its access list or other extended attributes cannot be kept ({_reason(error)})"
+        raise Unfit(f"{problem}: a replacement would be without them.", "Register by hand.") from None
+
+
+def _copy_attributes(source: Path, descriptor: int) -> None:
+    """Copy the access list (1) and attributes (4) by what shutil, too, copies with on macOS. Raises OSError."""
+    import posix  # noqa: PLC0415 - which no other system needs
+
+    with source.open("rb") as opened, contextlib.suppress(AttributeError):
+        posix._fcopyfile(opened.fileno(), descriptor, 1 | 4)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _sync(directory: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import struct
+import sys
 import threading
 from pathlib import Path
 
@@ -114,6 +116,88 @@ def test_permissions_and_owner_stay(desk: Desk, mode: int) -> None:
         step(CODEX)
         found = path.stat()
         assert (found.st_mode & 0o777, (found.st_uid, found.st_gid)) == (mode, owner)
+
+
+READER = 12345
+"""A user who may read a file by its access list alone."""
+
+
+def _give_access_list(path: Path, of: str = "access") -> bytes:
+    """Let one more user read; the file's group may nothing, though the mode says `r` where its bits were."""
+    if sys.platform != "linux":
+        pytest.skip("access lists are set by an attribute on Linux alone")
+    entries = [(1, 6, -1), (2, 4, READER), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each[:2], each[2] & 0xFFFFFFFF) for each in entries)
+    try:
+        os.setxattr(path, f"system.posix_acl_{of}", listed)
+        os.setxattr(path, "user.note", b"mine")
+    except OSError as error:
+        pytest.skip(f"this file system has no access lists: {error}")
+    return listed
+
+
+@pytest.mark.parametrize("changed_since", [False, True])
+def test_an_access_list_and_attributes_stay_also_when_undone(desk: Desk, changed_since: bool) -> None:
+    path = desk.write(CODEX, ended(CODEX))
+    listed = _give_access_list(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+    for step in (lambda: desk.set_up(CODEX), desk.undo):
+        step()
+        assert os.getxattr(path, "system.posix_acl_access") == listed
+        assert os.getxattr(path, "user.note") == b"mine"
+        assert path.stat().st_mode & 0o777 == 0o640
+        if changed_since:
+            path.write_bytes(path.read_bytes() + b"\r\n")
+
+
+def test_a_backup_of_a_file_with_an_access_list_is_its_owners_alone(desk: Desk) -> None:
+    _give_access_list(desk.write(CODEX, text_for(CODEX)))
+    (desk.root / "store").mkdir(mode=0o700)
+    _give_access_list(desk.root / "store", "default")
+    desk.set_up(CODEX)
+    (backup,) = (desk.root / "store/setup-backups").iterdir()
+    assert backup.stat().st_mode & 0o777 == 0o600, "whoever its list may name, the mask lets nobody in"
+
+
+def test_no_access_list_comes_from_the_directory_to_a_file_that_had_none(desk: Desk) -> None:
+    path = desk.write(CODEX, text_for(CODEX))
+    path.chmod(0o644)
+    _give_access_list(path.parent, "default")
+    for step in (lambda: desk.set_up(CODEX), desk.undo):
+        step()
+        assert os.listxattr(path) == []
+        assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_whose_attributes_cannot_be_kept_is_refused_untouched(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = desk.write(CODEX, text_for(CODEX))
+    listed = _give_access_list(path)
+    planned = desk.plan(CODEX)
+    (desk.root / "store").mkdir(mode=0o700)
+    before = desk.tree()
+
+    def fail(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "setxattr", fail)
+        with pytest.raises(Unfit, match=r"access list .* cannot be kept .*not supported"):
+            apply(planned, desk.book)
+    assert desk.tree() == before
+    assert os.getxattr(path, "system.posix_acl_access") == listed
+    assert desk.book.records() == []
+
+
+def test_a_file_whose_access_list_changed_since_it_was_looked_at_is_left_alone(desk: Desk) -> None:
+    path = desk.write(CODEX, text_for(CODEX))
+    path.chmod(0o640)
+    planned = desk.plan(CODEX)
+    (desk.root / "store").mkdir(mode=0o700)
+    _give_access_list(path)
+    with pytest.raises(Unfit, match="meanwhile"):
+        apply(planned, desk.book)
 
 
 def test_a_new_file_of_a_user_is_the_users_alone(desk: Desk) -> None:
