@@ -120,10 +120,12 @@ def replace(file: File, data: bytes, mode: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file. Raises Unfit."""
+    """Remove a file; one that is gone, be it with its directory, is as it should be. Raises Unfit."""
     try:
-        path.unlink(missing_ok=True)
+        path.unlink()
         _sync(path.parent)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise Unfit(f"It cannot be removed: {_reason(error)}.", "Look at its directory's permissions.") from None
 

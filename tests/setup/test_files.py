@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import struct
 import sys
 import threading
@@ -442,6 +443,15 @@ def test_a_crash_before_the_file_was_written_leaves_nothing_to_undo(desk: Desk) 
     path.write_bytes(before)  # the record is on disk first: so it looks after such a crash
     assert desk.undo() == [Undone.GONE]
     assert path.read_bytes() == before
+
+
+def test_that_the_backups_are_gone_is_no_failure(desk: Desk) -> None:
+    path = desk.write(CLAUDE, '{"a": 1}')
+    desk.set_up(CLAUDE)
+    shutil.rmtree(desk.root / "store/setup-backups")
+    assert desk.undo() == [Undone.TAKEN_OUT]
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert desk.book.records() == []
 
 
 def test_records_that_cannot_be_read_are_refused_with_where_the_backups_are(desk: Desk) -> None:
