@@ -9,7 +9,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -25,6 +27,8 @@ _STALE_SECONDS = 10.0
 """npm's proper-lockfile takes a lock over whose directory nobody has touched for so long."""
 _LOCK_SECONDS = 15.0
 _LOCK_POLL = 0.05
+_MARK = "mcp-mailbox-"
+"""In the names of what is not finished, by which it is known for ours."""
 _NO_ATTRIBUTES = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system says that knows none."""
 _KERNELS_OWN = {"security.evm", "security.ima"}
@@ -96,8 +100,7 @@ def replace(file: File, data: bytes, mode: int) -> None:
     directory = file.target.parent
     partial: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(".tmp", f".{file.target.name[:100]}.", directory)
-        partial = Path(name)
+        descriptor, partial = _begin(file.target)
         with open(descriptor, "wb") as opened:  # noqa: PTH123 - a descriptor
             if file.data is not None:
                 own = os.fstat(descriptor)
@@ -109,7 +112,7 @@ def replace(file: File, data: bytes, mode: int) -> None:
             opened.write(data)
             opened.flush()
             os.fsync(descriptor)
-        partial.replace(file.target)
+            partial.replace(file.target)  # while it is open: once it is closed, `sweep` takes it for left
         partial = None
         _sync(directory)
     except OSError as error:
@@ -117,6 +120,44 @@ def replace(file: File, data: bytes, mode: int) -> None:
     finally:
         if partial:
             partial.unlink(missing_ok=True)
+
+
+def _begin(target: Path) -> tuple[int, Path]:
+    """Make the file that is to take the target's place, 0600, and hold its lock. Raises OSError."""
+    while True:
+        descriptor, name = tempfile.mkstemp(".tmp", _prefix(target.name), target.parent)
+        with contextlib.suppress(OSError):  # where there are no locks nothing is swept, either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        os.close(descriptor)  # somebody swept between the two steps
+
+
+def _prefix(name: str) -> str:
+    return f".{name[:100]}.{_MARK}"
+
+
+def sweep(directory: Path, name: str | None = None) -> None:
+    """Remove what killed replacements have left there, of the file of that name or of all: it may hold secrets.
+
+    What is being written right now has a lock, by whichever process, and stays. What cannot be removed stays, too.
+    """
+    prefix = re.escape(_prefix(name)) if name is not None else rf"\..+\.{_MARK}"
+    left = re.compile(prefix + r"[a-z0-9_]{8}\.tmp")
+    with contextlib.suppress(OSError):
+        for each in [found for found in directory.iterdir() if left.fullmatch(found.name)]:
+            _remove_if_left(each)
+
+
+def _remove_if_left(path: Path) -> None:
+    """Remove it unless somebody holds its lock."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def remove(path: Path) -> None:

@@ -79,9 +79,16 @@ class Book:
             os.close(descriptor)
             raise Unfit("Another setup is at it.", "Run this again when it is done.") from None
         try:
+            self.sweep()
+            self._drop_empty()
             yield
         finally:
             os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Remove what a setup that was killed has left here."""
+        disk.sweep(self._home, _BOOK)
+        disk.sweep(self._home / _BACKUPS)
 
     def records(self) -> list[Record]:
         """Return them, oldest first. Raises Unfit for a book that is not ours to read."""
@@ -101,24 +108,29 @@ class Book:
         self._write([*self.records(), record])
 
     def remove(self, record: Record) -> None:
-        """Forget it, and its backup."""
-        self._write([each for each in self.records() if each != record])
+        """Forget it, and its backup; that first, since nothing else leads to it."""
         if record.backup:
             disk.remove(self.backup(record.backup))
-        with contextlib.suppress(OSError):
-            (self._home / _BACKUPS).rmdir()
+        self._write([each for each in self.records() if each != record])
+        self._drop_empty()
 
-    def keep(self, path: Path, data: bytes) -> str:
-        """Keep a backup; return its name."""
-        disk.make_directories(self._home / _BACKUPS)
+    def name_backup(self, path: Path) -> str:
+        """Return what a backup of that file is to be called. The record has it first: then none is left unknown."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        name = f"{path.name.lstrip('.')}.{stamp}"
+        return f"{path.name.lstrip('.')}.{stamp}"
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a backup under that name."""
+        disk.make_directories(self._home / _BACKUPS)
         disk.replace(disk.File(self.backup(name), None), data, 0o600)
-        return name
 
     def backup(self, name: str) -> Path:
         """Return where a backup is."""
         return self._home / _BACKUPS / name
+
+    def _drop_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            (self._home / _BACKUPS).rmdir()
 
     def _write(self, records: list[Record]) -> None:
         if not records:

@@ -46,6 +46,8 @@ def register(change: Change, book: Book, where: Surroundings) -> Outcome:
         if change.action is not Action.NOTHING:
             record = apply(change, book)
             backup = str(book.backup(record.backup)) if record.backup else None
+        elif change.file is not None:
+            disk.sweep(change.file.target.parent, change.file.target.name)
     except Unfit as unfit:
         return Outcome(change, unfit=unfit)
     if change.host in HOOKED.values():

@@ -1,4 +1,4 @@
-"""A planned change made: backup, record, temporary file and rename, read again; rolled back when that fails.
+"""A planned change made: record, backup, temporary file and rename, read again; rolled back when that fails.
 
 A file that is another one by now than it was when the change was planned is left alone.
 """
@@ -37,6 +37,7 @@ def apply(change: Change, book: Book) -> Record:
     made = disk.make_directories(file.target.parent, 0o700 if change.scope is Scope.USER else 0o777)
     try:
         with guarded(change.host, path):
+            disk.sweep(file.target.parent, file.target.name)
             _check_unchanged(path, file)
             return _write(change, path, file, book, made)
     except BaseException:
@@ -58,7 +59,7 @@ def _write(change: Change, path: Path, file: disk.File, book: Book, made: list[P
         at=str(file.target),
         before=digest(file.data),
         after=digest(change.after) or "",
-        backup=book.keep(path, file.data) if file.data is not None else None,
+        backup=book.name_backup(path) if file.data is not None else None,
         mode=file.mode if file.data is not None else _new_mode(change.scope),
         entry=dict(change.entry),
         previous=change.previous,
@@ -69,6 +70,8 @@ def _write(change: Change, path: Path, file: disk.File, book: Book, made: list[P
     )
     book.add(record)
     try:
+        if record.backup and file.data is not None:
+            book.keep(record.backup, file.data)
         disk.replace(file, change.after, record.mode)
         _read_again(change, path, file, record)
     except BaseException:

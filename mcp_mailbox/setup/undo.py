@@ -38,6 +38,7 @@ def undo(record: Record, host: Host, book: Book) -> Undone:
     path = Path(record.file)
     with guarded(host, path):
         file = disk.read(path)
+        disk.sweep(file.target.parent, file.target.name)
         outcome = _undo(_Case(host, record, file, _backup(record, book)))
     if file.target.parent.is_dir() and disk.read(path).data is None:
         disk.remove_directories([Path(each) for each in record.made])

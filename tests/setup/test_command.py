@@ -202,6 +202,21 @@ def test_killed_in_the_middle_it_can_be_undone_all_the_same(user: Shell, sign: s
     assert not record.exists()
 
 
+def test_what_a_killed_one_left_goes_also_where_there_is_nothing_to_undo_or_to_do(user: Shell) -> None:
+    home = user.home / ".mcp-mailbox"
+    (home / "setup-backups").mkdir(parents=True, mode=0o700)
+    left = [home / "setup-backups/.codex.1.mcp-mailbox-aaaaaaaa.tmp", home / ".setup.json.mcp-mailbox-aaaaaaaa.tmp"]
+    for each in left:
+        each.write_text("secret")
+    assert "nothing to undo" in user.run("setup", "--undo").stdout
+    assert not any(each.exists() for each in left)
+    assert user.run("setup", "--host", "codex", "--yes").returncode == 0
+    beside = user.home / ".codex/.config.toml.mcp-mailbox-aaaaaaaa.tmp"
+    beside.write_text("secret")
+    assert "has it already" in user.run("setup", "--host", "codex").stdout
+    assert not beside.exists()
+
+
 # -- hooks
 
 HOOKED = """{

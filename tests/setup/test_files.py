@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
+import signal
 import struct
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -443,6 +446,60 @@ def test_a_crash_before_the_file_was_written_leaves_nothing_to_undo(desk: Desk) 
     path.write_bytes(before)  # the record is on disk first: so it looks after such a crash
     assert desk.undo() == [Undone.GONE]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["set_up", "undo"])
+@pytest.mark.parametrize("again", [True, False])
+def test_whenever_it_is_killed_nothing_of_it_stays_for_good(tmp_path: Path, what: str, again: bool) -> None:
+    step = 1
+    while _is_killed_and_mended(tmp_path / str(step), what, step, again=again):
+        step += 1
+    assert step > 10, "it was killed, and often"
+
+
+def _is_killed_and_mended(root: Path, what: str, step: int, *, again: bool) -> bool:
+    """Kill it before that step, undo all of it, and look; false when it was done before."""
+    root.mkdir()
+    desk = Desk(root)
+    path = desk.write(CLAUDE, '{"key": "secret"}')
+    theirs = [path.with_name(name) for name in ("..claude.json.abcd1234.tmp", "..claude.json.mcp-mailbox-1.tmp")]
+    for each in theirs:
+        each.write_text("somebody else's")
+    if what == "undo":
+        desk.set_up(CLAUDE)
+    if not _killed(desk, what, step):
+        return False
+    lock = path.with_name(".claude.json.lock")
+    if lock.exists():
+        os.utime(lock, (1, 1))  # as it is after ten seconds
+    with desk.book.alone():
+        if again and desk.plan(CLAUDE).action is not Action.NOTHING:
+            desk.set_up(CLAUDE)
+        desk.undo()
+    assert path.read_text() == '{"key": "secret"}'
+    assert {*desk.home.iterdir()} - {lock} == {path, *theirs}, f"killed before step {step}"
+    assert {each.name for each in (root / "store").rglob("*")} <= {"setup.json.lock"}, f"killed before step {step}"
+    return True
+
+
+def _killed(desk: Desk, what: str, step: int) -> bool:
+    command = [sys.executable, "-m", "tests.setup.killed", str(desk.root), what, str(step)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
+    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+    return done.returncode != 0
+
+
+def test_what_a_setup_is_writing_right_now_is_not_swept(desk: Desk) -> None:
+    desk.write(CLAUDE, "{}")
+    left, held = (desk.home / f"..claude.json.mcp-mailbox-{each}.tmp" for each in ("aaaaaaaa", "bbbbbbbb"))
+    left.write_text("secret")
+    with held.open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        desk.set_up(CLAUDE)
+        assert not left.exists()
+        assert held.exists()
+    desk.undo()
+    assert not held.exists()
 
 
 def test_that_the_backups_are_gone_is_no_failure(desk: Desk) -> None:

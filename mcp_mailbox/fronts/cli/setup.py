@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mcp_mailbox.setup.host import Host, Scope, Server, Surroundings
     from mcp_mailbox.setup.plan import Change
+    from mcp_mailbox.setup.record import Book
     from mcp_mailbox.setup.running import Outcome
     from mcp_mailbox.setup.trouble import Unfit
 
@@ -241,8 +242,8 @@ def _undo(given: argparse.Namespace) -> int:
             _print(f"{titles.get(each.host, each.host)}: {each.file}: take {each.name!r} out")
         if not records:
             _print("There is nothing to undo.")
-    if records and not given.dry_run:
-        _confirm(given, f"Undo {len(records)} {'change' if len(records) == 1 else 'changes'}?")
+    if not given.dry_run:
+        _begin_undoing(given, book, len(records))
     code = exits.DONE
     for each in records:
         said: Json = {"host": each.host, "scope": each.scope, "file": each.file, "name": each.name}
@@ -259,6 +260,12 @@ def _undo(given: argparse.Namespace) -> int:
     if given.json:
         _print(json.dumps({"hosts": told, "exit": code}, indent=2))
     return code
+
+
+def _begin_undoing(given: argparse.Namespace, book: Book, count: int) -> None:
+    if count:
+        _confirm(given, f"Undo {count} {'change' if count == 1 else 'changes'}?")
+    book.sweep()  # also after one that was killed before it had changed anything
 
 
 _UNDONE = {
