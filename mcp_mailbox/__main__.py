@@ -44,7 +44,12 @@ def _office() -> int:
     from mcp_mailbox import machine, rendezvous  # noqa: PLC0415
 
     rendezvous.leave_the_host()
-    place = rendezvous.claim(machine.home())
+    try:
+        place = rendezvous.claim(machine.home())
+    except OSError as error:
+        if rendezvous.no_room(error):
+            os._exit(rendezvous.DISK_FULL)  # no traceback: the log has no room for it, and Python ends with 120 then
+        raise
     if place is None:
         return 0  # there is one already
     place.detach()

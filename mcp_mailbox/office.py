@@ -481,6 +481,7 @@ class _Office:
             async with self.open_service(self.stop) as self.service:
                 log.info("open: version %s, process %d, %s", __version__, os.getpid(), self.place.endpoint)
                 self.opened.set()
+                self.place.lay_aside()
                 # What stands by now stays; what comes with a request goes without the collector's help, mostly.
                 gc.freeze()
                 gc.set_threshold(COLLECT_AFTER)
@@ -785,6 +786,8 @@ def _refusal(error: BaseException, home: str) -> rendezvous.Refused:
     code, hint = getattr(error, "code", None), getattr(error, "hint", None)
     if code and hint:
         return rendezvous.Refused(str(code), f"{getattr(error, 'problem', '')} {hint}".strip())
+    if isinstance(error, OSError) and rendezvous.no_room(error):
+        return rendezvous.full(home)
     return rendezvous.Refused(
         _NO_START, f"The post office could not open its store: {error!r}. See {rendezvous.log_path(home)}."
     )
@@ -841,6 +844,13 @@ def _allow_many_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _note_program(place: rendezvous.Claimed) -> None:
+    try:
+        rendezvous.record_program(place.home, __version__, place.program)
+    except OSError as error:  # a full disk; the next office tries again
+        log.warning("this program cannot be noted: %s", error)
+
+
 def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = False) -> int:
     """Be the office until somebody asks to stop; the exit code.
 
@@ -854,5 +864,5 @@ def run(place: rendezvous.Claimed, open_service: OpenService, *, stays: bool = F
         place.sign()
         _open_log(place)
         _allow_many_descriptors()
-        rendezvous.record_program(place.home, __version__, place.program)
+        _note_program(place)
         return anyio.run(main, backend_options={"use_uvloop": True})

@@ -46,9 +46,12 @@ START_SECONDS = 30.0  # a started office does not come up
 SPAWNS = 3  # starts of an office within one search
 CLAIM_SECONDS = 0.5  # a relay that probes the lock holds it for microseconds
 POLL_SECONDS = 0.015
+SPARE_BYTES = 256 * 1024  # what a start writes that must be: the store's and the index's -shm, the endpoint
+DISK_FULL = 74  # how an office ends that finds no room for its first file: its log has none, either. EX_IOERR
 BACKLOG = 1024
 
 _SOCKET_PATH_LIMIT = 100  # sun_path is 108 bytes on Linux, 104 on macOS, a final zero included
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_UNIX_SOCKETS = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPERM, errno.EINVAL, errno.ENOSYS)
 
 
@@ -110,6 +113,11 @@ def _lock(descriptor: int, mode: int) -> bool:
             return False
         raise
     return True
+
+
+def no_room(error: OSError) -> bool:
+    """Tell whether it failed because the disk is full, or what one may have of it."""
+    return error.errno in _NO_ROOM
 
 
 def log_path(home_path: str) -> str:
@@ -176,7 +184,7 @@ def record_program(home_path: str, version: str, program: Sequence[str]) -> None
     """Note the newest program that ran as this store's office. Only the lock's holder writes it."""
     path = os.path.join(home_path, "program")
     recorded = files.read(path).splitlines()
-    if recorded and version_key(recorded[0]) > version_key(version):
+    if recorded and (version_key(recorded[0]) > version_key(version) or recorded == [version, *program]):
         return
     if program and not any("\n" in word for word in program):
         files.replace(path, "\n".join([version, *program]) + "\n")
@@ -276,7 +284,11 @@ class Search:
             self._wait_for_holder()
         else:
             self._held_since = 0.0
-            self._start()
+            try:
+                self._start()
+            except OSError as error:
+                self.close()
+                raise (full(self.home) if no_room(error) else error) from None
         return None
 
     def close(self) -> None:
@@ -331,6 +343,9 @@ class Search:
             return
         self._child = 0
         self._failed = self._failed or status != 0
+        if status == DISK_FULL:
+            self.close()
+            raise full(self.home)
         if status and self._spawns > 1:
             self.close()
             raise self._no_start(f"It ended with status {status}.")
@@ -488,6 +503,14 @@ def unreachable(home_path: str) -> Refused:
     )
 
 
+def full(home_path: str) -> Refused:
+    """Say that there is no room to start in."""
+    return Refused(
+        "store_full",
+        f"The disk of {home_path} is full, and no post office can start. Free some space, then do the same again.",
+    )
+
+
 def _read_tail(path: str) -> str:
     """Return the log's last line that says something: a traceback ends with its reason."""
     try:
@@ -552,6 +575,7 @@ class Claimed:
         self.token = ""
         self.detached = False
         self.endpoint = ""
+        self._unlink("spare")
         self.listener = self._listen()
         files.replace(os.path.join(home_path, "office.endpoint"), self.endpoint + "\n")
 
@@ -573,7 +597,24 @@ class Claimed:
     def sign(self) -> None:
         """Write the process id into the lock file: what `unreachable` shows and `stop` may have to kill."""
         os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
+        try:
+            os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            if not no_room(error):  # it is for people, who do without it rather than without their mail
+                raise
+
+    def lay_aside(self) -> None:
+        """Keep room for the next start, which gives it back first: on a full disk nobody could read without it."""
+        try:
+            descriptor = files.open_private(os.path.join(self.home, "spare"), os.O_WRONLY | os.O_TRUNC)
+        except OSError:
+            return
+        try:
+            os.write(descriptor, os.urandom(SPARE_BYTES))  # zeros would take no room where files are compressed
+        except OSError:
+            pass  # as much as there is
+        finally:
+            os.close(descriptor)
 
     def stop_listening(self) -> None:
         """Vanish from the file system first: who comes now waits for the successor."""

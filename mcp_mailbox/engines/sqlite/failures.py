@@ -8,14 +8,18 @@ from mcp_mailbox.errors import Code, Refusal
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
+_NO_ROOM = {sqlite3.SQLITE_IOERR_SHMSIZE}
+"""How SQLite says that there is no room for the file that a store's connections share (-shm)."""
+
 
 def translate(error: BaseException) -> BaseException:
     """Return the Refusal that `error` amounts to; a bug stays what it is."""
     if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
         return error
     # Extended codes carry the primary one in the low byte (https://sqlite.org/rescode.html).
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if primary == sqlite3.SQLITE_FULL:
+    code = getattr(error, "sqlite_errorcode", 0)
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_FULL or code in _NO_ROOM:
         return Refusal(
             Code.STORE_FULL,
             "The disk is full; nothing was stored.",
