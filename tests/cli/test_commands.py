@@ -124,6 +124,30 @@ def test_status_shows_the_running_post_office_and_how_to_register_it(shell: Shel
     assert "claude mcp add" in shown
 
 
+def test_status_waits_for_a_post_office_that_is_being_started_to_say_how_long_mail_is_kept(shell: Shell) -> None:
+    home = shell.home / ".mcp-mailbox"
+    home.mkdir(mode=0o700)
+    starting = subprocess.Popen([*PROGRAM, "office"], env=shell.environment)
+    assert starting.wait(DEADLINE) == 0, "it listens, and opens its store"
+    shown = shell.run("status").stdout
+    assert "settled mail for 365 days" in shown
+    assert json.loads(shell.run("status", "--json").stdout)["open"]
+
+
+def test_status_says_nothing_of_what_is_not_known_of_a_store_that_does_not_open(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    try:
+        world.want(never_opens=True)
+        world.host()
+        world.wait_for("start")
+        shown = Shell(tmp_path).run("status", MCP_MAILBOX_HOME=str(world.home))
+        assert shown.returncode == 0, shown.stderr
+        assert "not open yet" in shown.stdout
+        assert "keeps" not in shown.stdout
+    finally:
+        world.end()
+
+
 def test_status_says_of_a_post_office_that_is_leaving_that_it_is(tmp_path: Path) -> None:
     world = World(tmp_path)
     shell = Shell(tmp_path)

@@ -199,6 +199,8 @@ def run(place: rendezvous.Claimed, wanted: dict[str, Any]) -> int:
     async def open_service(stop: office.Stop) -> AsyncIterator[Tiny]:
         if wanted.get("die") == "open":
             raise DamagedError
+        if wanted.get("never_opens"):
+            await anyio.sleep_forever()
         yield Tiny(home, stubborn=bool(wanted.get("stubborn")))
         journal(home, event="closed", reason=stop.reason)
 

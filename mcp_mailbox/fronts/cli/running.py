@@ -17,6 +17,9 @@ _RINGS = 200
 _HOUR = 3600.0
 _PATIENCE = 2.0
 """Seconds in which one that is to be stopped may say what it is."""
+_OPENING = 3.0
+"""Seconds that one may take to open its store: before that it cannot say who keeps the mail, nor for how long."""
+_POLL = 0.05
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -53,7 +56,7 @@ def _status(chosen: argparse.Namespace) -> int:
     home = machine.home()
     status: dict[str, Any]
     try:
-        answer = rendezvous.ask(home, frames.STATUS)
+        answer = _asked(home)
     except rendezvous.Refused as refused:
         if refused.code != "leaving":
             raise
@@ -69,6 +72,19 @@ def _status(chosen: argparse.Namespace) -> int:
     else:
         _show(status)
     return exits.DONE
+
+
+def _asked(home: str) -> bytes | None:
+    """Return what the post office says of itself; None when there is none. Raises Refused.
+
+    One that was started a moment ago is asked until it has opened its store, or took too long.
+    """
+    deadline = time.monotonic() + _OPENING
+    while True:
+        answer = rendezvous.ask(home, frames.STATUS)
+        if answer is None or json.loads(answer)["open"] or time.monotonic() > deadline:
+            return answer
+        time.sleep(_POLL)  # it tells nobody but those who want mail of it
 
 
 def _silent(home: str) -> list[str]:
@@ -131,6 +147,8 @@ def _show(status: dict[str, Any]) -> None:
 
 def _where(status: dict[str, Any]) -> list[tuple[str, str]]:
     """Say for how long mail is kept; or by which hub, whether that is reached, and what is on its way there."""
+    if not status["open"]:
+        return [("store", "not open yet; ask again in a moment")]
     hub = status.get("hub")
     if hub is None:
         return [("keeps", _keeps(status.get("keep_days")))]
