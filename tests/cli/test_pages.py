@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox.engines.sqlite.codec import Codec
 from mcp_mailbox.fronts.cli import commands, exits
 from mcp_mailbox.fronts.cli.commands import COMMANDS
 from mcp_mailbox.fronts.cli.trouble import COMMAND_OF, for_people
@@ -130,3 +131,16 @@ def test_no_hint_tells_a_person_to_call_a_tool() -> None:
     assert told
     for hint in told:
         assert not any(name in for_people(hint) for name in names), hint
+
+
+def test_ids_are_as_long_as_the_page_says() -> None:
+    said = re.search(r"\*\*Ids\*\* have (.*?)\. ", " ".join((ROOT / "docs/cli.md").read_text().split()))
+    assert said
+    codec, restored = Codec(b"secret"), 1 << 30
+    assert said[1].startswith("seven characters, of which four are a check")
+    assert [len(codec.id(seq)) for seq in (1, 32_767)] == [7, 7]
+    assert "eight from the 32,768th message on" in said[1]
+    assert "nine from the 1,048,576th" in said[1]
+    assert [len(codec.id(seq)) for seq in (32_768, 1_048_575, 1_048_576)] == [8, 8, 9]
+    assert "after a `restore` new ones have eleven" in said[1]
+    assert [len(codec.id(seq)) for seq in (restored, 1 << 34)] == [11, 11]
