@@ -75,7 +75,7 @@ def pressed(person: Person, typed: str, until: str) -> str:
         os.write(ours, b'eval "$(mcp-mailbox completion bash)"; echo rea""dy\n')
         seen(ours, "ready\r\n")
         os.write(ours, typed.encode())
-        return seen(ours, until, again=typed[-1:].encode())
+        return seen(ours, until, again=b" \x7f" + typed[-1:].encode())  # twice in a row would list, and not complete
     finally:
         shell.kill()
         shell.wait()

@@ -701,7 +701,7 @@ def test_a_hook_loads_neither_the_command_line_nor_mail_nor_the_sdk(street: Stre
         assert name not in loaded
     ours = {each for each in loaded if each.startswith("mcp_mailbox.")}
     assert ours == {
-        f"mcp_mailbox.{name}" for name in ("__main__", "hook", "processes", "rendezvous", "files", "frames")
+        f"mcp_mailbox.{name}" for name in ("__main__", "hook", "processes", "rendezvous", "machine", "files", "frames")
     }
 
 

@@ -198,6 +198,7 @@ def test_opencode_is_prompted_where_it_called_last_though_another_session_is_new
     planner.send()
     assert opencode.prompted()[0] == "ses_ours"
     # Also when the post office that has learnt it is dead; and what is gone by then is not spoken to.
+    kept(street, planner)
     street.home.kill_office()
     planner.send()
     assert opencode.prompted()[0] == "ses_ours"
