@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from mcp_mailbox.fronts.mcp.http.sessions import SESSIONS_EACH
-from tests.http.caller import LEGACY
+from tests.fronts.world import Served
+from tests.http.caller import LEGACY, Caller, Json
 from tests.http.conftest import Post
+
+HASTY = """
+from mcp_mailbox.fronts.mcp import patience
+patience.LEAST = 0.05
+from mcp_mailbox.__main__ import main
+raise SystemExit(main())
+"""
+"""A server that believes of clients that they wait for less than a second."""
 
 
 def test_a_session_remembers_the_mailbox_that_was_opened_in_it(post: Post) -> None:
@@ -124,6 +135,30 @@ def test_a_cancelled_wait_ends_and_leaves_the_mail(post: Post) -> None:
     caller.within("tools/call", name="send", arguments={"to": "alice", "body": "x"})
     got = caller.within("tools/call", name="wait_for_message", arguments={}).content["messages"]
     assert [message["body"] for message in got] == ["x"]
+
+
+def test_a_client_that_was_seen_to_wait_longer_is_not_hurried_by_who_interrupts_it(
+    new_home: Callable[..., Served],
+) -> None:
+    home = new_home(program=HASTY).start()
+    caller = Caller(home.port, home.token)
+    caller.begin()
+    caller.within("tools/call", name="create_mailbox", arguments={"name": "alice"})
+    wait(caller, 0.7)  # long enough to be left, and taken up again
+    for number in range(2):
+        with caller.line() as line:
+            params = {"name": "wait_for_message", "arguments": {}}
+            asked = {"jsonrpc": "2.0", "id": f"w{number}", "method": "tools/call", "params": params}
+            line.write(caller.request(body=asked, **caller.session))
+            wait(caller, 0.3)
+            caller.tell("notifications/cancelled", requestId=f"w{number}")
+            assert b"-32800" in line.answer().body
+    assert wait(caller, 0.3)["hint"].startswith("Nothing yet")
+
+
+def wait(caller: Caller, seconds: float) -> Json:
+    """Wait in vain; return what is said then."""
+    return caller.within("tools/call", name="wait_for_message", arguments={"timeout": seconds}).content
 
 
 def test_a_wait_shows_that_it_lives_before_any_host_gives_up(post: Post) -> None:

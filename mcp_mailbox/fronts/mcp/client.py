@@ -19,6 +19,7 @@ from mcp_mailbox import addresses
 from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Ending
 from mcp_mailbox.errors import Blame, Code, Refusal
+from mcp_mailbox.fronts.mcp.patience import Patience
 from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Call, Caller
 from mcp_mailbox.postoffice.waits import Wait
@@ -85,6 +86,8 @@ class Request:
     """Its answer may carry mail, leased or shown, so it matters whether that reached the host."""
     cancelled: bool = False
     """The host does not want the answer any more."""
+    began: float | None = None
+    """When it began to wait for mail, by the loop's clock; None: it does not, or that is not known."""
     wait: Wait | None = None
     """What a wait may leave behind when it raises Parked, to be asked again; None where it is not."""
     offer: Callable[[bytes], object] = lambda _: None
@@ -98,6 +101,13 @@ def carries_mail(context: Context) -> None:
     """Ask to be told whether the answer reached the host."""
     if context.request is not None:
         context.request.leases = True
+
+
+def waits(context: Context) -> None:
+    """Note that a wait begins. How old one is that an earlier post office has begun is not known."""
+    request = context.request
+    if request is not None and request.began is None and not request.resumed:
+        request.began = anyio.current_time()
 
 
 def _nothing() -> None:
@@ -122,6 +132,7 @@ class Client:
     __slots__ = (
         "_configured",
         "_configured_by",
+        "_patience",
         "_refusal",
         "_subscriptions",
         "_tasks",
@@ -187,6 +198,8 @@ class Client:
         self._refusal: Refusal | None = None
         self._trouble: Refusal | None = None
         """Why the configured mailbox is not open yet: nobody's mistake, so it is tried again."""
+        self._patience = Patience() if not forgets else None
+        """Of this host; None where the next request will not know it."""
         self._subscriptions: dict[str, _Subscription] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -283,7 +296,20 @@ class Client:
         """Return how many seconds a wait may last on this host."""
         name = session.client_params.client_info.name.lower() if session.client_params else ""
         caps = _WAIT_CAPS + (_STDIO_CAPS if self.caller.how == "stdio" else ())
-        return next((seconds for prefix, seconds in caps if name.startswith(prefix)), _WAIT_CAP)
+        longest = next((seconds for prefix, seconds in caps if name.startswith(prefix)), _WAIT_CAP)
+        return min(longest, self._patience.longest) if self._patience is not None else longest
+
+    # -- how long the host waits (`wire.Mail`)
+
+    def gave_up(self, request: Request, reason: object, *, late: bool = False) -> None:
+        """Learn from a request that the host has cancelled, with the reason that it gave; `late`: it was answered."""
+        if self._patience is not None and request.began is not None:
+            self._patience.gave_up(request.began, anyio.current_time(), reason, late=late)
+
+    def waited_for(self, request: Request) -> None:
+        """Learn from a request that was answered."""
+        if self._patience is not None and request.began is not None:
+            self._patience.waited_for(anyio.current_time() - request.began)
 
     # -- what becomes of the leases of an answer (`wire.Mail`)
 

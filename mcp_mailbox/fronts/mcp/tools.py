@@ -15,7 +15,7 @@ from mcp_mailbox import addresses
 from mcp_mailbox.delivery import Outcome
 from mcp_mailbox.fronts import arguments
 from mcp_mailbox.fronts.mcp import progress
-from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail
+from mcp_mailbox.fronts.mcp.client import Client, Context, carries_mail, waits
 from mcp_mailbox.fronts.verbs import VERBS, Asking
 from mcp_mailbox.mailbox import Contact, Kind
 from mcp_mailbox.message import BODY_LIMIT
@@ -32,6 +32,8 @@ async def run(client: Client, context: Context, name: str, given: Arguments) -> 
     """Do what a tool says, and return its answer. Raises Refusal."""
     verb = VERBS[name]
     asked = arguments.parse(verb.arguments, name, given)
+    if isinstance(asked, arguments.WaitForMessage):
+        waits(context)
     own = asked.name if isinstance(asked, arguments.CreateMailbox) else getattr(asked, "mailbox", None)
     call = await client.call(context, own)
     if verb.carries_mail:

@@ -64,11 +64,13 @@ class Connection(Protocol):
 
 
 class Mail(Protocol):
-    """What the wire tells of leases: their answer reached the host, or was not wanted any more."""
+    """What the wire tells of leases: their answer reached the host, or was not wanted any more; and of its patience."""
 
     async def reached(self, key: str, *, former: bool) -> None: ...  # noqa: D102
     def recalled(self) -> None: ...  # noqa: D102
     async def missed(self, key: str) -> None: ...  # noqa: D102
+    def gave_up(self, request: Request, reason: object, *, late: bool) -> None: ...  # noqa: D102
+    def waited_for(self, request: Request) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +230,23 @@ class Wire:
     async def _notification(self, serial: int, message: types.JSONRPCNotification) -> None:
         await self._connection.forget(serial)
         if message.method == "notifications/cancelled":
-            cancelled = (message.params or {}).get("requestId")
-            if not isinstance(cancelled, str | int):
-                return
-            if (under_way := self._open.get(_id(cancelled))) is not None:
-                # The SDK learns of it a moment later, and until then may still answer.
-                under_way.request.cancelled = True
-            elif (late := self._wait_ids.pop(_id(cancelled), None)) is not None:
-                # The answer has crossed the cancellation: the host will not show it to anybody.
-                self._waits.pop(late, None)
-                self._unheard.discard(late)
-                await self._mail.missed(str(late))
-                self._end_if_through()
+            said = message.params or {}
+            cancelled = said.get("requestId")
+            if isinstance(cancelled, str | int):
+                await self._cancelled(_id(cancelled), said.get("reason"))
+
+    async def _cancelled(self, cancelled: types.RequestId, reason: object) -> None:
+        if (under_way := self._open.get(cancelled)) is not None:
+            # The SDK learns of it a moment later, and until then may still answer.
+            under_way.request.cancelled = True
+            self._mail.gave_up(under_way.request, reason, late=False)
+        elif (late := self._wait_ids.pop(cancelled, None)) is not None:
+            # The answer has crossed the cancellation: the host will not show it to anybody.
+            if (request := self._waits.pop(late, None)) is not None:
+                self._mail.gave_up(request, reason, late=True)
+            self._unheard.discard(late)
+            await self._mail.missed(str(late))
+            self._end_if_through()
 
     async def _keep(self, granted: _Open) -> None:
         uri = granted.params.get("uri", "")
@@ -345,6 +352,7 @@ class Wire:
             self._remember_wait(answered.serial, _id(message.id), answered.request)
         if isinstance(message, types.JSONRPCResponse):
             await self._keep(answered)
+        self._mail.waited_for(answered.request)
         await self._connection.answer(answered.serial, _dump(message))
         self._end_if_through()
 

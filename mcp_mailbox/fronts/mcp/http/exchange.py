@@ -139,6 +139,11 @@ class Exchange:
 
     # -- running it
 
+    def given_up(self, reason: object) -> None:
+        """End it because its client says so, with this reason: by that one may know how long it waits."""
+        self.client.gave_up(self._request, reason)
+        self.cancel()
+
     def cancel(self) -> None:
         """End it: the client does not want the answer any more (2025-11-25; later ones close the stream)."""
         self._request.cancelled = True
@@ -192,6 +197,7 @@ class Exchange:
                 await self._miss()
                 await self._break_off()
                 return False
+            client.waited_for(self._request)
             await self._answer(answer)
             if self._request.leases:
                 await (client.missed if stream.gone else client.reached)(self._request.key)

@@ -138,9 +138,10 @@ class Session:
 
     def cancel(self, params: Mapping[str, Any] | None) -> None:
         """End the request that a `notifications/cancelled` names."""
-        wanted = (params or {}).get("requestId")
+        said = params or {}
+        wanted = said.get("requestId")
         if isinstance(wanted, str | int) and (exchange := self._open.get(_id(wanted))) is not None:
-            exchange.cancel()
+            exchange.given_up(said.get("reason"))
 
     # -- the standing stream (GET)
 
