@@ -3,7 +3,8 @@
 Run `python -m tests.hosts --scenario timeouts`: eleven minutes, all hosts at the same time. Each host is told to give
 up on a call after `LIMIT` seconds, and its model asks for a longer wait, again and again. Mail comes once after the
 host gave up and before its model asks again, and then at the moment at which it gives up, a little before and a little
-after. Besides each waits once for as long as it is let by itself.
+after. Where the limit is learnt, no wait lasts until then any more, and the host gives up no more. Besides each waits
+once for as long as it is let by itself.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ LIMIT = 10.0
 _ASKED = 50.0
 _MOMENTS = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03)
 """Seconds after the moment at which the host gave up the first time, as its model saw it."""
+_TEACHES = {"claude-short": 1, "codex-short": 2, "gemini-short": 1, "opencode-short": 1}
+"""How often a host must give up until its limit is known: once if it says why. Over HTTP Claude Code has no session."""
 _START_SECONDS = 60.0
 _TURN_SECONDS = 60.0
 _BACKGROUND_SECONDS = 150.0
@@ -199,6 +202,9 @@ def _impatient(stage: Stage, office: _Office, host: AnyHost) -> None:
     stage.check(story, "its turn ends well", code == 0, code)
     stage.check(story, "its model is shown that the call timed out", bool(model.gave_up), shown)
     first = model.sent[0] if model.sent else "?"
+    if (most := _TEACHES.get(host.name)) is not None:
+        often = len(model.gave_up)
+        stage.check(story, f"it gives up no more once its limit is known ({most} at most)", often <= most, often)
     stage.check(story, "what came after that is in the next call", first in model.after, model.after[:200])
     # The number behind the point is that of the lease: one more, where an answer met a host that had just given up.
     crossed = sum(not handle.endswith(".1") for one in conversation.exchanges for handle in _ids(one))
