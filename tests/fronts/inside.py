@@ -79,6 +79,15 @@ class Line:
     def call(self, tool: str, /, **arguments: object) -> int:
         return self.ask("tools/call", {"name": tool, "arguments": arguments})
 
+    def took(self, serial: int) -> None:
+        """Say that the host has the answer to that line."""
+        self._to_office.send_nowait(Frame(b"w", serial, b""))
+
+    def cancel(self, request: int, reason: str | None = None) -> None:
+        """Cancel it, as a host does."""
+        why = {"reason": reason} if reason is not None else {}
+        self.write({"method": "notifications/cancelled", "params": {"requestId": request, **why}})
+
     async def heard(self) -> Json:
         """Return the next line for the host."""
         return (await self._from_office.receive())[2]

@@ -12,9 +12,10 @@ from mcp.server.lowlevel import Server
 from mcp_types.methods import serialize_server_result
 
 from mcp_mailbox.fronts import render
+from mcp_mailbox.fronts.mcp import wire
 from mcp_mailbox.fronts.mcp.client import Client, Context
 from tests.conftest import DEADLINE
-from tests.fronts.inside import inside
+from tests.fronts.inside import Json, Line, inside
 from tests.fronts.world import both_eras
 from tests.http.caller import ENVELOPE
 
@@ -266,6 +267,77 @@ async def test_a_cancellation_behind_the_answer_gives_back_what_it_carried(tmp_p
         waiting = line.call("wait_for_message")
         assert len((await line.content(waiting))["messages"]) == 1
         line.write({"method": "notifications/cancelled", "params": {"requestId": waiting}})
+        assert (await line.content(line.call("list_inbox")))["unread"] == 1
+
+
+ABORTED = "AbortError: The operation was aborted."
+"""What OpenCode says behind each answer: it is done with the call."""
+
+
+async def done_with(line: Line, request: int) -> Json:
+    """Take an answer as OpenCode does; return it."""
+    content = await line.content(request)
+    line.took(request)
+    line.cancel(request, ABORTED)
+    return content
+
+
+async def test_a_host_that_cancels_what_it_is_done_with_keeps_the_mail_that_it_got(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await done_with(line, line.call("create_mailbox", name="alice"))
+        await done_with(line, line.call("send", to="alice", body="x"))
+        [message] = (await done_with(line, line.call("wait_for_message")))["messages"]
+        assert (await done_with(line, line.call("wait_for_message", timeout=0)))["messages"] == []
+        acked = await done_with(line, line.call("settle", ids=[message["id"]], outcome="ack"))
+        assert acked["settled"] == [message["id"]]
+
+
+async def test_a_host_that_does_so_after_two_waits_is_known_by_them(tmp_path: Path) -> None:
+    async with inside(tmp_path) as office, office.line(configured="alice") as line:
+        await line.greet()
+        await line.content(line.call("send", to="alice", body="x"))
+        handles = [
+            [each["id"] for each in (await done_with(line, line.call("wait_for_message", timeout=0)))["messages"]]
+            for _ in range(3)
+        ]
+        # The first time it may as well have given up: the mail goes back, and is there again.
+        assert [len(each) for each in handles] == [1, 1, 0]
+
+
+async def test_a_host_whose_limits_are_crossed_by_answers_is_no_such_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "LEAST", 0.05)
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await line.content(line.call("create_mailbox", name="alice"))
+        for _ in range(3):
+            waiting = line.call("wait_for_message")
+            clock = line.call("wait_for_message", timeout=0.1)
+            await line.content(clock)
+            sent = line.call("send", to="alice", body="x")
+            await line.answered([waiting, sent])
+            line.took(waiting)
+            line.cancel(waiting, "MCP request cancelled by caller")  # Codex says no more
+            [message] = (await line.content(line.call("wait_for_message")))["messages"]
+            await line.content(line.call("settle", ids=[message["id"]], outcome="ack"))
+
+
+@pytest.mark.parametrize("reason", ["McpError: MCP error -32001: Request timed out", ABORTED])
+async def test_such_a_host_that_gave_up_before_it_had_the_answer_gives_back_what_it_carried(
+    tmp_path: Path, reason: str
+) -> None:
+    async with inside(tmp_path) as office, office.line() as line:
+        await line.greet()
+        await done_with(line, line.call("create_mailbox", name="alice"))
+        await done_with(line, line.call("send", to="alice", body="x"))
+        waiting = line.call("wait_for_message")
+        assert len((await line.content(waiting))["messages"]) == 1
+        if reason != ABORTED:
+            line.took(waiting)  # into a pipe: whether the host would still show it, its reason tells
+        line.cancel(waiting, reason)
+        line.cancel(waiting, ABORTED)
         assert (await line.content(line.call("list_inbox")))["unread"] == 1
 
 

@@ -48,7 +48,7 @@ class Patience:
         after = now - began
         if after < LEAST:
             return
-        if _is_limit(reason):
+        if is_time_out(reason):
             self._learn(after)
         elif not late:  # some clean up behind each answer: that would teach the time of our own answers
             if self._is_second(began, after):
@@ -71,7 +71,8 @@ class Patience:
         self._outlasted = max(self._outlasted, seconds)
 
 
-def _is_limit(reason: object) -> bool:
+def is_time_out(reason: object) -> bool:
+    """Tell whether the reason of a cancellation says that a time was over."""
     return isinstance(reason, str) and _TIMED_OUT.search(reason) is not None
 
 

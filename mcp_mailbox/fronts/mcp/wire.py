@@ -24,6 +24,7 @@ from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts.mcp import answers
 from mcp_mailbox.fronts.mcp.client import Request
 from mcp_mailbox.fronts.mcp.lines import Unreadable, dig_id, parse
+from mcp_mailbox.fronts.mcp.patience import LEAST, is_time_out
 
 _KEPT = {"initialize", "resources/subscribe", "logging/setLevel"}
 """Requests that make a connection what it is, once they were granted; a subscription is kept until it is ended."""
@@ -33,6 +34,8 @@ _PAUSE = 0.05
 """Seconds between two attempts to tell something to a host that does not read."""
 _ANSWERED = 256
 """Answered waits that are remembered, for a cancellation that crosses the answer."""
+_DONE = 32
+"""Other answered requests that are remembered: by them a host is known that cancels what it is done with."""
 _LEAD = 8
 """Messages before a host's first request that are kept; the SDK keeps as many."""
 _GOODBYE = 2.0
@@ -121,6 +124,10 @@ class Wire:
         self._leaving = False
         self._unheard: set[int] = set()
         """Answered waits of which the relay has not said yet that the host has the answer."""
+        self._done: deque[types.RequestId] = deque(maxlen=_DONE)
+        """Other requests that were answered."""
+        self._tidies = False
+        """Whether the host cancels each call once more when it is done with it (OpenCode)."""
 
     def leave(self) -> None:
         """Take nothing new, which is the next post office's; end once what is under way is through."""
@@ -241,12 +248,27 @@ class Wire:
             under_way.request.cancelled = True
             self._mail.gave_up(under_way.request, reason, late=False)
         elif (late := self._wait_ids.pop(cancelled, None)) is not None:
-            # The answer has crossed the cancellation: the host will not show it to anybody.
-            if (request := self._waits.pop(late, None)) is not None:
+            request = self._waits.pop(late, None)
+            if request is not None:
                 self._mail.gave_up(request, reason, late=True)
-            self._unheard.discard(late)
-            await self._mail.missed(str(late))
-            self._end_if_through()
+            if not self._is_done_with(late, request, reason):
+                # The answer has crossed the cancellation: the host will not show it to anybody.
+                self._unheard.discard(late)
+                await self._mail.missed(str(late))
+                self._end_if_through()
+        elif cancelled in self._done:
+            self._tidies = True
+
+    def _is_done_with(self, serial: int, request: Request | None, reason: object) -> bool:
+        """Tell whether the host cancels an answer that it has taken, as it does with each.
+
+        What was given up is never called so as long as no call was cancelled that was answered too soon to be given up.
+        """
+        if serial in self._unheard or is_time_out(reason):
+            return False
+        known = self._tidies
+        self._tidies = known or (request is not None and _was_quick(request))
+        return known
 
     async def _keep(self, granted: _Open) -> None:
         uri = granted.params.get("uri", "")
@@ -350,6 +372,8 @@ class Wire:
             return
         if answered.request.leases and message.id is not None:
             self._remember_wait(answered.serial, _id(message.id), answered.request)
+        elif message.id is not None:
+            self._done.append(_id(message.id))
         if isinstance(message, types.JSONRPCResponse):
             await self._keep(answered)
         self._mail.waited_for(answered.request)
@@ -396,6 +420,12 @@ class Wire:
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
+
+
+def _was_quick(request: Request) -> bool:
+    """Tell whether a request, which is cancelled now, was not under way for long enough to be given up."""
+    age = anyio.current_time() - request.began if request.began is not None else 0.0
+    return not request.resumed and age < LEAST
 
 
 def _dump(message: types.JSONRPCMessage) -> bytes:
