@@ -11,7 +11,9 @@ import sys
 TYPE_CHECKING = False  # as in `rendezvous`: `typing` would cost the relay 4 ms
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
+    from typing import Any
 
     from mcp_mailbox import office
 
@@ -34,7 +36,7 @@ def main() -> int:
     try:
         from mcp_mailbox.fronts.cli import commands  # noqa: PLC0415
 
-        return commands.run(arguments, {"leave": _leave})
+        return commands.run(arguments, {"leave": _leave, "status": _status, "doctor": _doctor})
     except KeyboardInterrupt:
         return 130  # `exits.INTERRUPTED`, which may not have been imported yet
 
@@ -108,10 +110,30 @@ def _restore(arguments: list[str]) -> int:
 
 def _leave(chosen: Namespace) -> int:
     """Leave the hub that was joined: what waits for it is the engine's to say."""
-    from mcp_mailbox import leaving  # noqa: PLC0415
+    from mcp_mailbox import unsent  # noqa: PLC0415
     from mcp_mailbox.fronts.cli import joining  # noqa: PLC0415
 
-    return joining.left(chosen, leaving.waiting)
+    return joining.left(chosen, unsent.waiting)
+
+
+def _status(chosen: Namespace) -> int:
+    """Say how the post office stands, and what waits for a hub while there is none."""
+    from mcp_mailbox.fronts.cli import running  # noqa: PLC0415
+
+    return running.tell(chosen, _standing)
+
+
+def _doctor(chosen: Namespace) -> int:
+    """Look for what is wrong."""
+    from mcp_mailbox.fronts.cli import doctor  # noqa: PLC0415
+
+    return doctor.examine(chosen, _standing)
+
+
+def _standing(home: str, kept: Mapping[str, object] | None) -> dict[str, Any]:
+    from mcp_mailbox import unsent  # noqa: PLC0415 - for machines of a hub alone
+
+    return unsent.standing(home, kept)
 
 
 if __name__ == "__main__":

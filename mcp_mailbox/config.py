@@ -342,7 +342,7 @@ def hub_settings(env: Mapping[str, str], kept: Mapping[str, object] | None) -> H
     if not url:
         return None
     joined = kept if kept is not None and machine.is_meant(kept, env) else {}
-    token = env.get(machine.HUB_TOKEN_VARIABLE) or str(joined.get("token") or "")
+    token = str(joined.get("token") or "") if joined else env.get(machine.HUB_TOKEN_VARIABLE)
     try:
         parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.username

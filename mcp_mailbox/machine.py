@@ -115,6 +115,9 @@ def has_hub(home_path: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def is_meant(kept: Mapping[str, object], env: Mapping[str, str]) -> bool:
-    """Whether what joining a hub has left counts: variables name no other hub, and bring no token of their own."""
-    url = str(kept.get("url"))
-    return not env.get(HUB_TOKEN_VARIABLE) and (env.get(HUB_VARIABLE) or url).rstrip("/") == url.rstrip("/")
+    """Whether what joining a hub has left counts: variables name no other hub, and bring no token for this one.
+
+    MCP_MAILBOX_TOKEN alone is what hosts of this machine show to a server over HTTP: it is for no hub.
+    """
+    named = env.get(HUB_VARIABLE, "").rstrip("/")
+    return not named or (named == str(kept.get("url")).rstrip("/") and not env.get(HUB_TOKEN_VARIABLE))

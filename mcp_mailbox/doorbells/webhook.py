@@ -62,6 +62,7 @@ class Target:
         if not path.isascii() or " " in path:
             raise Refusal(Code.BAD_ARGUMENT, f"{path[:100]!a} cannot stand in a request.", "Percent-encode it.")
         return cls(parts.scheme == "https", host, port or _PORTS[parts.scheme], path)
+_LATE = "it did not answer in time"
 
 
 class Webhook:
@@ -80,6 +81,8 @@ class Webhook:
         try:
             address = self._address()
             status = self._post(address, body)
+        except TimeoutError:  # of a step, or of all of it
+            return Result(Outcome.FAILED, _LATE)
         except (OSError, http.client.HTTPException, Refusal) as error:
             return Result(Outcome.FAILED, str(error) or type(error).__name__)
         if status in _MADE:
@@ -188,4 +191,4 @@ class _Pinned(http.client.HTTPConnection):
     def check(self) -> None:
         """Raise TimeoutError when it was cut."""
         if self.late:
-            raise TimeoutError("it did not answer in time") from None
+            raise TimeoutError(_LATE) from None

@@ -359,18 +359,18 @@ def _entry(row: sqlite3.Row) -> Entry:
     )
 
 
-def waiting(path: Path) -> int:
-    """Return how many wait in a file, 0 where there is none, whether a post office has it open or not.
+def waiting(path: Path) -> tuple[int, int | None]:
+    """Return how many wait in a file, 0 where there is none, and since when, whether a post office has it open or not.
 
     Raises Refusal(STORE_FAILED) for one that cannot be read: what waits there is not known then.
     """
     if not path.exists():
-        return 0
+        return 0, None
     try:
         # Not read-only: what a killed post office has left in the journal has to be taken in first.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
             [version] = db.execute("PRAGMA user_version").fetchone()
-            return int(db.execute(_COUNT).fetchone()[0]) if version else 0
+            return _standing(db) if version else (0, None)
     except sqlite3.Error as error:
         problem = f"The edge's file {path} cannot be read: {error}."
         raise Refusal(Code.STORE_FAILED, problem, "Mend it, or move it and its -wal and -shm away.") from error

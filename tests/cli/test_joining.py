@@ -146,7 +146,8 @@ def test_a_person_on_a_machine_that_was_invited_to_a_space_is_in_it(owner: Hub, 
         assert "boss" in machine.run("agents").stdout
         assert "here I am" in owner.run("inbox", "--space", "crew", "--json", MCP_MAILBOX_ADDRESS="boss").stdout
         # Another hub's token, or another hub, has nothing to do with that invitation.
-        for other in ({"MCP_MAILBOX_TOKEN": "mbx_x"}, {"MCP_MAILBOX_HUB": "http://127.0.0.1:1"}):
+        there = {"MCP_MAILBOX_HUB": kept(machine)["url"], "MCP_MAILBOX_TOKEN": "mbx_x"}
+        for other in (there, {"MCP_MAILBOX_HUB": "http://127.0.0.1:1"}):
             environment = machine.environment | other
             program = "from mcp_mailbox import machine; print(machine.space(machine.home()))"
             done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
@@ -161,8 +162,8 @@ def test_what_is_typed_after_joining_or_leaving_goes_where_mail_is_then(owner: H
         assert machine.run("inbox").returncode == exits.NOTHING  # a post office of this machine's own runs
         assert machine.run("join", *owner.invite("--principal", "gustav")).returncode == exits.DONE
         said = machine.run("status").stdout
-        assert "joined; nobody has asked it yet" in said
-        assert "joined; nobody has asked it yet" in machine.run("doctor", "--quick").stdout
+        assert "joined; it is asked once a post office runs" in said
+        assert "joined; it is asked once a post office runs" in machine.run("doctor", "--quick").stdout
         assert machine.run("inbox").returncode == exits.NOTHING
         assert json.loads(machine.run("status", "--json").stdout)["hub"]["reached"]
         assert machine.run("leave").returncode == exits.DONE
@@ -363,16 +364,56 @@ def test_a_machine_that_has_joined_joins_no_other_before_it_leaves(owner: Hub, m
     url, code = owner.invite()
     machine.run("join", url, code)
     token = kept(machine)["token"]
-    again = machine.run("join", *owner.invite())
+    again = machine.run("join", "http://127.0.0.1:1", code)
     assert (again.returncode, again.stdout) == (3, "")
     assert "`mcp-mailbox leave` takes that back" in again.stderr
+    other = owner.invite()
+    again = machine.run("join", *other)
+    assert (again.returncode, again.stdout) == (3, "")
+    assert f"`mcp-mailbox invite --principal {kept(machine)['principal']}`" in again.stderr
     assert kept(machine)["token"] == token
     left = machine.run("leave")
     assert left.returncode == 0
     assert "token revoke t-" in left.stdout
     assert machine.run("leave").returncode == 3
+    assert machine.run("join", *other).returncode == 0, "the same line again"
+    assert machine.run("leave").returncode == 0
     assert machine.run("join", url, code).returncode == 3, "the code was used"
-    assert machine.run("join", *owner.invite()).returncode == 0
+
+
+def test_a_machine_whose_token_has_ended_goes_on_with_another_one(tmp_path: Path) -> None:
+    """What waits is sent in the same name, and meanwhile nobody says that all is well."""
+    for name in ("machine", "hub"):
+        (tmp_path / name).mkdir()
+    machine = Shell(tmp_path / "machine")
+    machine.environment["MCP_MAILBOX_ADDRESS"] = "bob"
+    served = Served(tmp_path / "hub").start()
+    owner = Hub(served)
+    owner.environment["MCP_MAILBOX_ADDRESS"] = "alice"
+    try:
+        owner.run("inbox", "--space", "team")
+        machine.run("join", *owner.invite("--space", "team", "--token-expires", "3d"))
+        assert "this machine's token ends" in machine.run("doctor", "--quick").stdout
+        machine.run("inbox")
+        principal, former = kept(machine)["principal"], kept(machine)["id"]
+        owner.run("token", "revoke", former)
+        assert "Kept for the hub" in machine.run("send", "alice", "-b", "waiting").stdout
+        # A token for this machine's hosts, as README has them export one, is for no hub.
+        machine.environment["MCP_MAILBOX_TOKEN"] = "mbx_x"
+        advice = f"`mcp-mailbox invite --principal {principal} --space team`"
+        assert advice in machine.run("doctor", "--quick").stdout
+        assert "1 waits" in machine.run("stop").stdout
+        assert "1 on the way" in machine.run("status").stdout
+        assert json.loads(machine.run("status", "--json").stdout)["unsent"]["outbox"] == 1
+        assert "1 wait for the hub" in machine.run("doctor", "--quick").stdout
+        again = machine.run("join", *owner.invite("--principal", principal, "--space", "team"))
+        assert again.returncode == exits.DONE, again.stderr
+        assert machine.run("inbox").returncode == exits.NOTHING
+        assert "waiting" in owner.run("wait", "--space", "team", "--timeout", "20").stdout
+        assert "unsent" not in json.loads(machine.run("status", "--json").stdout)
+        machine.run("stop")
+    finally:
+        served.end()
 
 
 def test_a_lost_answer_burns_no_code(owner: Hub, machine: Shell, thief: Thief) -> None:

@@ -31,16 +31,16 @@ async def test_what_was_put_is_there_when_it_is_opened_again(tmp_path: Path) -> 
 
 async def test_what_waits_is_counted_whether_somebody_has_the_file_open_or_not(tmp_path: Path) -> None:
     path = tmp_path / "edge.db"
-    assert waiting(path) == 0
+    assert waiting(path) == (0, None)
     assert not path.exists()
     path.touch()
-    assert waiting(path) == 0, "somebody was killed who was about to make it"
+    assert waiting(path) == (0, None), "somebody was killed who was about to make it"
     async with open_outbox(path) as outbox:
         for request in "123":
             entry = await outbox.put("send", {"reader": "r", "request": request}, {}, 5)
         await outbox.answered({entry.number: {}}, 6)
-        assert waiting(path) == 2
-    assert waiting(path) == 2
+        assert waiting(path) == (2, 5)
+    assert waiting(path) == (2, 5)
 
 
 async def test_what_waits_in_a_file_that_cannot_be_read_is_not_taken_for_nothing(tmp_path: Path) -> None:

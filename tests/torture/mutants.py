@@ -218,10 +218,10 @@ MUTANTS: dict[str, Mutant] = {
             Edit(
                 _FORWARDING,
                 "        with self._line.relying():\n"
-                "            said_of = await self._hub.sends(lines) if lines else []\n",
+                "            said_of = await self._told(lines) if lines else []\n",
                 "        try:\n"
                 "            with self._line.relying():\n"
-                "                said_of = await self._hub.sends(lines) if lines else []\n"
+                "                said_of = await self._told(lines) if lines else []\n"
                 "        except Away:\n"
                 "            said_of = [{'number': each['number'], 'error': 'given_up'} for each in lines]\n",
             ),

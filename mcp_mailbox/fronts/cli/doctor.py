@@ -11,13 +11,15 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mcp_mailbox import __version__, frames, machine, rendezvous
 from mcp_mailbox.fronts.cli import exits, hosts, screen, shown, times
 from mcp_mailbox.fronts.cli.asking import ask_running
+from mcp_mailbox.fronts.cli.running import Standing, unsent
 from mcp_mailbox.fronts.cli.screen import Cell
 
 Json = dict[str, Any]
@@ -29,6 +31,8 @@ _LITTLE_ROOM = 200 * 1024 * 1024
 _HEAD = b"SQLite format 3\0"
 _PATIENCE = 600.0
 """Seconds that the check of a large store may take."""
+_SOON = 14 * 24 * 3600.0
+"""Seconds before the end of a token in which it is said."""
 _LOG_TAIL = 64 * 1024
 
 
@@ -51,16 +55,19 @@ class Place(NamedTuple):
     """Why it says nothing although there is one."""
     registered: Sequence[tuple[hosts.Place, hosts.Registration]]
     """How hosts have us registered."""
+    unsent: Json
+    """What waits for hubs (`unsent.standing`)."""
 
 
 def add(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `doctor`."""
     parser.add_argument("--quick", action="store_true", help="do not read the whole store")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    return _doctor
+    return partial(examine, standing=lambda *_: {})
 
 
-def _doctor(chosen: argparse.Namespace) -> int:
+def examine(chosen: argparse.Namespace, standing: Standing) -> int:
+    """Look at everything. `standing` reads what waits for hubs from the home (`unsent.standing`)."""
     home = machine.home()
     status, refused = None, None
     try:
@@ -68,7 +75,8 @@ def _doctor(chosen: argparse.Namespace) -> int:
         status = json.loads(answer) if answer is not None else None
     except rendezvous.Refused as trouble:
         refused = trouble
-    place = Place(Path(home), status, refused, list(hosts.registered()))
+    waits = unsent(home, standing).get("unsent", {})
+    place = Place(Path(home), status, refused, list(hosts.registered()), waits)
     found = list(_home(place))
     there = not any(each.what == "home" and each.how == WRONG for each in found)
     # Of what cannot be, nothing in it can be right, nor mended.
@@ -165,8 +173,12 @@ def _office(place: Place) -> Iterator[Finding]:
 def _hub(place: Place) -> Iterator[Finding]:
     """Look whether the hub that keeps the mail is reached, where there is one."""
     hub = place.status.get("hub") if place.status else None
-    if place.status is None and (joined := machine.joined(str(place.home))) is not None:
-        yield Finding("hub", OK, f"{joined['url']} was joined; nobody has asked it yet")
+    joined = machine.joined(str(place.home))
+    yield from _unsent(place)
+    if joined is not None:
+        yield from _ending(joined)
+    if place.status is None and joined is not None:
+        yield Finding("hub", OK, f"{joined['url']} was joined; it is asked once a post office runs")
     if hub is None:
         return
     waits = f"{hub['outbox']} in the outbox" + (f", the oldest since {hub['oldest']}" if "oldest" in hub else "")
@@ -174,7 +186,7 @@ def _hub(place: Place) -> Iterator[Finding]:
         yield Finding("hub", OK, f"{hub['url']} is reached; {waits}")
     elif "unreachable_since" in hub:
         fix = (
-            "It needs another token: set MCP_MAILBOX_TOKEN, then `mcp-mailbox stop`. What waits is kept meanwhile."
+            _another_token(joined)
             if "token" in hub.get("why", "")
             else "Nothing is lost: what waits goes out by itself. Look after the network, and whether the hub runs."
         )
@@ -182,6 +194,40 @@ def _hub(place: Place) -> Iterator[Finding]:
         yield Finding("hub", WRONG, f"{hub['url']} is not reached since {since}: {hub.get('why')}; {waits}", fix)
     else:
         yield Finding("hub", WARNING, f"{hub['url']} is not reached yet; {waits}", "Look again in a moment.")
+
+
+def _another_token(joined: Mapping[str, object] | None) -> str:
+    """Say how this machine gets another token, and goes on for whom it spoke."""
+    if joined is None:
+        return "It needs another token: set MCP_MAILBOX_TOKEN, then `mcp-mailbox stop`. What waits is kept meanwhile."
+    space = f" --space {joined['space']}" if joined.get("space") else ""
+    return (
+        f"It needs another token: on the hub `mcp-mailbox invite --principal {joined['principal']}{space}`, then here"
+        f" `mcp-mailbox join {joined['url']} CODE`. What waits is kept meanwhile."
+    )
+
+
+def _ending(joined: Mapping[str, object]) -> Iterator[Finding]:
+    """Look whether the token that joining has left ends soon."""
+    if not isinstance(until := joined.get("expires_at"), str):
+        return
+    left = times.until(until)
+    if left < _SOON:
+        how = "has ended" if left <= 0 else "ends"
+        yield Finding("token", WARNING, f"this machine's token {how} {times.local(until)}", _another_token(joined))
+
+
+def _unsent(place: Place) -> Iterator[Finding]:
+    """Look at the outboxes, also while no post office runs that would empty them."""
+    said = place.unsent
+    if "unreadable" in said:
+        yield Finding("outbox", WRONG, f"{said['unreadable']} cannot be read", "Move it away if it cannot be mended.")
+    if place.status is None and "outbox" in said:
+        details = f"{said['outbox']} wait for the hub, the oldest since {said['oldest']}"
+        yield Finding("outbox", WARNING, details, "`mcp-mailbox inbox` starts a post office, which sends them.")
+    if others := said.get("left"):
+        fix = "They go out when that one is joined again, for the same principal; or remove its edge-*.db."
+        yield Finding("outbox", WARNING, f"{others} wait for a hub that this machine has left", fix)
 
 
 def _in_two(hint: str) -> tuple[str, str]:

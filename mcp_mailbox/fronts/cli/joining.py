@@ -178,13 +178,15 @@ def _join(chosen: argparse.Namespace) -> int:
     home = machine.home()
     rendezvous.prepare_home(home)
     kept = _read(Path(home) / HUB_FILE)
-    if kept is not None:
+    if kept is not None and kept.get("url") != url:
         raise rendezvous.Refused(
             "bad_argument",
             f"This machine has joined {str(kept.get('url'))[:_SHOWN]}. `mcp-mailbox leave` takes that back.",
         )
     token = _token(Path(home) / _PENDING, url, code)
     answer = _redeem(url, code, token, home)
+    if kept is not None:
+        _must_go_on(kept, str(answer["principal"]))
     joined: Json = {
         "url": url,
         "token": token,
@@ -218,6 +220,17 @@ def _join(chosen: argparse.Namespace) -> int:
     print(f"Joined {url}: this machine speaks there for {shown.line(joined['principal'])}{where}{until}.")  # noqa: T201
     print(f"{advice}: their mail is the hub's from then on.")  # noqa: T201
     return exits.DONE
+
+
+def _must_go_on(kept: Json, principal: str) -> None:
+    """Refuse to speak for somebody else from now on: what waits here is in the name of the former one."""
+    former = str(kept.get("principal"))
+    if principal != former:
+        raise rendezvous.Refused(
+            "bad_argument",
+            f"This invitation is for {principal!a}, and this machine speaks for {former!a}. To go on as that, on the"
+            f" hub: `mcp-mailbox invite --principal {former}`. To change, `mcp-mailbox leave`, then this line again.",
+        )
 
 
 def _checked(text: str, *, insecure: bool) -> str:

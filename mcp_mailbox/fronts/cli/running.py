@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ _OPENING = 3.0
 """Seconds that one may take to open its store: before that it cannot say who keeps the mail, nor for how long."""
 _POLL = 0.05
 Run = Callable[[argparse.Namespace], int]
+Standing = Callable[[str, Mapping[str, object] | None], Mapping[str, Any]]
 
 
 def status(parser: argparse.ArgumentParser) -> Run:
     """Add the arguments of `status`."""
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    return _status
+    return partial(tell, standing=lambda *_: {})
 
 
 def stop(parser: argparse.ArgumentParser) -> Run:
@@ -52,7 +54,8 @@ def _demo(_: argparse.Namespace) -> int:
     return demo.run()
 
 
-def _status(chosen: argparse.Namespace) -> int:
+def tell(chosen: argparse.Namespace, standing: Standing) -> int:
+    """Say how things stand. `standing` reads what waits for hubs from the home (`unsent.standing`)."""
     home = machine.home()
     status: dict[str, Any]
     try:
@@ -63,6 +66,7 @@ def _status(chosen: argparse.Namespace) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
+        status |= unsent(home, standing)
         if answer is None and (joined := machine.joined(home)) is not None:
             status["joined"] = joined["url"]
         if answer is not None and (silent := _silent(home)):
@@ -85,6 +89,16 @@ def _asked(home: str) -> bytes | None:
         if answer is None or json.loads(answer)["open"] or time.monotonic() > deadline:
             return answer
         time.sleep(_POLL)  # it tells nobody but those who want mail of it
+
+
+def unsent(home: str, standing: Standing) -> dict[str, Any]:
+    """Return as `unsent` what waits for hubs, on a machine that has or had one."""
+    if not any(Path(home).glob("edge*.db")):
+        return {}
+    found = {name: each for name, each in standing(home, machine.joined(home)).items() if each}
+    if "oldest" in found:
+        found["oldest"] = times.spelled(found["oldest"])
+    return {"unsent": found} if found else {}
 
 
 def _silent(home: str) -> list[str]:
@@ -128,7 +142,8 @@ def _show(status: dict[str, Any]) -> None:
     else:
         pairs.append(("post office", "not running; a host's first call starts it"))
         if joined := status.get("joined"):
-            pairs.append(("hub", f"{joined}, joined; nobody has asked it yet"))
+            pairs.append(("hub", f"{joined}, joined; it is asked once a post office runs"))
+    pairs += _on_disk(status.get("unsent", {}), running=status["running"])
     if attached := status.get("attachments", {}).get("bytes"):
         pairs.append(("attachments", f"{attached / 1e6:.1f} MB"))
     pairs.append(("home", str(status["home"])))
@@ -143,6 +158,17 @@ def _show(status: dict[str, Any]) -> None:
             "Over HTTP clients need a name for it: start it with the one in its certificate, or of the proxy in front:"
         )
         _print_lines(about, ["mcp-mailbox serve … --allow-host NAME"])
+
+
+def _on_disk(unsent: dict[str, Any], *, running: bool) -> list[tuple[str, str]]:
+    """Say what waits for hubs, as far as no post office says it that runs."""
+    pairs = [("outbox", f"{unsent['unreadable']} cannot be read")] if "unreadable" in unsent else []
+    if "outbox" in unsent and not running:
+        goes = "it goes out once a post office runs: `mcp-mailbox inbox` starts one"
+        pairs.append(("outbox", f"{unsent['outbox']} on the way, the oldest since {unsent['oldest']}; {goes}"))
+    if "left" in unsent:
+        pairs.append(("outbox", f"{unsent['left']} for a hub that this machine has left; `join` it again to send them"))
+    return pairs
 
 
 def _where(status: dict[str, Any]) -> list[tuple[str, str]]:
@@ -172,7 +198,8 @@ def _print_lines(about: str, lines: Sequence[str]) -> None:
 
 def _stop(chosen: argparse.Namespace) -> int:
     home = machine.home()
-    served = serves(home)
+    said = _said(home)
+    served, waits = bool(said.get("serves")), said.get("hub", {}).get("outbox", 0)
     stopped = rendezvous.stop(home, "command line")
     if chosen.json:
         print(json.dumps({"stopped": stopped, "served": stopped and served}))  # noqa: T201
@@ -182,6 +209,9 @@ def _stop(chosen: argparse.Namespace) -> int:
         # Here all looks well: a host's next call starts a post office, which serves nobody else.
         away = "HTTP stays away, and edges are without their hub, until somebody starts `mcp-mailbox serve` again."
         print(f"Stopped. {away} Hosts on stdio start a post office of their own.")  # noqa: T201
+    elif waits:
+        goes = "Mail for the hub goes out once it runs again"
+        print(f"Stopped. {goes} ({waits} waits): the next call of a host, or `mcp-mailbox inbox`, starts it.")  # noqa: T201
     else:
         print("Stopped. The next call of a host starts it again.")  # noqa: T201
     return exits.DONE
@@ -189,8 +219,14 @@ def _stop(chosen: argparse.Namespace) -> int:
 
 def serves(home: str) -> bool:
     """Tell whether what runs there is a `serve`; of one that does not say so nothing is known."""
+    return bool(_said(home).get("serves"))
+
+
+def _said(home: str) -> dict[str, Any]:
+    """Return what runs there says of itself soon; nothing when it does not, or nothing runs."""
     try:
         answer = rendezvous.ask(home, frames.STATUS, seconds=_PATIENCE)
     except rendezvous.Refused:
-        return False
-    return answer is not None and bool(json.loads(answer).get("serves"))
+        return {}
+    found: dict[str, Any] = json.loads(answer or b"{}")
+    return found
