@@ -27,6 +27,7 @@ from mcp_mailbox.errors import Code, Refusal
 
 SECONDS = 10.0
 """For all of it together, once the name is resolved."""
+_LATE = "it did not answer in time"
 _ANSWER = 64 * 1024
 """Bytes of an answer that are read, so that a connection ends well; nobody looks at them."""
 _PORTS = {"http": 80, "https": 443}
@@ -62,7 +63,6 @@ class Target:
         if not path.isascii() or " " in path:
             raise Refusal(Code.BAD_ARGUMENT, f"{path[:100]!a} cannot stand in a request.", "Percent-encode it.")
         return cls(parts.scheme == "https", host, port or _PORTS[parts.scheme], path)
-_LATE = "it did not answer in time"
 
 
 class Webhook:

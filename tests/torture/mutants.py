@@ -217,8 +217,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _FORWARDING,
-                "        with self._line.relying():\n"
-                "            said_of = await self._told(lines) if lines else []\n",
+                "        with self._line.relying():\n            said_of = await self._told(lines) if lines else []\n",
                 "        try:\n"
                 "            with self._line.relying():\n"
                 "                said_of = await self._told(lines) if lines else []\n"
