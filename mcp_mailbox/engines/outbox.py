@@ -84,6 +84,8 @@ KEPT_MS = 30 * 24 * 3600 * 1000
 """For which answers are kept: as long as the hub knows a request again."""
 FETCHED_MOST = 5_000
 """Fetched messages that are kept, the newest."""
+UNTOLD_MOST = 5
+"""Entries that the hub has refused and could tell nobody, as far as they are shown."""
 WAITING_MOST = 100_000
 """Entries that wait for the hub: more are refused, not dropped."""
 
@@ -125,6 +127,8 @@ class Outbox:
         self._most = most
         self.waiting, self.oldest = _standing(db)
         """How many wait, and since when the first does, in ms since 1970 UTC."""
+        self.untold = _untold(db)
+        """What the hub has refused, and could tell nobody, the latest few."""
 
     async def close(self) -> None:
         """Close it."""
@@ -219,7 +223,7 @@ class Outbox:
     async def answered(self, answers: Mapping[int, Json], now: int) -> None:
         """Note what the hub has answered."""
 
-        def work(db: sqlite3.Connection) -> tuple[int, int | None]:
+        def work(db: sqlite3.Connection) -> tuple[int, int | None, Sequence[Entry]]:
             before = db.execute(_COUNT).fetchone()[0]
             db.executemany(
                 "UPDATE outbox SET answer = ?, answered_at = ? WHERE number = ? AND answer IS NULL",
@@ -227,9 +231,10 @@ class Outbox:
             )
             db.execute("DELETE FROM outbox WHERE answered_at < ?", (now - KEPT_MS,))
             waiting, oldest = _standing(db)
-            return before - waiting, oldest
+            untold = any(answer.get("told") is False for answer in answers.values())
+            return before - waiting, oldest, _untold(db) if untold else self.untold
 
-        changed, self.oldest = await self._writer.do(work)
+        changed, self.oldest, self.untold = await self._writer.do(work)
         self.waiting -= changed
 
     async def entry(self, number: int) -> Entry | None:
@@ -339,6 +344,16 @@ def _standing(db: sqlite3.Connection) -> tuple[int, int | None]:
     """Return how many wait, and since when the first does."""
     first = db.execute("SELECT asked_at FROM outbox WHERE answer IS NULL ORDER BY number LIMIT 1").fetchone()
     return db.execute(_COUNT).fetchone()[0], first[0] if first is not None else None
+
+
+def _untold(db: sqlite3.Connection) -> Sequence[Entry]:
+    """Return what was refused and told to nobody."""
+    rows = db.execute(
+        "SELECT * FROM outbox WHERE answer IS NOT NULL AND json_extract(answer, '$.told') = 0"
+        " ORDER BY number DESC LIMIT ?",
+        (UNTOLD_MOST,),
+    )
+    return [_entry(row) for row in rows]
 
 
 def plain(id_: str) -> str:

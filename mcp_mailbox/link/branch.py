@@ -23,9 +23,10 @@ from mcp_mailbox.addresses import Address
 from mcp_mailbox.bell import Bell
 from mcp_mailbox.budgets import PAIR_BUDGET
 from mcp_mailbox.doorbell import Doorbell, Log, Outcome, Pointer, Result, Ring, StandIn, Terms
-from mcp_mailbox.engines.outbox import Outbox
+from mcp_mailbox.engines.outbox import Entry, Outbox
 from mcp_mailbox.errors import Code, Refusal
 from mcp_mailbox.fronts import arguments, render
+from mcp_mailbox.fronts.hub import wire
 from mcp_mailbox.fronts.verbs import Asking
 from mcp_mailbox.fronts.verbs import asking as plainly
 from mcp_mailbox.link import spelling
@@ -186,6 +187,7 @@ class Branch:
             | ({"outbox_bytes": self._parcels.size} if self._parcels.size else {})
             | ({"unreachable_since": render.moment(line.since)} if line.since is not None else {})
             | ({"why": line.why} if line.why else {})
+            | ({"untold": [_refused(each) for each in self.outbox.untold]} if self.outbox.untold else {})
         )
 
     # -- readers
@@ -406,3 +408,15 @@ class Branch:
             await self._notes.until_told(self._notes.made)
             self._gone_told = self._gone_told or self.line.up
             await changed()
+
+
+def _refused(entry: Entry) -> Json:
+    """Say of what was refused whose it was, and why: its mailbox is not there, or not for this machine's token."""
+    given, answer = entry.given, entry.answer or {}
+    return {
+        "id": f"{wire.MARK}{entry.number}",
+        "from": str(entry.who.get("address", "")),
+        "to": given.get("to"),
+        "subject": given.get("subject", ""),
+        "why": answer.get("message", ""),
+    }

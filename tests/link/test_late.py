@@ -177,3 +177,23 @@ async def test_how_long_it_waited_is_told_by_the_clock_that_saw_it_and_nonsense_
         came = await several(bob, 2)
         assert [each["body"] for each in came] == ["of 1970", "of tomorrow"]
         assert all("written_at" not in each for each in came)
+
+
+async def test_what_was_refused_and_can_be_told_to_nobody_is_told_by_the_machine(machine: Machines) -> None:
+    """Its sender's mailbox is not there any more: the hub was restored from before it was made."""
+    here = machine()
+    async with here.agent("alice") as alice:
+        here.link.cut()
+        await alice.send("bob", "x", subject="the plan")
+    here.home.kill_office()
+    with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
+        db.execute("UPDATE outbox SET who = json_set(who, '$.own', 'nobody@default', '$.mailbox', 'nobody@default')")
+    here.link.mend()
+    async with here.agent("carol") as carol:
+        await until(lambda: bool(here.home.status()["hub"].get("untold")), "what was refused")
+        [told] = here.home.status()["hub"]["untold"]
+        assert (told["id"], told["subject"]) == ("outbox-1", "the plan")
+        assert "nobody" in told["why"]
+        here.home.kill_office()
+        await carol.call("create_mailbox")
+        assert here.home.status()["hub"]["untold"] == [told]

@@ -181,6 +181,10 @@ def _hub(place: Place) -> Iterator[Finding]:
         yield Finding("hub", OK, f"{joined['url']} was joined; it is asked once a post office runs")
     if hub is None:
         return
+    for each in hub.get("untold", ()):
+        said = f"{each['id']} from {each['from']} to {each['to']}, {each['subject']!r}: {each['why']}"
+        fix = "Nobody could be told: its mailbox is not there, or not for this machine any more. Send it again."
+        yield Finding("refused mail", WARNING, said, fix)
     waits = f"{hub['outbox']} in the outbox" + (f", the oldest since {hub['oldest']}" if "oldest" in hub else "")
     if hub["reached"]:
         yield Finding("hub", OK, f"{hub['url']} is reached; {waits}")

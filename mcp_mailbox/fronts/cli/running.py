@@ -183,7 +183,10 @@ def _where(status: dict[str, Any]) -> list[tuple[str, str]]:
     waits = f"{hub['outbox']} on the way" if hub["outbox"] else "empty"
     oldest = f", the oldest since {hub['oldest']}" if "oldest" in hub else ""
     files = f", {hub['outbox_bytes'] / 1e6:.1f} MB of files" if "outbox_bytes" in hub else ""
-    return [("hub", f"{hub['url']}, {how}"), ("outbox", f"{waits}{oldest}{files}")]
+    pairs = [("hub", f"{hub['url']}, {how}"), ("outbox", f"{waits}{oldest}{files}")]
+    if untold := hub.get("untold"):
+        pairs.append(("refused", f"{', '.join(each['id'] for each in untold)}; `mcp-mailbox doctor` says why"))
+    return pairs
 
 
 def _keeps(days: int | None) -> str:

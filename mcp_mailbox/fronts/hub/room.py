@@ -320,10 +320,10 @@ class StoreRoom:
         if isinstance(said, Refusal):
             if said.blame is Blame.STORE:
                 raise said
-            known = None
-            if sent.verb == "send" and not sent.heard:
-                known = await self._report(visit, edge, sent, [("", said.problem, said.hint)])
-            return {"answer": known} if known is not None else render.problem(said)
+            if sent.verb != "send" or sent.heard:
+                return render.problem(said)
+            known, told = await self._report(visit, edge, sent, [("", said.problem, said.hint)])
+            return {"answer": known} if known is not None else {**render.problem(said), "told": told}
         refused = [each for each in said.get("to", ()) if "error" in each]
         if refused and sent.verb == "send" and not sent.heard:
             why = [(each["address"], each["message"], each.get("hint", "")) for each in refused]
@@ -332,8 +332,11 @@ class StoreRoom:
 
     async def _report(
         self, visit: Visit, edge: Edge, sent: wire.Sent, why: list[tuple[str, str, str]], stored: str | None = None
-    ) -> Json | None:
-        """Have it reported; return the answer of what was done after all. Raises Refusal(blame: the store) alone."""
+    ) -> tuple[Json | None, bool]:
+        """Have it reported; return the answer of what was done after all, or whether its sender is told.
+
+        Raises Refusal(blame: the store) alone.
+        """
         problems = [(whom, " ".join(filter(None, (problem, hint)))) for whom, problem, hint in why]
         to, subject = sent.given.get("to", ()), sent.given.get("subject", "")
         names = [_text(each) for each in to] if isinstance(to, list) else [_text(to)]
@@ -345,8 +348,8 @@ class StoreRoom:
             if refusal.blame is Blame.STORE:
                 raise
             logger.warning("nobody is told that %s was refused: %s", what.id, refusal)
-            return None
-        return render.accepted(known) if known is not None else None
+            return None, False
+        return (render.accepted(known) if known is not None else None), True
 
     async def _attachment(self, visit: Visit, edge: Edge, said: wire.Asked) -> None:
         try:
