@@ -60,86 +60,87 @@ class Sending:
         A refusal is returned where others are told of it, which is to be committed; it is raised where nothing is.
         """
         draft, origin = submission.draft, submission.origin
-        recipients, cc, within = submission.recipients, submission.cc, submission.within
         own = self._registry.box(db, submission.sender)
-        box = own.id
         key = f"k:{draft.key}" if draft.key is not None else request_key(origin)
-        digest = _digest(recipients, cc, draft)
-        known = db.execute(query.KNOWN, (box, key)).fetchone()
+        digest = _digest(submission.recipients, submission.cc, draft)
+        known = self._known(db, own.id, key, digest, draft)
         if known is not None:
-            if known["hash"] != digest:
-                what = f"The key {draft.key!r}" if draft.key is not None else "The same request"
-                raise Refusal(
-                    Code.KEY_CONFLICT,
-                    f"{what} was used for another message.",
-                    "Use a new key for a new message; the same key only to repeat one.",
-                )
-            return self._accepted(json.loads(known["answer"]), repeated=True), []
+            return known, []
 
         now = self._now()
-        began, late = _began(draft, now), draft.written is not None
-        parent = self._parent(db, box, draft.reply_to, origin, began) if draft.reply_to is not None else None
-        stop = self._stop(parent, own, now, late=late) if parent is not None else None
-        addresses = (*recipients, *cc)
-        if parent is not None and stop is not None:
-            ways = [self._way(db, address, own, parent) for address in recipients]
+        began = _began(draft, now)
+        parent = self._parent(db, own.id, draft.reply_to, origin, began) if draft.reply_to is not None else None
+        case = _Case(own, draft, parent, now, began)
+        if parent is not None and (stop := self._stop(case, parent)) is not None:
+            ways = [self._way(db, address, own, parent) for address in submission.recipients]
             return self._refused(stop.refusal, self._tell_of(db, own, parent, stop, ways))
-        ways = [
-            self._way(db, address, own, parent) if within in {None, address.space} else unknown(str(address))
-            for address in addresses
-        ]
-        full = {way.id: no for way in ways if isinstance(way, _Way) and (no := self._full(own, way, now, late=late))}
-        direct = [way for way in ways[: len(recipients)] if isinstance(way, _Way) and way.id in full]
+        ways = self._ways(db, submission, own, parent)
+        full = {way.id: no for way in ways if isinstance(way, _Way) and (no := self._full(case, way))}
+        to = [way for way in ways[: len(submission.recipients)] if isinstance(way, _Way)]
+        told_of = partial(self._tell_of_full, db, own, parent, full, [way for way in to if way.id in full])
         ways = [full[way.id].refusal if isinstance(way, _Way) and way.id in full else way for way in ways]
         found = [way for way in ways if isinstance(way, _Way)]
         if not found:
-            told_of = self._tell_of_full(db, own, parent, full, direct)
-            return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of)
+            return self._refused(next(way for way in ways if isinstance(way, Refusal)), told_of())
         if submission.most:
             _check_size(db, own.address.space, draft, len(found), submission.most)
-        due = began + draft.delay if began + draft.delay > now else 0
-        rung = {way.id: way.address for way in ways[: len(recipients)] if isinstance(way, _Way)}
-        quiet = {way.id for way in found} - set(rung)
-        holding = {way.id: way.holds for way in found if way.holds is not None}
-        new = apply.NewMessage(
-            thread=parent.thread if parent else None,
-            sender=box,
-            space=own.address.space,
-            recipients=(*rung, *quiet),
-            reply_to=parent.seq if parent else None,
-            priority=int(draft.priority),
-            accepted=now,
-            subject=draft.subject,
-            body=draft.body,
-            cc=tuple(quiet),
-            format=int(draft.format),
-            expires=began + draft.ttl if draft.ttl is not None else 0,
-            receipt=draft.receipt,
-            topic=draft.topic,
-            deliver_at=due,
-            held=tuple(holding),
-            hops=parent.hops if parent else 0,
-            attachments=draft.attachments,
-            signature=draft.signature,
-            written=began if late else None,
-        )
         # Nothing is refused any more: from here on it writes.
-        self._guard.count(new.thread, own.owner, box, new.recipients, began, late=late)
-        if draft.topic is not None:
-            self._replace(db, new, began)
+        rung = {way.id: way.address for way in to if way.id not in full}
+        new = _message(case, found, tuple(rung))
+        seq, told = self._store(db, case, new, rung, {way.id: way.holds for way in found if way.holds is not None})
+        addresses = (*submission.recipients, *submission.cc)
+        results = [_result(address, way) for address, way in zip(addresses, ways, strict=True)]
+        answer = {"seq": seq, "thread": new.thread or seq, "to": results}
+        apply.remember(db, own.id, key, digest, json.dumps(answer), now)
+        self._forget_sometimes(db, new.recipients, now)
+        return self._accepted(answer, repeated=False), {*told, *told_of()}
+
+    def _known(self, db: sqlite3.Connection, box: int, key: str, digest: bytes, draft: Draft) -> Accepted | None:
+        """Return what was answered before under that key. Raises Refusal(KEY_CONFLICT) for another message."""
+        known = db.execute(query.KNOWN, (box, key)).fetchone()
+        if known is None:
+            return None
+        if known["hash"] != digest:
+            what = f"The key {draft.key!r}" if draft.key is not None else "The same request"
+            raise Refusal(
+                Code.KEY_CONFLICT,
+                f"{what} was used for another message.",
+                "Use a new key for a new message; the same key only to repeat one.",
+            )
+        return self._accepted(json.loads(known["answer"]), repeated=True)
+
+    def _ways(
+        self, db: sqlite3.Connection, submission: Submission, own: Box, parent: _Parent | None
+    ) -> list[_Way | Refusal]:
+        """Return the way to each recipient, then to each of `cc`, or why there is none."""
+        within = submission.within
+        return [
+            self._way(db, address, own, parent) if within in {None, address.space} else unknown(str(address))
+            for address in (*submission.recipients, *submission.cc)
+        ]
+
+    def _store(
+        self,
+        db: sqlite3.Connection,
+        case: _Case,
+        new: apply.NewMessage,
+        rung: Mapping[int, Address],
+        holding: Mapping[int, Box],
+    ) -> tuple[int, Collection[Address | Published]]:
+        """Store it and do what goes with it; return its number, and what there is to ring."""
+        own, parent = case.own, case.parent
+        self._guard.count(new.thread, own.owner, own.id, new.recipients, case.began, late=case.late)
+        if new.topic is not None:
+            self._replace(db, new, case.began)
         seq = apply.store_message(db, new)
-        told: set[Address | Published] = {*self._tell_of_full(db, own, parent, full, direct)}
-        if not due:
+        told: set[Address | Published] = set()
+        if not new.deliver_at:
             told.update(_told(address, own) for number, address in rung.items() if number not in holding)
         told.update(self._meet(db, own, seq, new, holding, parent))
         if parent is not None and parent.acks is not None:
-            fanout.deliver_one(db, box, parent.seq, now)
-            told.update(self._ending.end(db, (box, parent.acks, parent.seq), State.ACKED))
-        results = [_result(address, way) for address, way in zip(addresses, ways, strict=True)]
-        answer = {"seq": seq, "thread": new.thread or seq, "to": results}
-        apply.remember(db, box, key, digest, json.dumps(answer), now)
-        self._forget_sometimes(db, new.recipients, now)
-        return self._accepted(answer, repeated=False), told
+            fanout.deliver_one(db, own.id, parent.seq, case.now)
+            told.update(self._ending.end(db, (own.id, parent.acks, parent.seq), State.ACKED))
+        return seq, told
 
     def accept_all(
         self, db: sqlite3.Connection, submissions: Sequence[Submission]
@@ -202,15 +203,15 @@ class Sending:
 
     # -- the loop guard
 
-    def _stop(self, parent: _Parent, own: Box, now: int, *, late: bool) -> Stop | None:
+    def _stop(self, case: _Case, parent: _Parent) -> Stop | None:
         """Return why nobody may answer that, or the sender may answer no more in its thread."""
         return self._guard.of_chain(parent.hops, parent.accepted) or self._guard.of_thread(
-            parent.thread, own.owner, now, late=late
+            parent.thread, case.own.owner, case.now, late=case.late
         )
 
-    def _full(self, own: Box, way: _Way, now: int, *, late: bool) -> Stop | None:
+    def _full(self, case: _Case, way: _Way) -> Stop | None:
         """Return why that mailbox or channel has had enough of the sender."""
-        return self._guard.of_pair(own.id, way.id, way.address, now, late=late)
+        return self._guard.of_pair(case.own.id, way.id, way.address, case.now, late=case.late)
 
     def _refused(self, refusal: Refusal, told: Collection[Address]) -> tuple[Refusal, Collection[Address | Published]]:
         """Return what others are told of; raise what nobody is, so that nothing is committed for it."""
@@ -383,6 +384,23 @@ class _Parent:
     held: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is sent, by whom, and when: times in ms since 1970 UTC."""
+
+    own: Box
+    draft: Draft
+    parent: _Parent | None
+    now: int
+    began: int
+    """When it was written."""
+
+    @property
+    def late(self) -> bool:
+        """Whether it has waited in an outbox."""
+        return self.draft.written is not None
+
+
 class _Way(NamedTuple):
     """To a mailbox, into its inbox or where it `holds` what strangers send; or to a channel: a negative number."""
 
@@ -413,6 +431,35 @@ def _recipient(name: str, said: Any, members: int | None = None) -> Recipient:
         code, problem, hint = said
         return Recipient(name, Refusal(Code(code), problem, hint))
     return Recipient(name, members=members, held=said == _HELD)
+
+
+def _message(case: _Case, found: Sequence[_Way], rung: Sequence[int]) -> apply.NewMessage:
+    """Return the row for these recipients, `rung` first; the others are told quietly."""
+    draft, parent = case.draft, case.parent
+    quiet = {way.id for way in found}.difference(rung)
+    due = case.began + draft.delay
+    return apply.NewMessage(
+        thread=parent.thread if parent else None,
+        sender=case.own.id,
+        space=case.own.address.space,
+        recipients=(*rung, *quiet),
+        reply_to=parent.seq if parent else None,
+        priority=int(draft.priority),
+        accepted=case.now,
+        subject=draft.subject,
+        body=draft.body,
+        cc=tuple(quiet),
+        format=int(draft.format),
+        expires=case.began + draft.ttl if draft.ttl is not None else 0,
+        receipt=draft.receipt,
+        topic=draft.topic,
+        deliver_at=due if due > case.now else 0,
+        held=tuple(way.id for way in found if way.holds is not None),
+        hops=parent.hops if parent else 0,
+        attachments=draft.attachments,
+        signature=draft.signature,
+        written=case.began if case.late else None,
+    )
 
 
 def _began(draft: Draft, now: int) -> int:
