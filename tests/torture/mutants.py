@@ -114,8 +114,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Edit(
                 _SENDING,
-                '        if known is not None:\n            if known["hash"]',
-                '        if known is not None and draft.key is None:\n            if known["hash"]',
+                "        if known is None:\n            return None\n",
+                "        if known is None or draft.key is not None:\n            return None\n",
             ),
             Edit(f"{_APPLIERS}/upkeep.py", '"INSERT INTO idempotency (', '"INSERT OR REPLACE INTO idempotency ('),
         ),
@@ -138,7 +138,7 @@ MUTANTS: dict[str, Mutant] = {
         "of a key only the beginning counts, and whether the content is the same is not asked",
         (
             Edit(_SENDING, 'key = f"k:{draft.key}" if', 'key = f"k:{draft.key[:13]}" if'),
-            Edit(_SENDING, '            if known["hash"] != digest:', '            if not known["hash"]:'),
+            Edit(_SENDING, '        if known["hash"] != digest:', '        if not known["hash"]:'),
         ),
         frozenset({1, 2, 3}),
         _CALM,
@@ -177,7 +177,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "cut-bodies": Mutant(
         "the store keeps 10,000 characters of a body",
-        (Edit(_SENDING, "            body=draft.body,\n", "            body=draft.body[:10_000],\n"),),
+        (Edit(_SENDING, "        body=draft.body,\n", "        body=draft.body[:10_000],\n"),),
         frozenset({2}),
         _CALM | {"seconds": 8.0},
     ),
