@@ -104,8 +104,6 @@ class Waits:
                     answer = None
                     told.pop("skipped", None)  # is said again to another attempt
                     said["who"] = self._attempt(asking.call)
-                    if said["given"].pop("ack", None):
-                        await self._ack_later(asking, address)
                 except Refusal as refusal:
                     again = refusable if self._gone_told() else max(refusable, clock.now() + _SETTLING)
                     if refusal.code is not Code.READ_ELSEWHERE or clock.now() >= min(again, deadline):
@@ -116,14 +114,18 @@ class Waits:
                     break
                 with self._alarms.at(until, ear.hear):  # it hears as well when the hub is back, as all who listen do
                     await ear.wait()
-        return (await self._intake.taken(asking, answer) if answer is not None else self._nothing_heard()) | told
+        if answer is not None:
+            return await self._intake.taken(asking, answer) | told
+        unacked = said["given"].get("ack")  # the hub has not said that it did that, in all the time
+        return self._nothing_heard() | (await self._ack_later(asking, address) if unacked else {}) | told
 
-    async def _ack_later(self, asking: Asking, address: Address) -> None:
-        """Leave to the outbox what a wait was to ack: the hub has not said that it did. Doing it twice does no harm."""
+    async def _ack_later(self, asking: Asking, address: Address) -> Json:
+        """Leave to the outbox what a wait was to ack; return what its answer says of that. Twice does no harm."""
         call = replace(asking.call, request=f"{asking.call.request} ack")
         acked = list(asking.asked.ack)
         await self._forwarder.put(plainly("settle", {"ids": acked, "outcome": "ack"}, call), self._asker.who(call))
         self._forwarder.outbox.settled(str(address), acked)
+        return {"accepted": "outbox"}
 
     def _unacked(self, ids: Sequence[str]) -> Json:
         """Return what an answer says of what was to be acked, while it is not known whose mailbox it is in."""
