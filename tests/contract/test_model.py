@@ -24,6 +24,8 @@ BOXES = ["ann", "bob"]
 READERS = ["one", "two"]
 TERM = 100
 ATTEMPTS = 2
+TOLD = 30
+"""Of the postmaster's mail, the latest in which is looked for what came of mail to somebody."""
 KINDS = {"acked": Kind.RECEIPT, "Not delivered": Kind.REPORT}
 BY_TIME = {Event.EXPIRE, Event.EXHAUST}
 ENDS_OF_LEASES = {Event.LAPSE, Event.GIVE_BACK}
@@ -51,6 +53,10 @@ class Copy:
     surfaced: bool = False
     attempts: int = 0
     expires: int = 0
+    began: int = 0
+    """When it was written."""
+    about: frozenset[str] = frozenset()
+    """Of a report: to whom that was sent."""
     topic: str | None = None
     receipt: bool = False
     seen: bool = False
@@ -122,7 +128,10 @@ class Model:
         if owed and copy.sender in BOXES and copy.sender != copy.box:
             told = "acked" if state is State.ACKED else "Not delivered"
             place = len(self.copies)
-            self.copies.append(Copy(copy.sender, POSTMASTER, place, None, told, Priority.NORMAL))
+            about = (
+                frozenset(each.box for each in self.copies if each.id == copy.id) if state.dead_letter else frozenset()
+            )
+            self.copies.append(Copy(copy.sender, POSTMASTER, place, None, told, Priority.NORMAL, about=about))
 
 
 def of_outcome(outcome: Outcome) -> set[Event]:
@@ -196,19 +205,23 @@ class Machine(StoreMachine):
         began = self.now - (waited or 0)
         options |= {"written": began} if waited is not None else {}
         answer = self.attempt(self.post.send(sender, *to, body=body, priority=priority, key=key, **options))
+        stale = waited is not None and ttl is not None and waited >= ttl
         if isinstance(answer, Code):
-            assert answer is Code.KEY_CONFLICT
-            assert known
-            assert known.content != content
+            if known is None:
+                assert (answer, stale) == (Code.GIVEN_UP, True)
+            else:
+                assert (answer, known.content != content) == (Code.KEY_CONFLICT, True)
             return multiple()
         assert answer.repeated is (known is not None)
         if known:
             assert (known.id, known.content) == (answer.id, content)
         else:
+            assert not stale
             assert all(copy.id != answer.id for copy in self.model.copies)
             for copy in self.model.copies:
                 same = topic is not None and (copy.sender, copy.topic) == (sender, topic) and copy.box in to
-                if same and not copy.state.settled and copy.reader is None and not copy.seen:
+                unseen = not copy.state.settled and copy.reader is None and not copy.seen
+                if same and unseen and copy.began <= began:
                     self.model.end(copy, State.REPLACED)
             place = len(self.model.copies)
             expires = began + ttl if ttl else 0
@@ -225,12 +238,25 @@ class Machine(StoreMachine):
                     until=until,
                     topic=topic,
                     receipt=receipt,
+                    began=began,
                 )
                 for box in to
             ]
             if key:
                 self.model.keys[sender, key] = Sent(answer.id, content)
         return answer.id
+
+    def first(self, copies: list[Copy], most: int, size: int) -> list[Copy]:
+        """Return so many of them, of so much together, the first one always."""
+        found: list[Copy] = []
+        used = 0
+        for copy in copies:
+            length = len(copy.body) if copy.sender != POSTMASTER else self.lengths[copy.id or ""]
+            if len(found) == most or (found and used + length > size):
+                break
+            used += length
+            found.append(copy)
+        return found
 
     @rule(
         target=handles,
@@ -256,17 +282,18 @@ class Machine(StoreMachine):
         waiting = self.model.waiting(box)
         expected = [c for c in waiting if (c.reader, c.request) == (reader, request)]
         if not expected:
-            used = 0
-            for copy in waiting:
-                kept = copy.reader not in (None, reader) and (present is None or copy.reader in present)
-                wrong = sender not in (None, copy.sender)
-                if copy.until > self.now or copy.over(self.now) or kept or wrong:
-                    continue
-                length = len(copy.body) if copy.sender != POSTMASTER else self.lengths[copy.id or ""]
-                if len(expected) == most or (expected and used + length > size):
-                    break
-                used += length
-                expected.append(copy)
+            ready = [
+                copy
+                for copy in waiting
+                if copy.until <= self.now
+                and not copy.over(self.now)
+                and (copy.reader in (None, reader) or not (present is None or copy.reader in present))
+            ]
+            wanted = [copy for copy in ready if sender in (None, copy.sender)]
+            if not wanted:  # of one who has written nothing, what was told of mail to it
+                told = sorted((copy for copy in waiting if copy.sender == POSTMASTER), key=lambda copy: copy.place)
+                wanted = [copy for copy in ready if copy in told[-TOLD:] and sender in copy.about]
+            expected = self.first(wanted, most, size)
             for copy in waiting:
                 if copy.over(self.now) and copy.reader == reader:
                     exhausted = copy.attempts >= ATTEMPTS
