@@ -66,7 +66,8 @@ def tell(chosen: argparse.Namespace, standing: Standing) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
-        status |= unsent(home, standing)
+        if answer is None or len(_outboxes(home)) > 1:  # of its own one a post office tells by itself
+            status |= unsent(home, standing)
         if answer is None and (joined := machine.joined(home)) is not None:
             status["joined"] = joined["url"]
         if answer is not None and (silent := _silent(home)):
@@ -91,9 +92,13 @@ def _asked(home: str) -> bytes | None:
         time.sleep(_POLL)  # it tells nobody but those who want mail of it
 
 
+def _outboxes(home: str) -> Sequence[Path]:
+    return list(Path(home).glob("edge*.db"))
+
+
 def unsent(home: str, standing: Standing) -> dict[str, Any]:
     """Return as `unsent` what waits for hubs, on a machine that has or had one."""
-    if not any(Path(home).glob("edge*.db")):
+    if not _outboxes(home):
         return {}
     found = {name: each for name, each in standing(home, machine.joined(home)).items() if each}
     if "oldest" in found:
