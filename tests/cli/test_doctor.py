@@ -67,7 +67,7 @@ def test_a_store_whose_clock_was_once_far_ahead_says_so(alone: Person) -> None:
     alone.run("inbox")
     alone.run("stop")
     with closing(sqlite3.connect(alone.home.store / "mail.db")) as db, db:
-        db.execute("UPDATE meta SET value = value + 101 * 86400000 WHERE name = 'time'")
+        db.execute("UPDATE meta SET value = value + 100 * 86400000 + 43200000 WHERE name = 'time'")
     alone.run("inbox")
     assert "100 d ahead" in found(alone)["store, time"]["details"]
 
