@@ -14,6 +14,7 @@ from typing import Any
 from mcp_mailbox import config
 from mcp_mailbox.engines import outbox
 from mcp_mailbox.errors import Refusal
+from mcp_mailbox.fronts import render
 
 Json = dict[str, Any]
 
@@ -32,11 +33,11 @@ def waiting(home: str, kept: Mapping[str, object]) -> int:
 
 
 def standing(home: str, kept: Mapping[str, object] | None) -> Json:
-    """Return `outbox`, how much waits for the hub of today, and `oldest` in ms since 1970; `left`: for other hubs.
+    """Return `outbox`, how much waits for the hub of today, and since when the `oldest` does; `left`: for other hubs.
 
-    What cannot be read counts as nothing, and stands in `unreadable`.
+    What is nothing is left out. What cannot be read counts as nothing, and stands in `unreadable`.
     """
-    said: Json = {"outbox": 0, "left": 0}
+    said: Json = {}
     try:
         today = config.hub_settings(os.environ, kept)
     except Refusal:
@@ -47,8 +48,10 @@ def standing(home: str, kept: Mapping[str, object] | None) -> Json:
         except Refusal:
             said["unreadable"] = str(file)
             continue
+        if oldest is None:
+            continue
         if today is not None and file.name == today.outbox:
-            said |= {"outbox": count} | ({"oldest": oldest} if oldest is not None else {})
+            said |= {"outbox": count, "oldest": render.moment(oldest)}
         else:
-            said["left"] += count
+            said["left"] = said.get("left", 0) + count
     return said

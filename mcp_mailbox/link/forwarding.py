@@ -71,6 +71,18 @@ class Forwarder:
         self._filled.set()
         return entry
 
+    async def settle(self, asking: Asking, who: Json, mailbox: str) -> Json:
+        """Keep a `settle` for the hub; here what it ends is done with from now on. Return what an answer says of that.
+
+        Raises Refusal as `put`, and for what makes no sense: from the hub nobody would hear it.
+        """
+        asked: arguments.Settle = asking.asked
+        _ = asked.settlement
+        await self.put(asking, who)
+        if asked.ends:
+            self.outbox.settled(mailbox, asked.ids)
+        return {"accepted": "outbox"}
+
     async def drained(self) -> None:
         """Return when the outbox is empty the next time."""
         await self._drained.wait()

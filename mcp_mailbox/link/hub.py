@@ -63,6 +63,9 @@ class TooLarge(Unreadable):
     """What was asked is more than it takes, or something on the way there."""
 
 
+_UNREADABLE = {httpx2.codes.BAD_REQUEST.value: Unreadable, httpx2.codes.CONTENT_TOO_LARGE.value: TooLarge}
+
+
 class Hub:
     """The hub at that address, to be entered for as long as it is asked."""
 
@@ -254,9 +257,6 @@ def _check(response: httpx2.Response, content: bytes) -> None:
     about = said.get("error") if isinstance(said, dict) else None
     kind = _UNREADABLE.get(status, Strange)
     raise kind(f"it answers {status}" + (f": {str(about)[:200]}" if about else ""))
-
-
-_UNREADABLE = {httpx2.codes.BAD_REQUEST.value: Unreadable, httpx2.codes.CONTENT_TOO_LARGE.value: TooLarge}
 
 
 def refused(said: Mapping[str, Any]) -> Refusal:

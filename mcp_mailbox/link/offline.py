@@ -40,11 +40,8 @@ class Offline:
             return await self._opened(asking, asked)
         address = str(await self._mailboxes.readable(asking.call.caller, asking.call.mailbox))
         if isinstance(asked, arguments.Settle):
-            _ = asked.settlement  # what the hub would refuse is refused here: later nobody would hear it
-            await self._forwarder.put(asking, self._asker.who(asking.call))
-            if asked.ends:
-                self._outbox.settled(address, asked.ids)
-            return {"settled": list(asked.ids), "accepted": "outbox", **self._asker.about_outbox()}
+            said = await self._forwarder.settle(asking, self._asker.who(asking.call), address)
+            return {"settled": list(asked.ids), **said, **self._asker.about_outbox()}
         if isinstance(asked, arguments.ListInbox) and is_inbox(asking):
             listed = [_preview(each) for each in await self._outbox.unsettled(address, asked.limit)]
             return {"messages": listed, **self._asker.about_away()}

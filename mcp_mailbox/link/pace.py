@@ -27,11 +27,10 @@ class Pace:
     def taking(self, sender: Address, recipients: Collection[Address]) -> Iterator[None]:
         """Count a message, unless the block fails. Raises Refusal(OVER_BUDGET) when one of them has had enough."""
         now = self._clock.now()
-        for each in recipients:
-            free = self._pairs.free_at((sender.compared, each.compared), now)
-            if free > now:
+        pairs = {(sender.compared, each.compared): each for each in recipients}
+        for pair, each in pairs.items():
+            if (free := self._pairs.free_at(pair, now)) > now:
                 raise loopguard.too_many(self._most, each, free)
-        pairs = [(sender.compared, each.compared) for each in recipients]
         for pair in pairs:
             self._pairs.take(pair, now)
         try:

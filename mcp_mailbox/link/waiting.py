@@ -122,10 +122,8 @@ class Waits:
     async def _ack_later(self, asking: Asking, address: Address) -> Json:
         """Leave to the outbox what a wait was to ack; return what its answer says of that. Twice does no harm."""
         call = replace(asking.call, request=f"{asking.call.request} ack")
-        acked = list(asking.asked.ack)
-        await self._forwarder.put(plainly("settle", {"ids": acked, "outcome": "ack"}, call), self._asker.who(call))
-        self._forwarder.outbox.settled(str(address), acked)
-        return {"accepted": "outbox"}
+        settling = plainly("settle", {"ids": list(asking.asked.ack), "outcome": "ack"}, call)
+        return await self._forwarder.settle(settling, self._asker.who(call), str(address))
 
     def _unacked(self, ids: Sequence[str]) -> Json:
         """Return what an answer says of what was to be acked, while it is not known whose mailbox it is in."""

@@ -143,9 +143,9 @@ WHERE channel = ? AND seq >= ? ORDER BY seq LIMIT 1
 """
 SEQ_AT = "SELECT seq FROM channel_message WHERE channel = ? AND place > ? ORDER BY place LIMIT 1"
 SUPERSEDED = """
-SELECT place, ifnull((SELECT at FROM written WHERE message = seq), at) AS began
-FROM channel_message INDEXED BY channel_message_topic
-WHERE channel = ? AND sender = ? AND topic = ? ORDER BY place DESC LIMIT 1
+SELECT c.place, ifnull(w.at, c.at) AS began
+FROM channel_message c INDEXED BY channel_message_topic LEFT JOIN written w ON w.message = c.seq
+WHERE c.channel = ? AND c.sender = ? AND c.topic = ? ORDER BY c.place DESC LIMIT 1
 """
 
 
@@ -277,11 +277,13 @@ TOLD = "SELECT at FROM idempotency WHERE sender = ? AND key = ?"
 KNOWN = "SELECT hash, answer FROM idempotency WHERE sender = ? AND key = ?"
 
 PARENT = "SELECT thread, sender, priority, kind, reply_to FROM message WHERE seq = ?"
-ANSWERED = """
-SELECT thread, sender, priority, accepted, ifnull((SELECT at FROM written WHERE message = seq), accepted) AS began,
-    kind, hops
-FROM message WHERE seq = ?
-"""
+_WAITED = "LEFT JOIN written w ON w.message = m.seq"
+_BEGAN = "ifnull(w.at, m.accepted)"
+"""When message `m` was written, behind `_WAITED`."""
+ANSWERED = (
+    f"SELECT m.thread, m.sender, m.priority, m.accepted, {_BEGAN} AS began, m.kind, m.hops"  # noqa: S608
+    f" FROM message m {_WAITED} WHERE m.seq = ?"
+)
 WAITING = """
 SELECT i.priority, i.generation, i.lease_until, i.reader, i.attempts, i.leased, i.seen
 FROM message m CROSS JOIN inbox i ON i.mailbox = ?1 AND i.priority = m.priority AND i.seq = m.seq WHERE m.seq = ?2
@@ -291,12 +293,12 @@ RUNG = "SELECT at FROM ring WHERE mailbox = ? AND seq >= ? ORDER BY seq LIMIT 1"
 CAME_BY = "SELECT channel FROM done WHERE mailbox = ? AND seq = ?"
 CC = "SELECT cc FROM message WHERE seq = ?"
 REPORTED = "SELECT sender, thread, subject, receipt, kind, hops FROM message WHERE seq = ?"
-REPLACEABLE = """
-SELECT i.mailbox, i.priority, i.seq, ifnull(w.at, m.accepted) AS began
-FROM inbox i INDEXED BY inbox_topic JOIN message m ON m.seq = i.seq LEFT JOIN written w ON w.message = i.seq
+REPLACEABLE = f"""
+SELECT i.mailbox, i.priority, i.seq, {_BEGAN} AS began
+FROM inbox i INDEXED BY inbox_topic JOIN message m ON m.seq = i.seq {_WAITED}
 WHERE i.mailbox = ? AND i.sender = ? AND i.topic = ? AND i.reader IS NULL AND i.seen = 0
-"""
-BEGAN = "SELECT ifnull(w.at, m.accepted) FROM message m LEFT JOIN written w ON w.message = m.seq WHERE m.seq = ?"
+"""  # noqa: S608
+BEGAN = f"SELECT {_BEGAN} FROM message m {_WAITED} WHERE m.seq = ?"  # noqa: S608
 
 # Who stands where with a mailbox that asks first. 0 is Standing.ASKED, spelled out so that the indexes are used.
 CONTACT = """

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,25 @@ class Hub(Shell):
 @pytest.fixture
 def owner(hub: Served) -> Hub:
     return Hub(hub)
+
+
+@contextmanager
+def speaking(answer: bytes) -> Iterator[int]:
+    """Answer so what is asked at this port, once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            line, _ = listener.accept()
+            with line:
+                asked = b""
+                while b"}" not in asked:
+                    asked += line.recv(65536)
+                line.sendall(answer)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
 
 
 def kept(machine: Shell) -> dict[str, str]:
@@ -308,6 +328,9 @@ def test_a_hub_for_which_mail_waits_is_not_left_whether_a_post_office_can_be_ask
         assert refused() == "outbox_unreadable"
         assert machine.run("leave", "--force").returncode == exits.DONE
         assert not (home / "hub.json").exists()
+        (home / "edge.db").unlink()  # that of the variables: one alone is shown as well
+        machine.run("inbox")  # a post office of this machine's own knows nothing of it
+        assert f"{outbox} cannot be read" in machine.run("status").stdout
     finally:
         machine.run("stop")
         served.end()
@@ -480,42 +503,18 @@ def test_a_hub_that_is_not_there_or_is_none_is_told(machine: Shell, owner: Hub, 
     ids=["no HTTP", "endless headers", "half an answer", "half an error"],
 )
 def test_what_does_not_answer_in_good_http_is_told(machine: Shell, answer: bytes, code: int, said: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def speak() -> None:
-            line, _ = listener.accept()
-            with line:
-                asked = b""
-                while b"}" not in asked:
-                    asked += line.recv(65536)
-                line.sendall(answer)
-
-        thread = threading.Thread(target=speak)
-        thread.start()
-        done = machine.run("join", f"http://127.0.0.1:{listener.getsockname()[1]}", CODE)
-        thread.join()
+    with speaking(answer) as port:
+        done = machine.run("join", f"http://127.0.0.1:{port}", CODE)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_nothing_is_sent_to_where_a_hub_sends_one_on_to(machine: Shell) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as elsewhere:
-        port = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         where = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/join"
-
-        def send_on() -> None:
-            line, _ = listener.accept()
-            with line:
-                asked = b""
-                while b"}" not in asked:
-                    asked += line.recv(65536)
-                line.sendall(f"HTTP/1.1 307 On\r\nlocation: {where}\r\ncontent-length: 0\r\n\r\n".encode())
-
-        thread = threading.Thread(target=send_on)
-        thread.start()
-        done = machine.run("join", f"http://127.0.0.1:{port}", CODE)
-        thread.join()
+        with speaking(f"HTTP/1.1 307 On\r\nlocation: {where}\r\ncontent-length: 0\r\n\r\n".encode()) as port:
+            done = machine.run("join", f"http://127.0.0.1:{port}", CODE)
         assert (done.returncode, "answers with 307" in done.stderr) == (3, True)
         elsewhere.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +25,14 @@ def copies(here: Machine) -> list[Path]:
 
 def ms(moment: str) -> int:
     return round(datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+@contextmanager
+def altered(here: Machine) -> Iterator[sqlite3.Connection]:
+    """Kill the machine's post office; what it keeps for the hub may be altered in the block."""
+    here.home.kill_office()
+    with closing(sqlite3.connect(here.home.path / "edge.db")) as outbox, outbox:
+        yield outbox
 
 
 async def several(agent: Agent, most: int) -> list[Json]:
@@ -62,9 +70,8 @@ async def test_what_the_hub_refuses_late_is_told_to_its_sender_once_and_nothing_
         assert f"Your message {half['id']} to bob, carol," in told[1]
         assert "but not to all.\ncarol" in told[1]
         # The hub's answer was lost on its way: it is handed in again, and told no second time.
-        here.home.kill_office()
-        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
-            db.execute("UPDATE outbox SET answer = NULL, answered_at = NULL")
+        with altered(here) as outbox:
+            outbox.execute("UPDATE outbox SET answer = NULL, answered_at = NULL")
         assert await alice.wait(timeout=0.5) == []
         await until(lambda: here.waits() == 0, "an empty outbox")
         assert await alice.wait(timeout=0.1) == []
@@ -81,10 +88,9 @@ async def test_what_was_tried_longer_ago_than_the_hub_knows_requests_is_given_up
         await alice.send("bob", "tried", subject="old")
         await alice.send("bob", "old")
         await alice.send("bob", "new")
-        here.home.kill_office()
-        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
-            db.execute("UPDATE outbox SET asked_at = asked_at - ? WHERE number < 3", (KEPT_MS + 1000,))
-            db.execute("UPDATE outbox SET tried = asked_at WHERE number = 1")
+        with altered(here) as outbox:
+            outbox.execute("UPDATE outbox SET asked_at = asked_at - ? WHERE number < 3", (KEPT_MS + 1000,))
+            outbox.execute("UPDATE outbox SET tried = asked_at WHERE number = 1")
         here.link.mend()
         assert await alice.call("create_mailbox")
         assert [each["body"] for each in await bob.wait()] == ["old", "new"]
@@ -140,9 +146,8 @@ async def test_what_waited_says_when_it_was_written_and_its_terms_count_from_the
         await alice.send("bob", "deploy now", subject="stale", ttl=1800)
         await alice.send("bob", "in half an hour", delay=1800, ttl=7200)
         await alice.send("bob", "in two hours", delay=7200)
-        here.home.kill_office()
-        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
-            db.execute("UPDATE outbox SET asked_at = asked_at - ?", (HOUR,))
+        with altered(here) as outbox:
+            outbox.execute("UPDATE outbox SET asked_at = asked_at - ?", (HOUR,))
         here.link.mend()
         assert await alice.call("create_mailbox")
         await alice.send("bob", "now")
@@ -168,10 +173,9 @@ async def test_how_long_it_waited_is_told_by_the_clock_that_saw_it_and_nonsense_
         here.link.cut()
         await alice.send("bob", "of 1970", ttl=600)
         await alice.send("bob", "of tomorrow", ttl=600)
-        here.home.kill_office()
-        with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
-            db.execute("UPDATE outbox SET asked_at = 0 WHERE number = 1")
-            db.execute("UPDATE outbox SET asked_at = asked_at + ? WHERE number = 2", (24 * HOUR,))
+        with altered(here) as outbox:
+            outbox.execute("UPDATE outbox SET asked_at = 0 WHERE number = 1")
+            outbox.execute("UPDATE outbox SET asked_at = asked_at + ? WHERE number = 2", (24 * HOUR,))
         here.link.mend()
         assert await alice.call("create_mailbox")
         came = await several(bob, 2)
@@ -185,9 +189,10 @@ async def test_what_was_refused_and_can_be_told_to_nobody_is_told_by_the_machine
     async with here.agent("alice") as alice:
         here.link.cut()
         await alice.send("bob", "x", subject="the plan")
-    here.home.kill_office()
-    with closing(sqlite3.connect(here.home.path / "edge.db")) as db, db:
-        db.execute("UPDATE outbox SET who = json_set(who, '$.own', 'nobody@default', '$.mailbox', 'nobody@default')")
+    with altered(here) as outbox:
+        outbox.execute(
+            "UPDATE outbox SET who = json_set(who, '$.own', 'nobody@default', '$.mailbox', 'nobody@default')"
+        )
     here.link.mend()
     async with here.agent("carol") as carol:
         await until(lambda: bool(here.home.status()["hub"].get("untold")), "what was refused")

@@ -12,7 +12,6 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,15 +54,14 @@ class Place(NamedTuple):
     """Why it says nothing although there is one."""
     registered: Sequence[tuple[hosts.Place, hosts.Registration]]
     """How hosts have us registered."""
-    unsent: Json
+    unsent: Mapping[str, Any]
     """What waits for hubs (`unsent.standing`)."""
 
 
-def add(parser: argparse.ArgumentParser) -> Run:
-    """Add the arguments of `doctor`."""
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `doctor`, which is run by `examine`."""
     parser.add_argument("--quick", action="store_true", help="do not read the whole store")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    return partial(examine, standing=lambda *_: {})
 
 
 def examine(chosen: argparse.Namespace, standing: Standing) -> int:
@@ -75,7 +73,7 @@ def examine(chosen: argparse.Namespace, standing: Standing) -> int:
         status = json.loads(answer) if answer is not None else None
     except rendezvous.Refused as trouble:
         refused = trouble
-    waits = unsent(home, standing).get("unsent", {})
+    waits = unsent(home, status or {}, standing)
     place = Place(Path(home), status, refused, list(hosts.registered()), waits)
     found = list(_home(place))
     there = not any(each.what == "home" and each.how == WRONG for each in found)

@@ -6,7 +6,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ Run = Callable[[argparse.Namespace], int]
 Standing = Callable[[str, Mapping[str, object] | None], Mapping[str, Any]]
 
 
-def status(parser: argparse.ArgumentParser) -> Run:
-    """Add the arguments of `status`."""
+def status(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `status`, which is run by `tell`."""
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    return partial(tell, standing=lambda *_: {})
 
 
 def stop(parser: argparse.ArgumentParser) -> Run:
@@ -66,8 +64,8 @@ def tell(chosen: argparse.Namespace, standing: Standing) -> int:
         status = {"running": True, "leaving": True, "home": home}
     else:
         status = {"running": answer is not None, "home": home} | json.loads(answer or b"{}")
-        if answer is None or len(_outboxes(home)) > 1:  # of its own one a post office tells by itself
-            status |= unsent(home, standing)
+        if waits := unsent(home, status, standing):
+            status["unsent"] = waits
         if answer is None and (joined := machine.joined(home)) is not None:
             status["joined"] = joined["url"]
         if answer is not None and (silent := _silent(home)):
@@ -92,18 +90,10 @@ def _asked(home: str) -> bytes | None:
         time.sleep(_POLL)  # it tells nobody but those who want mail of it
 
 
-def _outboxes(home: str) -> Sequence[Path]:
-    return list(Path(home).glob("edge*.db"))
-
-
-def unsent(home: str, standing: Standing) -> dict[str, Any]:
-    """Return as `unsent` what waits for hubs, on a machine that has or had one."""
-    if not _outboxes(home):
-        return {}
-    found = {name: each for name, each in standing(home, machine.joined(home)).items() if each}
-    if "oldest" in found:
-        found["oldest"] = times.spelled(found["oldest"])
-    return {"unsent": found} if found else {}
+def unsent(home: str, status: Mapping[str, Any], standing: Standing) -> Mapping[str, Any]:
+    """Return what waits for hubs, as far as it is not what the post office tells in its status."""
+    told = 1 if "hub" in status else 0
+    return standing(home, machine.joined(home)) if len(list(Path(home).glob("edge*.db"))) > told else {}
 
 
 def _silent(home: str) -> list[str]:

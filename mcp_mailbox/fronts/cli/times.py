@@ -46,11 +46,6 @@ def span(ms: float) -> str:
     return f"{int(passed)} s"
 
 
-def spelled(ms: int) -> str:
-    """Return a moment, in ms since 1970 UTC, as RFC 3339 has it."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def until(moment: str) -> float:
     """Return in how many seconds it is; below 0 when it is over."""
     return datetime.fromisoformat(moment).timestamp() - time.time()
