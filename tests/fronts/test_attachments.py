@@ -223,17 +223,27 @@ async def test_a_send_that_a_crash_interrupts_is_asked_again_and_done_once(
     new_project: Callable[..., Project],
 ) -> None:
     project = new_project(MCP_MAILBOX_ATTACH_FILE_MIB="100")
-    os.truncate(os.open(project.path("big"), os.O_CREAT | os.O_RDWR), 64 << 20)
+
+    def write(path: str, beginning: str) -> None:
+        Path(path).write_text(beginning)
+        os.truncate(path, 64 << 20)
 
     def leftovers() -> list[Path]:
         return list(project.town.home.path.glob("mail.db.attachments/.*"))
 
     async with project.pair() as (alice, bob):
-        async with asking(lambda: alice.send("bob", "x", attach=project.path("big"))) as sending:
-            await until(lambda: bool(leftovers()), "it is being written")
-            project.town.home.signal_office(signal.SIGKILL)
-            sent = await sending.answer()
-        assert await bob.bodies() == ["x"]
+        interrupted = False
+        bodies: list[str] = []
+        while not interrupted:
+            bodies.append(str(len(bodies)))
+            write(project.path("big"), bodies[-1])  # what is there already is not written again
+            async with asking(lambda: alice.send("bob", bodies[-1], attach=project.path("big"))) as sending:
+                await until(lambda: sending.done or bool(leftovers()), "it is being written")
+                if not sending.done:  # else it was written between two looks
+                    project.town.home.signal_office(signal.SIGKILL)
+                    interrupted = True
+                sent = await sending.answer()
+        assert sorted(await bob.bodies()) == bodies
         shown = await bob.call("read", id=sent["id"], attachment="big")
         assert content_of(shown["path"]) == content_of(project.path("big"))
         await until(lambda: not leftovers(), "what the crash left is cleared away")

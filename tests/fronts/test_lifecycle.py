@@ -41,7 +41,7 @@ async def test_a_sender_follows_its_mail(town: Town, era: Era) -> None:
         assert (await track(alice, sent["id"]))["state"] == "stored"
         await bob.call("list_inbox")
         state = "stored"
-        while state == "stored":  # it is noted once his host has the answer, which he knows first, and with the next commit
+        while state == "stored":  # bob has the answer before it is noted, with the next commit
             await alice.send("alice")
             state = (await track(alice, sent["id"]))["state"]
         assert state == "surfaced"
