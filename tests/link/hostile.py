@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.buffered import BufferedByteStream
 
 from mcp_mailbox.attachment import Limits
 from mcp_mailbox.clocks import SystemClock
@@ -59,12 +60,12 @@ class Pretender:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        self.port = listener.extra(SocketAttribute.local_port)
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, self._serve)
             yield
-        finally:
-            server.close()
+            tasks.cancel_scope.cancel()
 
     async def asks(self, count: int) -> None:
         """Return once so much more was asked."""
@@ -73,31 +74,29 @@ class Pretender:
             self.changed = anyio.Event()
             await self.changed.wait()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = head.partition("content-length: ")[2].partition("\r\n")[0]
-                body = await reader.readexactly(int(length or 0))
-                place = head.split()[1].removeprefix("/store/v1/")
-                self.asked.append(place)
-                self.changed.set()
-                if self.holds is not None and place in self.held:
-                    await self.holds.wait()
-                said = self.answer(place, body)
-                ends = said is not None and b"connection: close" in said
-                if said is None and place == "stream":
-                    writer.write(HELLO)
-                    self.changed.set()
-                    await reader.read()  # until the edge goes
-                    ends = True
-                else:
-                    writer.write(said if said is not None else self._as_a_hub(place, body))
-                await writer.drain()
-                self.changed.set()
-                if ends:
-                    break
-        writer.close()
+    async def _serve(self, stream: SocketStream) -> None:
+        async with BufferedByteStream(stream) as lines:
+            with suppress(anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead):
+                while await self._answered(lines):
+                    pass
+
+    async def _answered(self, stream: BufferedByteStream) -> bool:
+        """Answer a request. Returns whether there may be another one."""
+        head = (await stream.receive_until(b"\r\n\r\n", 1 << 16)).decode().lower() + "\r\n"
+        length = head.partition("content-length: ")[2].partition("\r\n")[0]
+        body = await stream.receive_exactly(int(length or 0))
+        place = head.split()[1].removeprefix("/store/v1/")
+        self.asked.append(place)
+        self.changed.set()
+        if self.holds is not None and place in self.held:
+            await self.holds.wait()
+        said = self.answer(place, body)
+        stays = said is None and place == "stream"
+        await stream.send(HELLO if stays else self._as_a_hub(place, body) if said is None else said)
+        self.changed.set()
+        if stays:
+            await stream.receive()  # until the edge goes
+        return not stays and (said is None or b"connection: close" not in said)
 
     def _as_a_hub(self, place: str, body: bytes) -> bytes:
         if place == "sends":
