@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -32,44 +33,66 @@ def quiet(_done: int, _of: int) -> None:
     pass
 
 
+class Told:
+    """Who is told how far a backup is, and holds it up at its first word."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+        self._may_go_on = threading.Event()
+
+    def __call__(self, done: int, _of: int) -> None:
+        self.done.append(done)
+        assert self._may_go_on.wait(DEADLINE)
+
+    async def first(self) -> None:
+        while not self.done:
+            await anyio.lowlevel.checkpoint()
+
+    async def goes_on(self) -> None:
+        """Let it go on, once whatever this test does has been done."""
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()
+        self._may_go_on.set()
+
+
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
 async def test_a_backup_that_nobody_waits_for_ends_and_leaves_nothing(tmp_path: Path) -> None:
     build(tmp_path / "store.db", 50_000, START)
-    told: list[int] = []
+    told = Told()
     async with open_store(tmp_path / "store.db", SteppedClock()) as store:
         with anyio.fail_after(DEADLINE):
             async with anyio.create_task_group() as tasks:
 
                 async def take() -> None:
-                    await store.backup(tmp_path / "backup.db", lambda done, _: told.append(done))
+                    await store.backup(tmp_path / "backup.db", told)
 
                 tasks.start_soon(take)
-                while not told:
-                    await anyio.lowlevel.checkpoint()
+                await told.first()
                 tasks.cancel_scope.cancel()
+                await told.goes_on()
         assert names(tmp_path) == ["store.db", "store.db-shm", "store.db-wal"]
-        assert max(told) < 1000, "it went on to its end"
+        assert max(told.done) < 1000, "it went on to its end"
         assert await store.backup(tmp_path / "backup.db", quiet) > 0
 
 
 async def test_a_store_that_closes_ends_its_backups_first_and_says_so(tmp_path: Path) -> None:
     build(tmp_path / "store.db", 50_000, START)
-    told: list[int] = []
+    told = Told()
     refusals: list[Refusal] = []
     with anyio.fail_after(DEADLINE):
         async with anyio.create_task_group() as tasks, open_store(tmp_path / "store.db", SteppedClock()) as store:
 
             async def take() -> None:
                 with pytest.raises(Refusal) as refusal:
-                    await store.backup(tmp_path / "backup.db", lambda done, _: told.append(done))
+                    await store.backup(tmp_path / "backup.db", told)
                 refusals.append(refusal.value)
 
             tasks.start_soon(take)
-            while not told:
-                await anyio.lowlevel.checkpoint()
+            await told.first()
+            tasks.start_soon(told.goes_on)
     assert [refusal.code for refusal in refusals] == [Code.STOPPING]
     assert names(tmp_path) == ["store.db"], "the journal is cleared away, nothing half is left"
     with pytest.raises(Refusal):

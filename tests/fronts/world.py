@@ -536,6 +536,7 @@ class Town:
             cache=None,
             **callbacks,
         )
+        leaving = False
         try:
             with anyio.fail_after(PATIENCE):
                 async with connection:
@@ -544,8 +545,12 @@ class Town:
                     if mailbox is not None:
                         agent.address = (await agent.call("create_mailbox", name=mailbox))["address"]
                     yield agent
-        except BaseExceptionGroup as group:
-            raise _sole(group) from None
+                    leaving = True
+        except (BaseExceptionGroup, anyio.ClosedResourceError) as error:
+            sole = _sole(error)
+            if not (leaving and isinstance(sole, anyio.ClosedResourceError)):
+                raise sole from None
+            # The SDK's client over HTTP: it has closed its stream, and is answered what it had cancelled.
 
     def environment(self, **env: str) -> dict[str, str]:
         return self.home.environment(MCP_MAILBOX_SPACE=self.space, **env)

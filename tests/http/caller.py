@@ -30,13 +30,16 @@ class Answer:
 
     @property
     def json(self) -> Json:
-        found: Json = json.loads(self.body)
+        """What is told as JSON, or as the last event: which of them it is, is also a matter of time."""
+        found: Json = (
+            self.events[-1] if self.headers.get("content-type") == "text/event-stream" else json.loads(self.body)
+        )
         return found
 
     @property
     def result(self) -> Json:
-        """The result of a JSON-RPC request, told as JSON or as the last event."""
-        message = self.events[-1] if self.headers["content-type"] == "text/event-stream" else self.json
+        """The result of a JSON-RPC request."""
+        message = self.json
         assert "result" in message, message
         found: Json = message["result"]
         return found

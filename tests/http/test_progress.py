@@ -30,7 +30,7 @@ async def test_a_wait_that_tells_of_progress_needs_no_other_sign_of_life(
         Client.__init__, "__kwdefaults__", {**(Client.__init__.__kwdefaults__ or {}), "progress_every": 0.1}
     )
     monkeypatch.setattr(stream, "_TICK", 0.05)
-    monkeypatch.setattr(stream, "PING_EVERY", 0.5)
+    monkeypatch.setattr(stream, "PING_EVERY", 1.0)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     with anyio.fail_after(DEADLINE):
@@ -59,7 +59,7 @@ def _wait_twice(us: Caller, era: str) -> tuple[Answer, Answer]:
 
 
 def _wait(us: Caller, era: str, meta: dict[str, str]) -> Answer:
-    call = {"name": "wait_for_message", "arguments": {"timeout": 1.2, "mailbox": "alice"}}
+    call = {"name": "wait_for_message", "arguments": {"timeout": 1.5, "mailbox": "alice"}}
     if era == LEGACY:
         return us.within("tools/call", **call, _meta=meta)
     message = us.message("tools/call", **call)
