@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mcp_mailbox.audit import FILE
 from mcp_mailbox.fronts.cli import exits
-from tests.cli.person import Person, follows
+from tests.cli.person import Home, Person, follows
 
 BIG = os.urandom(3 << 20)
 
@@ -36,6 +37,21 @@ def test_files_go_along_and_come_back_to_the_last_byte(ann: Person, bob: Person,
     assert (refused.returncode, "'plan.md'" in refused.stderr) == (exits.REFUSED, True)
     answer = ann.json("reply", sent["id"], "-b", "more", "-a", f"{files}/plan.md")
     assert [each["name"] for each in bob.json("read", answer["id"])["attachments"]] == ["plan.md"]
+
+
+def test_a_file_is_asked_for_once_however_large_it_is(files: Path) -> None:
+    home = Home(files, MCP_MAILBOX_AUDIT="on")
+    try:
+        ann, bob = (home.person(name, "here") for name in ("ann", "bob"))
+        bob.run("inbox")
+        sent = ann.json("send", "bob", "-b", "see", "-a", f"{files}/big.bin")
+        bob.does("read", sent["id"], "--attachment", "big.bin", "-o", f"{files}/out.bin")
+        assert (files / "out.bin").read_bytes() == BIG
+        bob.does("export", "bob", "-o", "all.jsonl")
+        home.end()  # so that all of the log is written
+        assert (home.store / FILE).read_text().count('"export attachment"') == 2, "each time is an entry of its own"
+    finally:
+        home.end()
 
 
 def test_a_terminal_shows_text_and_obeys_nothing_of_it_and_what_is_no_text_is_not_shown(

@@ -7,7 +7,6 @@ happens while there is no post office (`restoring`).
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import itertools
 import json
@@ -20,7 +19,7 @@ from typing import Any
 
 from mcp_mailbox import machine, rendezvous
 from mcp_mailbox.fronts.cli import person, screen
-from mcp_mailbox.fronts.cli.asking import ask
+from mcp_mailbox.fronts.cli.asking import ask, ask_content
 
 Json = dict[str, Any]
 Run = Callable[[argparse.Namespace], int]
@@ -208,11 +207,4 @@ def _each(first: Json, pages: Iterator[Json], damaged: list[str]) -> Iterator[Js
 
 
 def _content(address: str, id_: str, name: str) -> bytes:
-    content = b""
-    offset: int | None = 0
-    while offset is not None:
-        about = {"mailbox": address, "space": address.rpartition("@")[2], "id": id_, "name": name}
-        part = ask("attachment", lambda _: None, _PATIENCE, **about, offset=offset)
-        content += base64.b64decode(part["content"])
-        offset = part["next"]
-    return content
+    return ask_content({"mailbox": address, "space": address.rpartition("@")[2], "id": id_, "name": name})

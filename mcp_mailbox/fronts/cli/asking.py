@@ -14,6 +14,8 @@ from mcp_mailbox.fronts.cli import person, screen, shown
 
 Json = dict[str, Any]
 _TRIES = 4
+_CONTENT_SECONDS = 120.0
+"""Seconds that it may take for a piece of an attachment; an edge fetches all of it before the first."""
 _AGAIN = ("leaving", "stopping")
 _TAKEN = "name_taken"
 
@@ -34,6 +36,25 @@ def ask(do: str, told: Callable[[bytes], None] = lambda _: None, seconds: float 
     found = _put(do, arguments, told, lambda _: None, seconds, start=True)
     assert found is not None  # noqa: S101 - it was started
     return found
+
+
+def ask_content(about: Json, tell: Callable[[float, float], None] = lambda _, __: None) -> bytes:
+    """Return an attachment, `about` which of what message; `tell` hears how many bytes there are, of how many.
+
+    Raises rendezvous.Refused.
+    """
+    import binascii  # noqa: PLC0415 - for who wants an attachment
+
+    content = bytearray()
+
+    def told(line: bytes) -> None:
+        piece = json.loads(line)
+        content.extend(binascii.a2b_base64(piece["content"]))
+        if len(content) < piece["size"]:
+            tell(len(content), piece["size"])
+
+    ask("attachment", told, _CONTENT_SECONDS, **about)
+    return bytes(content)
 
 
 def ask_running(do: str, seconds: float) -> Json | None:

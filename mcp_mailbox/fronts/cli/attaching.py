@@ -17,15 +17,13 @@ from typing import Any
 
 from mcp_mailbox import rendezvous
 from mcp_mailbox.fronts.cli import exits, person, screen, shown
-from mcp_mailbox.fronts.cli.asking import ask
+from mcp_mailbox.fronts.cli.asking import ask, ask_content
 
 Json = dict[str, Any]
 Tell = Callable[[float, float], None]
 _PIECE = 1 << 20
-"""Bytes that are copied, or asked for, at once: also what a bar is shown from."""
+"""Bytes that are copied at once: also what a bar is shown from."""
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-_PATIENCE = 120.0
-"""Seconds that the post office may take for a piece."""
 
 
 def option(parser: argparse.ArgumentParser) -> None:
@@ -98,28 +96,19 @@ def _copy(path: str, one: int, copy: Path, done: int, tell: Callable[[int], None
 
 def save(chosen: argparse.Namespace) -> int:
     """Write one attachment of a message to a file, or to standard output."""
-    import base64  # noqa: PLC0415 - for who wants an attachment
-
     who = person.who(chosen)
     address = {"mailbox": who.get("mailbox", who.get("own")), "space": who["space"]}
-    content = bytearray()
-    at: int | None = 0
     with _bar("read", 0) as tell:
-        while at is not None:
-            part = ask(
-                "attachment", lambda _: None, _PATIENCE, **address, id=chosen.id, name=chosen.attachment, offset=at
-            )
-            content += base64.b64decode(part["content"])
-            at = part["next"]
-            if at is not None:
-                tell(len(content), part["size"])
+        content = ask_content({**address, "id": chosen.id, "name": chosen.attachment}, tell)
     if chosen.output is not None:
         from mcp_mailbox.fronts.cli import output  # noqa: PLC0415 - as above
 
         with output.file(chosen.output) as file:
-            file.write(bytes(content))
+            file.write(content)
         _told(chosen, len(content))
     elif chosen.json:
+        import base64  # noqa: PLC0415 - as above
+
         whole = {"id": chosen.id, "attachment": chosen.attachment, "size": len(content)}
         print(shown.json_page({**whole, "base64": base64.b64encode(content).decode()}))  # noqa: T201 - a command line prints
     elif not screen.is_terminal():
@@ -137,7 +126,7 @@ def _told(chosen: argparse.Namespace, size: int) -> None:
         screen.note(shown.line(f"{chosen.output} has {size} bytes."))
 
 
-def _text(content: bytearray, name: str) -> str:
+def _text(content: bytes, name: str) -> str:
     """Return a content as text. Raises rendezvous.Refused for what a terminal cannot show."""
     try:
         if b"\0" not in content:

@@ -48,7 +48,7 @@ _PORTION = 100
 _PORTION_SIZE = 1 << 18
 """Bytes of bodies in one answer: it is spelled in one go, in which nobody else is served."""
 _PIECE = 1 << 20
-"""Bytes of an attachment in one answer."""
+"""Bytes of an attachment in one word of it."""
 _LOOKS = 20
 """Empty pages after which an answer says so, and how to go on."""
 _UNNOTED = {"hook", "watch", "rang"}
@@ -119,7 +119,6 @@ class _Attachment(BaseModel):
     space: str
     id: str
     name: str
-    offset: int = Field(default=0, ge=0)
 
 
 class _Place(BaseModel):
@@ -259,12 +258,13 @@ async def _mail(desk: Desk, asked: _Mail) -> Json:
 
 
 async def _attachment(desk: Desk, asked: _Attachment) -> Json:
-    """Return a part of an attachment: it is spelled in one go, as above."""
+    """Tell an attachment in pieces: each is spelled in one go, as above."""
     call = Call(Caller("command line", LOCAL, asked.space), "export", asked.mailbox)
     content = (await desk.counter.content(call, asked.id, asked.name)).content
-    end = asked.offset + _PIECE
-    part = await anyio.to_thread.run_sync(base64.b64encode, content[asked.offset : end])
-    return {"content": part.decode(), "next": end if end < len(content) else None, "size": len(content)}
+    for offset in range(0, len(content), _PIECE):
+        part = await anyio.to_thread.run_sync(base64.b64encode, content[offset : offset + _PIECE])
+        await desk.tell({"content": part.decode(), "size": len(content)})
+    return {"size": len(content)}
 
 
 async def _place(desk: Desk, asked: _Place) -> Json:
