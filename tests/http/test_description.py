@@ -89,3 +89,15 @@ def test_every_name_that_is_referred_to_is_described(document: Json) -> None:
     for name in {part.partition('"')[0] for part in said.split("#/components/schemas/")[1:]}:
         assert name in document["components"]["schemas"]
     Draft202012Validator.check_schema({"$defs": document["components"]["schemas"]})
+
+
+def test_limits_of_numbers_are_in_the_words_of_json_schema(document: Json) -> None:
+    found: list[Json] = []
+    waiting: list[Any] = [document["components"], document["paths"]]
+    while waiting:
+        each = waiting.pop()
+        waiting += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        if isinstance(each, dict) and each.get("type") == "integer":
+            found.append(each)
+    assert found
+    assert [each for each in found if each.keys() & {"ge", "gt", "le", "lt"}] == []

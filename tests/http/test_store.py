@@ -134,6 +134,7 @@ NO_OBJECTS = [
     b'{"who":{"reader":"a","request":"b","attempt":"1"},"given":{}}',
     b'{"who":{"reader":"a","request":"b"},"given":{},"raw":"true"}',
     b'{"who":{"reader":"a","request":"b"},"given":{},"room":1e300}',
+    b'{"who":{"reader":"a","request":"b"},"given":{},"room":1e999}',
     b'{"who":{"reader":"a","request":"b"},"given":{},"room":' + b"9" * 5000 + b"}",
     b'{"notes":[{"note":"nothing"}]}',
     b'{"notes":[' + b",".join([b'{"note":"rang"}'] * (wire.NOTES_MOST + 1)) + b"]}",
@@ -141,6 +142,12 @@ NO_OBJECTS = [
     b'{"listens":{"a":1}}',
     b'\xff\xfe{"notes":[]}',
 ]
+
+
+def test_a_whole_number_may_be_spelled_as_a_fraction_and_a_fraction_is_none(alice: Store) -> None:
+    for room, status in ((65536.0, 200), (65536.5, 400), ("65536", 400), (True, 400)):
+        asked = {"who": alice.who(attempt=1.0), "given": {}, "room": room}
+        assert alice.post("verbs/list_inbox", asked).status == status, room
 
 
 @pytest.mark.parametrize("sent", NO_OBJECTS, ids=lambda sent: str(sent)[:60])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mcp_mailbox.attachment import COUNT_LIMIT
 from mcp_mailbox.fronts.render import PAGE_LIMIT
@@ -67,6 +67,16 @@ Name = Annotated[str, Field(max_length=300)]
 Signature = Annotated[str | None, Field(max_length=SIGNATURE_LIMIT)]
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)
+Int = Annotated[int, _WHOLE]
+"""A whole number, however it is spelled: 1.0 is one, too (JSON Schema 2020-12, validation 6.1.1)."""
+Ms = Annotated[int, Field(ge=0, le=LATEST), _WHOLE]
+
+
 class _Said(BaseModel):
     # Strict: 0 is not false, nor is "1" a number. Whoever spells them so means something else, and is told.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -82,7 +92,7 @@ class Who(_Said):
     life: str = Field(default="", pattern=f"^{LIFE_PATTERN}$")
     """Of a wait: in which life of the edge it is asked (`Opening.life`). What a wait was handed in an earlier one, and
     reached nobody, is put back."""
-    attempt: int = Field(default=0, ge=0, le=1 << 31)
+    attempt: Int = Field(default=0, ge=0, le=1 << 31)
     """Of a wait: which attempt it is. One that was told to be `reached` or `missed` is done no more if it arrives."""
     space: Name = "default"
     own: Name | None = None
@@ -130,7 +140,7 @@ class Asked(_Said):
     """How a person would recognise who asks."""
     longest: float | None = Field(default=None, ge=0)
     """Seconds that a wait may last at that host; it is the edge that waits."""
-    room: int = Field(default=PAGE_LIMIT, ge=1000, le=1 << 20)
+    room: Int = Field(default=PAGE_LIMIT, ge=1000, le=1 << 20)
     """Bytes of a page."""
     full: bool = False
     default: Name | None = None
@@ -157,10 +167,10 @@ class Sent(Asked):
     `at` is when the edge took it in. `refused`: the edge itself gives it up; nothing is done but to tell its sender.
     """
 
-    number: int
+    number: Int
     verb: Literal["send", "settle"] = "send"
-    at: int | None = Field(default=None, ge=0, le=LATEST)
-    age: int | None = Field(default=None, ge=0, le=LATEST)
+    at: Ms | None = None
+    age: Ms | None = None
     """ms for which it has waited there, by that machine's clock, which may be another one than the hub's."""
     refused: Problem | None = None
     heard: bool = False
@@ -172,9 +182,9 @@ class Bell(_Said):
 
     kind: str = Field(max_length=20)
     quiet: str | None = Field(default=None, max_length=20)
-    east: int | None = Field(default=None, ge=-1440, le=1440)
+    east: Annotated[int, Field(ge=-1440, le=1440), _WHOLE] | None = None
     """By how many minutes the edge's local time, in which `quiet` is, is ahead of UTC."""
-    wakes: int | None = None
+    wakes: Int | None = None
     resumed: bool = False
 
 
@@ -196,7 +206,7 @@ class Note(_Said):
     bell: Bell | None = None
     host: str = Field(default="", max_length=100)
     resumed: bool = False
-    number: int = 0
+    number: Int = 0
     outcome: str = Field(default="", max_length=20)
     reason: str = Field(default="", max_length=200)
     readers: list[Reader] = Field(default=[], max_length=20_000)
@@ -212,7 +222,7 @@ class Notes(_Said):
     notes: list[Note] = Field(max_length=NOTES_MOST)
     life: str = Field(default="", pattern=f"^{LIFE_PATTERN}$")
     """Of the process that tells them (`Opening.life`)."""
-    first: int = Field(default=0, ge=0, le=1 << 62)
+    first: Int = Field(default=0, ge=0, le=1 << 62)
     """The number of the first one, counted from 1 in that life; 0: they are not counted. None is done twice, nor out of
     turn: a batch whose answer was lost is told again with what came since, and may arrive once more after that."""
 
