@@ -17,8 +17,8 @@ async def let_go_when_asked(alice: Agent) -> None:
     [asked] = (await alice.call("wait_for_message"))["messages"]
     alice.say(f"reads: {asked['body']}")
     released = await alice.call("reserve", names="src/api/", release=True)
-    await alice.call("send", to=asked["from"], body="Done, it is yours.", reply_to=asked["id"])
     alice.say(f"releases {', '.join(released['released'])}")
+    await alice.call("send", to=asked["from"], body="Done, it is yours.", reply_to=asked["id"])
 
 
 async def get_what_another_holds(bob: Agent) -> None:
