@@ -66,7 +66,8 @@ async def _play(home: str) -> None:
 async def _answer_while_waiting(home: str, alice: ClientSession) -> None:
     """Let alice wait while bob starts, gets his mail and answers: his answer wakes her."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_wait_and_tell, alice)
+        answered = anyio.Event()
+        tasks.start_soon(_wait_and_tell, alice, answered)
         async with _agent(home) as bob:
             await _call(bob, "create_mailbox", name="bob")
             got = await _call(bob, "wait_for_message")
@@ -74,13 +75,16 @@ async def _answer_while_waiting(home: str, alice: ClientSession) -> None:
             message = _only_message(got)
             answer = await _call(bob, "send", to=message["from"], body="Looks good. Merged.", reply_to=message["id"])
             _tell("bob", "answers, which also acks it", answer)
+            answered.set()
 
 
-async def _wait_and_tell(alice: ClientSession) -> None:
+async def _wait_and_tell(alice: ClientSession, answered: anyio.Event) -> None:
     began = time.perf_counter()
     got = await _call(alice, "wait_for_message", timeout=30)
+    woken = time.perf_counter() - began
     message = _only_message(got)
-    _tell("alice", f"who was waiting, is woken after {time.perf_counter() - began:.1f} s", got)
+    await answered.wait()  # she may have it before bob's own answer is told
+    _tell("alice", f"who was waiting, is woken after {woken:.1f} s", got)
     await _call(alice, "settle", ids=[message["id"]], outcome="ack")
 
 
