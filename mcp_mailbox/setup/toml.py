@@ -10,9 +10,10 @@ library's parser and compared with what it should say. Knows no host and no file
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +57,13 @@ def put(text: str, path: Path, entry: Mapping[str, Any]) -> tuple[str, Trace]:
         return text, Trace()
     expected = _with(before, path, dict(entry))
     trace = Trace(unended=there is None and text != "" and not text.endswith("\n"))
-    for attempt in (_revised, _placed) if there is not None else (_appended, _placed):
-        try:
-            return _sure(attempt(text, path, entry), expected), trace
-        except Unfit:
-            continue
+    with contextlib.suppress(Unfit):
+        edited = (_revised if there is not None else _appended)(text, path, entry)
+        if _says(edited, expected):
+            return edited, trace
+    for edited in _placed(text, path, entry):
+        if _says(edited, expected):
+            return edited, trace
     raise Unfit(f"{_dotted(path[:-1])} is written in a way that cannot be edited safely.", "Register it by hand.")
 
 
@@ -72,10 +75,8 @@ def take(text: str, path: Path, trace: Trace | None = None) -> str:
     expected = _without(before, path)
     # The tables above may have been there by this one's name alone.
     fits = (expected, _pruned(expected, path[:-1]))
-    for attempt in (_cut, _plucked):
-        candidate = attempt(text, path)
-        found = None if candidate is None else _said(candidate)
-        if candidate is not None and found is not None and any(_same(found, each) for each in fits):
+    for candidate in itertools.chain(_cut(text, path), _plucked(text, path)):
+        if any(_says(candidate, each) for each in fits):
             at_the_end = candidate != text and text.startswith(candidate)
             return candidate.rstrip("\r\n") if trace and trace.unended and at_the_end else candidate
     raise Unfit(f"{_dotted(path)} cannot be taken out without touching the rest.", "Remove it by hand.")
@@ -91,18 +92,11 @@ def rendered(path: Path, entry: Mapping[str, Any]) -> str:
 # -- what the text says
 
 
-def _said(text: str) -> dict[str, Any] | None:
+def _says(text: str, expected: Mapping[str, Any]) -> bool:
     try:
-        return read(text)
+        return _same(read(text), expected)
     except Unfit:
-        return None
-
-
-def _sure(text: str, expected: Mapping[str, Any]) -> str:
-    found = _said(text)
-    if found is None or not _same(found, expected):
-        raise Unfit("The file is written in a way that cannot be edited safely.", "Register the server by hand.")
-    return text
+        return False
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -205,7 +199,7 @@ def _revised(text: str, path: Path, entry: Mapping[str, Any]) -> str:
         text = text[:start] + new + text[behind:]
     for key in there.keys() - written.keys():
         if key not in entry:
-            text = _cut(text, [*path, key]) or text
+            text = next(_cut(text, [*path, key]), text)
         elif not _same(there[key], entry[key]):
             text = _revised(text, [*path, key], entry[key])
     return text
@@ -240,46 +234,53 @@ def _rewritten(line: str, value: Any) -> str:
     return f"{key[0]}{tomlkit.item(_inline(value)).as_string()}{comment}{ending}"
 
 
-def _placed(text: str, path: Path, entry: Mapping[str, Any]) -> str:
+def _placed(text: str, path: Path, entry: Mapping[str, Any]) -> Iterator[str]:
     """Have tomlkit edit a table that is there, or that belongs into one that is written inline."""
-    with _kit(text, path) as (document, holder):
+
+    def edit(holder: Any) -> None:
         if path[-1] not in holder:
             holder[path[-1]] = _inline(entry)
-        else:
-            table = holder[path[-1]]
-            for key in [key for key in table if key not in entry]:
-                del table[key]
-            for key, value in entry.items():
-                if key not in table or not _same(_plain(table[key]), value):
-                    table[key] = _inline(value)
-        return _restored(text, document.as_string())
+            return
+        table = holder[path[-1]]
+        for key in [key for key in table if key not in entry]:
+            del table[key]
+        for key, value in entry.items():
+            if key not in table or not _same(_plain(table[key]), value):
+                table[key] = _inline(value)
+
+    return _edited(text, path, edit)
 
 
-def _plucked(text: str, path: Path) -> str | None:
+def _plucked(text: str, path: Path) -> Iterator[str]:
     """Have tomlkit remove what is no table with a heading of its own."""
-    try:
-        with _kit(text, path) as (document, holder):
-            del holder[path[-1]]
-            return _restored(text, document.as_string())
-    except Unfit:
-        return None
+
+    def edit(holder: Any) -> None:
+        del holder[path[-1]]
+
+    return _edited(text, path, edit)
 
 
-@contextlib.contextmanager
-def _kit(text: str, path: Path) -> Iterator[tuple[Any, Any]]:
-    """Have tomlkit read the text; yield the document, and the table that has the last of the path."""
+def _edited(text: str, path: Path, edit: Callable[[Any], None]) -> Iterator[str]:
+    """Have tomlkit edit the table that has the last of the path, in each part of the text where it is.
+
+    It sees a part alone, from one heading to the next: of a whole text it moves tables of an array that stand apart.
+    """
     import tomlkit  # noqa: PLC0415 - as above
 
-    try:
-        document = tomlkit.parse(text)
-        _sure(document.as_string(), read(text))
-        holder: Any = document
-        for key in path[:-1]:
-            holder = holder[key]
-        yield document, holder
-    # It has exceptions of its own, and lets Python's through for tables that stand in pieces.
-    except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError):
-        raise Unfit("The file is written in a way that cannot be edited safely.", "Register it by hand.") from None
+    for start, end in itertools.pairwise(_bounds(text)):
+        part = text[start:end]
+        try:
+            document = tomlkit.parse(part)
+            if document.as_string() != part:
+                continue
+            holder: Any = document
+            for key in path[:-1]:
+                holder = holder[key]
+            edit(holder)
+        # It has exceptions of its own, and lets Python's through for tables that stand in pieces.
+        except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError):
+            continue
+        yield text[:start] + _restored(text, document.as_string()) + text[end:]
 
 
 def _plain(value: Any) -> Any:
@@ -327,6 +328,11 @@ def _statements(text: str) -> Iterator[_Statement]:
         yield _Statement(start, len(text), text[start:].strip())
 
 
+def _bounds(text: str) -> list[int]:
+    """Return where the text begins, each heading of it, and where it ends."""
+    return [0, *(each.start for each in _statements(text) if each.heading and each.start), len(text)]
+
+
 def _names(statement: _Statement) -> list[str]:
     """Return the keys that a heading, or a key with its value, leads through."""
     found: Any = tomllib.loads(statement.text)
@@ -337,8 +343,8 @@ def _names(statement: _Statement) -> list[str]:
     return names
 
 
-def _cut(text: str, path: Path) -> str | None:
-    """Cut out the tables with a heading at the path or below it; None when there are none.
+def _cut(text: str, path: Path) -> Iterator[str]:
+    """Cut out the tables with a heading at the path or below it, if there are any.
 
     The comments behind the last value stay: they are about what comes next.
     """
@@ -356,11 +362,10 @@ def _cut(text: str, path: Path) -> str | None:
             end = statement.end
     if start is not None:
         spans.append((start, end))
-    if not spans:
-        return None
     for start, end in reversed(spans):
         text = _closed(text[:start], text[end:])
-    return text
+    if spans:
+        yield text
 
 
 def _closed(before: str, after: str) -> str:

@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mcp_mailbox.setup import toml
@@ -57,15 +57,28 @@ def texts(draw: st.DrawFn) -> str:
     return (text + draw(st.sampled_from(["", "\n", "\n\n"]))).replace("\n", draw(st.sampled_from(["\n", "\r\n"])))
 
 
+APART = "mcp_servers = { c = { command = 'x' } }\n[[many]]\n[z]\n[[many]]"
+
+
 def put(text: str) -> tuple[str, toml.Trace]:
     return toml.put(text, PATH, ENTRY)
 
 
 @unhurried
 @given(texts())
+@example(APART)
 def test_what_was_put_in_and_taken_out_leaves_the_text_to_the_byte(text: str) -> None:
     edited, trace = put(text)
     assert toml.take(edited, PATH, trace) == text
+
+
+@unhurried
+@given(texts())
+@example(APART)
+def test_putting_adds_to_the_text_and_moves_nothing(text: str) -> None:
+    edited, _ = put(text)
+    rest = iter(edited)
+    assert all(letter in rest for letter in text), "it is not in there in its order"
 
 
 @unhurried
