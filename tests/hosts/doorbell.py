@@ -244,6 +244,8 @@ def opencode(stage: Stage, make: Make) -> None:
     report.section("10f. The host starts again")
     with stage.run(host, "builder", reader) as watch:
         stage.seated()
+        settled = watch.terminal.settles(START_SECONDS)  # before that its port answers late
+        report.check("it has started, and is idle", settled, settled)
         rounds(report, watch, "after the host's restart, before a call", 5)
 
 

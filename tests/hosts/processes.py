@@ -95,3 +95,14 @@ def _marked(mark: str) -> dict[int, str]:
             if pid != os.getpid() and mark.encode() in command + (directory / "environ").read_bytes():
                 found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()[:120]
     return found
+
+
+def computed(pid: int) -> float:
+    """Return the seconds of processor time of a process and of what it has started and not outlived."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        below = [each for one in (_PROC / str(pid) / "task").glob("*/children") for each in one.read_text().split()]
+    except OSError:
+        return 0.0  # it has ended
+    own = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(computed(int(each)) for each in below)

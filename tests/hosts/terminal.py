@@ -17,12 +17,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from tests.hosts import processes
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
 _SIZE = struct.pack("HHHH", 50, 160, 0, 0)
 _GRACE = 5.0
+_IDLE = 0.05
+"""Seconds of processor time within one: a program that draws a cursor, and waits."""
 
 
 class Terminal:
@@ -59,6 +63,17 @@ class Terminal:
         self._reading.join(_GRACE)
         os.close(self._fd)
         self._log.write_bytes(bytes(self.drawn))
+
+    def settles(self, within: float) -> bool:
+        """Wait until it has started: for a second it, and what it started, compute next to nothing."""
+        deadline = time.monotonic() + within
+        spent = processes.computed(self.pid)
+        while time.monotonic() < deadline:
+            time.sleep(1)  # it is over that time
+            before, spent = spent, processes.computed(self.pid)
+            if spent - before <= _IDLE:
+                return True
+        return False
 
     def type(self, text: str) -> None:
         """Type it, then the return key a moment later: together they would be taken for something pasted."""
