@@ -151,7 +151,7 @@ class Hub:
         )
         try:
             with anyio.fail_after(_OPENING_SECONDS):
-                response = await self._client.send(request, stream=True)
+                response = await self._send(request)
         except TimeoutError:
             raise Away("it does not open a stream in time") from None
         except httpx2.RequestError as error:
@@ -167,6 +167,14 @@ class Hub:
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
+
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await self._client.send(request, stream=True)
+        except AttributeError as error:
+            # anyio asks a connection for its socket's address, and uvloop has no socket any more where the other end
+            # has reset it in the moment in which it was made: a hub that is killed does that. No layer expects it.
+            raise httpx2.ReadError("the connection was reset at once", request=request) from error
 
     async def _post(self, place: str, body: bytes, kind: str) -> bytes:
         return (await self._respond(place, body, kind, _ANSWER_BYTES))[1]
@@ -186,7 +194,7 @@ class Hub:
         request = self._client.build_request("POST", f"{wire.PATH}{place}", content=body, headers=headers)
         try:
             with anyio.fail_after(seconds + len(body) / _RATE):
-                response = await self._client.send(request, stream=True)
+                response = await self._send(request)
                 try:
                     content = await _content(response, most)
                 finally:
