@@ -10,9 +10,9 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from mcp_mailbox.fronts.mcp import patience
-from mcp_mailbox.fronts.mcp.patience import Patience
+from mcp_mailbox.fronts.mcp.patience import Patience, Patiences
 from tests.fronts.inside import Line, inside
-from tests.fronts.world import LEGACY, MODERN, Agent, Era, Town, both_eras
+from tests.fronts.world import LEGACY, MODERN, Agent, Served, Town, both_eras
 
 Json = dict[str, object]
 
@@ -138,6 +138,37 @@ def test_a_host_that_cleans_up_behind_each_answer_does_not_teach_when_we_answer(
     assert host.longest == math.inf
     host.gave_up(300, 355, TIMED_OUT, late=True)
     assert host.longest == 49.5
+
+
+def test_a_host_whose_requests_stand_alone_is_known_by_what_they_say() -> None:
+    hosts = Patiences()
+    hosts.of("token", "space", "alice", "claude-code 2").gave_up(0, 10, TIMED_OUT)
+    assert hosts.of("token", "space", "alice", "claude-code 2").longest == 9
+    for other in (
+        ("another", "space", "alice", "claude-code 2"),
+        ("token", "space", "bob", "claude-code 2"),
+        ("token", "space", None, "claude-code 2"),
+        ("token", "space", "alice", "claude-code 3"),
+    ):
+        assert hosts.of(*other).longest == math.inf
+
+
+def test_what_is_known_of_a_host_without_a_connection_is_forgotten_after_some_hours() -> None:
+    now = 0.0
+    hosts = Patiences(lambda: now)
+    hosts.of("alice").gave_up(0, 10, TIMED_OUT)
+    now += 3 * 3600
+    assert hosts.of("alice").longest == 9
+    now += 3600
+    assert hosts.of("alice").longest == math.inf, "however often it was asked for"
+
+
+def test_of_many_hosts_those_that_came_last_are_known() -> None:
+    hosts = Patiences()
+    for number in range(1_001):
+        hosts.of("0").gave_up(0, 10, TIMED_OUT)
+        hosts.of(f"{number}").gave_up(0, 10, TIMED_OUT)
+    assert (hosts.of("1").longest, hosts.of("0").longest) == (math.inf, 9)
 
 
 # -- over a relay's connection
@@ -292,10 +323,10 @@ async def test_a_client_that_gave_up_on_a_wait_is_answered_before_it_would_again
         assert hint.startswith("On this host a wait lasts 0."), "half of 1.5 s"
 
 
-@pytest.mark.stdio("over HTTP each request of this era stands alone")
-async def test_on_stdio_a_client_without_handshake_is_known_from_one_wait_to_the_next(town: Town) -> None:
-    era: Era = MODERN
-    async with town.agent("bob", era) as bob:
+async def test_a_client_without_handshake_is_known_from_one_wait_to_the_next(town: Town) -> None:
+    async with town.agent("bob", MODERN) as bob:
         await gives_up(bob, 1.5)
+        if isinstance(town.home, Served):
+            await gives_up(bob, 1.5)  # it says no reason, but closes the stream, as whoever is interrupted does
         hint = (await bob.call("wait_for_message", timeout=50))["hint"]
         assert hint.startswith("On this host a wait lasts 0."), "half of 1.5 s"

@@ -165,6 +165,7 @@ class Client:
         progress_every: float = PROGRESS_EVERY,
         configured_by: str = "MCP_MAILBOX_ADDRESS",
         forgets: bool = False,
+        patience: Patience | None = None,
         experimental: Mapping[str, dict[str, object]] | None = None,
     ) -> None:
         self.counter = counter
@@ -198,8 +199,8 @@ class Client:
         self._refusal: Refusal | None = None
         self._trouble: Refusal | None = None
         """Why the configured mailbox is not open yet: nobody's mistake, so it is tried again."""
-        self._patience = Patience() if not forgets else None
-        """Of this host; None where the next request will not know it."""
+        self._patience = patience or Patience()
+        """Of this host."""
         self._subscriptions: dict[str, _Subscription] = {}
         self._updated: Coalesced[tuple[str, ServerSession]] | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -297,18 +298,23 @@ class Client:
         name = session.client_params.client_info.name.lower() if session.client_params else ""
         caps = _WAIT_CAPS + (_STDIO_CAPS if self.caller.how == "stdio" else ())
         longest = next((seconds for prefix, seconds in caps if name.startswith(prefix)), _WAIT_CAP)
-        return min(longest, self._patience.longest) if self._patience is not None else longest
+        return min(longest, self._patience.longest)
 
     # -- how long the host waits (`wire.Mail`)
 
     def gave_up(self, request: Request, reason: object, *, late: bool = False) -> None:
         """Learn from a request that the host has cancelled, with the reason that it gave; `late`: it was answered."""
-        if self._patience is not None and request.began is not None:
+        if request.began is not None:
             self._patience.gave_up(request.began, anyio.current_time(), reason, late=late)
+
+    def left(self, request: Request) -> None:
+        """Learn from a request whose stream the host has closed: so it gives up where no request knows of another."""
+        if self.forgets:
+            self.gave_up(request, None)
 
     def waited_for(self, request: Request) -> None:
         """Learn from a request that was answered."""
-        if self._patience is not None and request.began is not None:
+        if request.began is not None:
             self._patience.waited_for(anyio.current_time() - request.began)
 
     # -- what becomes of the leases of an answer (`wire.Mail`)

@@ -11,6 +11,11 @@ from __future__ import annotations
 
 import math
 import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from mcp_mailbox.recent import trim
 
 LEAST = 1.0
 """Seconds below which nothing is learnt: no host is that impatient, and after a pause of ours all waits look short."""
@@ -22,6 +27,9 @@ _AHEAD_SHARE = 0.1
 """The same, by which a wait is answered before the host gives up."""
 _AT_ONCE = 32
 """Waits that overlap and are remembered."""
+_HOSTS = 1_000
+_HOSTS_SECONDS = 4 * 3600.0
+"""How many hosts without a connection of their own are remembered, and for how long: each may be several."""
 _TIMED_OUT = re.compile(r"time[d]?[ _-]?out", re.IGNORECASE)
 """In the reason of a cancellation, as MCP's SDKs write it: "… Request timed out", "timed out after …"."""
 
@@ -69,6 +77,28 @@ class Patience:
     def waited_for(self, seconds: float) -> None:
         """Hear that the host has waited so long for an answer: it does not give up before that."""
         self._outlasted = max(self._outlasted, seconds)
+
+
+class Patiences:
+    """What hosts have shown of which every request stands alone: each is known by what its requests say of it.
+
+    Several that say the same are one. So all of it is forgotten after some hours, for those that have another limit.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._known: OrderedDict[tuple[str | None, ...], tuple[float, Patience]] = OrderedDict()
+
+    def of(self, *said: str | None) -> Patience:
+        """Return what is known of the host that says this of itself."""
+        now = self._now()
+        since, found = self._known.get(said, (now, None))
+        if found is None or now - since >= _HOSTS_SECONDS:
+            since, found = now, Patience()
+        self._known[said] = (since, found)
+        self._known.move_to_end(said)
+        trim(self._known, _HOSTS)
+        return found
 
 
 def is_time_out(reason: object) -> bool:

@@ -23,6 +23,8 @@ from mcp_mailbox.fronts.mcp.client import Client
 from mcp_mailbox.fronts.mcp.http.clients import Clients
 from mcp_mailbox.fronts.mcp.http.exchange import Ask, Exchange, Said, failure
 
+_SHOWN = 100
+"""Characters of a host's name, and of its version, that tell it from others."""
 _PROTOCOL_META = "io.modelcontextprotocol/protocolVersion"
 
 
@@ -64,7 +66,7 @@ class Alone:
         if isinstance(route, InboundLadderRejection):
             raise _rejected(route, message.id)
         _reject(self._check_parameters(head, message), message.id)
-        client = await self._making.make(visit, None)
+        client = await self._making.make(visit, None, _host(route.client_info))
         exchange = Exchange(self, visit.stream(), client, visit.key, message, body)
         self._under_way[exchange] = None
         await exchange.run(message)
@@ -100,6 +102,12 @@ class Alone:
         if schema is None or not isinstance(arguments, dict | None):
             return None
         return validate_mcp_param_headers(schema, arguments or {}, head.values)
+
+
+def _host(info: object) -> str:
+    """Return what the envelope says of the host; nothing has looked at it yet."""
+    said = [info.get(each) for each in ("name", "version")] if isinstance(info, dict) else []
+    return " ".join(each[:_SHOWN] for each in said if isinstance(each, str))
 
 
 def _reject(rejection: InboundLadderRejection | None, request_id: types.RequestId | None) -> None:

@@ -11,6 +11,7 @@ from mcp_mailbox.errors import Refusal
 from mcp_mailbox.fronts.http.gate import Head, Refused
 from mcp_mailbox.fronts.http.visit import Visit
 from mcp_mailbox.fronts.mcp.client import Client
+from mcp_mailbox.fronts.mcp.patience import Patiences
 from mcp_mailbox.fronts.verbs import Counter
 from mcp_mailbox.postoffice import Caller
 
@@ -29,10 +30,14 @@ class Clients:
     def __init__(self, counter: Counter, space: str) -> None:
         self._counter = counter
         self._space = space
+        self._patiences = Patiences()
         self._prepared: dict[tuple[str, str, str, str | None], None] = {}
 
-    async def make(self, visit: Visit, session: str | None) -> Client:
-        """Return it, of a session that begins or of this request (None), its mailbox opened."""
+    async def make(self, visit: Visit, session: str | None, host: str = "") -> Client:
+        """Return it, of a session that begins or of this request (None), its mailbox opened.
+
+        `host` is what a request that stands alone says of who sends it.
+        """
         credential = visit.visitor.credential
         address, space = _header(visit.head, ADDRESS_HEADER), _header(visit.head, SPACE_HEADER)
         configured = address or credential.mailbox
@@ -54,7 +59,8 @@ class Clients:
             within=credential.within,
         )
         by = "Mailbox-Address" if address else "Token's mailbox"
-        client = Client(self._counter, caller, configured, configured_by=by, forgets=session is None)
+        patience = self._patiences.of(credential.id, space, configured, host) if session is None else None
+        client = Client(self._counter, caller, configured, configured_by=by, forgets=session is None, patience=patience)
         client.refuse(bad_space)
         key = (credential.principal, configured or "", space, credential.within)
         if configured is not None and key not in self._prepared:

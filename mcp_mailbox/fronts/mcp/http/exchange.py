@@ -193,6 +193,8 @@ class Exchange:
             if answer is not None and self._request.leases and stream.is_gone():
                 answer = None
             if answer is None or self._request.cancelled:
+                if stream.gone and not self._request.cancelled:
+                    client.left(self._request)
                 # Before the last word: whoever does not read it must not hold what others wait for.
                 await self._miss()
                 await self._break_off()
