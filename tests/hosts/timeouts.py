@@ -37,8 +37,9 @@ LIMIT = 10.0
 _ASKED = 50.0
 _MOMENTS = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03)
 """Seconds after the moment at which the host gave up the first time, as its model saw it."""
-_TEACHES = {"claude-short": 1, "claude-http": 2, "codex-short": 2, "gemini-short": 1, "opencode-short": 1}
-"""How often a host must give up until its limit is known: once if it says why."""
+_TEACHES = {"claude-short": 1, "claude-http": 3, "codex-short": 2, "gemini-short": 1, "opencode-short": 1}
+"""How often a host must give up until its limit is known: once if it says why. Over HTTP Claude Code does not, nor of
+an answer that it has met; two waits alike are needed beside one of these."""
 _START_SECONDS = 60.0
 _TURN_SECONDS = 60.0
 _BACKGROUND_SECONDS = 150.0
