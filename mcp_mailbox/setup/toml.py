@@ -76,7 +76,7 @@ def take(text: str, path: Path, trace: Trace | None = None) -> str:
     # The tables above may have been there by this one's name alone.
     fits = (expected, _pruned(expected, path[:-1]))
     for candidate in itertools.chain(_cut(text, path), _plucked(text, path)):
-        if any(_says(candidate, each) for each in fits):
+        if _says(candidate, *fits):
             at_the_end = candidate != text and text.startswith(candidate)
             return candidate.rstrip("\r\n") if trace and trace.unended and at_the_end else candidate
     raise Unfit(f"{_dotted(path)} cannot be taken out without touching the rest.", "Remove it by hand.")
@@ -92,11 +92,13 @@ def rendered(path: Path, entry: Mapping[str, Any]) -> str:
 # -- what the text says
 
 
-def _says(text: str, expected: Mapping[str, Any]) -> bool:
+def _says(text: str, *expected: Mapping[str, Any]) -> bool:
+    """Tell whether it says one of these."""
     try:
-        return _same(read(text), expected)
+        said = read(text)
     except Unfit:
         return False
+    return any(_same(said, each) for each in expected)
 
 
 def _same(one: Any, other: Any) -> bool:
