@@ -129,7 +129,7 @@ async def test_sends_are_answered_while_a_backup_is_under_way(tmp_path: Path) ->
                 while not taken.is_set():
                     await store.accept(Submission(OTHER, [BOX], Draft(("a",), "hello"), Origin("r", f"{sent}")))
                     sent += 1
-        assert sent > 5, "they would wait for its end"
+        assert sent > 20
         assert await store.check() == "ok"
     with closing(sqlite3.connect(tmp_path / "backup.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
