@@ -94,10 +94,8 @@ def test_a_host_that_takes_nothing_does_not_keep_its_relay_from_its_work(world: 
     host = world.host(env=full.environment)
     host.ask("echo")
     ringing = host.send("ring", ["claude", "{}"])
-    for number in range(50):
-        host.send("echo", number)
-    answers = [host.line()["result"] for _ in range(50)]
-    assert answers == list(range(50)), "it rang for as long as it may, and did nothing else"
+    for number in range(50):  # one after another: if it did nothing else as long as it rings, the ring's end came first
+        assert host.ask("echo", number) == number
     late = host.line()
     assert (late["id"], late["result"]) == (ringing, "failed the host did not take it in time")
 
